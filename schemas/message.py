@@ -1,11 +1,11 @@
 """The base of everything that travels: strict, frozen, versioned."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 
 def _as_utc(value: datetime) -> datetime:
