@@ -1,6 +1,5 @@
 """One Apache Kafka broker on this machine, without Docker or ZooKeeper."""
 
-import asyncio
 import base64
 import logging
 import os
@@ -50,6 +49,10 @@ class LocalKafka:
         return f"{LOOPBACK}:{self._port}"
 
     @property
+    def address(self) -> str:
+        return self.bootstrap
+
+    @property
     def child(self) -> Child | None:
         """The broker's process, if it was started."""
         return self._broker
@@ -60,7 +63,7 @@ class LocalKafka:
         Raises LocalStackError: Java or Maven missing, port in use, folder not writable, broker
         dead (with the end of its log).
         """
-        jars = await asyncio.to_thread(kafka_jars)
+        jars = await kafka_jars()
         self._port = choose_port(
             self._port, purpose="Kafka", setting="--kafka-port (NIYAMA_KAFKA_PORT)"
         )

@@ -1,21 +1,21 @@
 """Apache Kafka itself, as published on Maven Central, in a cache shared by every stack."""
 
+import asyncio
 import logging
-import os
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 from niyama.local.errors import LocalStackError
 from niyama.local.folders import cache_dir, make_dir
 from niyama.local.java import OTHER_BROKER, java, maven
+from niyama.local.process import run_to_end
 
 log = logging.getLogger(__name__)
 
 KAFKA_VERSION = "4.3.1"
 LOG4J_VERSION = "2.25.4"
-FETCH_TIMEOUT_S = 600
+FETCH_TIMEOUT_S = 600.0
 POM = f"""\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -39,7 +39,7 @@ POM = f"""\
 """
 
 
-def kafka_jars() -> list[Path]:
+async def kafka_jars() -> list[Path]:
     """The broker's jars, fetched by Maven the first time.
 
     Several processes may ask at once: each fetches into a folder of its own, and the first to
@@ -47,45 +47,42 @@ def kafka_jars() -> list[Path]:
     """
     final = cache_dir() / f"kafka-{KAFKA_VERSION}"
     if not final.is_dir():
-        _fetch_into(final)
+        await _fetch_into(final)
     return sorted(final.glob("*.jar"))
 
 
-def _fetch_into(final: Path) -> None:
-    executable, java_home = maven(), java().resolve().parent.parent
+async def _fetch_into(final: Path) -> None:
+    executable, jvm = await asyncio.to_thread(lambda: (maven(), java()))
     parent = make_dir(final.parent, purpose="Kafka's jars")
     with tempfile.TemporaryDirectory(prefix=f"{final.name}.", dir=parent) as folder:
         log.warning("fetching Apache Kafka %s (44 MB, once)", KAFKA_VERSION)
-        fetched = Path(folder) / "jars"
-        _run_maven(executable, java_home, Path(folder) / "pom.xml", fetched)
-        try:
-            fetched.rename(final)
-        except OSError:
-            if not final.is_dir():  # otherwise another process was faster
-                raise
+        await _run_maven(executable, jvm.resolve().parent.parent, Path(folder))
+        _publish(Path(folder) / "jars", final)
 
 
-def _run_maven(executable: str, java_home: Path, pom: Path, output: Path) -> None:
-    pom.write_text(POM)
-    command = [executable, "-B", "-q", "--strict-checksums", "-f", str(pom)]
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={output}"]
+def _publish(fetched: Path, final: Path) -> None:
     try:
-        done = subprocess.run(
-            [*command, *goal],
-            env={**os.environ, "JAVA_HOME": str(java_home)},
-            capture_output=True,
-            text=True,
-            timeout=FETCH_TIMEOUT_S,
-            check=False,
+        fetched.rename(final)
+    except OSError:
+        if not final.is_dir():  # otherwise another process was faster
+            raise
+
+
+async def _run_maven(executable: str, java_home: Path, folder: Path) -> None:
+    (folder / "pom.xml").write_text(POM)
+    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars"]
+    try:
+        await run_to_end(
+            "Maven",
+            [executable, "-B", "-q", "--strict-checksums", *goal],
+            log_path=folder / "maven.log",
+            cwd=folder,
+            env={"JAVA_HOME": str(java_home)},
+            timeout_s=FETCH_TIMEOUT_S,
         )
-    except subprocess.TimeoutExpired:
+    except LocalStackError as error:
+        free_mib = shutil.disk_usage(folder).free // 2**20
         raise LocalStackError(
-            f"Maven did not fetch Kafka in {FETCH_TIMEOUT_S} s: check the network, {OTHER_BROKER}"
-        ) from None
-    if done.returncode != 0:
-        shown = "\n".join(done.stdout.splitlines()[:12])
-        free_mib = shutil.disk_usage(pom.parent).free // 2**20
-        raise LocalStackError(
-            f"Maven could not fetch Kafka into {pom.parent.parent} ({free_mib} MiB free); "
-            f"check the network and the disk, {OTHER_BROKER}. It said:\n{shown}"
-        )
+            f"Kafka could not be fetched into {folder.parent} ({free_mib} MiB free): check the "
+            f"network and the disk, {OTHER_BROKER}. {error}"
+        ) from error

@@ -37,6 +37,10 @@ class LocalPostgres:
         self._server: Child | None = None
 
     @property
+    def address(self) -> str:
+        return self.plain_url()
+
+    @property
     def child(self) -> Child | None:
         """The server's process, if it was started."""
         return self._server

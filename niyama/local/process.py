@@ -1,6 +1,7 @@
 """Child processes of the local stack."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -41,6 +42,7 @@ class Child:
         self.name = name
         self.log_path = log_path
         self._stop_signal = stop_signal
+        self._group_ended = False
         _rotate(log_path)
         wrapper = [sys.executable, "-I", "-S", str(EXEC_CHILD), str(os.getpid()), user]
         with log_path.open("ab") as log:
@@ -78,10 +80,13 @@ class Child:
         if status is not None:
             raise ChildDiedError(self.name, status, self.log_excerpt(), self.log_path)
 
-    async def wait_until(self, ready: Callable[[], Awaitable[bool]], *, timeout_s: float) -> None:
+    async def wait_until(
+        self, ready: Callable[[], Awaitable[bool]], *, timeout_s: float | None
+    ) -> None:
         """Return once ``ready()`` says so.
 
-        Raises ChildDiedError when the child ends first, LocalStackError after ``timeout_s``.
+        Raises ChildDiedError when the child ends first, LocalStackError after ``timeout_s`` (None:
+        waits for ever).
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -90,19 +95,20 @@ class Child:
                     await asyncio.sleep(POLL_INTERVAL_S)
         except TimeoutError:
             raise LocalStackError(
-                f"{self.name} was not ready after {timeout_s:.0f} s. "
+                f"{self.name} was not ready after {timeout_s:g} s. "
                 f"The end of {self.log_path}:\n{self.log_excerpt()}"
             ) from None
         self.check_alive()  # what answered may have been someone else's
 
     async def wait(self) -> int:
         """Return its exit status once it has ended."""
-        while (status := self.exit_status) is None:
+        # Polled, so that a child started under one event loop can be awaited under another.
+        while (status := self.exit_status) is None:  # noqa: ASYNC110
             await asyncio.sleep(POLL_INTERVAL_S)
         return status
 
     async def stop(self, *, grace_s: float) -> None:
-        """End it: politely, and after ``grace_s`` by SIGKILL, with what it left in its session."""
+        """End it: politely, and after ``grace_s`` by SIGKILL, with what it left in its group."""
         if self.exit_status is None:
             self._process.send_signal(self._stop_signal)
         try:
@@ -115,10 +121,10 @@ class Child:
 
     def kill(self) -> None:
         """End it and every process of its group at once."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        if not self._group_ended:  # later the group's number may be somebody else's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self._group_ended = True
         self._process.wait()
 
 
@@ -127,11 +133,30 @@ def _rotate(log_path: Path) -> None:
         log_path.replace(log_path.with_suffix(".log.1"))
 
 
-async def run_to_end(name: str, argv: Sequence[str], **options: object) -> None:
-    """Run a short command as a Child. Raises ChildDiedError unless it ends with status 0."""
-    child = Child(name, argv, **options)  # type: ignore[arg-type]
+async def run_to_end(
+    name: str,
+    argv: Sequence[str],
+    *,
+    log_path: Path,
+    env: Mapping[str, str] | None = None,
+    user: str = "",
+    cwd: Path | None = None,
+    timeout_s: float = 300.0,
+) -> None:
+    """Run a command as a Child until it ends by itself.
+
+    Raises ChildDiedError unless it ends with status 0, LocalStackError after ``timeout_s``.
+    """
+    child = Child(name, argv, log_path=log_path, env=env, user=user, cwd=cwd)
     try:
-        if await child.wait() != 0:
-            child.check_alive()
+        async with asyncio.timeout(timeout_s):
+            status = await child.wait()
+    except TimeoutError:
+        raise LocalStackError(
+            f"{name} had not ended after {timeout_s:g} s. "
+            f"The end of {log_path}:\n{child.log_excerpt()}"
+        ) from None
     finally:
         child.kill()
+    if status != 0:
+        child.check_alive()
