@@ -47,9 +47,7 @@ class LocalCommand:
 
             async def ready() -> bool:
                 try:
-                    return (
-                        await client.get(f"{self.address}/readyz")
-                    ).status_code == httpx.codes.OK
+                    answer = await client.get(f"{self.address}/readyz")
                 except httpx.TransportError:
                     return False
                 return answer.status_code == httpx.codes.OK
