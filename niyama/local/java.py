@@ -26,7 +26,7 @@ def java() -> Path:
     """
     if found := _find_java():
         return found
-    apt_install("Java 17", JAVA_PACKAGES)
+    _apt_install(f"Java {JAVA_VERSION} or newer", JAVA_PACKAGES, found=_versions())
     if found := _find_java():
         return found
     raise LocalStackError(f"apt installed Java, and none of version 17 can be run; {OTHER_BROKER}")
@@ -35,7 +35,7 @@ def java() -> Path:
 def maven() -> str:
     """The ``mvn`` command. Installs or raises as ``java`` does."""
     if shutil.which("mvn") is None:
-        apt_install("Maven", ("maven",))
+        _apt_install("Maven", ("maven",))
     found = shutil.which("mvn")
     if found is None:
         raise LocalStackError(f"apt installed Maven, and mvn is not on PATH; {OTHER_BROKER}")
@@ -71,28 +71,33 @@ def _candidates() -> Iterator[Path]:
     yield from sorted(JVM_FOLDERS.glob("*/bin/java"), reverse=True)
 
 
-def apt_install(what: str, packages: tuple[str, ...]) -> None:
+def _versions() -> str:
+    """What was found, for a person who wonders why it does not do."""
+    found = {path: java_version(path) for path in _candidates()}
+    return "".join(
+        f" ({path} is version {version or 'unknown'})" for path, version in found.items()
+    )
+
+
+def _apt_install(what: str, packages: tuple[str, ...], *, found: str = "") -> None:
     """Install the first of ``packages`` that this release has, if this is root on Debian.
 
     Raises LocalStackError with the command to run where that is not possible or fails.
     """
     apt = shutil.which("apt-get")
     if apt is None or os.geteuid() != 0:
-        command = f"sudo apt-get install {packages[0]}" if apt else f"install {what}"
-        raise LocalStackError(
-            f"Kafka needs {what} (Java {JAVA_VERSION} or newer, and Maven to fetch it once), and "
-            f"it is not on this machine. Run: {command}; {OTHER_BROKER}."
-        )
+        command = f"run: sudo apt-get install {packages[0]}," if apt else f"install {what},"
+        raise LocalStackError(f"the local Kafka needs {what}{found}: {command} {OTHER_BROKER}")
     _run_apt(apt, "update", "-q")
     failures = []
     for package in packages:
-        log.warning("%s is missing: running apt-get install %s", what, package)
+        log.warning("no %s here: running apt-get install %s", what, package)
         try:
             _run_apt(apt, "install", "-q", "-y", "--no-install-recommends", package)
             return
         except LocalStackError as error:
             failures.append(str(error))
-    raise LocalStackError("\n".join([*failures, f"Install {what} yourself, {OTHER_BROKER}."]))
+    raise LocalStackError("\n".join([*failures, f"install {what} yourself, {OTHER_BROKER}"]))
 
 
 def _run_apt(apt: str, *arguments: str) -> None:
