@@ -109,6 +109,16 @@ class DecisionKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a decision was based on; None where it was based on something else."""
+
+    finish_s: float | None = None
+    """Interactive: when the first token was expected. Batch: when the last."""
+    deadline_s: float | None = None
+    queue_wait_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One scheduling decision about one request, made in the scheduler's process."""
 
@@ -117,8 +127,7 @@ class Decision:
     at_s: float
     reason: str = ""
     """A sentence for the job's history."""
-    prediction: Mapping[str, float] = field(default_factory=dict)
-    """The figures behind the decision, by name with unit (`deadline_s`, `finish_s`, ...)."""
+    prediction: Prediction = Prediction()
 
 
 class EngineError(Exception):
@@ -174,9 +183,9 @@ class Engine(Protocol):
     def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         """Queue a request in the engine and yield what it generates, until a finish reason.
 
-        The first token comes in an update of its own. Leaving the iterator early aborts the
-        request. Raises EngineDead; InvalidRequest when only the scheduler could tell, such as
-        for a grammar that does not compile.
+        Updates that the reader has not taken yet are combined. Leaving the iterator early
+        aborts the request. Raises EngineDead; InvalidRequest when only the scheduler could tell,
+        such as for a grammar that does not compile.
         """
 
     def abort(self, request_id: str) -> None:
