@@ -148,6 +148,9 @@ def broker_settings(port: int, controller_port: int, data: Path) -> dict[str, st
         "inter.broker.listener.name": "BROKER",
         "controller.listener.names": "CONTROLLER",
         "log.dirs": str(data),
+        # After a crash the node waits out its own earlier session before it serves again.
+        "broker.session.timeout.ms": 4000,
+        "broker.heartbeat.interval.ms": 1000,
         "auto.create.topics.enable": "false",
         "message.max.bytes": MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES,
         "replica.fetch.max.bytes": MAX_RECORD_BYTES + BATCH_OVERHEAD_BYTES,
