@@ -1,20 +1,17 @@
 """Connections to the ledger's Postgres."""
 
 import asyncio
-import logging
 
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from gateway.notices import Notices
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
 
-log = logging.getLogger(__name__)
-
 RETRY_INTERVAL_S = 1.0
-NOTICE_INTERVAL_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 
@@ -66,8 +63,7 @@ async def wait_for_postgres(settings: DatabaseSettings) -> None:
 
     Raises ConfigurationError for what waiting does not cure: a wrong password or database name.
     """
-    loop = asyncio.get_running_loop()
-    next_notice_s = loop.time()
+    notices = Notices()
     while True:
         try:
             connection = await connect(settings, "probe")
@@ -82,13 +78,11 @@ async def wait_for_postgres(settings: DatabaseSettings) -> None:
                 "Correct --database-url (NIYAMA_DATABASE_URL), or create the role and the database"
             ) from error
         except UNREACHABLE as error:
-            if loop.time() >= next_notice_s:
-                log.warning(
-                    "waiting for Postgres at %s (NIYAMA_DATABASE_URL): %s",
-                    settings.shown_database_url,
-                    error or type(error).__name__,
-                )
-                next_notice_s = loop.time() + NOTICE_INTERVAL_S
+            notices.warn(
+                "waiting for Postgres at %s (NIYAMA_DATABASE_URL): %r",
+                settings.shown_database_url,
+                error,
+            )
         await asyncio.sleep(RETRY_INTERVAL_S)
 
 

@@ -102,6 +102,8 @@ async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], replic
                 name=spec.name,
                 num_partitions=spec.partitions,
                 replication_factor=replication,
+                # aiokafka takes the broker's default (-1) only beside assignments: here, none.
+                replica_assignments={} if replication == -1 else None,
                 topic_configs=spec.configs(),
             )
             for spec in specs

@@ -198,7 +198,7 @@ async def _insert_replies(connection: asyncpg.Connection, endings: Sequence[Endi
             job["job_id"],
             job["reply_topic"],
             report.value,
-            json.dumps([[name, value.decode()] for name, value in report.trace]),
+            json.dumps([[name, value.decode("latin-1")] for name, value in report.trace]),
         )
         for report, job in ((ending.report, ending.job) for ending in endings)
         if job["reply_topic"] is not None or job["arrived_at"] is None
