@@ -103,13 +103,13 @@ def _database(postgres: LocalPostgres, *, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:10]}"
     asyncio.run(_execute(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     try:
-        yield postgres.url(name)
+        yield postgres.url(name).replace("postgresql:", "postgresql+asyncpg:")
     finally:
         asyncio.run(_execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
 async def _execute(postgres: LocalPostgres, statement: str) -> None:
-    connection = await asyncpg.connect(postgres.plain_url("postgres"))
+    connection = await asyncpg.connect(postgres.url("postgres"))
     try:
         await connection.execute(statement)
     finally:

@@ -38,7 +38,7 @@ class LocalPostgres:
 
     @property
     def address(self) -> str:
-        return self.plain_url()
+        return self.url()
 
     @property
     def child(self) -> Child | None:
@@ -46,12 +46,8 @@ class LocalPostgres:
         return self._server
 
     def url(self, database: str = DATABASE) -> str:
-        """Where SQLAlchemy connects, once ``start`` has returned."""
-        return f"postgresql+asyncpg://{SUPERUSER}@/{database}?host={self._socket_dir}"
-
-    def plain_url(self, database: str = DATABASE) -> str:
-        """The same for psql and asyncpg."""
-        return self.url(database).replace("+asyncpg", "")
+        """Where psql and asyncpg connect, once ``start`` has returned."""
+        return f"postgresql://{SUPERUSER}@/{database}?host={self._socket_dir}"
 
     async def start(self) -> None:
         """Initialise and start the server; return when the database ``niyama`` can be used.
@@ -137,14 +133,14 @@ class LocalPostgres:
 
     async def _serves(self) -> bool:
         try:
-            connection = await asyncpg.connect(self.plain_url(SUPERUSER), timeout=5)
+            connection = await asyncpg.connect(self.url(SUPERUSER), timeout=5)
         except (OSError, TimeoutError, asyncpg.PostgresError):
             return False
         await connection.close()
         return True
 
     async def _create_database(self) -> None:
-        connection = await asyncpg.connect(self.plain_url(SUPERUSER), timeout=10)
+        connection = await asyncpg.connect(self.url(SUPERUSER), timeout=10)
         try:
             await connection.execute(f'CREATE DATABASE "{DATABASE}"')
         except asyncpg.DuplicateDatabaseError:

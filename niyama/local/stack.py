@@ -20,6 +20,8 @@ from niyama.local.supervisor import Notice, Part, keep_running
 GATEWAY_START_TIMEOUT_S = 60.0
 GATEWAY_STOP_GRACE_S = 15.0
 WORKER_STOP_GRACE_S = 60.0
+STOP_ORDER = ("worker", "gateway", "postgres", "kafka")
+"""What others still need stops after them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class LocalStack:
 
     ``async with LocalStack(options) as stack: ...``. Raises LocalStackError when a part cannot
     be started. A part that dies later is started again; when that fails too, ``wait`` raises.
-    Leaving stops every part, the last started first. The children die with the thread that
+    Leaving stops every part. The children die with the thread that
     enters, so enter from one that stays, best the main one.
     """
 
@@ -68,7 +70,7 @@ class LocalStack:
         self._kafka: LocalKafka | None = None
         self._postgres: LocalPostgres | None = None
         self._api_port = options.api_port
-        self._parts: list[tuple[str, Part]] = []
+        self._parts: dict[str, Part] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._exit = AsyncExitStack()
 
@@ -82,7 +84,6 @@ class LocalStack:
 
     @property
     def database_url(self) -> str:
-        """For SQLAlchemy, with asyncpg as its driver."""
         return self._postgres.url() if self._postgres else self._options.database_url or ""
 
     async def __aenter__(self) -> Self:
@@ -109,12 +110,12 @@ class LocalStack:
 
     def pid(self, name: str) -> int | None:
         """Process id of a running part: "kafka", "postgres", "gateway" or "worker"."""
-        child = dict(self._parts)[name].child
+        child = self._parts[name].child
         return child.pid if child and child.exit_status is None else None
 
     def kill(self) -> None:
         """End every child at once, for a person who will not wait."""
-        for _, part in self._parts:
+        for part in self._parts.values():
             if part.child:
                 part.child.kill()
 
@@ -148,7 +149,7 @@ class LocalStack:
         """Keep ``part`` running from now on. The event says that it has become ready."""
         ready = asyncio.Event()
         keeper = keep_running(name, part, ready=ready, notify=self._notify)
-        self._parts.append((name, part))
+        self._parts[name] = part
         self._keepers.append(asyncio.create_task(keeper))
         return ready
 
@@ -169,9 +170,9 @@ class LocalStack:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        for name, part in reversed(self._parts):
+        for name in (name for name in STOP_ORDER if name in self._parts):
             self._notify(Notice(name, "stopping"))
-            await part.stop()
+            await self._parts[name].stop()
 
     async def _migrate(self) -> None:
         try:
@@ -196,23 +197,22 @@ class LocalStack:
 
     def _worker(self) -> LocalCommand:
         health_port = free_port()
-        settings = {"NIYAMA_HEALTH_PORT": str(health_port)}
-        if self._options.model:
-            settings["NIYAMA_MODEL"] = self._options.model
         return LocalCommand(
             "worker",
             self._options.worker_arguments,
             folder=self._folder("worker"),
-            env=self._env() | settings,
+            env=self._env() | {"NIYAMA_HEALTH_PORT": str(health_port)},
             address=f"http://{LOOPBACK}:{health_port}",
             start_timeout_s=None,  # a large model loads for as long as it takes
             stop_grace_s=WORKER_STOP_GRACE_S,
         )
 
     def _env(self) -> dict[str, str]:
+        model = {"NIYAMA_MODEL": self._options.model} if self._options.model else {}
         return {
             "NIYAMA_KAFKA_BOOTSTRAP": self.kafka_bootstrap,
             "NIYAMA_DATABASE_URL": self.database_url,
+            **model,
             **self._options.env,
         }
 

@@ -46,7 +46,6 @@ async def keep_running(
     *,
     ready: asyncio.Event,
     notify: Callable[[Notice], None],
-    first_pause_s: float = FIRST_PAUSE_S,
 ) -> None:
     """Start ``part`` and start it again whenever it dies. Sets ``ready`` the first time it is.
 
@@ -70,7 +69,7 @@ async def keep_running(
             deaths = 1 if stable else deaths + 1
             if deaths >= GIVE_UP_AFTER_DEATHS:
                 raise
-            pause_s = first_pause_s * 2 ** (deaths - 1)
+            pause_s = FIRST_PAUSE_S * 2 ** (deaths - 1)
             notify(Notice(name, "died", f"starting it again in {pause_s:g} s. {error}"))
         await asyncio.sleep(pause_s)
 

@@ -29,7 +29,7 @@ class UpSettings(CommandSettings):
     )
     api_host: str = Field(default=LOOPBACK, description="Address the API listens on")
     api_port: int = Field(
-        default=8000, ge=0, le=65535, description="Port of the API; 0 takes a free one"
+        default=8080, ge=0, le=65535, description="Port of the API; 0 takes a free one"
     )
     kafka_port: int = Field(
         default=9092, ge=0, le=65535, description="Port of Kafka; 0 takes a free one"
@@ -111,11 +111,10 @@ def _show(console: Console, notice: Notice) -> None:
 
 
 def _show_addresses(console: Console, stack: LocalStack, options: StackOptions) -> None:
-    database = stack.database_url.replace("+asyncpg", "")
     rows = {
         "API": f"{stack.api_url}  (documentation: {stack.api_url}/docs)",
         "Kafka": stack.kafka_bootstrap,
-        "Postgres": database,
+        "Postgres": stack.database_url,
         "State": f"{options.state_dir}  (logs: */*.log)",
     }
     console.print("\n[bold]Niyama is up.[/bold] Ctrl-C stops it.")

@@ -44,7 +44,7 @@ async def postgres(folder: Path) -> AsyncIterator[LocalPostgres]:
 
 
 async def query(postgres: LocalPostgres, statement: str) -> object:
-    connection = await asyncpg.connect(postgres.plain_url())
+    connection = await asyncpg.connect(postgres.url())
     try:
         return await connection.fetchval(statement)
     finally:
@@ -83,7 +83,7 @@ async def test_a_path_too_long_for_a_socket_works_all_the_same(folder: Path) -> 
 
 async def test_stopping_does_not_wait_for_clients(postgres: LocalPostgres) -> None:
     await postgres.start()
-    connection = await asyncpg.connect(postgres.plain_url())
+    connection = await asyncpg.connect(postgres.url())
     try:
         await postgres.stop()
         assert postgres.child

@@ -43,7 +43,7 @@ async def until_written(child: Child, text: str) -> None:
 
 async def until_gone(pid: int) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while runs(pid):  # noqa: ASYNC110
+        while runs(pid):
             await asyncio.sleep(0.02)
 
 

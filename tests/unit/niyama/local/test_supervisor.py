@@ -10,6 +10,11 @@ from niyama.local.process import Child
 from niyama.local.supervisor import GIVE_UP_AFTER_DEATHS, Notice, keep_running
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_S", 0.0)
+
+
 class Dying:
     """A part whose starts go as told: "fails", "refuses", or lives until ``die``."""
 
@@ -50,9 +55,7 @@ def _death() -> ChildDiedError:
 async def run(part: Dying) -> tuple["asyncio.Task[None]", list[Notice]]:
     """Run until it has settled: dead for good, or alive."""
     notices: list[Notice] = []
-    keeping = keep_running(
-        "it", part, ready=asyncio.Event(), notify=notices.append, first_pause_s=0.0
-    )
+    keeping = keep_running("it", part, ready=asyncio.Event(), notify=notices.append)
     task = asyncio.create_task(keeping)
     for _ in range(50):
         await asyncio.sleep(0)
