@@ -5,7 +5,7 @@
 
 FROM python:3.11-slim AS base
 # Packages come over TLS as the base image's certificates vouch for it, a company's own included.
-ENV UV_SYSTEM_CERTS=1 UV_NO_CACHE=1 UV_LINK_MODE=copy
+ENV UV_SYSTEM_CERTS=1 UV_NO_CACHE=1
 RUN python -m pip install --no-cache-dir --disable-pip-version-check uv==0.13.8
 # Nothing here runs as root. HOME is the one folder that the commands write to.
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/niyama niyama
@@ -39,9 +39,18 @@ ENTRYPOINT ["niyama"]
 CMD ["gateway"]
 
 FROM base AS worker
+# On a GPU, SGLang compiles kernels at their first use: g++ for the host's part, nvcc, which comes
+# with the Python packages below, for the rest. libnuma keeps processes near their GPU.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends g++ libnuma1 \
+ && rm -rf /var/lib/apt/lists/*
 COPY --from=requirements /src/worker.txt /tmp/requirements/
 COPY constraints.txt /tmp/requirements/
 RUN uv pip install --quiet --compile-bytecode -c /tmp/requirements/constraints.txt -r /tmp/requirements/worker.txt
+# The compilers look for libraries as a CUDA installation names them, which the packages do not.
+ENV CUDA_HOME=/opt/niyama/lib/python3.11/site-packages/nvidia/cu13
+RUN ln -s lib "$CUDA_HOME/lib64" && cd "$CUDA_HOME/lib" \
+ && for library in *.so.*; do ln -s "$library" "${library%%.so.*}.so"; done
 COPY --from=wheel /src/dist /tmp/dist
 RUN uv pip install --quiet --compile-bytecode --no-deps /tmp/dist/*.whl
 USER niyama
