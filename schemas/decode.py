@@ -57,10 +57,15 @@ def explain(error: ValidationError) -> JobError:
     return JobError(code="invalid_request", message="; ".join(map(_sentence, details[:5])))
 
 
+def field_and_message(detail: ErrorDetails) -> tuple[str, str]:
+    """Where in the job something is wrong ("" for the job as a whole), and what."""
+    field = ".".join(str(part) for part in detail["loc"] if part not in ("class", "targets"))
+    return field, detail["msg"].removeprefix("Value error, ")
+
+
 def _sentence(detail: ErrorDetails) -> str:
-    where = ".".join(str(part) for part in detail["loc"] if part not in ("class", "targets"))
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    field, message = field_and_message(detail)
+    return f"{field}: {message}" if field else message
 
 
 def _readable_job_id(value: bytes) -> uuid.UUID | None:

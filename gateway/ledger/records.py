@@ -6,13 +6,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from gateway.ledger.projection import Request
-from schemas import JobControl, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
+from schemas import (
+    JobControl,
+    JobEvent,
+    JobRequest,
+    PoolTopics,
+    Qos,
+    QosCatalog,
+    Refusal,
+    decode_job,
+)
 from schemas.decode import job_id_of_record
 from schemas.headers import Headers, trace_context
 from schemas.qos import UnknownQosClassError
@@ -96,56 +105,55 @@ class RecordDecoder:
 
     def _submission(self, record: Record) -> Submission | None:
         arrived_at = _EPOCH + timedelta(milliseconds=record.timestamp)
-        value = storable(record.value)
-        job = decode_job(value)
+        place = Place(record.topic, record.partition, record.offset)
+        sha256 = digest(record.value or b"")
+        job = decode_job(storable(record.value))
         if isinstance(job, Refusal):
-            return self._refused(record, job.job_id, arrived_at)
-        job_id = job.job_id or job_id_of_record(record.topic, record.partition, record.offset)
+            # The worker refuses the record too, and says why in the event that fails the job.
+            invalid = Request(arrived_at, self._pool, *place, sha256)
+            return Submission(job.job_id, invalid) if job.job_id else None
+        job_id = job.job_id or job_id_of_record(*place)
         try:
             qos = self._catalog.resolve(job.qos)
         except UnknownQosClassError:
-            return self._refused(record, job_id, arrived_at)
-        return Submission(
-            job_id,
-            Request(
-                arrived_at=arrived_at,
-                pool=self._pool,
-                model=job.model,
-                tenant=job.tenant,
-                application=job.application,
-                importance=job.importance,
-                qos_class=qos.name,
-                kind=qos.kind,
-                ttft_s=qos.ttft_s,
-                tbt_s=qos.tbt_s,
-                ttlt_s=qos.ttlt_s,
-                deadline_at=qos.deadlines(arrived_at).at,
-                max_tokens=job.max_tokens,
-                stream=job.stream,
-                reply_topic=job.reply_topic,
-                metadata=job.metadata,
-                source_topic=record.topic,
-                source_partition=record.partition,
-                source_offset=record.offset,
-                request_sha256=digest(record.value or b""),
-            ),
-        )
+            return Submission(job_id, Request(arrived_at, self._pool, *place, sha256))
+        return Submission(job_id, request_of(job, qos, arrived_at, self._pool, place, sha256))
 
-    def _refused(
-        self, record: Record, job_id: UUID | None, arrived_at: datetime
-    ) -> Submission | None:
-        # The worker refuses the record too, and says why in the event that makes the job fail.
-        if job_id is None:
-            return None
-        request = Request(
-            arrived_at=arrived_at,
-            pool=self._pool,
-            source_topic=record.topic,
-            source_partition=record.partition,
-            source_offset=record.offset,
-            request_sha256=digest(record.value or b""),
-        )
-        return Submission(job_id, request)
+
+class Place(NamedTuple):
+    """Where a record is."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def request_of(
+    job: JobRequest, qos: Qos, arrived_at: datetime, pool: str, place: Place, sha256: bytes
+) -> Request:
+    """What the ledger keeps of a job."""
+    return Request(
+        arrived_at=arrived_at,
+        pool=pool,
+        source_topic=place.topic,
+        source_partition=place.partition,
+        source_offset=place.offset,
+        request_sha256=sha256,
+        model=job.model,
+        tenant=job.tenant,
+        application=job.application,
+        importance=job.importance,
+        qos_class=qos.name,
+        kind=qos.kind,
+        ttft_s=qos.ttft_s,
+        tbt_s=qos.tbt_s,
+        ttlt_s=qos.ttlt_s,
+        deadline_at=qos.deadlines(arrived_at).at,
+        max_tokens=job.max_tokens,
+        stream=job.stream,
+        reply_topic=job.reply_topic,
+        metadata=job.metadata,
+    )
 
 
 def digest(value: bytes) -> bytes:
