@@ -74,7 +74,7 @@ async def _run_maven(executable: str, java_home: Path, folder: Path) -> None:
     try:
         await run_to_end(
             "Maven",
-            [executable, "-B", "-q", "--strict-checksums", *goal],
+            [executable, "-B", "-q", "-Dstyle.color=never", "--strict-checksums", *goal],
             log_path=folder / "maven.log",
             cwd=folder,
             env={"JAVA_HOME": str(java_home)},

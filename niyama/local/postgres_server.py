@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from niyama.local.errors import LocalStackError
@@ -24,7 +24,13 @@ class PostgresServer:
     """An installed server: ``bin_dir`` holds ``postgres`` and ``initdb``."""
 
     bin_dir: Path
-    version: int
+    release: str
+    """Such as "18.4"."""
+
+    @property
+    def version(self) -> int:
+        """The part that decides whose data it can read, such as 18."""
+        return int(self.release.partition(".")[0])
 
 
 def find_postgres() -> PostgresServer:
@@ -33,11 +39,10 @@ def find_postgres() -> PostgresServer:
     Raises LocalStackError when there is none of version 15 or later.
     """
     too_old: list[str] = []
-    for bin_dir in _candidates():
-        version = _version(bin_dir)
-        if version is not None and version >= OLDEST_VERSION:
-            return PostgresServer(bin_dir, version)
-        too_old.append(f" Found {bin_dir}, version {version or 'unknown'}.")
+    for server in filter(None, map(_server_in, _candidates())):
+        if server.version >= OLDEST_VERSION:
+            return server
+        too_old.append(f" Found {server.bin_dir}, version {server.release}.")
     raise LocalStackError(
         f"no Postgres {OLDEST_VERSION} or newer here: pip install 'niyama[local]', or install "
         "Debian's package postgresql, or set NIYAMA_DATABASE_URL to a database you already "
@@ -70,13 +75,17 @@ def reachable(server: PostgresServer, user: str) -> PostgresServer:
     """
     if not user or not _closed_ancestor(server.bin_dir):
         return server
-    copy = SYSTEM_CACHE / f"postgres-{server.version}"
+    copy = SYSTEM_CACHE / f"postgres-{server.release}"
+    package = server.bin_dir.parents[1]
     if not copy.is_dir():
         make_dir(SYSTEM_CACHE, purpose="a copy of Postgres").chmod(0o755)
         with tempfile.TemporaryDirectory(dir=SYSTEM_CACHE) as folder:
-            shutil.copytree(server.bin_dir.parent, Path(folder) / "server", symlinks=True)
-            (Path(folder) / "server").rename(copy)
-    return PostgresServer(copy / "bin", server.version)
+            unfinished = Path(folder) / "copy"
+            # The programs look for the wheel's libraries beside its package.
+            for part in (server.bin_dir.parent, package.with_name(f"{package.name}.libs")):
+                shutil.copytree(part, unfinished / part.relative_to(package.parent), symlinks=True)
+            unfinished.rename(copy)
+    return replace(server, bin_dir=copy / server.bin_dir.relative_to(package.parent))
 
 
 def _candidates() -> Iterator[Path]:
@@ -90,18 +99,19 @@ def _candidates() -> Iterator[Path]:
 
 def _newest_first(bin_dirs: Iterator[Path]) -> list[Path]:
     usable = [path for path in bin_dirs if (path / "initdb").exists()]
-    return sorted(usable, key=lambda path: _version(path) or 0, reverse=True)
+    servers = list(filter(None, map(_server_in, usable)))
+    return [server.bin_dir for server in sorted(servers, key=lambda it: it.version, reverse=True)]
 
 
-def _version(bin_dir: Path) -> int | None:
+def _server_in(bin_dir: Path) -> PostgresServer | None:
     try:
         shown = subprocess.run(
             [bin_dir / "postgres", "--version"], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r"(\d+)", shown.stdout)
-    return int(match[1]) if match else None
+    match = re.search(r"\d+(\.\d+)?", shown.stdout)
+    return PostgresServer(bin_dir, match[0]) if match else None
 
 
 def _closed_ancestor(path: Path) -> Path | None:

