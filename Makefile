@@ -21,6 +21,9 @@ demo: $(STAMP) ## Start the stack, run a mixed workload through it, show how it 
 test: lint ## Check the code and run all tests against the real parts
 	$(BIN)/python -m pytest
 
+test-compose: $(STAMP) ## Build the images and test `docker compose up` from outside (needs Docker; heavy)
+	$(BIN)/python -m pytest tests/compose
+
 lint: $(STAMP) ## Check style, types and the import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

@@ -22,7 +22,7 @@ def job(max_tokens: int = 16, qos: str = "batch-1h") -> JobRequest:
 def wait_for_states(
     api: httpx.Client, job_ids: Sequence[str], wanted: Collection[str], *, timeout_s: float
 ) -> None:
-    """Return once every job's state is in ``wanted``. Raises AssertionError with those that differ.
+    """Return once every job's status is in ``wanted``. Raises AssertionError with those that differ.
 
     The API may be away meanwhile. A job that ends differently is reported at once.
     """
@@ -43,4 +43,4 @@ def _state(api: httpx.Client, job_id: str) -> str:
         answer = api.get(f"/v1/jobs/{job_id}")
     except httpx.TransportError as error:
         return f"unknown: {error!r}"
-    return str(answer.json()["state"]) if answer.is_success else f"HTTP {answer.status_code}"
+    return str(answer.json()["status"]) if answer.is_success else f"HTTP {answer.status_code}"

@@ -37,7 +37,7 @@ async def test_restarting_a_service_loses_no_job(
 ) -> None:
     job_ids = await publish(producer, *[job(max_tokens=600) for _ in range(4)])
     wait_for_states(api, job_ids, {"running", "completed"}, timeout_s=60)
-    assert any(api.get(f"/v1/jobs/{each}").json()["state"] == "running" for each in job_ids)
+    assert any(api.get(f"/v1/jobs/{each}").json()["status"] == "running" for each in job_ids)
     project.run("restart", service)
     wait_for_states(api, job_ids, COMPLETED, timeout_s=180)
 
