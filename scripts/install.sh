@@ -2,6 +2,7 @@
 # Makes .venv with the exact versions of constraints.txt. Needs Python 3.11 or newer and nothing
 # else: uv, which does the work, is taken from PyPI into the user's cache when it is missing.
 set -euo pipefail
+shopt -s inherit_errexit
 cd "$(dirname "$0")/.."
 
 UV_VERSION=0.13.8

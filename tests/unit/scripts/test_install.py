@@ -29,8 +29,9 @@ class Machine:
 
     def python(self, name: str, *, venv: bool) -> None:
         """A Python of this version, with or without its venv module."""
-        lacking = "" if venv else 'case "$2" in *ensurepip*) exit 1;; esac'
-        self.program(name, f'{lacking}\nexec {sys.executable} "$@"')
+        lacking = "" if venv else "*ensurepip*) exit 1;;"
+        answers = f'case "$2" in *sys.executable*) echo "$0"; exit;; {lacking} esac'
+        self.program(name, f'{answers}\nexec {sys.executable} "$@"')
 
     def find_uv(self) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
