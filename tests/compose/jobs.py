@@ -22,7 +22,7 @@ def job(max_tokens: int = 16, qos: str = "batch-1h") -> JobRequest:
 def wait_for_states(
     api: httpx.Client, job_ids: Sequence[str], wanted: Collection[str], *, timeout_s: float
 ) -> None:
-    """Return once every job's status is in ``wanted``. Raises AssertionError with those that differ.
+    """Return once every job's status is in ``wanted``; raise AssertionError with the others.
 
     The API may be away meanwhile. A job that ends differently is reported at once.
     """

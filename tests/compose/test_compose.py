@@ -1,7 +1,5 @@
 """`docker compose up`, seen from outside. Heavy: `make test-compose`, not part of `make test`."""
 
-import json
-
 import httpx
 import pytest
 
@@ -63,10 +61,3 @@ def test_commands_do_not_run_as_root(project: ComposeProject, service: str) -> N
 def test_the_gateway_image_has_no_torch(project: ComposeProject) -> None:
     find = "import importlib.util; print(importlib.util.find_spec('torch'))"
     assert project.run("exec", "--no-TTY", "gateway", "python", "-c", find).strip() == "None"
-
-
-def test_the_gpu_profile_replaces_the_worker(project: ComposeProject) -> None:
-    shown = json.loads(project.run("--profile", "gpu", "config", "--format", "json"))
-    assert "worker" not in shown["services"]
-    [device] = shown["services"]["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert device["driver"] == "nvidia"
