@@ -24,6 +24,11 @@ test: lint ## Check the code and run all tests against the real parts
 test-compose: $(STAMP) ## Build the images and test `docker compose up` from outside (needs Docker; heavy)
 	$(BIN)/python -m pytest tests/compose
 
+bench: $(STAMP) ## Measure the pipeline, the time to first token, and the scheduling (minutes)
+	$(BIN)/python tests/benchmarks/pipeline.py
+	$(BIN)/python tests/benchmarks/first_token.py
+	$(BIN)/python tests/benchmarks/scheduling.py
+
 lint: $(STAMP) ## Check style, types and the import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
