@@ -1,6 +1,6 @@
 """``/healthz`` and ``/readyz``."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
@@ -27,7 +27,7 @@ class Readiness(BaseModel):
 class Health:
     """The parts that have to work for the gateway to be ready."""
 
-    def __init__(self, checks: dict[str, Check]) -> None:
+    def __init__(self, checks: Mapping[str, Check]) -> None:
         self._checks = checks
 
     async def readiness(self) -> Readiness:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from gateway.api import views
 from gateway.api.body import read_json_body
-from gateway.api.openapi import job_body, problems
+from gateway.api.openapi import job_body, responses
 from gateway.api.problems import FieldError, ProblemError
 from gateway.api.services import Services, ServicesDependency
 from gateway.ledger.queries import BadCursorError, Cursor, JobFilter
@@ -28,8 +28,9 @@ MAX_PAGE = 1000
     status_code=HTTPStatus.ACCEPTED,
     summary="Submit a job",
     openapi_extra=job_body(),
-    responses={200: {"model": views.AcceptedView, "description": "The same job, sent before"}}
-    | problems(400, 409, 413, 415, 422, 503),
+    responses=responses(
+        *(400, 409, 413, 415, 422, 503), ok="The same job, sent before", model=views.AcceptedView
+    ),
 )
 async def submit(
     request: Request,
@@ -49,7 +50,7 @@ async def submit(
     return views.accepted(taken.job_id, taken.job)
 
 
-@router.get("/{job_id}", summary="Follow a job", responses=problems(404, 422, 503))
+@router.get("/{job_id}", summary="Follow a job", responses=responses(404, 422, 503))
 async def follow(
     job_id: UUID,
     services: ServicesDependency,
@@ -72,7 +73,7 @@ async def follow(
     return await _view(job_id, services)
 
 
-@router.get("", summary="List jobs, the last published first", responses=problems(422, 503))
+@router.get("", summary="List jobs, the last published first", responses=responses(422, 503))
 async def list_jobs(
     services: ServicesDependency,
     status: Annotated[
@@ -99,8 +100,7 @@ async def list_jobs(
     "/{job_id}",
     status_code=HTTPStatus.ACCEPTED,
     summary="Cancel a job",
-    responses={200: {"model": views.JobView, "description": "The job is over already"}}
-    | problems(404, 422, 503),
+    responses=responses(404, 422, 503, ok="The job is over already", model=views.JobView),
 )
 async def cancel(job_id: UUID, services: ServicesDependency, response: Response) -> views.JobView:
     """Queued, parked or running: the job is over soon, and its status then says so."""

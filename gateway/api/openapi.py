@@ -5,12 +5,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from gateway.api.problems import MEDIA_TYPE, Problem
 from schemas import JobRequest
 
 REFERENCE = "#/components/schemas/{model}"
+
+Responses = dict[int | str, dict[str, Any]]
 
 JOB_EXAMPLES = {
     "chat": {
@@ -36,16 +39,17 @@ def job_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Responses that are problem documents."""
+def responses(*problems: int, ok: str = "", model: type[BaseModel] | None = None) -> Responses:
+    """Statuses with problem documents and, when ``model`` is given, a 200 that means ``ok``."""
     schema = {"$ref": REFERENCE.format(model="Problem")}
-    return {
+    documents: Responses = {
         status: {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
         }
-        for status in statuses
+        for status in problems
     }
+    return documents if model is None else {200: {"model": model, "description": ok}, **documents}
 
 
 def install(app: FastAPI) -> None:

@@ -114,6 +114,10 @@ class LedgerConsumer:
         positions = self._positions
         return positions is not None and positions.assigned and not positions.unknown()
 
+    async def missing(self) -> str | None:
+        """What keeps it from following the log now, or None."""
+        return None if self.ready else "waits for its partitions, or for Postgres"
+
     def stop(self) -> None:
         """End ``run`` after the poll that is under way."""
         self._stopping = True

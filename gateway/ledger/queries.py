@@ -88,8 +88,10 @@ class Ledger:
 
     async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[JobRow]:
         """At most ``limit`` jobs, the last published first."""
+        query = listing(wanted, limit, after)
         async with self._database.connect() as connection:
-            return (await connection.execute(listing(wanted, limit, after))).all()
+            rows: Sequence[JobRow] = (await connection.execute(query)).all()
+            return rows
 
 
 def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[tuple[Any, ...]]:
