@@ -22,12 +22,27 @@ def cache_dir() -> Path:
 
 
 def make_dir(path: Path, *, purpose: str) -> Path:
-    """Make ``path`` and its parents. Raises LocalStackError when that, or writing there, fails."""
+    """Make ``path`` and its parents. Raises LocalStackError when that, or writing there, fails.
+
+    What it makes may be entered by everybody, whatever the umask: Postgres has a user of its own.
+    """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        for folder in reversed([path, *path.parents]):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o755)
         probe = path / f".write-{os.getpid()}"
         probe.write_bytes(bytes(4096))
         probe.unlink()
     except OSError as error:
         raise LocalStackError(f"cannot write {purpose} in {path}: {error.strerror}") from error
     return path
+
+
+def publish(finished: Path, final: Path) -> None:
+    """Move a folder to where others look for it, unless another process was faster."""
+    try:
+        finished.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise

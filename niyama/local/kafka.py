@@ -69,7 +69,11 @@ class LocalKafka:
         )
         make_dir(self._folder, purpose="Kafka's log")
         self._write_configuration()
-        options = ["-XX:+UseSerialGC", "-Dlog4j2.configurationFile=log4j2.properties"]
+        options = [
+            "-XX:+UseSerialGC",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Dlog4j2.configurationFile=log4j2.properties",
+        ]
         command = [str(java()), *options, "-cp", os.pathsep.join(map(str, jars))]
         try:
             await self._format(command)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from niyama.local.errors import LocalStackError
-from niyama.local.folders import cache_dir, make_dir
+from niyama.local.folders import cache_dir, make_dir, publish
 from niyama.local.java import OTHER_BROKER, java, maven
 from niyama.local.process import run_to_end
 
@@ -57,15 +57,7 @@ async def _fetch_into(final: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{final.name}.", dir=parent) as folder:
         log.warning("fetching Apache Kafka %s (44 MB, once)", KAFKA_VERSION)
         await _run_maven(executable, jvm.resolve().parent.parent, Path(folder))
-        _publish(Path(folder) / "jars", final)
-
-
-def _publish(fetched: Path, final: Path) -> None:
-    try:
-        fetched.rename(final)
-    except OSError:
-        if not final.is_dir():  # otherwise another process was faster
-            raise
+        publish(Path(folder) / "jars", final)
 
 
 async def _run_maven(executable: str, java_home: Path, folder: Path) -> None:

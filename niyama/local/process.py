@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from niyama.local.errors import ChildDiedError, LocalStackError
 
@@ -36,16 +37,15 @@ class Child:
     ) -> None:
         """Start ``argv`` with ``env`` added to this process's environment, as ``user`` if named.
 
-        Raises OSError when the log cannot be written. A program that cannot be run shows as a
+        Raises LocalStackError when the log cannot be written. A program that cannot be run shows as a
         child that died with status 127.
         """
         self.name = name
         self.log_path = log_path
         self._stop_signal = stop_signal
         self._group_ended = False
-        _rotate(log_path)
         wrapper = [sys.executable, "-I", "-S", str(EXEC_CHILD), str(os.getpid()), user]
-        with log_path.open("ab") as log:
+        with _open_log(log_path) as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [*wrapper, *argv],
@@ -128,9 +128,13 @@ class Child:
         self._process.wait()
 
 
-def _rotate(log_path: Path) -> None:
-    if log_path.exists() and log_path.stat().st_size > LOG_LIMIT_BYTES:
-        log_path.replace(log_path.with_suffix(".log.1"))
+def _open_log(path: Path) -> BinaryIO:
+    try:
+        if path.exists() and path.stat().st_size > LOG_LIMIT_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        return path.open("ab")
+    except OSError as error:
+        raise LocalStackError(f"cannot write the log {path}: {error.strerror}") from error
 
 
 async def run_to_end(

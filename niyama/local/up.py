@@ -99,7 +99,8 @@ def _end_on_signals(serving: "asyncio.Task[None]", stack: LocalStack, console: C
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, end)
 
 
 def _show(console: Console, notice: Notice) -> None:

@@ -1,6 +1,7 @@
 """Where a stack keeps its things."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,15 @@ def test_a_folder_that_cannot_be_made_is_named_with_the_reason(tmp_path: Path) -
 def test_a_folder_that_takes_no_files_is_named_too() -> None:
     with pytest.raises(LocalStackError, match="cannot write logs in /proc/self"):
         make_dir(Path("/proc/self"), purpose="logs")
+
+
+def test_what_it_makes_can_be_entered_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        made = make_dir(tmp_path / "a" / "b", purpose="logs")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (made, made.parent)] == [0o755] * 2
 
 
 def test_making_a_folder_leaves_nothing_in_it(tmp_path: Path) -> None:

@@ -73,6 +73,11 @@ async def test_an_earlier_run_is_no_part_of_the_excerpt(log_path: Path) -> None:
     assert log_path.read_text() == "before\nafter\n"
 
 
+async def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LocalStackError, match=r"cannot write the log .*no/it.log: No such file"):
+        await run_to_end("it", ["true"], log_path=tmp_path / "no" / "it.log")
+
+
 async def test_a_long_log_is_put_aside(log_path: Path) -> None:
     log_path.write_bytes(bytes(LOG_LIMIT_BYTES + 1))
     await run_to_end("it", ["echo", "new"], log_path=log_path)
