@@ -34,7 +34,7 @@ class GenerationRequest:
     """One generation to be done; exactly one of `messages`, `prompt` and `input_ids` is set."""
 
     request_id: str
-    """Unique among the requests that the engine holds."""
+    """Unique among the requests that the engine holds, and not the beginning of another's."""
     qos: EngineQos
     messages: Sequence[Mapping[str, Any]] | None = None
     """Chat messages in OpenAI's form; they go through the model's own chat template."""
@@ -73,8 +73,9 @@ class TokenLogprob:
     """Natural logarithm of the probability of one generated token, and of its alternatives."""
 
     token_id: int
+    text: str
     logprob: float
-    top: tuple[tuple[int, float], ...] = ()
+    top: tuple["TokenLogprob", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class Engine(Protocol):
 
         Updates that the reader has not taken yet are combined. Leaving the iterator early
         aborts the request. Raises EngineDead; InvalidRequest when only the scheduler could tell,
-        such as for a grammar that does not compile.
+        such as for a grammar that does not compile; EngineError when the engine gave it up.
         """
 
     def abort(self, request_id: str) -> None:

@@ -35,6 +35,10 @@ _HEAD_REQUESTS = 64
 """Waiting requests that a plan considers: more prompts than one iteration ever takes."""
 
 
+SCHEDULER_INFO_KEY = "niyama"
+"""In what a scheduler process reports when it is ready: that this scheduler is the one in it."""
+
+
 class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     """Orders, parks and sizes prefills by deadline; everything else is SGLang's own."""
 
@@ -57,6 +61,9 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         parallel = get_parallel()
         reports = parallel.attn_tp_rank == 0 and parallel.attn_cp_rank == 0
         self._decisions = DecisionSender.from_environment() if reports else DecisionSender(None)
+
+    def get_init_info(self) -> dict[str, Any]:
+        return {**super().get_init_info(), SCHEDULER_INFO_KEY: True}
 
     # ---- the waiting queue
 
@@ -88,18 +95,18 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     # ---- one iteration
 
     def get_new_batch_prefill(self, running_batch: ScheduleBatch) -> NextBatchPlan:
-        if self.chunked_prefill_size is None or not (self.chunked_req or self.waiting_queue):
+        iteration_tokens = self.chunked_prefill_size
+        if iteration_tokens is None or not (self.chunked_req or self.waiting_queue):
             return self._reported(super().get_new_batch_prefill(running_batch))
-        snapshot = self._snapshot(running_batch)
+        snapshot = self._snapshot(running_batch, iteration_tokens)
         iteration = plan(snapshot, self._shared_clock_s())
         self._apply_order(iteration)
-        whole_iteration_tokens = self.chunked_prefill_size
         self.chunked_prefill_size = iteration.prefill_budget_tokens + snapshot.running_decodes
         self.policy.in_progress_limit_tokens = iteration.in_progress_limit_tokens
         try:
             return self._reported(self._prefill_batch(running_batch, iteration))
         finally:
-            self.chunked_prefill_size = whole_iteration_tokens
+            self.chunked_prefill_size = iteration_tokens
 
     def _prefill_batch(
         self, running_batch: ScheduleBatch, iteration: IterationPlan
@@ -137,7 +144,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
 
     # ---- what the plan is made from, and made into
 
-    def _snapshot(self, running_batch: ScheduleBatch) -> Snapshot:
+    def _snapshot(self, running_batch: ScheduleBatch, iteration_tokens: int) -> Snapshot:
         head = tuple(islice(self.waiting_queue, _HEAD_REQUESTS))
         can_park = self.chunked_req is not None and self._can_park(self.chunked_req, running_batch)
         if can_park:
@@ -148,7 +155,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             and _prefill(self.chunked_req, self.chunked_req.prefix_len),
             can_park=can_park,
             running_decodes=len(running_batch.reqs) if self.is_mixed_chunk else 0,
-            iteration_tokens=self.chunked_prefill_size,
+            iteration_tokens=iteration_tokens,
             page_tokens=self.truncation_align_size or self.page_size,
         )
 
