@@ -24,6 +24,11 @@ NODE_ID = 1
 BATCH_OVERHEAD_BYTES = 64 * 1024
 DISK_FULL_HINT = "No space left on device"
 
+JVM_OPTIONS = (
+    "-XX:+UseSerialGC",  # few threads: the processors are for the model
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Dlog4j2.configurationFile=log4j2.properties",
+)
 LOG4J = """\
 rootLogger.level = WARN
 rootLogger.appenderRef.out.ref = out
@@ -69,12 +74,7 @@ class LocalKafka:
         )
         make_dir(self._folder, purpose="Kafka's log")
         self._write_configuration()
-        options = [
-            "-XX:+UseSerialGC",
-            "-XX:+ExitOnOutOfMemoryError",
-            "-Dlog4j2.configurationFile=log4j2.properties",
-        ]
-        command = [str(java()), *options, "-cp", os.pathsep.join(map(str, jars))]
+        command = [str(java()), *JVM_OPTIONS, "-cp", os.pathsep.join(map(str, jars))]
         try:
             await self._format(command)
             self._broker = Child(

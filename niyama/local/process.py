@@ -37,8 +37,8 @@ class Child:
     ) -> None:
         """Start ``argv`` with ``env`` added to this process's environment, as ``user`` if named.
 
-        Raises LocalStackError when the log cannot be written. A program that cannot be run shows as a
-        child that died with status 127.
+        Raises LocalStackError when the log cannot be written. A program that cannot be run shows
+        as a child that died with status 127.
         """
         self.name = name
         self.log_path = log_path

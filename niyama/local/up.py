@@ -21,11 +21,12 @@ class UpSettings(CommandSettings):
     """The local stack. Arguments after ``--`` go to ``niyama worker``."""
 
     state: Path = Field(
-        default_factory=default_state_dir, description="Folder that keeps everything"
+        default_factory=default_state_dir,
+        description="Folder that keeps everything: ~/.local/state/niyama, root's /var/lib/niyama",
     )
     fresh: bool = Field(default=False, description="Delete jobs and ledger of earlier runs first")
     model: str | None = Field(
-        default=None, description="Name or path of a model that SGLang serves; default: a tiny one"
+        default=None, description="Name or path of a model for SGLang; without one, a tiny model"
     )
     api_host: str = Field(default=LOOPBACK, description="Address the API listens on")
     api_port: int = Field(
