@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem documents that say what to change."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -83,6 +84,20 @@ def respond(error: ProblemError) -> Response:
     )
 
 
+def _method_not_allowed(request: Request) -> ProblemError:
+    # Starlette names the methods of the first route of a path only. The document has all.
+    path = request.url.path
+    allowed = {
+        method.upper()
+        for template, methods in request.app.openapi()["paths"].items()
+        for method in methods
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+    }
+    named = ", ".join(sorted(allowed)) or "GET"
+    detail = f"{path} takes {named}, not {request.method}"
+    return ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": named})
+
+
 def install(app: FastAPI) -> None:
     """Make every error of ``app`` a problem document."""
 
@@ -97,8 +112,7 @@ def install(app: FastAPI) -> None:
         if status is HTTPStatus.NOT_FOUND:
             detail = f"there is nothing at {request.url.path}; /openapi.json lists what is there"
         elif status is HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = (error.headers or {}).get("Allow", "another method")
-            detail = f"{request.url.path} takes {allowed}, not {request.method}"
+            return respond(_method_not_allowed(request))
         return respond(ProblemError(status, detail, headers=error.headers))
 
     @app.exception_handler(RequestValidationError)

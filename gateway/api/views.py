@@ -248,6 +248,8 @@ def _slack_s(job: Any, now: datetime) -> float | None:
 
 
 def _deadlines_met(job: Any, now: datetime) -> DeadlinesMetView:
+    if job.status == "cancelled":
+        return DeadlinesMetView()
     if job.kind == "interactive":
         gap_ms = job.largest_gap_ms
         over = job.status == "completed"
