@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,22 +128,24 @@ class LocalStack:
                 purpose="the API",
                 setting="--api-port (NIYAMA_API_PORT)",
             )
+        kafka, postgres = [], []
         if not options.kafka_bootstrap:
             self._kafka = LocalKafka(options.state_dir / "kafka", port=options.kafka_port)
+            kafka.append(self._launch("kafka", self._kafka))
         if not options.database_url:
             self._postgres = LocalPostgres(options.state_dir / "postgres")
-        bases = [("kafka", self._kafka), ("postgres", self._postgres)]
-        await self._all(self._launch(name, part) for name, part in bases if part)
-        await self._start_commands()
+            postgres.append(self._launch("postgres", self._postgres))
+        await self._all(postgres)
+        if options.gateway:
+            await self._migrate()  # while Kafka, which takes longer, still starts
+        await self._all(kafka)
+        await self._all(self._launch(name, part) for name, part in self._commands())
 
-    async def _start_commands(self) -> None:
-        launched = []
-        if self._options.worker:  # first: it loads its model while the rest starts
-            launched.append(self._launch("worker", self._worker()))
+    def _commands(self) -> Iterator[tuple[str, Part]]:
+        if self._options.worker:
+            yield "worker", self._worker()
         if self._options.gateway:
-            await self._migrate()
-            launched.append(self._launch("gateway", self._gateway()))
-        await self._all(launched)
+            yield "gateway", self._gateway()
 
     def _launch(self, name: str, part: Part) -> asyncio.Event:
         """Keep ``part`` running from now on. The event says that it has become ready."""
