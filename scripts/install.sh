@@ -33,8 +33,8 @@ need_venv() {
         fail "$1 has no venv module; on Debian or Ubuntu: sudo apt-get install python3-venv"
     fi
     echo "install: $1 has no venv module: apt-get install python3-venv" >&2
-    apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv >&2
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv >/dev/null
 }
 
 find_uv() {

@@ -80,7 +80,7 @@ def test_debians_python_without_venv_is_told_the_package(machine: Machine) -> No
 def test_root_gets_that_package_after_one_line(machine: Machine) -> None:
     machine.python("python3", venv=False)
     machine.program("id", "echo 0")
-    machine.program("apt-get", 'echo "apt $*"; [ "$1" = update ] || exit 100')
+    machine.program("apt-get", 'echo "apt $*" >&2; [ "$1" = update ] || exit 100')
     done = machine.find_uv()
     assert done.returncode != 0
     assert "has no venv module: apt-get install python3-venv\napt update" in done.stderr
