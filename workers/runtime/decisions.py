@@ -21,18 +21,27 @@ _UNREAD_MESSAGES = 100_000
 class DecisionSender:
     """The scheduler's end. Without an address, as in a plain SGLang server, it does nothing."""
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, address: str | None, unread_messages: int = _UNREAD_MESSAGES) -> None:
         self._pending: list[Decision] = []
         self._socket: zmq.Socket[bytes] | None = None
         if address is not None:
             self._socket = zmq.Context.instance().socket(zmq.PUSH)
-            self._socket.setsockopt(zmq.SNDHWM, _UNREAD_MESSAGES)
+            self._socket.setsockopt(zmq.SNDHWM, unread_messages)
             self._socket.setsockopt(zmq.LINGER, 0)
             self._socket.connect(address)
 
     @classmethod
     def from_environment(cls) -> "DecisionSender":
         return cls(os.environ.get(ADDRESS_VARIABLE))
+
+    @property
+    def pending(self) -> int:
+        """Decisions that `flush` would send."""
+        return len(self._pending)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
 
     def add(self, decision: Decision) -> None:
         if self._socket is not None:

@@ -9,7 +9,8 @@ from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, Comple
 from sglang.srt.entrypoints.openai.serving_chat import OpenAIServingChat
 from sglang.srt.entrypoints.openai.serving_completions import OpenAIServingCompletion
 
-from workers.engine import GenerationRequest, InvalidRequest, PreparedRequest, PromptTooLong
+from workers.engine import GenerationRequest, InvalidRequest, PreparedRequest
+from workers.runtime.limits import TokenLimits
 from workers.runtime.qos import to_custom_params
 
 _UNSTREAMED_TOKENS = 32
@@ -19,9 +20,7 @@ _UNSTREAMED_TOKENS = 32
 class RequestTranslator:
     """Turns requests into SGLang's, through the model's chat template, as its HTTP server would."""
 
-    def __init__(
-        self, tokenizer_manager: Any, template_manager: Any, limits: "TokenLimits"
-    ) -> None:
+    def __init__(self, tokenizer_manager: Any, template_manager: Any, limits: TokenLimits) -> None:
         self._chat = OpenAIServingChat(tokenizer_manager, template_manager)
         self._completion = OpenAIServingCompletion(tokenizer_manager, template_manager)
         self._tokenizer = tokenizer_manager.tokenizer
@@ -67,28 +66,6 @@ class RequestTranslator:
                 f"input_ids has {wrong}; the model's token ids are 0 to "
                 f"{self._vocabulary_tokens - 1}"
             )
-
-
-class TokenLimits:
-    """How long requests can be."""
-
-    def __init__(self, context_tokens: int, kv_tokens: int, max_prompt_tokens: int) -> None:
-        self.context_tokens = context_tokens
-        self.kv_tokens = kv_tokens
-        # The scheduler refuses a prompt of its limit, and keeps two tokens for itself.
-        self._prompt_tokens = min(max_prompt_tokens - 1, context_tokens - 2)
-        self._total_tokens = min(context_tokens, kv_tokens) - 2
-
-    def max_tokens(self, prompt_tokens: int, wanted_tokens: int | None) -> int:
-        """What a request can generate at most. Raises PromptTooLong."""
-        room_tokens = self._total_tokens - prompt_tokens
-        if prompt_tokens > self._prompt_tokens or room_tokens < 1:
-            raise PromptTooLong(
-                f"the prompt has {prompt_tokens} tokens; this worker takes at most "
-                f"{min(self._prompt_tokens, self._total_tokens - 1)} "
-                f"(context {self.context_tokens}, KV cache {self.kv_tokens})"
-            )
-        return room_tokens if wanted_tokens is None else min(wanted_tokens, room_tokens)
 
 
 def _parsed(form: type[BaseModel], options: Mapping[str, Any]) -> BaseModel:
