@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 KAFKA_VERSION = "4.3.1"
 LOG4J_VERSION = "2.25.4"
+COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 FETCH_TIMEOUT_S = 600.0
 POM = f"""\
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -62,7 +63,7 @@ async def _fetch_into(final: Path) -> None:
 
 async def _run_maven(executable: str, java_home: Path, folder: Path) -> None:
     (folder / "pom.xml").write_text(POM)
-    goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=jars"]
+    goal = [COPY_DEPENDENCIES, "-DincludeScope=runtime", "-DoutputDirectory=jars"]
     try:
         await run_to_end(
             "Maven",

@@ -154,6 +154,23 @@ def test_interrupted_while_it_starts_leaves_nothing(up: Callable[..., Up], folde
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
+def test_a_second_signal_ends_what_will_not_stop(
+    up: Callable[..., Up], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_WORKER", "stubborn")
+    stack = up("a").wait_until_up()
+    children = stack.children()
+    stack.process.send_signal(signal.SIGINT)
+    give_up_s = time.monotonic() + PATIENCE_S
+    while "worker    stopping" not in stack.output:
+        assert time.monotonic() < give_up_s, stack.output
+        time.sleep(0.02)
+    asked_s = time.monotonic()
+    assert stack.end(signal.SIGINT) == 0
+    assert time.monotonic() - asked_s < 30  # the worker would have had a minute
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
+
+
 def test_every_flag_is_documented() -> None:
     shown = subprocess.run(
         [sys.executable, "-c", RUN, COMMANDS, "--help"],
