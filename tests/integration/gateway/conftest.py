@@ -1,5 +1,6 @@
 """A gateway's settings on the run's Kafka and Postgres, and records to feed it with."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -8,11 +9,13 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from gateway.ledger.projection import Request
 from gateway.ledger.records import Report, Submission
 from gateway.settings import GatewaySettings
-from schemas import JobEvent
+from niyama import kafka
+from schemas import JobEvent, JobRequest
 
 START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 
@@ -78,3 +81,58 @@ def report() -> Callable[..., Report]:
         return Report(event, event.to_bytes(), [("traceparent", b"00-1-2-01")])
 
     return make
+
+
+class Wire:
+    """Publishes to a gateway's topics as producers and workers do, and waits for the ledger."""
+
+    def __init__(self, settings: GatewaySettings, postgres: asyncpg.Connection) -> None:
+        self._settings = settings
+        self._postgres = postgres
+        self.kafka: AIOKafkaProducer = kafka.producer(settings)
+
+    async def job(self, **changes: Any) -> UUID:
+        fields = {"job_id": uuid4(), "model": "m", "prompt": "p", "qos": "batch-1h"}
+        job = JobRequest.model_validate(fields | changes)
+        await self.raw(self._settings.topics.batch.name, job.to_bytes())
+        assert job.job_id is not None
+        return job.job_id
+
+    async def event(self, job_id: UUID, kind: str, **changes: Any) -> JobEvent:
+        fields = {
+            "event_id": uuid4(),
+            "job_id": job_id,
+            "type": kind,
+            "at": datetime.now(UTC),
+            "attempt": 1,
+            "worker_id": "worker-1",
+            "pool": self._settings.pool,
+        }
+        event = JobEvent.model_validate(fields | changes)
+        await self.raw(self._settings.topics.events.name, event.to_bytes(), key=job_id)
+        return event
+
+    async def raw(self, topic: str, value: bytes | None, key: UUID | None = None) -> None:
+        headers = [("traceparent", b"00-1-2-01")]
+        encoded = str(key).encode() if key else None
+        await self.kafka.send_and_wait(topic, value, key=encoded, headers=headers)
+
+    async def until(self, query: str, *arguments: object, timeout_s: float = 15) -> Any:
+        """The first value of ``query`` once it is true."""
+        async with asyncio.timeout(timeout_s):
+            while not (value := await self._postgres.fetchval(query, *arguments)):
+                await asyncio.sleep(0.02)
+        return value
+
+    async def until_status(self, job_id: UUID, status: str) -> None:
+        query = "SELECT true FROM jobs WHERE job_id = $1 AND status = $2"
+        await self.until(query, job_id, status)
+
+
+@pytest.fixture
+async def wire(settings: GatewaySettings, postgres: asyncpg.Connection) -> AsyncIterator[Wire]:
+    await kafka.ensure_topics(settings, settings.topics.all)
+    wire = Wire(settings, postgres)
+    await wire.kafka.start()
+    yield wire
+    await wire.kafka.stop()
