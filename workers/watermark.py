@@ -32,6 +32,10 @@ class History:
     crashes: int = 0
     """How many of those workers died with it in hand."""
 
+    def is_last_chance(self, max_crashes: int) -> bool:
+        """It was there at every crash but the last one allowed: it may be what crashes workers."""
+        return 0 < self.crashes == max_crashes - 1
+
 
 @dataclass(frozen=True, slots=True)
 class CommitPoint:
@@ -91,6 +95,10 @@ class PartitionProgress:
     def in_hand(self) -> Iterator[int]:
         """Offsets of the unfinished records that this worker has."""
         return iter(self._unfinished.keys() - self._expected)
+
+    def is_unfinished(self, offset: int) -> bool:
+        """A record that was taken or is to be read again."""
+        return offset in self._unfinished
 
     def take(self, offset: int) -> Flight | None:
         """The record at ``offset`` was read: its flight, or None when it needs no work.
