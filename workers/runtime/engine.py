@@ -30,8 +30,8 @@ from workers.engine import (
 )
 from workers.runtime import decisions
 from workers.runtime.arguments import child_environment, server_arguments
-from workers.runtime.process import run_detokenizer, run_scheduler
 from workers.runtime.limits import TokenLimits
+from workers.runtime.process import run_detokenizer, run_scheduler
 from workers.runtime.requests import RequestTranslator
 from workers.runtime.scheduler import SCHEDULER_INFO_KEY
 from workers.runtime.updates import UpdateReader

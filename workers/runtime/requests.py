@@ -50,6 +50,8 @@ class RequestTranslator:
         options = {name: value for name, value in request.sampling.items() if value is not None}
         options |= {"rid": request.request_id, "stream": True}
         if request.messages is not None:
+            # The older of OpenAI's two names makes SGLang's form warn for every request.
+            options["max_completion_tokens"] = options.pop("max_tokens", None)
             chat = _parsed(ChatCompletionRequest, options | {"messages": request.messages})
             return self._chat._convert_to_internal_request(chat)[0]
         prompt = request.prompt if request.input_ids is None else list(request.input_ids)
