@@ -10,7 +10,8 @@ from niyama.local.ports import LOOPBACK, free_port
 
 ROOT = Path(__file__).parents[2]
 BUILD_TIMEOUT_S = 1800.0
-COMMAND_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 480.0
+COMMAND_TIMEOUT_S = 600.0
 
 
 class ComposeError(AssertionError):
@@ -38,7 +39,7 @@ class ComposeProject:
 
     def up(self) -> None:
         """Start everything; return when all of it is healthy."""
-        self.run("up", "--detach", "--wait", "--wait-timeout", f"{COMMAND_TIMEOUT_S:.0f}")
+        self.run("up", "--detach", "--wait", "--wait-timeout", f"{START_TIMEOUT_S:.0f}")
 
     def down(self) -> None:
         """Remove containers and network; keep the volumes."""

@@ -15,6 +15,12 @@ async def publish(producer: Producer, *jobs: JobRequest) -> list[str]:
     return [str((await producer.publish(each)).job_id) for each in jobs]
 
 
+async def publish_and_see_running(producer: Producer, api: httpx.Client) -> list[str]:
+    job_ids = await publish(producer, *[job(max_tokens=600) for _ in range(4)])
+    wait_for_states(api, job_ids, {"running"}, timeout_s=60)
+    return job_ids
+
+
 async def test_a_job_published_through_kafka_completes(
     producer: Producer, api: httpx.Client
 ) -> None:
@@ -33,11 +39,20 @@ def test_a_job_posted_over_http_completes(api: httpx.Client) -> None:
 async def test_restarting_a_service_loses_no_job(
     project: ComposeProject, producer: Producer, api: httpx.Client, service: str
 ) -> None:
-    job_ids = await publish(producer, *[job(max_tokens=600) for _ in range(4)])
-    wait_for_states(api, job_ids, {"running", "completed"}, timeout_s=60)
-    assert any(api.get(f"/v1/jobs/{each}").json()["status"] == "running" for each in job_ids)
+    job_ids = await publish_and_see_running(producer, api)
     project.run("restart", service)
-    wait_for_states(api, job_ids, COMPLETED, timeout_s=180)
+    wait_for_states(api, job_ids, COMPLETED, timeout_s=300)
+
+
+async def test_killing_the_worker_loses_no_job(
+    project: ComposeProject, producer: Producer, api: httpx.Client
+) -> None:
+    job_ids = await publish_and_see_running(producer, api)
+    project.run("kill", "--signal", "SIGKILL", "worker")
+    project.run("start", "worker")
+    wait_for_states(api, job_ids, COMPLETED, timeout_s=300)
+    attempts = [api.get(f"/v1/jobs/{each}").json()["attempt"] for each in job_ids]
+    assert max(attempts) > 1
 
 
 async def test_volumes_keep_jobs_and_ledger_through_down_and_up(
