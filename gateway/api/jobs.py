@@ -85,8 +85,8 @@ async def list_jobs(
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
 ) -> views.JobList:
     """Pages are stable: jobs that are published meanwhile do not move the others."""
-    wanted = JobFilter(tuple(status or ()), qos, tenant)
-    rows = await services.ledger.list(wanted, limit + 1, _cursor(cursor))
+    after = _cursor(cursor)
+    rows = await services.ledger.list(JobFilter(status or (), qos, tenant), limit + 1, after)
     now = datetime.now(UTC)
     page = rows[:limit]
     more = len(rows) > limit
