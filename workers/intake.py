@@ -1,7 +1,7 @@
 """Reading jobs from Kafka. The loop never waits for a generation, only for records."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,12 +15,14 @@ from workers.watermark import Flight, PartitionProgress
 
 POLL_MS = 200
 POLL_RECORDS = 200
+CAUTIOUS_POLL_RECORDS = 20
 CAUTIOUS_S = 10.0
 """For so long after partitions came, work is on record before it is begun: whatever made their
 last owner die would otherwise make one worker after the other die without a trace."""
 
 Accept = Callable[[Record, Flight, PartitionProgress], None]
-Taken = list[tuple[Record, Flight, PartitionProgress]]
+Taken = tuple[Record, Flight, PartitionProgress]
+Batches = Mapping[TopicPartition, Sequence[Record]]
 
 
 class Sink(Protocol):
@@ -73,12 +75,15 @@ class Intake:
     async def run(self) -> None:
         """Take records, for ever."""
         while True:
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-            taken = [t for tp, records in batches.items() for t in self._take(tp, records)]
-            if taken and time.monotonic() < self._cautious_until_s:
-                await self._put_on_record(taken)
-            for record, flight, progress in taken:
-                self._accept(record, flight, progress)
+            cautious = time.monotonic() < self._cautious_until_s
+            most = CAUTIOUS_POLL_RECORDS if cautious else POLL_RECORDS
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=most)
+            if cautious:
+                await self._take_on_record(batches)
+            else:
+                for taken in self._take(batches):
+                    self._accept(*taken)
+                    self.steer()
             self.steer(every_partition=True)
 
     def steer(self, *, every_partition: bool = False) -> None:
@@ -117,14 +122,25 @@ class Intake:
             self._consumer.resume(tp)
             self._paused.discard(tp)
 
-    def _take(self, tp: TopicPartition, records: list[Record]) -> Taken:
-        progress = self._partitions.get(tp)
-        if progress is None:  # taken away meanwhile, or not known yet: read again later
-            return []
-        flights = ((record, progress.take(record.offset)) for record in records)
-        return [(record, flight, progress) for record, flight in flights if flight is not None]
+    def _take(self, batches: Batches) -> Iterator[Taken]:
+        for tp, records in batches.items():
+            progress = self._partitions.get(tp)
+            if progress is None:  # taken away meanwhile, or not known yet: read again later
+                continue
+            for record in records:
+                if tp in self._paused:  # one before it was enough
+                    self._consumer.seek(tp, record.offset)
+                    break
+                flight = progress.take(record.offset)
+                if flight is not None:
+                    yield record, flight, progress
 
-    async def _put_on_record(self, taken: Taken) -> None:
+    async def _take_on_record(self, batches: Batches) -> None:
+        taken = list(self._take(batches))
+        if not taken:
+            return
         for _, flight, _ in taken:
             flight.begun = not flight.history.is_last_chance(self._max_attempts)
         await self._partitions.commit()
+        for record, flight, progress in taken:
+            self._accept(record, flight, progress)

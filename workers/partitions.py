@@ -80,12 +80,12 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         this worker or of the partitions' next owner, says as much or more.
         """
         async with self._commit_lock:
-            points = {tp: p.commit_point(crashed=crashed) for tp, p in self._progress.items()}
-            changed = {
-                tp: point
-                for tp, point in points.items()
-                if point.offset and point != self._committed.get(tp)
+            points = {
+                tp: progress.commit_point(crashed=crashed)
+                for tp, progress in self._progress.items()
+                if progress.position  # something was read, or committed before
             }
+            changed = {tp: p for tp, p in points.items() if p != self._committed.get(tp)}
             if changed:
                 await self._send(changed)
 
