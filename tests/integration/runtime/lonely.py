@@ -11,7 +11,7 @@ import time
 
 
 async def main() -> None:
-    from workers.engine import EngineQos, GenerationRequest
+    from workers.engine import EngineDead, EngineQos, GenerationRequest
     from workers.runtime.engine import SglangEngine
 
     def interrupted() -> None:
@@ -33,12 +33,21 @@ async def main() -> None:
         updates = [u async for u in engine.generate(await engine.prepare(request))]
         return [token for update in updates for token in update.token_ids]
 
+    async def watch() -> None:
+        try:
+            async for _ in engine.decisions():
+                pass
+        except EngineDead as error:
+            say("dead", error)
+
+    watching = asyncio.create_task(watch())
     say("ready", *engine._runtime.get_all_child_pids())
     while line := await asyncio.to_thread(sys.stdin.readline):
         prompts = json.loads(line)
         generated = await asyncio.gather(*(generate(*item) for item in prompts.items()))
         say(json.dumps(dict(zip(prompts, generated, strict=True))))
     await engine.close()
+    await watching
 
 
 def say(*words: object) -> None:

@@ -1,4 +1,4 @@
-"""An engine in a process of its own, overlapped schedule off: its signals, its end, its children."""
+"""An engine in a process of its own, without overlap: its signals, its children, its end."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def exists(pid: int) -> bool:
         return False
 
 
-def test_survives_ctrl_c_until_it_is_done_and_leaves_no_orphans(
+def test_survives_ctrl_c_tells_its_death_and_leaves_no_orphans(
     lonely: subprocess.Popen[str],
     prompts: dict[str, list[int]],
     stock_outputs: dict[str, list[int]],
@@ -59,6 +59,8 @@ def test_survives_ctrl_c_until_it_is_done_and_leaves_no_orphans(
     assert json.loads(lonely.stdout.readline()) == stock_outputs
     assert children
     assert all(exists(pid) for pid in children)
+    os.kill(children[-1], signal.SIGKILL)
+    assert said(lonely)[0] == "dead"  # its worker is told, though no request was running
     lonely.kill()
     end_s = time.monotonic() + 10
     while any(exists(pid) for pid in children):
