@@ -66,4 +66,8 @@ fi
 export VIRTUAL_ENV="$PWD/.venv"
 "$uv" pip sync --quiet --require-hashes constraints.txt
 "$uv" pip install --quiet --no-deps --editable .
+# Importing SGLang compiles some thousand modules. Done here once, also where the environment says
+# not to keep bytecode, no process of the stack waits for it at each of its starts.
+env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -W ignore -c \
+    'import sglang.launch_server, sglang.srt.entrypoints.http_server, workers.runtime.engine'
 echo "install: ready in .venv" >&2
