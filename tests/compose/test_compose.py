@@ -41,7 +41,8 @@ async def test_restarting_a_service_loses_no_job(
 ) -> None:
     job_ids = await publish_and_see_running(producer, api)
     project.run("restart", service)
-    wait_for_states(api, job_ids, COMPLETED, timeout_s=300)
+    project.up()  # returns when all of it is healthy again
+    wait_for_states(api, job_ids, COMPLETED, timeout_s=120)
 
 
 async def test_killing_the_worker_loses_no_job(
@@ -49,8 +50,8 @@ async def test_killing_the_worker_loses_no_job(
 ) -> None:
     job_ids = await publish_and_see_running(producer, api)
     project.run("kill", "--signal", "SIGKILL", "worker")
-    project.run("start", "worker")
-    wait_for_states(api, job_ids, COMPLETED, timeout_s=300)
+    project.up()
+    wait_for_states(api, job_ids, COMPLETED, timeout_s=120)
     attempts = [api.get(f"/v1/jobs/{each}").json()["attempt"] for each in job_ids]
     assert max(attempts) > 1
 
