@@ -4,7 +4,8 @@ import asyncio
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.notices import Notices
@@ -24,9 +25,15 @@ UNREACHABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,  # the connection was closed under us
-    DBAPIError,  # SQLAlchemy's form of the above
+    DBAPIError,  # SQLAlchemy's form of the above, and of errors in statements: see is_outage
+    PoolTimeoutError,
 )
 """What a statement raises when Postgres is not there, or went away."""
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether SQLAlchemy's ``error`` is about the connection, not about the statement."""
+    return error.connection_invalidated or isinstance(error, (InterfaceError, OperationalError))
 
 
 def engine(settings: DatabaseSettings, connections: int) -> AsyncEngine:

@@ -40,7 +40,10 @@ class Cursor:
         try:
             padded = text + "=" * (-len(text) % 4)
             arrived_at, job_id = base64.urlsafe_b64decode(padded).decode().split(" ")
-            return cls(datetime.fromisoformat(arrived_at), UUID(job_id))
+            cursor = cls(datetime.fromisoformat(arrived_at), UUID(job_id))
+            if cursor.arrived_at.tzinfo is None:
+                raise ValueError(arrived_at)
+            return cursor
         except (ValueError, binascii.Error) as error:
             raise BadCursorError(text) from error
 
