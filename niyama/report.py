@@ -51,7 +51,13 @@ def _label(qos: dict[str, Any]) -> str:
 
 def table_of(outcomes: Sequence[JobOutcome]) -> Table:
     """One row per class of job. Times are in seconds, of the jobs that completed."""
-    table = Table(title="How the jobs fared", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title="How the jobs fared",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     table.add_column("class", vertical="bottom")
     for column in (
         *("jobs", "completed", "deadlines\nmet", "relegated"),
