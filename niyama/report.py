@@ -58,12 +58,12 @@ def table_of(outcomes: Sequence[JobOutcome]) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
-    table.add_column("class", vertical="bottom")
+    table.add_column("class", vertical="bottom", no_wrap=True)
     for column in (
         *("jobs", "completed", "deadlines\nmet", "relegated"),
-        *("TTFT, s\np50 / p99", "last token, s\np50 / p99"),
+        *("TTFT, s\np50/p99", "last token, s\np50/p99"),
     ):
-        table.add_column(column, justify="right", vertical="bottom")
+        table.add_column(column, justify="right", vertical="bottom", no_wrap=True)
     for label in sorted({outcome.label for outcome in outcomes}):
         table.add_row(label, *_cells([each for each in outcomes if each.label == label]))
     return table
@@ -84,7 +84,7 @@ def _cells(outcomes: Sequence[JobOutcome]) -> list[str]:
 def _p50_p99(seconds: Sequence[float]) -> str:
     if not seconds:
         return "-"
-    return f"{percentile(seconds, 50):.2f} / {percentile(seconds, 99):.2f}"
+    return f"{percentile(seconds, 50):.2f}/{percentile(seconds, 99):.2f}"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

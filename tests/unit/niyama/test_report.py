@@ -48,7 +48,7 @@ def test_the_table_has_a_row_for_each_class_and_a_dash_for_what_is_not_known() -
     lost = JobOutcome("q1", "queued", met=False, relegated=True, ttft_s=None, ttlt_s=None)
     console.print(table_of([outcome_of(chat()), lost]))
     rows = [line.split() for line in console.export_text().splitlines()]
-    assert ["chat", "1", "1", "1", "0", "0.25", "/", "0.25", "1.50", "/", "1.50"] in rows
+    assert ["chat", "1", "1", "1", "0", "0.25/0.25", "1.50/1.50"] in rows
     assert ["q1", "1", "0", "0", "1", "-", "-"] in rows
 
 
