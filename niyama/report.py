@@ -63,7 +63,7 @@ def table_of(outcomes: Sequence[JobOutcome]) -> Table:
         *("jobs", "completed", "deadlines\nmet", "relegated"),
         *("TTFT, s\np50/p99", "last token, s\np50/p99"),
     ):
-        table.add_column(column, justify="right", vertical="bottom", no_wrap=True)
+        table.add_column(column, justify="right", vertical="bottom")
     for label in sorted({outcome.label for outcome in outcomes}):
         table.add_row(label, *_cells([each for each in outcomes if each.label == label]))
     return table
