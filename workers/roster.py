@@ -23,6 +23,8 @@ class Work:
     subject: Subject
     request_id: str
     prompt_tokens: int
+    handed_in_s: float | None = None
+    """When the engine got it, in UTC epoch seconds."""
     started: bool = False
     """The engine has begun with it."""
     cancelled: bool = False

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 FAREWELL_S = 10.0
 """What the last reports, the last commit and each goodbye may take when Kafka does not answer."""
+LAST_WORDS_S = 1.0
 FETCH_WAIT_MS = 100  # a partition that is resumed waits for the fetch that is under way
 FETCH_BYTES = 1024 * 1024  # of one partition; a larger record comes alone
 HEARTBEATS_PER_SESSION = 5
@@ -193,10 +194,16 @@ class Worker:
             try:
                 service.result()
             except EngineDead as error:
-                # The attempts that died with the engine go on record, so that a job that kills
-                # engines is given up some day.
-                await _farewell(self._partitions.commit)
+                await self._put_death_on_record(services)
                 raise UnavailableError(f"the engine died: {error}") from error
+
+    async def _put_death_on_record(self, services: list[asyncio.Task[None]]) -> None:
+        """Count the death against the jobs that may have caused it, so that it happens no more
+        than max_attempts times."""
+        decisions = [service for service in services if service.get_name() == "decisions"]
+        await asyncio.wait(decisions, timeout=LAST_WORDS_S)  # what it still told
+        self._execution.suspect()
+        await _farewell(self._partitions.commit)
 
     async def _commit_regularly(self) -> None:
         while True:
