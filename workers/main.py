@@ -59,7 +59,9 @@ def _engine(settings: WorkerSettings) -> Engine:
     from workers.runtime.engine import SglangEngine
 
     model, name = _model(settings)
-    return SglangEngine(model, name, settings.sglang_arguments)
+    # SGLang's info is our debug: a line for every batch.
+    level = {"debug": "info", "info": "warning"}.get(settings.log_level, settings.log_level)
+    return SglangEngine(model, name, settings.sglang_arguments, level)
 
 
 def _model(settings: WorkerSettings) -> tuple[str, str | None]:
