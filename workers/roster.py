@@ -98,6 +98,8 @@ class Roster:
 
     def measured(self, work: Work, prompt_tokens: int) -> None:
         """The engine has counted the prompt's tokens."""
+        if work not in self:
+            return
         self.load(work.record.topic).prompt_tokens += prompt_tokens - work.prompt_tokens
         work.prompt_tokens = prompt_tokens
 

@@ -29,6 +29,7 @@ from workers.reporting import Reporter
 from workers.roster import Roster
 from workers.settings import WorkerSettings
 from workers.stop import Stop
+from workers.topic_limits import check_record_sizes
 
 log = logging.getLogger(__name__)
 
@@ -56,19 +57,22 @@ class Worker:
 
         Raises UnavailableError when the engine died or Kafka refuses what it is sent.
         """
-        async with AsyncExitStack() as connections:
-            if not await _before(stop.drain.wait(), self._connect(connections)):
-                return
-            services = [
-                asyncio.create_task(service, name=name) for name, service in self._services()
-            ]
-            try:
-                await self._until_stopped(stop, services)
-                await self._drain(stop, services)
-            finally:
-                for service in services:
-                    service.cancel()
-                await asyncio.gather(*services, return_exceptions=True)
+        try:
+            async with AsyncExitStack() as connections:
+                if await _before(stop.drain.wait(), self._connect(connections)):
+                    await self._serve(stop)
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka does not let this worker go on: {error!r}") from error
+
+    async def _serve(self, stop: Stop) -> None:
+        services = [asyncio.create_task(service, name=name) for name, service in self._services()]
+        try:
+            await self._until_stopped(stop, services)
+            await self._drain(stop, services)
+        finally:
+            for service in services:
+                service.cancel()
+            await asyncio.gather(*services, return_exceptions=True)
 
     # ---- start
 
@@ -77,9 +81,12 @@ class Worker:
         await kafka.wait_for_kafka(settings)
         await kafka.ensure_topics(settings, topics.all)
         producer = await self._producer(connections)
+        admin = await self._admin(connections)
+        written = [spec.name for spec in (topics.events, topics.tokens, topics.dead_letters)]
+        await check_record_sizes(admin, written)
         self._outbox = Outbox(producer)
-        await self._outbox.open(topics.events.name, topics.tokens.name, topics.dead_letters.name)
-        self._assemble(self._consumer(connections), await self._admin(connections))
+        await self._outbox.open(*written)
+        self._assemble(self._consumer(connections), admin)
         self._control = ControlReader(
             await self._control_consumer(connections), self._cancellations, self._execution.cancel
         )

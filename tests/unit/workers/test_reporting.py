@@ -61,3 +61,13 @@ def test_a_dead_letter_keeps_the_record_s_headers_and_says_where_it_was(
         (headers.SOURCE_OFFSET, b"7"),
         (headers.WORKER_ID, b"w"),
     ]
+
+
+def test_a_record_as_large_as_a_topic_carries_is_told_of_by_its_place(
+    reporter: Reporter, outbox: Any, record: Callable[..., Any]
+) -> None:
+    error = JobError(code="too_large", message="why")
+    reporter.refused(record(bytes(MAX_EVENT_BYTES)), None, error, lambda: None)
+    letter = outbox.records[0][1]
+    assert letter.value is None
+    assert (headers.SOURCE_OFFSET, b"7") in letter.headers
