@@ -37,13 +37,17 @@ def is_outage(error: DBAPIError) -> bool:
 
 
 def engine(settings: DatabaseSettings, connections: int) -> AsyncEngine:
-    """A pool of at most ``connections``. Connects when first used."""
+    """A pool of at most ``connections``, for reading. Connects when first used.
+
+    A statement is one round trip: no transaction around it, and no ping before it. Whoever
+    reads tries again when a pooled connection proves dead, see ``queries.Ledger``.
+    """
     return create_async_engine(
         settings.database_url,
+        isolation_level="AUTOCOMMIT",
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
-        pool_pre_ping=True,
         connect_args={
             "timeout": CONNECT_TIMEOUT_S,
             "command_timeout": STATEMENT_TIMEOUT_S,
