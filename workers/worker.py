@@ -132,13 +132,7 @@ class Worker:
     def _assemble(self, jobs: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> None:
         settings, roster = self._settings, self._roster
         attempts = settings.max_attempts
-        reporter = Reporter(
-            self._outbox,
-            self._topics,
-            worker_id=settings.worker_id,
-            pool=settings.pool,
-            clock=time.time,
-        )
+        reporter = self._reporter()
         self._jobs = jobs
         self._partitions = Partitions(jobs, admin, settings.group, self._rebalanced)
         self._execution = Execution(
@@ -171,6 +165,15 @@ class Worker:
             max_attempts=attempts,
         )
         roster.on_change = self._intake.steer
+
+    def _reporter(self) -> Reporter:
+        return Reporter(
+            self._outbox,
+            self._topics,
+            worker_id=self._settings.worker_id,
+            pool=self._settings.pool,
+            clock=time.time,
+        )
 
     def _services(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs for as long as the worker does; intake first."""
