@@ -150,7 +150,12 @@ class SglangEngine:
     def _launch(self) -> Any:
         """Start SGLang; its processes take signals and environment as they are here."""
         environment = child_environment() | {decisions.ADDRESS_VARIABLE: self._address}
-        with _default_signals(), _own_logging(), _environment(environment):
+        with (
+            _default_signals(),
+            _own_logging(),
+            _environment(environment),
+            _temporary_files_in(self._folder),
+        ):
             arguments = server_arguments(self._model_path, self._arguments, self._log_level)
             runtime = _Runtime(server_args=arguments)
         if not runtime._scheduler_init_result.scheduler_infos[0].get(SCHEDULER_INFO_KEY):
@@ -286,6 +291,16 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = before[name]
             else:
                 del os.environ[name]
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """SGLang names its sockets after temporary files that it leaves: `close` deletes them."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @contextlib.contextmanager
