@@ -3,7 +3,6 @@
 import asyncio
 import atexit
 import contextlib
-import logging
 import multiprocessing
 import os
 import shutil
@@ -31,6 +30,7 @@ from workers.engine import (
 from workers.runtime import decisions
 from workers.runtime.arguments import child_environment, server_arguments
 from workers.runtime.limits import TokenLimits
+from workers.runtime.logs import own_logging
 from workers.runtime.process import run_detokenizer, run_scheduler
 from workers.runtime.requests import RequestTranslator
 from workers.runtime.scheduler import SCHEDULER_INFO_KEY
@@ -152,7 +152,7 @@ class SglangEngine:
         environment = child_environment() | {decisions.ADDRESS_VARIABLE: self._address}
         with (
             _default_signals(),
-            _own_logging(),
+            own_logging(),
             _environment(environment),
             _temporary_files_in(self._folder),
         ):
@@ -301,15 +301,3 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
-
-
-@contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
-    """Keep this process's log handlers, which SGLang replaces by its own."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
