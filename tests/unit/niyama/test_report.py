@@ -35,7 +35,7 @@ def test_explicit_targets_are_their_own_label() -> None:
     batch = {"name": None, "kind": "batch", "ttft_s": None, "tbt_s": None, "ttlt_s": 60.0}
     quick = {"name": None, "kind": "interactive", "ttft_s": 0.5, "tbt_s": 0.05, "ttlt_s": None}
     assert outcome_of(chat(qos=batch)).label == "batch, 60 s"
-    assert outcome_of(chat(qos=quick)).label == "TTFT 0.5 s, TBT 50 ms"
+    assert outcome_of(chat(qos=quick)).label == "chat, 0.5 s/50 ms"
 
 
 @pytest.mark.parametrize(("percent", "value"), [(1, 1.0), (50, 2.0), (75, 3.0), (99, 4.0)])
