@@ -45,8 +45,8 @@ def _label(qos: dict[str, Any]) -> str:
     if qos["name"]:
         return str(qos["name"])
     if qos["kind"] == "batch":
-        return f"batch, {qos['ttlt_s']:g} s"
-    return f"chat, {qos['ttft_s']:g} s/{qos['tbt_s'] * 1000:g} ms"
+        return f"batch {qos['ttlt_s']:g}s"
+    return f"chat {qos['ttft_s']:g}s/{qos['tbt_s'] * 1000:g}ms"
 
 
 def table_of(outcomes: Sequence[JobOutcome]) -> Table:
@@ -84,7 +84,11 @@ def _cells(outcomes: Sequence[JobOutcome]) -> list[str]:
 def _p50_p99(seconds: Sequence[float]) -> str:
     if not seconds:
         return "-"
-    return f"{percentile(seconds, 50):.2f}/{percentile(seconds, 99):.2f}"
+    return "/".join(f"{value:.{2 if value < 10 else 1}f}" for value in _percentiles(seconds))
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
+    return percentile(values, 50), percentile(values, 99)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
