@@ -1,0 +1,176 @@
+"""The schedulers Niyama is compared with: fixed-chunk FCFS, EDF and SRPF, and the published Niyama.
+
+`PaperPolicy` follows the released artifact of arXiv 2503.22562 where it differs from the paper:
+chunk candidates, a flat margin, a constant output estimate, and relegation that ignores
+importance.
+"""
+
+import heapq
+from collections.abc import Callable
+
+from workers.niyama.latency import LatencyModel
+from workers.niyama.plan import Chunk, IterationPlan, IterationResult
+from workers.niyama.request import Prefill, Request
+from workers.niyama.state import EngineState
+
+Key = Callable[[Prefill], float]
+
+
+def fcfs_key(prefill: Prefill) -> float:
+    return prefill.request.arrival_s
+
+
+def edf_key(prefill: Prefill) -> float:
+    return prefill.request.deadline_s
+
+
+def srpf_key(prefill: Prefill) -> float:
+    return float(prefill.remaining_tokens)
+
+
+class FixedChunkPolicy:
+    """Sarathi-style: `chunk_tokens` per iteration, decodes included, prompts in order of `key`."""
+
+    def __init__(self, key: Key, chunk_tokens: int) -> None:
+        self._key = key
+        self._chunk_tokens = chunk_tokens
+        self._state = EngineState()
+        self._heap: list[tuple[float, str]] = []
+
+    def add(self, request: Request, now_s: float) -> None:
+        self._push(self._state.add(request))
+
+    def abort(self, request_id: str) -> None:
+        self._state.abort(request_id)
+
+    def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
+        decodes = len(self._state.decodes)
+        budget = min(self._chunk_tokens, free_kv_tokens) - decodes
+        unreserved = free_kv_tokens - decodes - self._state.reserved_kv_tokens()
+        chunks: list[Chunk] = []
+        while budget > 0 and (prefill := self._head(now_s)):
+            if not prefill.started:
+                if prefill.remaining_tokens > unreserved:
+                    break
+                unreserved -= prefill.remaining_tokens
+            heapq.heappop(self._heap)
+            tokens = min(budget, prefill.remaining_tokens)
+            chunks.append(Chunk(prefill.request.request_id, tokens))
+            budget -= tokens
+        return IterationPlan(tuple(chunks))
+
+    def observe(self, result: IterationResult) -> None:
+        state = self._state
+        for request_id in result.retracted:
+            self._push(state.retract(request_id))
+        state.decodes.advance()
+        completed, in_progress = state.compute(result)
+        for prefill in completed:
+            self._join_decodes(prefill, result.end_s)
+        for prefill in in_progress:
+            self._push(prefill)
+        for request_id in result.finished:
+            state.abort(request_id)
+
+    def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
+        request = prefill.request
+        self._state.decodes.add(
+            request,
+            next_due_s=end_s,
+            pace_s=1.0,
+            context_tokens=prefill.computed_tokens + 1,
+            generated_tokens=prefill.generated_tokens + 1,
+        )
+
+    def _push(self, prefill: Prefill) -> None:
+        heapq.heappush(self._heap, (self._key(prefill), prefill.request.request_id))
+
+    def _head(self, now_s: float) -> Prefill | None:
+        while self._heap:
+            prefill = self._state.prefills.get(self._heap[0][1])
+            if prefill is not None:
+                return prefill
+            heapq.heappop(self._heap)
+        return None
+
+
+PAPER_CHUNKS = (2552, 2048, 1792, 1536, 1280, 1024, 768, 512, 256, 128)
+PAPER_MARGIN = 1.2
+PAPER_BATCH_PACE_S = 0.4
+PAPER_OUTPUT_TOKENS = 15
+PAPER_SRPF_WEIGHT_S = 0.008
+
+
+class PaperPolicy(FixedChunkPolicy):
+    """Niyama as released: dynamic chunks, hybrid priority, eager one-way relegation."""
+
+    def __init__(self, latency: LatencyModel) -> None:
+        super().__init__(self._hybrid_key, PAPER_CHUNKS[0])
+        self._latency = latency
+        self._throughput = 5000.0  # prefill tokens per second, moving average
+        self._relegated: list[tuple[float, str]] = []
+
+    def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
+        head = self._head(now_s)
+        if head is not None:
+            self._chunk_tokens = self._budget(now_s, head) + len(self._state.decodes)
+        return super().plan(now_s, free_kv_tokens)
+
+    def observe(self, result: IterationResult) -> None:
+        super().observe(result)
+        tokens = sum(chunk.tokens for chunk in result.chunks)
+        if tokens:
+            self._throughput += 0.05 * (tokens / result.duration_s - self._throughput)
+
+    def _hybrid_key(self, prefill: Prefill) -> float:
+        work = prefill.remaining_tokens
+        if not prefill.request.interactive:
+            work += PAPER_OUTPUT_TOKENS
+        return prefill.request.deadline_s + PAPER_SRPF_WEIGHT_S * work
+
+    def _budget(self, now_s: float, head: Prefill) -> int:
+        decodes = self._state.decodes
+        slack_s = decodes.next_due_s() - now_s
+        if slack_s <= 0:
+            return PAPER_CHUNKS[-1]
+        for chunk in PAPER_CHUNKS:
+            predicted_s = self._latency.iteration_s(
+                chunk, head.computed_tokens, len(decodes), decodes.context_tokens
+            )
+            if predicted_s * PAPER_MARGIN <= slack_s:
+                return chunk
+        return PAPER_CHUNKS[-1]
+
+    def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
+        request = prefill.request
+        if request.tbt_s is not None:
+            pace_s = request.tbt_s
+            due_s = request.deadline_s + (prefill.generated_tokens + 1) * pace_s
+        else:
+            pace_s = PAPER_BATCH_PACE_S
+            due_s = end_s + pace_s
+        self._state.decodes.add(
+            request,
+            next_due_s=due_s,
+            pace_s=pace_s,
+            context_tokens=prefill.computed_tokens + 1,
+            generated_tokens=prefill.generated_tokens + 1,
+        )
+
+    def _head(self, now_s: float) -> Prefill | None:
+        """The most urgent prompt; hopeless ones that have no KV yet go behind all others."""
+        while (prefill := super()._head(now_s)) is not None:
+            finish_s = now_s + prefill.remaining_tokens / self._throughput
+            if prefill.started or finish_s <= prefill.request.deadline_s:
+                return prefill
+            heapq.heappush(self._relegated, heapq.heappop(self._heap))
+        return self._serve_relegated()
+
+    def _serve_relegated(self) -> Prefill | None:
+        while self._relegated:
+            entry = heapq.heappop(self._relegated)
+            prefill = self._state.prefills.get(entry[1])
+            if prefill is not None:
+                heapq.heappush(self._heap, entry)
+                return prefill
+        return None
