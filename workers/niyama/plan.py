@@ -1,5 +1,6 @@
 """What a policy decides for one iteration, and what it is told about it afterwards."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -15,6 +16,7 @@ class Chunk(NamedTuple):
 
 
 class DecisionKind(StrEnum):
+    STARTED = "started"
     RELEGATED = "relegated"
     RESTORED = "restored"
     PARKED = "parked"
@@ -63,6 +65,18 @@ class IterationResult:
     retracted: tuple[str, ...] = ()
 
 
+class Release(NamedTuple):
+    """When the tokens of an interactive request may be shown.
+
+    Token n no earlier than `first_s + (n - 1) * pace_s`, and never less than `pace_s` after the
+    token before it. `pace_s` 0 shows everything at once.
+    """
+
+    request_id: str
+    first_s: float
+    pace_s: float
+
+
 class Policy(Protocol):
     """A scheduler: told of arrivals and results, asked once per iteration for a plan."""
 
@@ -75,5 +89,5 @@ class Policy(Protocol):
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
         """Decide one iteration that starts now."""
 
-    def observe(self, result: IterationResult) -> None:
-        """Learn how the planned iteration went."""
+    def observe(self, result: IterationResult) -> Sequence[Release]:
+        """Learn how the planned iteration went; release times of the requests that started."""

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Callable
 
 from workers.niyama.latency import LatencyModel
-from workers.niyama.plan import Chunk, IterationPlan, IterationResult
+from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
 from workers.niyama.request import Prefill, Request
 from workers.niyama.state import EngineState
 
@@ -59,7 +59,7 @@ class FixedChunkPolicy:
             budget -= tokens
         return IterationPlan(tuple(chunks))
 
-    def observe(self, result: IterationResult) -> None:
+    def observe(self, result: IterationResult) -> tuple[Release, ...]:
         state = self._state
         for request_id in result.retracted:
             self._push(state.retract(request_id))
@@ -71,6 +71,7 @@ class FixedChunkPolicy:
             self._push(prefill)
         for request_id in result.finished:
             state.abort(request_id)
+        return ()
 
     def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
         request = prefill.request
@@ -116,11 +117,11 @@ class PaperPolicy(FixedChunkPolicy):
             self._chunk_tokens = self._budget(now_s, head) + len(self._state.decodes)
         return super().plan(now_s, free_kv_tokens)
 
-    def observe(self, result: IterationResult) -> None:
-        super().observe(result)
+    def observe(self, result: IterationResult) -> tuple[Release, ...]:
         tokens = sum(chunk.tokens for chunk in result.chunks)
         if tokens:
             self._throughput += 0.05 * (tokens / result.duration_s - self._throughput)
+        return super().observe(result)
 
     def _hybrid_key(self, prefill: Prefill) -> float:
         work = prefill.remaining_tokens

@@ -4,10 +4,14 @@ from array import array
 
 import numpy
 
-from workers.niyama.plan import Decision, DecisionKind
+from workers.niyama.plan import Decision, DecisionKind, Release
 from workers.simulator.workload import SimRequest
 
 INFINITE_S = float("inf")
+#: Paced gaps equal the TBT exactly; sums of floats do not.
+CLOCK_ERROR_S = 1e-6
+
+Times = numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]
 
 
 class Outcome:
@@ -21,6 +25,7 @@ class Outcome:
         "late_gaps",
         "longest_gap_s",
         "relegated",
+        "release",
         "sim",
         "token_times",
     )
@@ -36,6 +41,7 @@ class Outcome:
         self.late_gaps = 0
         self.longest_gap_s = 0.0
         self.relegated = False
+        self.release: Release | None = None
 
     def note(self, decision: Decision) -> None:
         if decision.kind is DecisionKind.RELEGATED:
@@ -44,22 +50,23 @@ class Outcome:
             self.relegated = False
 
     def score(self) -> None:
-        """Turn the token times into figures and forget them."""
+        """Turn the token times into figures, as the user sees them, and forget them."""
+        tbt_s = self.sim.request.tbt_s
         self.first_token_s = self.token_times[0][0]
         self.last_token_s = self.token_times[-1][-1]
-        tbt_s = self.sim.request.tbt_s
         if tbt_s is not None:
             times = numpy.concatenate([numpy.asarray(part) for part in self.token_times])
-            self._score_tokens(times, tbt_s)
+            self._score_tokens(_released(times, self.release), tbt_s)
         self.token_times = []
 
-    def _score_tokens(self, times: "numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]", tbt_s: float) -> None:
+    def _score_tokens(self, times: Times, tbt_s: float) -> None:
+        self.first_token_s, self.last_token_s = float(times[0]), float(times[-1])
         schedule = times - tbt_s * numpy.arange(len(times))
         self.envelope_late_s = float(schedule.max()) - self.sim.request.deadline_s
         if len(times) > 1:
             gaps = times[1:] - times[:-1]
             self.gaps = len(gaps)
-            self.late_gaps = int((gaps > tbt_s).sum())
+            self.late_gaps = int((gaps > tbt_s + CLOCK_ERROR_S).sum())
             self.longest_gap_s = float(gaps.max())
 
     @property
@@ -77,3 +84,12 @@ class Outcome:
         if self.sim.request.interactive:
             return self.envelope_late_s > 0
         return self.missed_first_or_last()
+
+
+def _released(times: Times, release: Release | None) -> Times:
+    """When each token is shown: never before it exists, nor before its paced turn."""
+    if release is None or release.pace_s == 0:
+        return times
+    turns = release.pace_s * numpy.arange(len(times))
+    earliest = numpy.maximum.accumulate(numpy.append(release.first_s, times - turns))[1:]
+    return earliest + turns

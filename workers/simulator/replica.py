@@ -108,9 +108,9 @@ class Replica:
         duration_s = self._run(plan)
         finished = self._finishing.pop(self.iterations, [])
         self.iterations += 1
-        self.policy.observe(
-            IterationResult(self.now_s, duration_s, plan.chunks, tuple(finished), retracted)
-        )
+        result = IterationResult(self.now_s, duration_s, plan.chunks, tuple(finished), retracted)
+        for release in self.policy.observe(result):
+            self._requests[release.request_id].outcome.release = release
         for request_id in finished:
             self._finish(request_id)
 
