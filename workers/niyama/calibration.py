@@ -10,6 +10,9 @@ from collections import deque
 
 from workers.niyama.latency import LatencyModel
 
+_FIRST_MARGIN = 1.2
+_LEAST_MARGIN = 1.02
+
 
 class Calibration:
     def __init__(self, model: LatencyModel, *, window: int = 256) -> None:
@@ -32,9 +35,9 @@ class Calibration:
             del self._sorted[bisect.bisect_left(self._sorted, oldest)]
         self.bias = self._sorted[len(self._sorted) // 2]
 
-    def spread(self, quantile: float) -> float:
+    def margin(self, quantile: float) -> float:
         """Actual over calibrated prediction that a share `quantile` of iterations stays below."""
         if not self._sorted:
-            return 1.0
+            return _FIRST_MARGIN
         index = min(len(self._sorted) - 1, int(quantile * len(self._sorted)))
-        return max(1.0, self._sorted[index] / self.bias)
+        return max(_LEAST_MARGIN, self._sorted[index] / self.bias)

@@ -6,6 +6,7 @@ makes the earliest due token a heap head: no iteration looks at every decode.
 """
 
 import heapq
+import math
 from typing import NamedTuple
 
 from workers.niyama.request import Request
@@ -19,6 +20,7 @@ class _Decode(NamedTuple):
     joined_iteration: int
     context_tokens: int
     generated_tokens: int
+    expected_tokens: float
 
 
 class Decodes:
@@ -26,7 +28,9 @@ class Decodes:
         self._iteration = 0
         self._running: dict[str, _Decode] = {}
         self._heaps: dict[float, list[tuple[float, str]]] = {}
+        #: Sum of the context lengths, and of the growth that was expected when each started.
         self.context_tokens = 0
+        self.expected_tokens = 0.0
 
     def __len__(self) -> int:
         return len(self._running)
@@ -42,12 +46,15 @@ class Decodes:
         pace_s: float,
         context_tokens: int,
         generated_tokens: int,
+        expected_tokens: float = 0.0,
     ) -> None:
         """A prompt is complete and `generated_tokens` are out; later ones follow at `pace_s`."""
         rank_s = next_due_s - self._iteration * pace_s
         self._running[request.request_id] = _Decode(
-            request, pace_s, rank_s, self._iteration, context_tokens, generated_tokens
+            request, pace_s, rank_s, self._iteration, context_tokens, generated_tokens,
+            expected_tokens,
         )
+        self.expected_tokens += expected_tokens
         self.context_tokens += context_tokens
         heapq.heappush(self._heaps.setdefault(pace_s, []), (rank_s, request.request_id))
 
@@ -56,6 +63,7 @@ class Decodes:
         decode = self._running.pop(request_id)
         progressed = self._iteration - decode.joined_iteration
         self.context_tokens -= decode.context_tokens + progressed
+        self.expected_tokens -= decode.expected_tokens
         return decode.request, decode.generated_tokens + progressed
 
     def advance(self) -> None:
@@ -63,15 +71,19 @@ class Decodes:
         self._iteration += 1
         self.context_tokens += len(self._running)
 
-    def next_due_s(self) -> float:
-        """When the most urgent next token is due; infinity without decodes."""
-        earliest_s = float("inf")
+    def most_urgent(self) -> tuple[float, float]:
+        """(when the earliest next token is due, that decode's pace); infinities without decodes."""
+        earliest_s, pace_of_earliest_s = math.inf, math.inf
         for pace_s, heap in self._heaps.items():
             while heap and not self._is_current(heap[0]):
                 heapq.heappop(heap)
-            if heap:
-                earliest_s = min(earliest_s, heap[0][0] + self._iteration * pace_s)
-        return earliest_s
+            if heap and (due_s := heap[0][0] + self._iteration * pace_s) < earliest_s:
+                earliest_s, pace_of_earliest_s = due_s, pace_s
+        return earliest_s, pace_of_earliest_s
+
+    def next_due_s(self) -> float:
+        """When the most urgent next token is due; infinity without decodes."""
+        return self.most_urgent()[0]
 
     def shift_late(self, end_s: float) -> None:
         """Tokens that came out late at `end_s` move the rest of their schedule back."""

@@ -5,6 +5,8 @@ bound by reading the weights, large ones by arithmetic, so each side of a token 
 coefficients.
 """
 
+import math
+import sys
 from dataclasses import dataclass
 
 
@@ -56,6 +58,8 @@ class LatencyModel:
         self, limit_s: float, prefill_context: int, decodes: int, decode_context: int
     ) -> int:
         """Most prefill tokens for which the iteration stays within `limit_s`; at least 0."""
+        if limit_s == math.inf:
+            return sys.maxsize
         for regime, at_least in ((self.large, self.split_tokens + 1 - decodes), (self.small, 0)):
             left_s = limit_s - regime.fixed_s(decodes, decode_context, prefill_context)
             tokens = int(left_s / regime.per_prefill_token_s)

@@ -1,45 +1,53 @@
-"""Which sizes of waiting work can all be met: the cut.
+"""Which waiting work can be met: the cut.
 
-Waiting requests have a rank: the order in which one would rather lose them (importance, then
-size; see `queue.rank_of`). The cut is the highest rank such that the work of that rank and below,
-done in order of due time, meets every due time. Dropping the largest first leaves the fewest
-late (Moore and Hodgson, Management Science 15(1), 1968); a cut by rank, moved one rank at a time,
-approximates it without looking at single requests.
+Waiting requests have a rank, the order in which they yield (`queue.rank_of`). The cut is the
+highest rank such that the work of that rank and below, done in order of due time, meets every due
+time. To give up the largest first leaves the fewest late (Moore and Hodgson, Management Science
+15(1), 1968); a cut that moves rank by rank comes close without looking at single requests, and
+nothing is lost when it moves back.
 """
 
 import bisect
 import math
+from collections.abc import Mapping
 
-#: Due times are rounded down to steps of this fraction of the time that is left.
-_STEPS = 16
 NO_CUT = 1000
+#: Due times are rounded down to steps of at most this fraction of the time that is left.
+_STEPS = 16
+_LEAST_LEFT_S = 0.25
+_EMPTY: Mapping[float, float] = {}
 
 
 class Lookahead:
-    def __init__(self) -> None:
+    """`base_s` and `share`: within t seconds, min(t, base_s + share * t) seconds of work fit."""
+
+    def __init__(self, *, base_s: float, share: float) -> None:
         self.cut = NO_CUT
-        #: Prefill-equivalent tokens of all waiting and begun requests.
+        #: Prefill-equivalent tokens of all waiting and begun requests that are not yet overdue.
         self.work = 0.0
-        self._where: dict[str, tuple[float, int, float]] = {}
+        self._base_s = base_s
+        self._share = share
+        self._waiting: dict[str, tuple[float, int, float]] = {}
         self._begun: dict[str, tuple[float, float]] = {}
         self._by_rank: dict[int, dict[float, float]] = {}
         self._due_times: list[float] = []
         self._past_s = -math.inf
-        #: Work up to the cut, and begun work, per due time.
+        #: Work up to the cut, and begun work, by due time.
         self._fitting: dict[float, float] = {}
         self._committed: dict[float, float] = {}
 
     def add(self, request_id: str, *, due_s: float, now_s: float, rank: int, work: float) -> None:
         due_s = _rounded(due_s, now_s)
-        self._where[request_id] = (due_s, rank, work)
+        self._waiting[request_id] = (due_s, rank, work)
         self._change(due_s, rank, work)
 
-    def commit(self, request_id: str) -> None:
-        """The request has begun: its work counts whatever the cut."""
-        due_s, rank, work = self._where.pop(request_id)
-        self._change(due_s, rank, -work)
-        self._begun[request_id] = (due_s, work)
-        self._commit(due_s, work)
+    def begin(self, request_id: str) -> None:
+        """The request is in progress: its work counts whatever the cut."""
+        if request_id in self._waiting:
+            due_s, rank, work = self._waiting.pop(request_id)
+            self._change(due_s, rank, -work)
+            self._begun[request_id] = (due_s, work)
+            self._commit(due_s, work)
 
     def progress(self, request_id: str, work: float) -> None:
         """Some of the work of a begun request is done."""
@@ -50,45 +58,52 @@ class Lookahead:
             self._commit(due_s, -work)
 
     def remove(self, request_id: str) -> None:
-        if request_id in self._where:
-            due_s, rank, work = self._where.pop(request_id)
+        """The request is done or gone; unknown ids are ignored."""
+        if request_id in self._waiting:
+            due_s, rank, work = self._waiting.pop(request_id)
             self._change(due_s, rank, -work)
         elif request_id in self._begun:
             due_s, work = self._begun.pop(request_id)
             self._commit(due_s, -work)
 
-    def review(self, now_s: float, throughput: float, base_s: float, share: float) -> None:
-        """Lower the cut until the rest can be met, or raise it by one rank if that can."""
+    def review(self, now_s: float, throughput: float) -> None:
+        """Lower the cut until the rest can be met, or raise it by one rank if that can.
+
+        `throughput` is prefill-equivalent tokens per second.
+        """
         self._forget_past(now_s)
         ranks = sorted(self._by_rank)
-        fits = self._fits({}, now_s, throughput, base_s, share)
-        if not fits:
-            below = [rank for rank in ranks if rank <= self.cut]
-            while below and not self._fits({}, now_s, throughput, base_s, share):
-                rank = below.pop()
-                for due_s, work in self._by_rank[rank].items():
-                    self._fitting[due_s] -= work
-                self.cut = rank - 1
+        if self._fits(_EMPTY, now_s, throughput):
+            self._raise(ranks, now_s, throughput)
             return
+        below = ranks[: bisect.bisect_right(ranks, self.cut)]
+        while below and not self._fits(_EMPTY, now_s, throughput):
+            rank = below.pop()
+            for due_s, work in self._by_rank[rank].items():
+                self._fitting[due_s] -= work
+            self.cut = rank - 1
+
+    def _raise(self, ranks: list[int], now_s: float, throughput: float) -> None:
         position = bisect.bisect_right(ranks, self.cut)
         if position == len(ranks):
             self.cut = NO_CUT
             return
-        rank = ranks[position]
-        if self._fits(self._by_rank[rank], now_s, throughput, base_s, share):
-            self.cut = rank
-            for due_s, work in self._by_rank[rank].items():
+        amounts = self._by_rank[ranks[position]]
+        if self._fits(amounts, now_s, throughput):
+            self.cut = ranks[position]
+            for due_s, work in amounts.items():
                 self._fitting[due_s] += work
 
-    def _fits(self, extra: dict[float, float], now_s: float, throughput: float, base_s: float, share: float) -> bool:
-        total = droppable = 0.0
-        fitting, committed = self._fitting, self._committed
+    def _fits(self, extra: Mapping[float, float], now_s: float, throughput: float) -> bool:
+        """Can the work up to the cut, and `extra`, be done in time? Begun work alone always can."""
+        total = yielding = 0.0
         for due_s in self._due_times:
-            more = fitting[due_s] + extra.get(due_s, 0.0)
-            droppable += more
-            total += more + committed[due_s]
+            more = self._fitting[due_s] + extra.get(due_s, 0.0)
+            yielding += more
+            total += more + self._committed[due_s]
             left_s = due_s - now_s
-            if total > min(left_s, base_s + share * left_s) * throughput and droppable > 1.0:
+            usable_s = min(left_s, self._base_s + self._share * left_s)
+            if total > usable_s * throughput and yielding > 1.0:
                 return False
         return True
 
@@ -131,6 +146,6 @@ class Lookahead:
 
 
 def _rounded(due_s: float, now_s: float) -> float:
-    left_s = max(due_s - now_s, 0.25)
+    left_s = max(due_s - now_s, _LEAST_LEFT_S)
     step_s = 2.0 ** math.floor(math.log2(left_s / _STEPS))
     return math.floor(due_s / step_s) * step_s

@@ -1,348 +1,367 @@
 """The Niyama policy: which prompts, and how much of them, join the decodes in each iteration."""
 
 import math
-from dataclasses import dataclass
-from enum import StrEnum
+from collections import deque
 
+from workers.niyama.batch import PrefillBatch
 from workers.niyama.calibration import Calibration
 from workers.niyama.decode_length import DecodeLengths
 from workers.niyama.latency import LatencyModel
-from workers.niyama.lookahead import Lookahead
-from workers.niyama.plan import (
-    Chunk,
-    Decision,
-    DecisionKind,
-    IterationPlan,
-    IterationResult,
-    Release,
-)
+from workers.niyama.lookahead import NO_CUT, Lookahead
+from workers.niyama.pacing import schedule
+from workers.niyama.plan import Decision, DecisionKind, IterationPlan, IterationResult, Release
 from workers.niyama.queue import Entry, WaitingQueue, rank_of
 from workers.niyama.request import Prefill, Request
+from workers.niyama.settings import Overload, Settings, TokenTiming
 from workers.niyama.state import EngineState
 
-
-class TokenTiming(StrEnum):
-    """What the deadline of an interactive token after the first is."""
-
-    #: arrival + TTFT + (n - 1) * TBT, as the paper has it: an early start buys a stall.
-    ENVELOPE = "envelope"
-    #: TBT after the token before it.
-    GAPS = "gaps"
-    #: TBT after the token before it was shown; under load tokens are shown at an even pace.
-    PACED = "paced"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    timing: TokenTiming = TokenTiming.PACED
-    min_chunk_tokens: int = 128
-    max_chunk_tokens: int = 2560
-    margin_quantile: float = 0.995
-    min_margin: float = 1.02
-    envelope_margin: float = 1.2
-    adapt: bool = True
-    batch_pace_s: float = 0.1
-    weight_low_s: float = 0.0
-    weight_high_s: float = 0.0
-    lookahead: bool = True
-    relegate: bool = True
-    hold_low_s: float = 0.1
-    hold_load: float = 0.0
-    review_s: float = 0.25
-    lookahead_margin: float = 1.0
-    resumes: int = 1
-    base_s: float = 20.0
-    share: float = 0.25
-    spread: float = 0.0
-    kv_growth: float = 0.25
-    preempt_guard: bool = True
+#: Throughput is averaged over this much busy time, seconds.
+_THROUGHPUT_MEMORY_S = 60.0
+#: Time between two looks ahead when nothing arrives, seconds.
+_REVIEW_S = 0.25
+#: Relegations reported per iteration: keeps the cost of one plan bounded when the cut falls.
+_REPORTS = 16
 
 
 class NiyamaPolicy:
-    def __init__(self, latency: LatencyModel, settings: Settings | None = None) -> None:
-        self._settings = settings or Settings()
-        self._calibration = Calibration(latency)
-        self._lengths = DecodeLengths()
-        self._state = EngineState()
-        self._queue = WaitingQueue()
-        self._relegated = WaitingQueue()
-        self._expired = WaitingQueue()
-        self._lookahead = Lookahead()
-        self._throughput = 0.5 / latency.large.per_prefill_token_s
-        self._next_review_s = -math.inf
-        self._last_end_s = 0.0
-        self._gap_decodes: dict[str, float] = {}
-        self._parked: set[str] = set()
-        self._resumed: str | None = None
-        self._decisions: list[Decision] = []
-        self._saturated = False
-        self._predicted_s = 0.0
+    """One replica's scheduler. Holds the whole queue; all times are on the caller's clock."""
 
-    # -- arrivals -------------------------------------------------------------------------
+    def __init__(self, latency: LatencyModel, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.calibration = Calibration(latency)
+        self.lengths = DecodeLengths()
+        self._state = EngineState()
+        self._waiting = WaitingQueue()
+        self._overdue = WaitingQueue()
+        self._lookahead = Lookahead(
+            base_s=self.settings.lookahead_base_s, share=self.settings.lookahead_share
+        )
+        #: Prefill-equivalent tokens per second while work was waiting.
+        self._throughput = 0.7 / latency.large.per_prefill_token_s
+        self._next_review_s = -math.inf
+        self._last_end_s = -math.inf
+        #: Decodes whose next token is due TBT after the last iteration.
+        self._unpaced: dict[str, float] = {}
+        self._unreported: dict[int, deque[str]] = {}
+        self._relegated: set[str] = set()
+        self._running: str | None = None  # the prompt that the last plan left unfinished
+        self._parked: set[str] = set()
+        self._decisions: list[Decision] = []
+        self._batch: PrefillBatch | None = None
+
+    # Arrivals
 
     def add(self, request: Request, now_s: float) -> None:
         self._enqueue(self._state.add(request), now_s)
 
     def abort(self, request_id: str) -> None:
         self._state.abort(request_id)
-        self._leave_queues(request_id)
+        self._waiting.remove(request_id)
+        self._overdue.remove(request_id)
+        self._lookahead.remove(request_id)
+        self._unpaced.pop(request_id, None)
+        self._relegated.discard(request_id)
         self._parked.discard(request_id)
-        self._gap_decodes.pop(request_id, None)
+
+    def backlog_s(self) -> float:
+        """Time that the waiting work takes at the present throughput, seconds."""
+        return self._lookahead.work / self._throughput
 
     def _enqueue(self, prefill: Prefill, now_s: float) -> None:
-        self._next_review_s = -math.inf
         request = prefill.request
         work = self._work(prefill)
-        rank = rank_of(work, request.important)
+        rank = rank_of(
+            request.request_id,
+            work,
+            important=request.important,
+            size_bias=self.settings.size_bias,
+        )
         entry = Entry(self._due_s(request), request.request_id, work, rank)
-        self._queue.push(entry)
-        self._lookahead.add(request.request_id, due_s=entry.due_s, now_s=now_s, rank=rank, work=work)
-
-    def _leave_queues(self, request_id: str) -> None:
-        self._queue.remove(request_id)
-        self._lookahead.remove(request_id)
-        self._relegated.remove(request_id)
-        self._expired.remove(request_id)
+        self._waiting.push(entry)
+        self._lookahead.add(
+            request.request_id, due_s=entry.due_s, now_s=now_s, rank=rank, work=work
+        )
+        self._unreported.setdefault(rank, deque()).append(request.request_id)
+        self._next_review_s = -math.inf
 
     def _due_s(self, request: Request) -> float:
         """When the prompt has to be computed."""
         if request.interactive:
             return request.deadline_s
-        return request.deadline_s - self._lengths.high_tokens(request) * self._settings.batch_pace_s
+        return request.deadline_s - self.lengths.high_tokens(request) * self.settings.batch_tbt_s
 
     def _work(self, prefill: Prefill) -> float:
         """Prefill-equivalent tokens that the request still costs."""
-        decode = self._lengths.mean_tokens(prefill.request)
-        ratio = self._decode_ratio(prefill.request.prompt_tokens)
-        return prefill.remaining_tokens + decode * ratio
+        request = prefill.request
+        decode_tokens = self.lengths.mean_tokens(request)
+        return prefill.remaining_tokens + decode_tokens * self._decode_cost(request.prompt_tokens)
 
-    def _decode_ratio(self, context_tokens: float) -> float:
-        """Cost of one decode token in prefill tokens."""
-        small = self._calibration.model.small
+    def _decode_cost(self, context_tokens: float) -> float:
+        """Cost of one decode token, in prefill tokens."""
+        small = self.calibration.model.small
         token_s = small.total_token_s + small.decode_token_s
-        return (token_s + small.decode_context_token_s * context_tokens) / (
-            small.per_prefill_token_s
-        )
+        token_s += small.decode_context_token_s * context_tokens
+        return token_s / small.per_prefill_token_s
 
-    # -- planning -------------------------------------------------------------------------
+    # Planning
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
-        if self._settings.relegate:
-            self._review(now_s)
-        chunks = self._chunks(now_s, free_kv_tokens)
+        self._review(now_s)
+        batch = self._batch = self._new_batch(now_s, free_kv_tokens)
+        give_back: list[str] = []
+        while (prefill := self._next(now_s, batch, give_back)) is not None:
+            if not batch.take(prefill):
+                break
+            self._begin(prefill, now_s)
+        if batch.chunks and batch.full:
+            self._begin(self._state.prefills[batch.chunks[-1].request_id], now_s)
+        self._report_parking(batch, now_s)
         decisions, self._decisions = tuple(self._decisions), []
-        return IterationPlan(tuple(chunks), self._predicted_s, (), decisions)
+        predicted_s = batch.predicted_s() * self._bias()
+        return IterationPlan(tuple(batch.chunks), predicted_s, tuple(give_back), decisions)
+
+    def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
+        decodes = self._state.decodes
+        free = free_kv_tokens - len(decodes)
+        growth = int(self.settings.kv_growth_share * decodes.expected_tokens)
+        return PrefillBatch(
+            self.calibration.model,
+            limit_s=self._limit_s(now_s),
+            min_tokens=self.settings.min_chunk_tokens,
+            max_tokens=self.settings.max_chunk_tokens,
+            decodes=len(decodes),
+            decode_context=decodes.context_tokens,
+            free_kv_tokens=free,
+            admissible_kv_tokens=free - self._state.reserved_kv_tokens() - growth,
+        )
 
     def _limit_s(self, now_s: float) -> float:
-        """How long this iteration may take, by the calibrated model."""
-        settings = self._settings
-        bias = self._calibration.bias if settings.adapt else 1.0
-        due_s = self._state.decodes.next_due_s()
-        limit_s = (due_s - now_s) / settings.envelope_margin
-        if settings.spread and due_s < math.inf:
-            limit_s = min(limit_s, 0.05 + (due_s - now_s) / settings.spread)
-        if self._gap_decodes:
-            margin = 1.08
-            if settings.adapt:
-                margin = max(
-                    settings.min_margin, self._calibration.spread(settings.margin_quantile)
-                )
-            gap_s = min(self._gap_decodes.values())
-            limit_s = min(limit_s, (self._last_end_s + gap_s - now_s) / margin)
-        return limit_s / bias
+        """How long this iteration may take, in the uncalibrated model's seconds."""
+        settings = self.settings
+        due_s, pace_s = self._state.decodes.most_urgent()
+        slack_s = due_s - now_s
+        limit_s = slack_s / settings.slack_margin
+        if settings.slack_spread_tokens and slack_s < math.inf:
+            limit_s = min(limit_s, pace_s + slack_s / settings.slack_spread_tokens)
+        if self._unpaced:
+            gap_s = self._last_end_s + min(self._unpaced.values()) - now_s
+            limit_s = min(limit_s, gap_s / self._gap_margin())
+        return limit_s / self._bias()
 
-    def _chunks(self, now_s: float, free_kv_tokens: int) -> list[Chunk]:
-        settings, decodes = self._settings, self._state.decodes
-        limit_s = self._limit_s(now_s)
-        unreserved = free_kv_tokens - len(decodes) - self._state.reserved_kv_tokens()
-        room = free_kv_tokens - len(decodes)
-        chunks: list[Chunk] = []
-        total = context = 0
-        resumes = settings.resumes
-        taken: set[str] = set()
-        self._saturated = False
-        while True:
-            prefill = self._next(now_s, resumes > 0, taken, unreserved, room)
-            if prefill is None:
-                break
-            context_here = prefill.computed_tokens or prefill.request.cached_tokens
-            most = self._most_tokens(limit_s, context + context_here)
-            if not chunks:
-                most = max(most, settings.min_chunk_tokens)
-            most = min(most, settings.max_chunk_tokens) - total
-            tokens = min(most, prefill.remaining_tokens, room)
-            if tokens <= 0:
-                self._saturated = True
-                break
-            if prefill.started:
-                resumes -= 1
-            else:
-                unreserved -= prefill.remaining_tokens
-            rid = prefill.request.request_id
-            taken.add(rid)
-            if self._queue.remove(rid):
-                self._lookahead.commit(rid)
-            self._relegated.remove(rid)
-            self._expired.remove(rid)
-            chunks.append(Chunk(prefill.request.request_id, tokens))
-            total += tokens
-            room -= tokens
-            context += context_here
-            if tokens < prefill.remaining_tokens:
-                self._saturated = True
-                break
-        self._predicted_s = self._calibration.model.iteration_s(
-            total, context, len(decodes), decodes.context_tokens
-        )
-        return chunks
+    def _gap_margin(self) -> float:
+        return self.calibration.margin(self.settings.in_time_quantile)
 
-    def _most_tokens(self, limit_s: float, context: int) -> int:
-        if limit_s == math.inf:
-            return self._settings.max_chunk_tokens
-        decodes = self._state.decodes
-        return self._calibration.model.max_prefill_tokens(
-            limit_s, context, len(decodes), decodes.context_tokens
-        )
+    def _bias(self) -> float:
+        return self.calibration.bias if self.settings.calibrate else 1.0
 
-    def _next(self, now_s: float, may_resume: bool, taken: set[str], unreserved: int, room: int) -> Prefill | None:
+    def _next(self, now_s: float, batch: PrefillBatch, give_back: list[str]) -> Prefill | None:
+        """The prompt to add to the batch; None when there is none that may be added."""
         weight_s = self._weight_s()
-        while (head := self._queue.head(weight_s, self._lookahead.cut)) is not None:
+        begun = self._most_urgent_begun(batch, weight_s)
+        head = self._head(now_s, weight_s)
+        if begun is not None and head is not None and self._goes_first(begun, head, weight_s):
+            head = None
+        if head is not None:
             prefill = self._state.prefills[head.request_id]
-            if not self._settings.relegate or now_s + prefill.remaining_tokens*self._calibration.model.large.per_prefill_token_s <= head.due_s:
-                break
-            self._relegate(head, now_s, now_s, head.due_s, "hopeless")
-        else:
-            prefill = None
-        begun = self._best_started(weight_s, taken)
-        if prefill and begun and self._goes_first(begun, head, now_s):
-            prefill = None
-        if prefill is not None and (prefill.remaining_tokens <= unreserved):
-            return prefill
+            if not batch.admits(prefill):
+                self._make_room(prefill, batch, give_back, now_s)
+            if batch.admits(prefill):
+                return prefill
         if begun is not None:
-            return begun if may_resume else None
-        if prefill is not None and len(self._state.decodes)==0 and not taken and prefill.remaining_tokens <= room:
-            return prefill
-        if prefill is None:
-            prefill= self._next_relegated(now_s)
-            if prefill and prefill.remaining_tokens<=unreserved: return prefill
+            return None if batch.resumed or begun.request.request_id in give_back else begun
+        if head is not None:
+            return None
+        overdue = self._overdue.head(cut=NO_CUT)
+        prefill_or_none = self._state.prefills[overdue.request_id] if overdue else None
+        return prefill_or_none if prefill_or_none and batch.admits(prefill_or_none) else None
+
+    def _head(self, now_s: float, weight_s: float) -> Entry | None:
+        """The most urgent waiting prompt that can still be met."""
+        if self.settings.overload is Overload.NONE:
+            return self._waiting.head(cut=NO_CUT)
+        token_s = self.calibration.model.large.per_prefill_token_s * self._bias()
+        while (head := self._waiting.head(cut=self._lookahead.cut, weight_s=weight_s)) is not None:
+            finish_s = now_s + self._state.prefills[head.request_id].remaining_tokens * token_s
+            if finish_s <= head.due_s:
+                return head
+            self._waiting.remove(head.request_id)
+            self._lookahead.remove(head.request_id)
+            self._overdue.push(head._replace(rank=0))
+            self._relegate(head, now_s, finish_s, "too late to be met")
         return None
 
-    def _best_started(self, weight_s: float, taken: set[str]) -> Prefill | None:
+    def _most_urgent_begun(self, batch: PrefillBatch, weight_s: float) -> Prefill | None:
         best, best_key = None, (math.inf, "")
         for request_id, prefill in self._state.started.items():
-            if request_id in taken:
+            if batch.holds(request_id):
                 continue
-            key = (self._due_s(prefill.request) + weight_s * self._work(prefill), request_id)
+            key = (self._begun_key(prefill, weight_s), request_id)
             if key < best_key:
                 best, best_key = prefill, key
         return best
 
-    def _goes_first(self, begun: Prefill, head: Entry, now_s: float) -> bool:
-        weight_s = self._weight_s()
-        key = self._due_s(begun.request) + weight_s * self._work(begun)
-        return key <= head.due_s + weight_s * head.work
+    def _begun_key(self, prefill: Prefill, weight_s: float) -> float:
+        return self._due_s(prefill.request) + weight_s * self._work(prefill)
 
-    def _next_relegated(self, now_s: float) -> Prefill | None:
-        while (entry := self._relegated.head(0.01, 1000)) is not None:
-            if now_s + entry.work / self._throughput <= entry.due_s:
-                return self._state.prefills[entry.request_id]
-            self._relegated.remove(entry.request_id)
-            self._expired.push(entry)
-        entry = self._expired.head(0.0, 1000)
-        return None if entry is None else self._state.prefills[entry.request_id]
+    def _goes_first(self, begun: Prefill, head: Entry, weight_s: float) -> bool:
+        if not self.settings.park:
+            return True
+        if self._waiting_rank_yields(head):
+            return True
+        return self._begun_key(begun, weight_s) <= head.due_s + weight_s * head.work
+
+    def _waiting_rank_yields(self, head: Entry) -> bool:
+        return head.rank > self._lookahead.cut
+
+    def _make_room(
+        self, prefill: Prefill, batch: PrefillBatch, give_back: list[str], now_s: float
+    ) -> None:
+        """Take KV from prompts in progress that are less urgent, the least urgent first."""
+        if not self.settings.give_back or not prefill.request.interactive:
+            return
+        due_s = self._due_s(prefill.request)
+        victims = sorted(
+            (p for p in self._state.started.values() if not batch.holds(p.request.request_id)),
+            key=lambda p: (-self._due_s(p.request), p.request.request_id),
+        )
+        for victim in victims:
+            if batch.admits(prefill) or self._due_s(victim.request) <= due_s:
+                return
+            request_id = victim.request.request_id
+            batch.free(victim.computed_tokens + victim.remaining_tokens)
+            give_back.append(request_id)
+            self._lookahead.remove(request_id)
+            del self._state.started[request_id]
+            victim.lose_kv()
+            self._enqueue(victim, now_s)
+            self._decide(request_id, DecisionKind.GAVE_BACK, "memory for a closer deadline", now_s)
+
+    def _begin(self, prefill: Prefill, now_s: float) -> None:
+        request_id = prefill.request.request_id
+        entry = self._waiting.remove(request_id)
+        self._overdue.remove(request_id)
+        self._lookahead.begin(request_id)
+        if entry is not None and request_id in self._relegated:
+            self._relegated.discard(request_id)
+            self._decide(request_id, DecisionKind.RESTORED, "capacity is left", now_s)
+
+    def _report_parking(self, batch: PrefillBatch, now_s: float) -> None:
+        before = self._running
+        self._running = batch.chunks[-1].request_id if batch.chunks and batch.full else None
+        if before in self._state.started and before is not None and not batch.holds(before):
+            self._parked.add(before)
+            self._decide(before, DecisionKind.PARKED, "a closer deadline", now_s)
+        for chunk in batch.chunks:
+            if chunk.request_id in self._parked:
+                self._parked.discard(chunk.request_id)
+                self._decide(chunk.request_id, DecisionKind.RESUMED, "its turn again", now_s)
 
     def _weight_s(self) -> float:
-        s = self._settings
-        if s.weight_high_s == s.weight_low_s:
-            return s.weight_low_s
-        backlog_s = self._lookahead.work / self._throughput
-        share = min(1.0, max(0.0, (backlog_s - 60) / 200))
-        return s.weight_low_s + (s.weight_high_s - s.weight_low_s) * share
+        """HYBRID's control law: the weight rises linearly between backlogs of 60 s and 260 s."""
+        if self.settings.overload is not Overload.HYBRID:
+            return 0.0
+        low_s, high_s = self.settings.srpf_weight_low_s, self.settings.srpf_weight_high_s
+        share = min(1.0, max(0.0, (self.backlog_s() - 60.0) / 200.0))
+        return max(low_s, high_s * share)
 
-    # -- relegation -----------------------------------------------------------------------
+    # Relegation
 
     def _review(self, now_s: float) -> None:
-        if now_s < self._next_review_s:
+        if self.settings.overload is not Overload.CUT:
             return
-        self._next_review_s = now_s + self._settings.review_s
-        if self._settings.lookahead:
-            self._lookahead.review(now_s, self._throughput, self._settings.base_s, self._settings.share)
+        if now_s >= self._next_review_s:
+            self._next_review_s = now_s + _REVIEW_S
+            self._lookahead.review(now_s, self._throughput)
+        self._report_relegated(now_s)
 
-    def _relegate(self, entry, now_s, predicted_s, due_s, reason):
-        self._queue.remove(entry.request_id)
-        self._lookahead.remove(entry.request_id)
-        self._relegated.push(entry)
-        self._decisions.append(Decision(entry.request_id, DecisionKind.RELEGATED, reason, now_s, predicted_s, due_s))
+    def _report_relegated(self, now_s: float) -> None:
+        reports = _REPORTS
+        for rank in [rank for rank in self._unreported if rank > self._lookahead.cut]:
+            ids = self._unreported[rank]
+            while ids and reports:
+                entry = self._waiting.get(ids.popleft())
+                if entry is not None and entry.request_id not in self._relegated:
+                    self._relegate(entry, now_s, now_s + self.backlog_s(), "not all can be met")
+                    reports -= 1
+            if not ids:
+                del self._unreported[rank]
 
-    # -- learning -------------------------------------------------------------------------
+    def _relegate(self, entry: Entry, now_s: float, predicted_s: float, reason: str) -> None:
+        if entry.request_id not in self._relegated:
+            self._relegated.add(entry.request_id)
+            self._decide(
+                entry.request_id, DecisionKind.RELEGATED, reason, now_s, predicted_s, entry.due_s
+            )
+
+    def _decide(
+        self,
+        request_id: str,
+        kind: DecisionKind,
+        reason: str,
+        now_s: float,
+        predicted_s: float | None = None,
+        due_s: float | None = None,
+    ) -> None:
+        self._decisions.append(Decision(request_id, kind, reason, now_s, predicted_s, due_s))
+
+    # Learning
 
     def observe(self, result: IterationResult) -> tuple[Release, ...]:
-        state = self._state
         for request_id in result.retracted:
-            self._gap_decodes.pop(request_id, None)
-            self._enqueue(state.retract(request_id), result.end_s)
+            self._unpaced.pop(request_id, None)
+            self._enqueue(self._state.retract(request_id), result.end_s)
         self._learn(result)
-        state.decodes.advance()
-        if self._settings.timing is TokenTiming.PACED:
-            state.decodes.shift_late(result.end_s)
+        decodes = self._state.decodes
+        decodes.advance()
+        if self.settings.timing is TokenTiming.PACED:
+            decodes.shift_late(result.end_s)
         self._last_end_s = result.end_s
-        completed, _ = state.compute(result)
         for chunk in result.chunks:
             self._lookahead.progress(chunk.request_id, chunk.tokens)
-        for prefill in completed:
-            self._lookahead.remove(prefill.request.request_id)
+        completed, _ = self._state.compute(result)
         releases = [self._start_decode(prefill, result.end_s) for prefill in completed]
         for request_id in result.finished:
             self._finish(request_id)
         return tuple(release for release in releases if release is not None)
 
     def _learn(self, result: IterationResult) -> None:
-        self._calibration.observe(self._predicted_s, result.duration_s)
-        if self._saturated:
-            decodes = self._state.decodes
-            work = float(sum(chunk.tokens for chunk in result.chunks))
-            if decodes:
-                context = decodes.context_tokens / len(decodes)
-                work += len(decodes) * self._decode_ratio(context)
-            weight = min(1.0, result.duration_s / 60.0)
-            self._throughput += weight * (work / result.duration_s - self._throughput)
+        batch, decodes = self._batch, self._state.decodes
+        if batch is None:
+            return
+        self.calibration.observe(batch.predicted_s(), result.duration_s)
+        if not batch.full:  # nothing more was waiting: this says little about what is possible
+            return
+        work = float(sum(chunk.tokens for chunk in result.chunks))
+        if decodes:
+            work += len(decodes) * self._decode_cost(decodes.context_tokens / len(decodes))
+        weight = min(1.0, result.duration_s / _THROUGHPUT_MEMORY_S)
+        self._throughput += weight * (work / result.duration_s - self._throughput)
 
     def _start_decode(self, prefill: Prefill, end_s: float) -> Release | None:
-        request = prefill.request
+        request, generated = prefill.request, prefill.generated_tokens + 1
+        self._lookahead.remove(request.request_id)
         release = None
-        generated = prefill.generated_tokens + 1
         if request.tbt_s is None:
-            pace_s = self._settings.batch_pace_s
-            left = max(1.0, self._lengths.high_tokens(request) - generated)
-            next_due_s = max(end_s, request.deadline_s - left * pace_s) + pace_s
+            pace_s = self.settings.batch_tbt_s
+            to_come = max(1.0, self.lengths.high_tokens(request) - generated)
+            due_s: float | None = max(end_s, request.deadline_s - to_come * pace_s) + pace_s
         else:
             pace_s = request.tbt_s
-            next_due_s, release = self._schedule(prefill, end_s)
+            due_s, release = schedule(prefill, end_s, self.backlog_s(), self.settings)
+            if due_s is None:
+                self._unpaced[request.request_id] = pace_s
         self._state.decodes.add(
             request,
-            next_due_s=next_due_s,
+            next_due_s=math.inf if due_s is None else due_s,
             pace_s=pace_s,
             context_tokens=prefill.computed_tokens + 1,
             generated_tokens=generated,
+            expected_tokens=self.lengths.mean_tokens(request),
         )
         return release
-
-    def _schedule(self, prefill: Prefill, end_s: float) -> tuple[float, Release | None]:
-        request = prefill.request
-        assert request.tbt_s is not None
-        timing = self._settings.timing
-        if timing is TokenTiming.ENVELOPE:
-            return request.deadline_s + (prefill.generated_tokens + 1) * request.tbt_s, None
-        if timing is TokenTiming.GAPS:
-            self._gap_decodes[request.request_id] = request.tbt_s
-            return math.inf, None
-        left_s = request.deadline_s - end_s
-        hold_s = min(max(0.0, left_s), self._settings.hold_low_s + self._settings.hold_load * max(0.0, left_s))
-        release = Release(request.request_id, end_s + hold_s, request.tbt_s)
-        return end_s + hold_s + request.tbt_s, release
 
     def _finish(self, request_id: str) -> None:
         if request_id in self._state.decodes:
             request, generated = self._state.decodes.remove(request_id)
-            self._lengths.observe(request, generated)
+            self.lengths.observe(request, generated)
         self.abort(request_id)

@@ -1,11 +1,18 @@
-"""The waiting prompts: earliest due first among the ranks that fit, then the others by rank."""
+"""The waiting prompts: earliest due first up to the cut, the others after them by rank.
+
+Requests of one rank share a heap ordered by due time. The cut may move at any moment without
+touching a heap; the head of the queue is the best of a few dozen heads.
+"""
 
 import heapq
 import math
+import zlib
 from typing import NamedTuple
 
 _SMALLEST_WORK = 64.0
 _STEP = math.log(1.2)
+_LOW_IMPORTANCE = 100
+_CHANCE_RANKS = 32
 
 
 class Entry(NamedTuple):
@@ -17,9 +24,16 @@ class Entry(NamedTuple):
     rank: int
 
 
-def rank_of(size: float, important: bool) -> int:
-    size_class = int(math.log(max(size, _SMALLEST_WORK) / _SMALLEST_WORK) / _STEP)
-    return size_class if important else size_class + 100
+def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) -> int:
+    """How soon a request yields in overload: higher ranks first.
+
+    Every low-importance request ranks above every other; then size counts, in steps of 20%, mixed
+    with chance (a hash of the id) as far as `size_bias` is below 1.
+    """
+    size_class = math.log(max(work, _SMALLEST_WORK) / _SMALLEST_WORK) / _STEP
+    chance = zlib.crc32(request_id.encode()) % _CHANCE_RANKS if size_bias < 1 else 0
+    rank = int(size_bias * size_class + (1 - size_bias) * chance)
+    return min(rank, _LOW_IMPORTANCE - 1) + (0 if important else _LOW_IMPORTANCE)
 
 
 class WaitingQueue:
@@ -33,6 +47,9 @@ class WaitingQueue:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._entries
 
+    def get(self, request_id: str) -> Entry | None:
+        return self._entries.get(request_id)
+
     def push(self, entry: Entry) -> None:
         self._entries[entry.request_id] = entry
         heapq.heappush(self._heaps.setdefault(entry.rank, []), entry)
@@ -41,18 +58,19 @@ class WaitingQueue:
         """Take a request out, wherever it stands; None when it is not here."""
         return self._entries.pop(request_id, None)
 
-    def head(self, weight_s: float, cut: int) -> Entry | None:
+    def head(self, *, cut: int, weight_s: float = 0.0) -> Entry | None:
+        """The next request; ties go to the smaller id.
+
+        Up to the cut the smallest `due_s + weight_s * work` wins (weight_s 0 is EDF); when nothing
+        is left there, the lowest rank.
+        """
         best: Entry | None = None
         best_key = (math.inf, "")
-        beyond = None
+        beyond: Entry | None = None
         for rank in list(self._heaps):
-            heap = self._heaps[rank]
-            while heap and self._entries.get(heap[0].request_id) is not heap[0]:
-                heapq.heappop(heap)
-            if not heap:
-                del self._heaps[rank]
+            entry = self._rank_head(rank)
+            if entry is None:
                 continue
-            entry = heap[0]
             if rank > cut:
                 if beyond is None or rank < beyond.rank:
                     beyond = entry
@@ -61,3 +79,12 @@ class WaitingQueue:
             if key < best_key:
                 best, best_key = entry, key
         return best or beyond
+
+    def _rank_head(self, rank: int) -> Entry | None:
+        heap = self._heaps[rank]
+        while heap and self._entries.get(heap[0].request_id) is not heap[0]:
+            heapq.heappop(heap)
+        if heap:
+            return heap[0]
+        del self._heaps[rank]
+        return None
