@@ -1,0 +1,21 @@
+"""Niyama: interactive and batch LLM work on the same GPUs, through Kafka.
+
+    from niyama import JobRequest, Producer
+
+    async with Producer() as producer:
+        job = await producer.publish(JobRequest(model="tiny", prompt="Hello", qos="chat"))
+"""
+
+from niyama.client import JobAcknowledgement, Producer
+from niyama.settings import KafkaSettings
+from schemas import ChatMessage, JobEvent, JobRequest, QosTargets
+
+__all__ = [
+    "ChatMessage",
+    "JobAcknowledgement",
+    "JobEvent",
+    "JobRequest",
+    "KafkaSettings",
+    "Producer",
+    "QosTargets",
+]

@@ -1,0 +1,30 @@
+"""What crosses a process boundary: jobs, events, control, topics and QoS classes."""
+
+from schemas.control import JobControl
+from schemas.decode import Refusal, decode_job
+from schemas.event import EventType, JobError, JobEvent, JobResult, Prediction, Usage
+from schemas.job import ChatMessage, JobRequest
+from schemas.qos import Deadlines, Qos, QosCatalog, QosTargets
+from schemas.tokens import TokenChunk
+from schemas.topics import PoolTopics, TopicSpec
+
+__all__ = [
+    "ChatMessage",
+    "Deadlines",
+    "EventType",
+    "JobControl",
+    "JobError",
+    "JobEvent",
+    "JobRequest",
+    "JobResult",
+    "PoolTopics",
+    "Prediction",
+    "Qos",
+    "QosCatalog",
+    "QosTargets",
+    "Refusal",
+    "TokenChunk",
+    "TopicSpec",
+    "Usage",
+    "decode_job",
+]

@@ -1,1 +1,1 @@
-"""The Niyama scheduling policy: pure decisions, no clock, no I/O, standard library only."""
+"""The scheduling policy: pure functions over data. No I/O, no clock, no randomness."""

@@ -52,7 +52,7 @@ class Settings:
     #: Work that counts as feasible within t seconds of time left, in seconds:
     #: min(t, lookahead_base_s + lookahead_share * t). The rest is left to later arrivals.
     lookahead_base_s: float = 20.0
-    lookahead_share: float = 0.25
+    lookahead_share: float = 0.5
     #: 1: the largest requests yield first, 0: chance decides. Lower values spare long prompts.
     size_bias: float = 1.0
 

@@ -1,0 +1,48 @@
+# `make help` lists the targets. Everything runs from .venv, which `make install` makes.
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint schemas bench test-compose lock clean
+
+help: ## Show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+install: $(STAMP) ## Make .venv with exact versions (about a minute, once)
+
+$(STAMP): constraints.txt pyproject.toml scripts/install.sh
+	@scripts/install.sh
+	@touch $@
+
+demo: $(STAMP) ## Start the stack, run a mixed workload through it, show how it went
+	@$(BIN)/niyama demo
+
+test: lint ## Check the code and run all tests against the real parts
+	$(BIN)/python -m pytest
+
+test-compose: $(STAMP) ## Build the images and test `docker compose up` from outside (needs Docker; heavy)
+	$(BIN)/python -m pytest tests/compose
+
+bench: $(STAMP) ## Measure the pipeline, the time to first token, and the scheduling (minutes)
+	$(BIN)/python tests/benchmarks/pipeline.py
+	$(BIN)/python tests/benchmarks/first_token.py
+	$(BIN)/python tests/benchmarks/scheduling.py
+
+lint: $(STAMP) ## Check style, types and the import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+schemas: $(STAMP) ## Write the published JSON Schemas and AsyncAPI document anew
+	$(BIN)/python -m schemas.publish
+
+lock: ## Choose exact versions anew: constraints.txt
+	$$(scripts/install.sh --print-uv) pip compile --quiet --universal --generate-hashes \
+	    --no-emit-index-url --no-annotate --python-version 3.11 --all-extras \
+	    --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
+
+clean: ## Delete .venv and what tools left behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The HTTP API: a door to the log, and the ledger's answers."""

@@ -1,0 +1,22 @@
+"""The API as one ASGI application."""
+
+from fastapi import FastAPI
+
+from gateway.api import health, jobs, openapi, problems
+from gateway.api.services import Services
+
+
+def create_app(services: Services) -> FastAPI:
+    """The API on top of ``services``."""
+    app = FastAPI(
+        title="Niyama",
+        version="1",
+        description="Interactive and batch LLM work on the same GPUs, each with its deadlines.",
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.include_router(jobs.router)
+    app.include_router(health.router)
+    problems.install(app)
+    openapi.install(app)
+    return app

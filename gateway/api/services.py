@@ -1,0 +1,37 @@
+"""What the endpoints work with, as far as it is there yet."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from gateway.api.health import Health
+from gateway.api.problems import unavailable
+from gateway.api.submissions import Submissions
+from gateway.ledger.queries import Ledger
+
+
+@dataclass(slots=True)
+class Services:
+    """Filled in while the gateway starts, because the API answers from the first moment."""
+
+    health: Health
+    ledger: Ledger
+    submissions: Submissions | None = None
+    stopping: bool = False
+    """Requests that wait for something end now."""
+
+    @property
+    def open_submissions(self) -> Submissions:
+        """Raises ProblemError (503) while Kafka is not connected yet."""
+        if self.submissions is None:
+            raise unavailable("the gateway is starting; /readyz says what it waits for")
+        return self.submissions
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDependency = Annotated[Services, Depends(services_of, use_cache=False)]

@@ -1,0 +1,96 @@
+"""Connections to the ledger's Postgres."""
+
+import asyncio
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.notices import Notices
+from gateway.settings import DatabaseSettings
+from niyama.errors import ConfigurationError
+
+RETRY_INTERVAL_S = 1.0
+CONNECT_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 30.0
+
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,  # starting, or shutting down
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InterfaceError,  # the connection was closed under us
+    DBAPIError,  # SQLAlchemy's form of the above
+)
+"""What a statement raises when Postgres is not there, or went away."""
+
+
+def engine(settings: DatabaseSettings, connections: int) -> AsyncEngine:
+    """A pool of at most ``connections``. Connects when first used."""
+    return create_async_engine(
+        settings.database_url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": STATEMENT_TIMEOUT_S,
+            "server_settings": {"application_name": "niyama-gateway"},
+        },
+    )
+
+
+async def connect(settings: DatabaseSettings, purpose: str, **options: str) -> asyncpg.Connection:
+    """One connection outside the pool, for a task that holds on to it.
+
+    ``options`` are Postgres settings of its session. Raises one of UNREACHABLE.
+    """
+    return await asyncpg.connect(
+        settings.database_url.replace("+asyncpg", "", 1),
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=STATEMENT_TIMEOUT_S,
+        server_settings={"application_name": f"niyama-{purpose}", **options},
+    )
+
+
+async def wait_for_postgres(settings: DatabaseSettings) -> None:
+    """Return once the database answers; until then log a notice now and then.
+
+    Raises ConfigurationError for what waiting does not cure: a wrong password or database name.
+    """
+    notices = Notices()
+    while True:
+        try:
+            connection = await connect(settings, "probe")
+            await connection.close()
+            return
+        except (
+            asyncpg.InvalidAuthorizationSpecificationError,
+            asyncpg.InvalidCatalogNameError,
+        ) as error:
+            raise ConfigurationError(
+                f"Postgres at {settings.shown_database_url} refuses: {error}. "
+                "Correct --database-url (NIYAMA_DATABASE_URL), or create the role and the database"
+            ) from error
+        except UNREACHABLE as error:
+            notices.warn(
+                "waiting for Postgres at %s (NIYAMA_DATABASE_URL): %r",
+                settings.shown_database_url,
+                error,
+            )
+        await asyncio.sleep(RETRY_INTERVAL_S)
+
+
+async def answers(database: AsyncEngine) -> bool:
+    """Whether Postgres answers now."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S), database.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except UNREACHABLE:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""The ledger: what became of every job, projected from the log into Postgres."""

@@ -1,0 +1,227 @@
+"""Keeps the ledger up with the log: one consumer among the gateways' group."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from gateway.database import UNREACHABLE, connect
+from gateway.ledger.records import Entry, RecordDecoder
+from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
+from gateway.notices import Notices
+from gateway.settings import GatewaySettings
+from niyama import kafka
+
+log = logging.getLogger(__name__)
+
+POLL_RECORDS = 1000
+POLL_TIMEOUT_MS = 500
+PARTITION_FETCH_BYTES = 1024 * 1024  # a larger record comes alone
+FETCH_BYTES = 16 * 1024 * 1024
+# A fetch that waits at the broker is for the partitions that had nothing when it began.
+FETCH_WAIT_MS = 100
+COMMIT_INTERVAL_S = 5.0
+RETRY_INTERVAL_S = 0.5
+
+REFUSED = (
+    ValueError,  # not encodable
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""What Postgres or its driver say when the fault is in the data."""
+
+LOAD_OFFSETS = """
+WITH missing AS (
+    INSERT INTO ledger_offsets (topic, partition, next_offset)
+    SELECT topic, partition, 0 FROM unnest($1::text[], $2::integer[]) AS own (topic, partition)
+    ON CONFLICT DO NOTHING
+)
+SELECT topic, partition, coalesce(next_offset, 0)
+FROM unnest($1::text[], $2::integer[]) AS own (topic, partition)
+LEFT JOIN ledger_offsets USING (topic, partition)
+"""
+
+Offsets = dict[TopicPartition, int]
+
+
+class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Which partitions are ours, and the next offset of each as Postgres has it.
+
+    A partition without a position is paused: what it brings is not ours to write yet.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self.known: Offsets = {}
+        self.assigned = False
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        self.known = {}
+        self.assigned = False
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self.known = {}
+        self.assigned = True
+        self._consumer.pause(*assigned)
+
+    def forget(self) -> None:
+        """Postgres is asked again, for every partition."""
+        self.known = {}
+        self._consumer.pause(*self._consumer.assignment())
+
+    def unknown(self) -> list[TopicPartition]:
+        return sorted(self._consumer.assignment() - self.known.keys())
+
+    def resume_at(self, offsets: Offsets) -> None:
+        """Go on from ``offsets``, in those partitions that are still ours."""
+        for partition in self._consumer.assignment() & offsets.keys():
+            self._consumer.seek(partition, offsets[partition])
+            self._consumer.resume(partition)
+            self.known[partition] = offsets[partition]
+
+
+class LedgerConsumer:
+    """Writes polls of job, event and control records, each in one transaction.
+
+    Where to go on reading stands in Postgres, in the same transaction, so that every record is
+    written once. Whatever goes wrong (Postgres gone, another gateway faster, a rebalance), the
+    consumer drops what it holds and goes on from what Postgres says.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, on_written: Callable[[Written], None] = lambda _: None
+    ) -> None:
+        topics = settings.topics
+        self._settings = settings
+        self._on_written = on_written
+        self._topics = [spec.name for spec in (*topics.jobs, topics.events, topics.control)]
+        self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
+        self._positions: Positions | None = None
+        self._database: asyncpg.Connection | None = None
+        self._notices = Notices()
+        self._next_commit_s = 0.0
+        self._stopping = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is reading all that is assigned to it."""
+        positions = self._positions
+        return positions is not None and positions.assigned and not positions.unknown()
+
+    async def missing(self) -> str | None:
+        """What keeps it from following the log now, or None."""
+        return None if self.ready else "waits for its partitions, or for Postgres"
+
+    def stop(self) -> None:
+        """End ``run`` after the poll that is under way."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Consume until ``stop``. Kafka and Postgres may come and go."""
+        while not self._stopping:
+            try:
+                await self._session()
+            except KafkaError as error:
+                self._positions = None
+                self._notices.warn("the ledger reads nothing, because Kafka says: %r", error)
+                await asyncio.sleep(RETRY_INTERVAL_S)
+        await self._disconnect()
+
+    async def _session(self) -> None:
+        """The life of one Kafka consumer, until ``stop`` or an error that it cannot survive."""
+        consumer = kafka.consumer(
+            self._settings,
+            group_id=f"{self._settings.topic_prefix}-ledger",
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            fetch_max_bytes=FETCH_BYTES,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+        )
+        self._positions = positions = Positions(consumer)
+        try:
+            await consumer.start()
+            consumer.subscribe(self._topics, listener=positions)
+            while not self._stopping:
+                await self._step(consumer, positions)
+            await self._commit(consumer, positions)
+        finally:
+            await consumer.stop()
+
+    async def _step(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
+        try:
+            if unknown := positions.unknown():
+                positions.resume_at(await self._load_offsets(unknown))
+            polled = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_RECORDS)
+            ours = {part: polled[part] for part in polled if part in positions.known}
+            if ours:
+                await self._write(list(chain.from_iterable(ours.values())), positions.known)
+        except StaleOffsetsError:
+            log.info("another gateway wrote the same partitions; going on from where it is")
+            positions.forget()
+        except (asyncpg.PostgresError, *UNREACHABLE) as error:
+            self._notices.warn("the ledger waits, because Postgres says: %r", error)
+            positions.forget()
+            await self._disconnect()
+            await consumer.getmany()  # of nothing, to stay a member of the group
+            await asyncio.sleep(RETRY_INTERVAL_S)
+        if time.monotonic() >= self._next_commit_s:
+            await self._commit(consumer, positions)
+
+    async def _load_offsets(self, partitions: Sequence[TopicPartition]) -> Offsets:
+        rows = await (await self._connection()).fetch(
+            LOAD_OFFSETS,
+            [partition.topic for partition in partitions],
+            [partition.partition for partition in partitions],
+        )
+        return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+
+    async def _write(self, records: list[ConsumerRecord], known: Offsets) -> None:
+        """Write ``records``, and move ``known`` past them."""
+        try:
+            await self._write_together(self._decoder.decode_all(records), records, known)
+        except REFUSED as error:
+            if len(records) > 1:
+                half = len(records) // 2
+                await self._write(records[:half], known)
+                await self._write(records[half:], known)
+                return
+            where = (records[0].topic, records[0].partition, records[0].offset)
+            log.error("skipped record %s/%d/%d, which Postgres refuses: %s", *where, error)
+            await self._write_together([], records, known)
+
+    async def _write_together(
+        self, entries: list[Entry], records: list[ConsumerRecord], known: Offsets
+    ) -> None:
+        until = {TopicPartition(each.topic, each.partition): each.offset + 1 for each in records}
+        steps = [
+            OffsetStep(part.topic, part.partition, known[part], end) for part, end in until.items()
+        ]
+        written = await write(await self._connection(), entries, steps)
+        known.update(until)
+        self._on_written(written)
+
+    async def _connection(self) -> asyncpg.Connection:
+        if self._database is None:
+            # A commit that a crash of Postgres loses takes its offsets along, and the log is
+            # read again from there: waiting for the disk on every poll would buy nothing.
+            self._database = await connect(self._settings, "ledger", synchronous_commit="off")
+        return self._database
+
+    async def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.terminate()
+            self._database = None
+
+    async def _commit(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
+        """Tell Kafka too, for tools that show how far behind a group is."""
+        self._next_commit_s = time.monotonic() + COMMIT_INTERVAL_S
+        if positions.known:
+            try:
+                await consumer.commit(dict(positions.known))
+            except KafkaError as error:
+                log.debug("offsets not committed to Kafka: %r", error)

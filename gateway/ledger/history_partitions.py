@@ -1,0 +1,43 @@
+"""Daily partitions of ``job_events``, made ahead of need.
+
+Old days can be dropped in one step (``DROP TABLE job_events_20261121``). An event of a day
+that has no partition goes to the default one, so none is ever refused.
+"""
+
+import logging
+from datetime import date, timedelta
+
+import asyncpg
+
+log = logging.getLogger(__name__)
+
+DAYS_AHEAD = 7
+_LOCK_KEY = 0x6E69_7061  # any number that nothing else locks
+
+
+def days_to_cover(today: date) -> list[date]:
+    """Yesterday, because clocks differ, until ``DAYS_AHEAD`` from now."""
+    return [today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)]
+
+
+async def ensure_partitions(connection: asyncpg.Connection, today: date) -> None:
+    """Create the missing days. Any number of gateways may do so at once."""
+    for day in days_to_cover(today):
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_KEY)
+                await _ensure_day(connection, day)
+        except asyncpg.CheckViolationError:
+            # A worker with a wrong clock sent events of that day before it had a partition.
+            log.warning("events of %s stay in the default partition of job_events", day)
+
+
+async def _ensure_day(connection: asyncpg.Connection, day: date) -> None:
+    name = f"job_events_{day:%Y%m%d}"
+    # Asked first, because CREATE locks the default partition even when there is nothing to do.
+    if await connection.fetchval("SELECT to_regclass($1)", name) is None:
+        await connection.execute(
+            f"CREATE TABLE {name} PARTITION OF job_events "
+            f"FOR VALUES FROM ('{day} 00:00+00') TO ('{day + timedelta(days=1)} 00:00+00')"
+        )
+        log.debug("partition %s created", name)

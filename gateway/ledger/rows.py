@@ -1,0 +1,86 @@
+"""From patches and events to rows, in the column order of the statements that write them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any
+
+from gateway.ledger.projection import Attempt, JobPatch, Outcome, Request
+from schemas import JobEvent
+
+Row = tuple[Any, ...]
+
+REQUEST_COLUMNS = tuple(part.name for part in fields(Request))
+ATTEMPT_COLUMNS = tuple(part.name for part in fields(Attempt) if part.name != "status")
+OUTCOME_COLUMNS = tuple(part.name for part in fields(Outcome))
+TIME_COLUMNS = ("cancel_requested_at", "relegated_at", "restored_at")
+COUNT_COLUMNS = ("relegations", "parks", "terminal_events")
+
+JOB_COLUMNS = (
+    *("job_id", "status"),
+    *(*REQUEST_COLUMNS, *ATTEMPT_COLUMNS, *OUTCOME_COLUMNS, *TIME_COLUMNS, *COUNT_COLUMNS),
+)
+EVENT_COLUMNS = (
+    *("job_id", "at", "event_id", "type", "attempt", "worker_id", "reason", "prediction"),
+)
+RESULT_COLUMNS = ("job_id", "text", "token_ids", "logprobs")
+
+_METADATA = REQUEST_COLUMNS.index("metadata")
+_request = attrgetter(*REQUEST_COLUMNS)
+_attempt = attrgetter(*ATTEMPT_COLUMNS)
+_outcome = attrgetter(*OUTCOME_COLUMNS)
+_rest = attrgetter(*TIME_COLUMNS, *COUNT_COLUMNS)
+_NO_REQUEST = (None,) * len(REQUEST_COLUMNS)
+_NO_OUTCOME = (None,) * len(OUTCOME_COLUMNS)
+
+
+def job_row(patch: JobPatch) -> Row:
+    """A row in the order of JOB_COLUMNS."""
+    return (
+        patch.job_id,
+        patch.status,
+        *(_request_row(patch.request) if patch.request else _NO_REQUEST),
+        *_attempt(patch.attempt),
+        *(_outcome(patch.outcome) if patch.outcome else _NO_OUTCOME),
+        *_rest(patch),
+    )
+
+
+def event_row(event: JobEvent) -> Row:
+    """A row in the order of EVENT_COLUMNS."""
+    prediction = event.prediction
+    return (
+        event.job_id,
+        event.at,
+        event.event_id,
+        event.type.value,
+        event.attempt,
+        event.worker_id,
+        event.reason,
+        prediction.model_dump_json(exclude_none=True) if prediction else None,
+    )
+
+
+def result_row(event: JobEvent) -> Row:
+    """A row in the order of RESULT_COLUMNS. The event has a result."""
+    result = event.result
+    assert result is not None
+    return (
+        event.job_id,
+        result.text,
+        None if result.token_ids is None else f"{{{','.join(map(str, result.token_ids))}}}",
+        None if result.logprobs is None else json.dumps(result.logprobs),
+    )
+
+
+def columns(rows: Iterable[Row]) -> list[Row]:
+    """One tuple per column. There is at least one row."""
+    return list(zip(*rows, strict=True))
+
+
+def _request_row(request: Request) -> Row:
+    row: Row = _request(request)
+    if request.metadata is None:
+        return row
+    return (*row[:_METADATA], json.dumps(request.metadata), *row[_METADATA + 1 :])

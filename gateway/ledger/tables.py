@@ -1,0 +1,151 @@
+"""The ledger's tables. ``docs/ledger.md`` says how their rows come about."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, ENUM, JSONB, UUID
+
+metadata = MetaData()
+Time = DateTime(timezone=True)
+
+# The order is the order of a job's life: the later of two statuses is the greater.
+JOB_STATUS = ENUM(
+    *("queued", "admitted", "running", "completed", "failed", "expired", "cancelled"),
+    name="job_status",
+    metadata=metadata,
+)
+OPEN_STATUSES = ("queued", "admitted", "running")
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", UUID, primary_key=True),
+    Column("status", JOB_STATUS, nullable=False),
+    # The request. All null while only events are known of the job.
+    Column("arrived_at", Time),
+    Column("pool", Text),
+    Column("model", Text),
+    Column("tenant", Text),
+    Column("application", Text),
+    Column("importance", Text),
+    Column("qos_class", Text, comment="null: the job gave explicit targets"),
+    Column("kind", Text, comment="interactive or batch"),
+    Column("ttft_s", Double),
+    Column("tbt_s", Double),
+    Column("ttlt_s", Double),
+    Column("deadline_at", Time, comment="of the first token (interactive) or the last (batch)"),
+    Column("max_tokens", Integer),
+    Column("stream", Boolean),
+    Column("reply_topic", Text),
+    Column("metadata", JSONB),
+    Column("source_topic", Text),
+    Column("source_partition", Integer),
+    Column("source_offset", BigInteger),
+    Column("request_sha256", LargeBinary, comment="of the record's value"),
+    # The newest attempt.
+    Column("attempt", Integer, nullable=False, comment="0: no worker has taken the job"),
+    Column("worker_id", Text),
+    Column("admitted_at", Time),
+    Column("started_at", Time),
+    Column("first_token_at", Time),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("cached_tokens", Integer),
+    Column("largest_gap_ms", Double),
+    # The outcome. All null while the job is open, and never changed afterwards.
+    Column("finished_at", Time),
+    Column("terminal_event_id", UUID),
+    Column("finish_reason", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("outcome_reason", Text, comment="why it was cancelled or expired"),
+    # On the way.
+    Column("cancel_requested_at", Time),
+    Column("relegated_at", Time, comment="last time"),
+    Column("restored_at", Time, comment="last time"),
+    Column("relegations", Integer, nullable=False),
+    Column("parks", Integer, nullable=False),
+    Column("terminal_events", Integer, nullable=False, comment="above 1: duplicates"),
+    # "What was published lately", by itself, of a tenant, of a class.
+    Index("jobs_by_arrival", "arrived_at", "job_id"),
+    Index("jobs_of_tenant", "tenant", "arrived_at", "job_id"),
+    Index("jobs_of_class", "qos_class", "arrived_at", "job_id"),
+    # Completed jobs are most of all jobs, so a list of them needs no index of its own.
+    Index(
+        "jobs_by_status",
+        *("status", "arrived_at", "job_id"),
+        postgresql_where=text("status <> 'completed'"),
+    ),
+    Index(
+        "jobs_open_by_deadline",
+        *("deadline_at", "job_id"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", UUID, nullable=False),
+    Column("at", Time, nullable=False),
+    Column("event_id", UUID, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("worker_id", Text, nullable=False),
+    Column("reason", Text),
+    Column("prediction", JSONB),
+    # Begins with the job, so that one index finds a job's history and refuses a second
+    # delivery of an event; ``at`` is in it because the table is partitioned by it.
+    PrimaryKeyConstraint("job_id", "at", "event_id"),
+    postgresql_partition_by="RANGE (at)",
+)
+
+job_results = Table(
+    "job_results",
+    metadata,
+    Column("job_id", UUID, primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("token_ids", ARRAY(Integer)),
+    Column("logprobs", JSONB),
+)
+
+reply_outbox = Table(
+    "reply_outbox",
+    metadata,
+    Column("job_id", UUID, primary_key=True),
+    Column("reply_topic", Text, comment="null: held until the job's record is known"),
+    Column("value", LargeBinary, nullable=False, comment="the terminal event, byte for byte"),
+    Column("headers", JSONB, nullable=False, comment="its trace context, as [name, value] pairs"),
+    Column("written_at", Time, nullable=False, server_default=text("now()")),
+    Column("batch", BigInteger, comment="the transaction that carries it, once there is one"),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_try_at", Time, nullable=False, server_default=text("now()")),
+    Column("error", Text, comment="why the last attempt failed"),
+    Index(
+        "reply_outbox_due",
+        "next_try_at",
+        "job_id",
+        postgresql_where=text("reply_topic IS NOT NULL"),
+    ),
+)
+
+ledger_offsets = Table(
+    "ledger_offsets",
+    metadata,
+    Column("topic", Text),
+    Column("partition", Integer, autoincrement=False),
+    Column("next_offset", BigInteger, nullable=False, comment="of the first record not in here"),
+    PrimaryKeyConstraint("topic", "partition"),
+)

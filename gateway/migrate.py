@@ -1,0 +1,127 @@
+"""``niyama migrate``: brings the ledger's database to this version's schema."""
+
+import asyncio
+import io
+import logging
+import sys
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from pydantic import Field
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+import migrations
+from gateway.database import wait_for_postgres
+from gateway.settings import DatabaseSettings
+from niyama.errors import ConfigurationError
+
+_LOCK_KEY = 0x6E69_7962  # one migration at a time, whoever runs it
+
+
+class MigrateSettings(DatabaseSettings):
+    """niyama migrate: bring the ledger's database to this version's schema."""
+
+    to: str = Field(default="head", description="The revision to upgrade to")
+    downgrade: str | None = Field(
+        default=None,
+        description="Go back to this revision instead; base drops every table, with all jobs",
+    )
+    check: bool = Field(
+        default=False, description="Change nothing; fail unless the database is up to date"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command. Raises ConfigurationError with a sentence for people."""
+    logging.basicConfig(level=logging.WARNING, format="niyama migrate: %(message)s")
+    settings = MigrateSettings.from_command_line(arguments, "niyama migrate")
+    asyncio.run(migrate(settings))
+    return 0
+
+
+async def migrate(settings: MigrateSettings) -> None:
+    """Do what ``settings`` say, after every migration that is already running."""
+    await wait_for_postgres(settings)
+    if settings.check:
+        await check_schema(settings)
+        sys.stdout.write("the database is up to date\n")
+        return
+    engine = create_async_engine(settings.database_url, poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
+        await connection.commit()  # the lock is the session's, and outlives the transaction
+        before = await _revision(connection)
+        await connection.run_sync(_run, settings)
+        after = await _revision(connection)
+    moved = f"from {before or 'empty'} to {after or 'empty'}"
+    sys.stdout.write("already up to date\n" if before == after else f"migrated {moved}\n")
+
+
+async def check_schema(settings: DatabaseSettings) -> None:
+    """Raises ConfigurationError unless the database is at the newest revision."""
+    engine = create_async_engine(settings.database_url, poolclass=NullPool)
+    async with engine.connect() as connection:
+        found = await _revision(connection)
+    needed = head()
+    if found == needed:
+        return
+    where = settings.shown_database_url
+    if found is None:
+        raise ConfigurationError(f"the database {where} has no schema yet: run niyama migrate")
+    if found not in {script.revision for script in _scripts().walk_revisions()}:
+        raise ConfigurationError(
+            f"the database {where} is at migration {found}, which this version does not know "
+            f"(it needs {needed}): it was migrated by a newer version. Run that version, or use "
+            f"it to go back: niyama migrate --downgrade {needed}"
+        )
+    raise ConfigurationError(
+        f"the database {where} is at migration {found}, and this version needs {needed}: "
+        "run niyama migrate"
+    )
+
+
+def head() -> str:
+    """The newest revision that this version knows."""
+    newest = _scripts().get_current_head()
+    assert newest is not None
+    return newest
+
+
+def config() -> Config:
+    """Alembic's configuration. No alembic.ini: the scripts are part of the installation."""
+    configuration = Config(stdout=io.StringIO())
+    configuration.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    configuration.set_main_option("path_separator", "os")
+    return configuration
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(config())
+
+
+async def _revision(connection: AsyncConnection) -> str | None:
+    revision = await connection.run_sync(
+        lambda sync: MigrationContext.configure(sync).get_current_revision()
+    )
+    await connection.rollback()
+    return revision
+
+
+def _run(connection: Connection, settings: MigrateSettings) -> None:
+    configuration = config()
+    configuration.attributes["connection"] = connection
+    try:
+        if settings.downgrade is None:
+            command.upgrade(configuration, settings.to)
+        else:
+            command.downgrade(configuration, settings.downgrade)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"cannot migrate {settings.shown_database_url}: {error}"
+        ) from error

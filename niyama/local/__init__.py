@@ -1,0 +1,1 @@
+"""Kafka, Postgres, gateway and worker on one machine, without Docker."""

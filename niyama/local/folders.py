@@ -1,0 +1,48 @@
+"""Folders of the local stack: where they live by default, and making them."""
+
+import os
+from pathlib import Path
+
+from niyama.local.errors import LocalStackError
+
+SYSTEM_STATE = Path("/var/lib/niyama")
+SYSTEM_CACHE = Path("/var/cache/niyama")
+
+
+def default_state_dir() -> Path:
+    """Where a stack keeps its data: per user; for root where Postgres's own user may enter."""
+    if os.geteuid() == 0:
+        return SYSTEM_STATE
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "niyama"
+
+
+def cache_dir() -> Path:
+    """What is downloaded once and shared by every clone and stack of this user."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "niyama"
+
+
+def make_dir(path: Path, *, purpose: str) -> Path:
+    """Make ``path`` and its parents. Raises LocalStackError when that, or writing there, fails.
+
+    What it makes may be entered by everybody, whatever the umask: Postgres has a user of its own.
+    """
+    try:
+        for folder in reversed([path, *path.parents]):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                folder.chmod(0o755)
+        probe = path / f".write-{os.getpid()}"
+        probe.write_bytes(bytes(4096))
+        probe.unlink()
+    except OSError as error:
+        raise LocalStackError(f"cannot write {purpose} in {path}: {error.strerror}") from error
+    return path
+
+
+def publish(finished: Path, final: Path) -> None:
+    """Move a folder to where others look for it, unless another process was faster."""
+    try:
+        finished.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise

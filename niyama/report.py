@@ -1,0 +1,86 @@
+"""How jobs fared, by class, as a table: from what the status API says of each."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table
+
+OPEN_STATUSES = frozenset({"queued", "admitted", "running"})
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """One job, as far as it has come. Times in seconds from its arrival."""
+
+    label: str
+    status: str
+    met: bool
+    """It completed, and every target that it asked for was met."""
+    relegated: bool
+    ttft_s: float | None
+    ttlt_s: float | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in OPEN_STATUSES
+
+
+def outcome_of(job: dict[str, Any]) -> JobOutcome:
+    """Read one job of the status API's list."""
+    targets = [met for met in job["deadlines_met"].values() if met is not None]
+    return JobOutcome(
+        label=_label(job["qos"]),
+        status=job["status"],
+        met=job["status"] == "completed" and bool(targets) and all(targets),
+        relegated=job["relegations"] > 0,
+        ttft_s=job["measured"]["ttft_s"],
+        ttlt_s=job["measured"]["ttlt_s"],
+    )
+
+
+def _label(qos: dict[str, Any]) -> str:
+    if qos["name"]:
+        return str(qos["name"])
+    if qos["kind"] == "batch":
+        return f"batch, due in {qos['ttlt_s']:g} s"
+    return f"TTFT {qos['ttft_s']:g} s, TBT {qos['tbt_s'] * 1000:g} ms"
+
+
+def table_of(outcomes: Sequence[JobOutcome]) -> Table:
+    """One row per class of job. TTFT and TTLT are of the jobs that completed."""
+    table = Table(title="How the jobs fared", title_justify="left")
+    table.add_column("class")
+    for column in (
+        *("jobs", "completed", "deadlines met", "relegated"),
+        *("TTFT p50", "TTFT p99", "last token p50", "last token p99"),
+    ):
+        table.add_column(column, justify="right")
+    for label in sorted({outcome.label for outcome in outcomes}):
+        table.add_row(label, *_cells([each for each in outcomes if each.label == label]))
+    return table
+
+
+def _cells(outcomes: Sequence[JobOutcome]) -> list[str]:
+    completed = [outcome for outcome in outcomes if outcome.status == "completed"]
+    ttft_s = [outcome.ttft_s for outcome in completed if outcome.ttft_s is not None]
+    ttlt_s = [outcome.ttlt_s for outcome in completed if outcome.ttlt_s is not None]
+    return [
+        str(len(outcomes)),
+        str(len(completed)),
+        str(sum(outcome.met for outcome in outcomes)),
+        str(sum(outcome.relegated for outcome in outcomes)),
+        *(_seconds(ttft_s, percent) for percent in (50, 99)),
+        *(_seconds(ttlt_s, percent) for percent in (50, 99)),
+    ]
+
+
+def _seconds(values: Sequence[float], percent: float) -> str:
+    return f"{percentile(values, percent):.2f} s" if values else "-"
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile: a value that really occurred."""
+    ranked = sorted(values)
+    return ranked[max(math.ceil(len(ranked) * percent / 100), 1) - 1]

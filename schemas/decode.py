@@ -1,0 +1,75 @@
+"""From a record's bytes to a job, or to a refusal that a person can act on.
+
+The worker and the ledger read the same records. Both decode here, so they always agree on
+which job a record is and on whether it is one at all.
+"""
+
+import json
+import uuid
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.event import JobError
+from schemas.job import MAX_JOB_BYTES, JobRequest
+from schemas.message import SCHEMA_VERSION
+
+_RECORD_NAMESPACE = uuid.UUID("5e0b1a52-6f0e-5c0c-9b0f-0d6d7b0f7a11")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a record is not a job. ``job_id`` is set when the record names one."""
+
+    error: JobError
+    job_id: uuid.UUID | None
+
+
+def job_id_of_record(topic: str, partition: int, offset: int) -> uuid.UUID:
+    """The id of a job that was published without one."""
+    return uuid.uuid5(_RECORD_NAMESPACE, f"{topic}/{partition}/{offset}")
+
+
+def decode_job(value: bytes | None) -> JobRequest | Refusal:
+    """Decode and validate one record value."""
+    if value is None:
+        return Refusal(JobError(code="invalid_json", message="the record is empty"), None)
+    if len(value) > MAX_JOB_BYTES:
+        message = f"the job is {len(value):,} bytes; at most {MAX_JOB_BYTES:,} are taken"
+        return Refusal(JobError(code="too_large", message=message), _readable_job_id(value))
+    try:
+        return JobRequest.model_validate_json(value)
+    except ValidationError as error:
+        return Refusal(explain(error), _readable_job_id(value))
+
+
+def explain(error: ValidationError) -> JobError:
+    """A validation error as one line that says what to change."""
+    details = error.errors(include_url=False)
+    first = details[0]
+    if first["type"] == "json_invalid":
+        return JobError(code="invalid_json", message=f"not valid JSON: {first['ctx']['error']}")
+    for detail in details:
+        if detail["loc"] == ("schema_version",):
+            message = f"schema_version {detail['input']!r} is not known; use {SCHEMA_VERSION}"
+            return JobError(code="unsupported_schema_version", message=message)
+    return JobError(code="invalid_request", message="; ".join(map(_sentence, details[:5])))
+
+
+def field_and_message(detail: ErrorDetails) -> tuple[str, str]:
+    """Where in the job something is wrong ("" for the job as a whole), and what."""
+    field = ".".join(str(part) for part in detail["loc"] if part not in ("class", "targets"))
+    return field, detail["msg"].removeprefix("Value error, ")
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    field, message = field_and_message(detail)
+    return f"{field}: {message}" if field else message
+
+
+def _readable_job_id(value: bytes) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(json.loads(value)["job_id"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None

@@ -1,0 +1,105 @@
+"""JobEvent v1: what happened to a job, reported by the worker that has it."""
+
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.message import Message, Payload, UtcDatetime
+
+
+class EventType(StrEnum):
+    ADMITTED = "admitted"  # a worker has taken the job into its scheduler
+    STARTED = "started"  # its first prefill chunk is about to run
+    FIRST_TOKEN = "first_token"
+    RELEGATED = "relegated"  # predicted to miss: served when capacity is left
+    RESTORED = "restored"  # capacity came back: no longer relegated
+    PARKED = "parked"  # its prefill waits for a closer deadline
+    RETRIED = "retried"  # an earlier attempt died with its worker
+    COMPLETED = "completed"
+    FAILED = "failed"
+    EXPIRED = "expired"  # too late to be worth serving
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in TERMINAL_EVENTS
+
+
+TERMINAL_EVENTS = frozenset(
+    {EventType.COMPLETED, EventType.FAILED, EventType.EXPIRED, EventType.CANCELLED}
+)
+
+
+class Usage(Payload):
+    """Token counts so far. ``cached_tokens`` of the prompt came from the prefix cache."""
+
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(default=0, ge=0)
+    cached_tokens: int = Field(default=0, ge=0)
+
+
+class Prediction(Payload):
+    """What a scheduling decision was based on."""
+
+    finish_at: UtcDatetime | None = None
+    """Predicted first token (interactive) or last token (batch)."""
+    deadline_at: UtcDatetime | None = None
+    queue_wait_s: float | None = None
+
+
+class JobResult(Payload):
+    """What the model generated."""
+
+    text: str
+    token_ids: list[int] | None = None
+    finish_reason: Literal["stop", "length", "abort"]
+    logprobs: list[dict[str, Any]] | None = None
+
+
+class JobError(Payload):
+    """Why a job failed, for programs (``code``) and for people (``message``)."""
+
+    code: Literal[
+        "invalid_json",
+        "invalid_request",
+        "unsupported_schema_version",
+        "too_large",
+        "unknown_qos",
+        "wrong_model",
+        "prompt_too_long",
+        "duplicate_job_id",
+        "too_many_attempts",
+        "engine_error",
+    ]
+    message: str
+
+
+class Source(Payload):
+    """The Kafka record that carried the job."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class JobEvent(Message):
+    """One step in a job's life. The first terminal event wins; others are duplicates."""
+
+    event_id: UUID
+    """Identifies the event: a second delivery of it changes nothing."""
+    job_id: UUID
+    type: EventType
+    at: UtcDatetime
+    attempt: int = Field(ge=1)
+    worker_id: str
+    pool: str
+    source: Source | None = None
+    usage: Usage | None = None
+    largest_gap_ms: float | None = Field(default=None, ge=0)
+    """The longest time between two tokens, over the whole generation."""
+    reason: str | None = None
+    prediction: Prediction | None = None
+    result: JobResult | None = None
+    error: JobError | None = None

@@ -1,0 +1,109 @@
+"""JobRequest v1: one piece of LLM work, as a producer publishes it."""
+
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+
+from schemas.message import Message, Name, Payload
+from schemas.qos import QosTargets
+
+MAX_JOB_BYTES = 1024 * 1024
+"""The largest job document. Topics carry somewhat more, so that a larger one arrives and is
+answered with a reason instead of failing somewhere in a client library."""
+
+TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+StopSequence = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+ClassOrTargets = Annotated[
+    Annotated[Name, Tag("class")] | Annotated[QosTargets, Tag("targets")],
+    Discriminator(lambda value: "class" if isinstance(value, str) else "targets"),
+]
+
+
+class ChatMessage(Payload):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str
+    name: Name | None = None
+
+
+class JsonSchemaFormat(Payload):
+    """OpenAI's ``json_schema`` object."""
+
+    name: Name
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Payload):
+    """OpenAI's ``response_format``: plain text, any JSON object, or JSON of a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def _schema_when_needed(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("type json_schema needs json_schema, and no other type takes it")
+        return self
+
+
+class SamplingParameters(Payload):
+    """How to sample, with OpenAI's names; ``top_k`` and below are SGLang's additions."""
+
+    max_tokens: int = Field(default=256, ge=1, le=1_048_576)
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    stop: StopSequence | Annotated[list[StopSequence], Field(max_length=16)] | None = None
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    response_format: ResponseFormat | None = None
+    top_k: int | None = Field(default=None, ge=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=2)
+    min_tokens: int = Field(default=0, ge=0)
+    ignore_eos: bool = False
+
+
+class JobRequest(Message, SamplingParameters):
+    """One job: a prompt, how to sample, and the quality of service it asks for.
+
+    Exactly one of ``messages``, ``prompt`` and ``input_ids`` is given. The job's arrival is the
+    timestamp of its Kafka record; every deadline counts from there.
+    """
+
+    job_id: UUID | None = None
+    """UUIDv7 from the client library. Without one, the id follows from the record's position."""
+    model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1)
+    prompt: Annotated[str, StringConstraints(min_length=1)] | None = None
+    input_ids: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    qos: ClassOrTargets
+    """The name of a class, or ``ttft_ms`` and ``tbt_ms``, or ``ttlt_s``."""
+    importance: Literal["high", "low"] = "high"
+    """Decides only who is relegated first when not every deadline can be met."""
+    tenant: Name = "default"
+    application: Name | None = None
+    """Groups jobs of similar output length, for the estimate of decode work."""
+    stream: bool = False
+    """Publish tokens to the tokens topic as they are generated."""
+    reply_topic: TopicName | None = None
+    """A topic that gets the final event, exactly once for a read-committed consumer."""
+    metadata: dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ] = Field(default_factory=dict, max_length=16)
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        given = [self.messages, self.prompt, self.input_ids]
+        if sum(part is not None for part in given) != 1:
+            raise ValueError("give exactly one of messages, prompt and input_ids")
+        return self

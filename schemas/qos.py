@@ -1,0 +1,142 @@
+"""Quality of service: what a job asks for, the named classes, and the deadlines that follow."""
+
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from schemas.message import Name, Payload
+
+Kind = Literal["interactive", "batch"]
+
+DAY_S = 86_400
+TtftMs = Annotated[float, Field(gt=0, le=DAY_S * 1000, allow_inf_nan=False)]
+TbtMs = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
+TtltS = Annotated[float, Field(gt=0, le=7 * DAY_S, allow_inf_nan=False)]
+
+
+class QosTargets(Payload):
+    """Explicit targets: ``ttft_ms`` and ``tbt_ms`` (interactive), or ``ttlt_s`` (batch)."""
+
+    ttft_ms: TtftMs | None = None
+    tbt_ms: TbtMs | None = None
+    ttlt_s: TtltS | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        interactive = self.ttft_ms is not None and self.tbt_ms is not None
+        half = (self.ttft_ms is None) != (self.tbt_ms is None)
+        if half or interactive == (self.ttlt_s is not None):
+            raise ValueError("give either ttft_ms and tbt_ms, or ttlt_s")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Absolute UTC deadlines. Interactive jobs have the first, batch jobs the last."""
+
+    first_token_at: datetime | None
+    last_token_at: datetime | None
+
+    @property
+    def at(self) -> datetime:
+        """The deadline that decides the job's urgency before its first token."""
+        deadline = self.first_token_at or self.last_token_at
+        assert deadline is not None
+        return deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Qos:
+    """A resolved quality of service. Interactive: ``ttft_s`` and ``tbt_s``; batch: ``ttlt_s``."""
+
+    name: str | None  # the class, or None when the job gave explicit targets
+    ttft_s: float | None
+    tbt_s: float | None
+    ttlt_s: float | None
+
+    @property
+    def kind(self) -> Kind:
+        return "batch" if self.ttft_s is None else "interactive"
+
+    def deadlines(self, arrived_at: datetime) -> Deadlines:
+        """Deadlines of a job that arrived at ``arrived_at`` (UTC)."""
+        return Deadlines(
+            first_token_at=_after(arrived_at, self.ttft_s),
+            last_token_at=_after(arrived_at, self.ttlt_s),
+        )
+
+
+def _after(start: datetime, seconds: float | None) -> datetime | None:
+    return None if seconds is None else start + timedelta(seconds=seconds)
+
+
+# q1, q2 and q3 are the evaluation tiers of the Niyama paper (arXiv 2503.22562, section 4).
+SHIPPED_CLASSES: dict[str, QosTargets] = {
+    "chat": QosTargets(ttft_ms=1000, tbt_ms=100),
+    "q1": QosTargets(ttft_ms=6000, tbt_ms=50),
+    "q2": QosTargets(ttlt_s=600),
+    "q3": QosTargets(ttlt_s=1800),
+    "batch-1h": QosTargets(ttlt_s=3600),
+    "batch-24h": QosTargets(ttlt_s=DAY_S),
+}
+
+_CLASSES = TypeAdapter(dict[Name, QosTargets])
+
+
+class UnknownQosClassError(ValueError):
+    """A job names a class that is not configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class QosCatalog:
+    """The named classes of one installation."""
+
+    classes: dict[str, QosTargets]
+
+    @classmethod
+    def shipped(cls) -> Self:
+        return cls(dict(SHIPPED_CLASSES))
+
+    @classmethod
+    def load(cls, path: Path | None) -> Self:
+        """Shipped classes, overridden and extended by a TOML file of ``[name]`` tables.
+
+        Raises ValueError with a sentence that names the file and what to change.
+        """
+        if path is None:
+            return cls.shipped()
+        try:
+            own = _CLASSES.validate_python(tomllib.loads(path.read_text()))
+        except OSError as error:
+            raise ValueError(f"QoS file {path} cannot be read: {error.strerror}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"QoS file {path} is not valid TOML: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"QoS file {path}, class {where}: {first['msg']}") from error
+        return cls(SHIPPED_CLASSES | own)
+
+    def resolve(self, qos: str | QosTargets) -> Qos:
+        """The targets behind a job's ``qos`` field. Raises UnknownQosClassError."""
+        if isinstance(qos, QosTargets):
+            return _qos(None, qos)
+        if qos not in self.classes:
+            known = ", ".join(sorted(self.classes))
+            raise UnknownQosClassError(
+                f"unknown QoS class {qos!r}; this installation has {known}; "
+                "or give ttft_ms and tbt_ms, or ttlt_s"
+            )
+        return _qos(qos, self.classes[qos])
+
+
+def _qos(name: str | None, targets: QosTargets) -> Qos:
+    return Qos(name, _seconds(targets.ttft_ms), _seconds(targets.tbt_ms), targets.ttlt_s)
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

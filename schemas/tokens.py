@@ -1,0 +1,21 @@
+"""TokenChunk v1: streamed output of jobs that asked for it."""
+
+from uuid import UUID
+
+from pydantic import Field
+
+from schemas.message import Message, UtcDatetime
+
+
+class TokenChunk(Message):
+    """Consecutive tokens of one attempt at one job."""
+
+    job_id: UUID
+    attempt: int = Field(ge=1)
+    at: UtcDatetime
+    index: int = Field(ge=0)
+    """Position of the chunk's first token in the output."""
+    text: str
+    token_ids: list[int] | None = None
+    finish_reason: str | None = None
+    """Set on the last chunk."""

@@ -1,0 +1,91 @@
+"""Every topic: its name, its settings, its key. Nothing else in the project spells these."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+from schemas.qos import DAY_S, Kind
+
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+"""What a topic carries. Larger than any valid job, so that oversized ones can be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it is created when missing. An existing topic keeps its settings."""
+
+    name: str
+    partitions: int
+    retention_s: int
+    description: str
+    cleanup_policy: str = "delete"
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def configs(self) -> dict[str, str]:
+        """The broker's topic settings."""
+        return {
+            "cleanup.policy": self.cleanup_policy,
+            "retention.ms": str(self.retention_s * 1000),
+            "max.message.bytes": str(MAX_RECORD_BYTES),
+            # A job's arrival is the time its producer published it, also when a relegated
+            # job is published again.
+            "message.timestamp.type": "CreateTime",
+            **self.extra,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTopics:
+    """The topics of one pool (the replicas that serve one model), and the shared ones.
+
+    Job topics, ``events``, ``tokens`` and ``control`` are keyed by job id; a producer may key a
+    job by something else (a session, a prefix) to keep related prompts on one replica.
+    """
+
+    interactive: TopicSpec
+    batch: TopicSpec
+    relegated: TopicSpec
+    events: TopicSpec
+    tokens: TopicSpec
+    control: TopicSpec
+    dead_letters: TopicSpec
+
+    @classmethod
+    def of(cls, pool: str, prefix: str = "niyama", partitions: int = 6) -> Self:
+        """Topics of ``pool``. Batch topics outlive the longest class by several days."""
+
+        def job_topic(suffix: str, description: str) -> TopicSpec:
+            return TopicSpec(f"{prefix}.{pool}.{suffix}", partitions, 7 * DAY_S, description)
+
+        return cls(
+            interactive=job_topic("interactive", "Jobs with TTFT and TBT targets"),
+            batch=job_topic("batch", "Jobs with a deadline for their last token"),
+            relegated=job_topic("relegated", "Jobs that any replica may take when it has room"),
+            events=TopicSpec(f"{prefix}.events", partitions, 7 * DAY_S, "What happened to jobs"),
+            tokens=TopicSpec(f"{prefix}.tokens", partitions, 3600, "Streamed output"),
+            control=TopicSpec(
+                f"{prefix}.control",
+                1,
+                7 * DAY_S,
+                "Cancellations; every worker reads all of it",
+                cleanup_policy="compact,delete",
+            ),
+            dead_letters=TopicSpec(
+                f"{prefix}.dead-letters",
+                partitions,
+                30 * DAY_S,
+                "Records that no worker could take, byte for byte, with the reason in headers",
+            ),
+        )
+
+    @property
+    def jobs(self) -> tuple[TopicSpec, TopicSpec, TopicSpec]:
+        """The topics that workers take jobs from, most urgent first."""
+        return (self.interactive, self.batch, self.relegated)
+
+    @property
+    def all(self) -> tuple[TopicSpec, ...]:
+        return (*self.jobs, self.events, self.tokens, self.control, self.dead_letters)
+
+    def for_kind(self, kind: Kind) -> TopicSpec:
+        """Where a new job of this kind is published."""
+        return self.interactive if kind == "interactive" else self.batch

@@ -1,0 +1,26 @@
+"""Statistics and tables that the benchmarks share."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from niyama.report import percentile
+
+__all__ = ["console", "milliseconds", "percentile", "show"]
+
+console = Console(highlight=False)
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print one table; the first column names the row."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

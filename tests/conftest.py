@@ -1,0 +1,116 @@
+"""The real Kafka and the real Postgres, one of each per run, started when a test first asks."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from niyama.local.kafka import LocalKafka
+from niyama.local.postgres import LocalPostgres
+
+TEMPLATE = "niyama_template"
+NIYAMA = Path(sys.executable).with_name("niyama")
+
+
+@pytest.fixture(scope="session")
+def state_dir() -> Iterator[Path]:
+    """A folder that Postgres's own user may enter, which pytest's tmp_path of root is not."""
+    with tempfile.TemporaryDirectory(prefix="niyama-tests-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def local_kafka(state_dir: Path) -> Iterator[LocalKafka]:
+    kafka = LocalKafka(state_dir / "kafka")
+    try:
+        asyncio.run(kafka.start())
+        yield kafka
+    finally:
+        asyncio.run(kafka.stop())
+
+
+@pytest.fixture(scope="session")
+def local_postgres(state_dir: Path) -> Iterator[LocalPostgres]:
+    postgres = LocalPostgres(state_dir / "postgres", durable=False)
+    try:
+        asyncio.run(postgres.start())
+        yield postgres
+    finally:
+        asyncio.run(postgres.stop())
+
+
+@pytest.fixture
+def kafka_bootstrap(local_kafka: LocalKafka) -> str:
+    """Bootstrap servers of the run's Kafka. Keep topics apart by ``topic_prefix``."""
+    return local_kafka.bootstrap
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A NIYAMA_TOPIC_PREFIX that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def pool() -> str:
+    """A NIYAMA_POOL that no other test uses."""
+    return f"pool-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def empty_database_url(local_postgres: LocalPostgres) -> Iterator[str]:
+    """SQLAlchemy URL of an empty database of the test's own."""
+    yield from _database(local_postgres, template="template1")
+
+
+@pytest.fixture(scope="session")
+def migrated_template(local_postgres: LocalPostgres) -> str:
+    """Name of a database at the newest migration, to be copied."""
+    asyncio.run(_execute(local_postgres, f'CREATE DATABASE "{TEMPLATE}"'))
+    url = local_postgres.url(TEMPLATE)
+    done = subprocess.run(
+        [NIYAMA, "migrate"],
+        env={**os.environ, "NIYAMA_DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"niyama migrate failed:\n{done.stdout}{done.stderr}"
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(local_postgres: LocalPostgres, migrated_template: str) -> Iterator[str]:
+    """SQLAlchemy URL of a database of the test's own, at the newest migration."""
+    yield from _database(local_postgres, template=migrated_template)
+
+
+@pytest.fixture
+def postgres_url(database_url: str) -> str:
+    """The same database for asyncpg itself."""
+    return database_url.replace("+asyncpg", "")
+
+
+def _database(postgres: LocalPostgres, *, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:10]}"
+    asyncio.run(_execute(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
+    try:
+        yield postgres.url(name).replace("postgresql:", "postgresql+asyncpg:")
+    finally:
+        asyncio.run(_execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def _execute(postgres: LocalPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(postgres.url("postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,213 @@
+"""The HTTP API's errors and its OpenAPI document. Kafka and the ledger are fakes here."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from gateway.api import submissions
+from gateway.api.app import create_app
+from gateway.api.health import Health
+from gateway.api.services import Services
+from gateway.api.submissions import Submissions
+from gateway.settings import GatewaySettings
+from schemas import JobRequest
+
+JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
+PROBLEM = "application/problem+json"
+
+
+class Ledger:
+    """An empty ledger, or one whose database went away."""
+
+    error: Exception | None = None
+
+    async def job(self, job_id: UUID) -> None:
+        if self.error is not None:
+            raise self.error
+
+    row = job
+
+
+class Producer:
+    """A Kafka that refuses, or that does not answer."""
+
+    error: Exception | None = None
+
+    async def publish(self, job: JobRequest, **_: Any) -> None:
+        if self.error is not None:
+            raise self.error
+        await asyncio.Event().wait()
+
+    async def cancel(self, job_id: UUID, **_: Any) -> None:
+        await self.publish(JobRequest.model_validate(JOB))
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def producer() -> Producer:
+    return Producer()
+
+
+@pytest.fixture
+def services(ledger: Ledger, producer: Producer) -> Services:
+    async def missing() -> str:
+        return "does not answer"
+
+    settings = GatewaySettings(model="m")
+    taken = Submissions(settings, cast(Any, producer), cast(Any, ledger))
+    return Services(Health({"kafka": missing}), cast(Any, ledger), taken)
+
+
+@pytest.fixture
+async def api(services: Services) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_app(services), raise_app_exceptions=False)
+    async with httpx.AsyncClient(base_url="http://gateway", transport=transport) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "words"),
+    [
+        ({}, 422, ["model: Field required", "qos: Field required"]),
+        (JOB | {"qos": "no-such"}, 422, ["unknown QoS class", "batch-1h"]),
+        (JOB | {"max_tokens": 0}, 422, ["max_tokens", "greater than or equal to 1"]),
+        (JOB | {"max_tokens": 10**9}, 422, ["max_tokens", "less than or equal to"]),
+        (JOB | {"input_ids": [1]}, 422, ["exactly one of messages, prompt and input_ids"]),
+        (JOB | {"colour": "red"}, 422, ["colour: Extra inputs are not permitted"]),
+        (JOB | {"model": "other"}, 422, ["this pool serves 'm'"]),
+        (JOB | {"schema_version": 7}, 422, ["schema_version 7 is not known; use 1"]),
+        (b"{", 400, ["not valid JSON"]),
+        (b"\xff\xfe{}", 400, ["not valid JSON"]),
+        (b"", 400, ["not valid JSON"]),
+        (JOB | {"prompt": "x" * 1_100_000}, 413, ["larger than 1,048,576 bytes"]),
+    ],
+)
+async def test_bad_jobs_are_answered_with_what_to_change(
+    api: httpx.AsyncClient, job: Any, status: int, words: list[str]
+) -> None:
+    body = job if isinstance(job, bytes) else json.dumps(job).encode()
+
+    answer = await api.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+
+    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
+    assert answer.json()["status"] == status
+    for word in words:
+        assert word in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "words"),
+    [
+        ("GET", f"/v1/jobs/{uuid4()}", 404, "no job"),
+        ("DELETE", f"/v1/jobs/{uuid4()}", 404, "no job"),
+        ("GET", "/v1/jobs/not-an-id", 422, "job_id"),
+        ("PUT", "/v1/jobs", 405, "GET, POST"),
+        ("PATCH", f"/v1/jobs/{uuid4()}", 405, "DELETE, GET"),
+        ("GET", "/v1/nothing", 404, "/openapi.json"),
+        ("GET", "/v1/jobs?limit=0", 422, "limit"),
+        ("GET", "/v1/jobs?status=lost", 422, "'queued', 'admitted', 'running'"),
+        ("GET", "/v1/jobs?cursor=abc", 422, "next_cursor"),
+        ("GET", f"/v1/jobs/{uuid4()}?wait=61", 422, "wait"),
+        ("POST", "/v1/jobs", 415, "application/json"),
+    ],
+)
+async def test_every_error_is_a_problem_document(
+    api: httpx.AsyncClient, method: str, path: str, status: int, words: str
+) -> None:
+    headers = {"content-type": "text/plain"} if status == 415 else {}
+
+    answer = await api.request(method, path, headers=headers)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
+    assert words in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("error", [KafkaConnectionError("gone"), None])
+async def test_without_kafka_a_job_can_be_sent_again_later(
+    api: httpx.AsyncClient,
+    producer: Producer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+) -> None:
+    monkeypatch.setattr(submissions, "KAFKA_TIMEOUT_S", 0.01)
+    producer.error = error
+
+    answer = await api.post("/v1/jobs", json=JOB)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
+    assert int(answer.headers["retry-after"]) > 0
+    assert "same Idempotency-Key" in answer.json()["detail"]
+
+
+async def test_without_its_database_the_ledger_answers_later(
+    api: httpx.AsyncClient, ledger: Ledger
+) -> None:
+    ledger.error = ConnectionRefusedError("gone")
+
+    answer = await api.get(f"/v1/jobs/{uuid4()}")
+    submitted = await api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
+
+    for each in (answer, submitted):
+        assert (each.status_code, each.headers["content-type"]) == (503, PROBLEM)
+        assert "database does not answer" in each.json()["detail"]
+
+
+async def test_while_it_starts_the_gateway_says_so(
+    api: httpx.AsyncClient, services: Services
+) -> None:
+    services.submissions = None
+
+    answer = await api.post("/v1/jobs", json=JOB)
+
+    assert answer.status_code == 503
+    assert "/readyz" in answer.json()["detail"]
+    assert (await api.get("/healthz")).json() == {"status": "alive"}
+
+
+async def test_readiness_names_what_is_missing(api: httpx.AsyncClient) -> None:
+    answer = await api.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json() == {"ready": False, "parts": {"kafka": "does not answer"}}
+
+
+async def test_a_bug_is_a_problem_document_too(api: httpx.AsyncClient, ledger: Ledger) -> None:
+    ledger.error = RuntimeError("secret")
+
+    answer = await api.get(f"/v1/jobs/{uuid4()}")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (500, PROBLEM)
+    assert "secret" not in answer.text
+
+
+async def test_the_document_describes_every_endpoint(api: httpx.AsyncClient) -> None:
+    document = (await api.get("/openapi.json")).json()
+
+    assert document["paths"].keys() == {"/v1/jobs", "/v1/jobs/{job_id}", "/healthz", "/readyz"}
+    assert document["paths"]["/v1/jobs/{job_id}"].keys() == {"get", "delete"}
+    references = set(_references(document))
+    assert {reference.rpartition("/")[2] for reference in references} <= document["components"][
+        "schemas"
+    ].keys()
+    examples = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
+    for example in examples["examples"].values():
+        assert JobRequest.model_validate(example["value"])
+
+
+def _references(node: Any) -> list[str]:
+    if isinstance(node, dict):
+        own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
+        return own + [found for child in node.values() for found in _references(child)]
+    if isinstance(node, list):
+        return [found for child in node for found in _references(child)]
+    return []

@@ -1,0 +1,109 @@
+"""The names and signatures of SGLang that this project builds on. One that is gone fails here."""
+
+import importlib
+import inspect
+import warnings
+from importlib.metadata import entry_points, version
+from typing import Any
+
+import pytest
+
+
+def sglang(module: str, name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found: Any = importlib.import_module(f"sglang.srt.{module}")
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def test_the_pinned_version_is_installed() -> None:
+    assert version("sglang") == "0.5.23"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "parameters"),
+    [
+        ("managers.scheduler", "Scheduler.init_schedule_policy", ["self"]),
+        ("managers.scheduler", "Scheduler.get_init_info", ["self"]),
+        ("managers.scheduler", "Scheduler.process_input_requests", ["self", "recv_reqs"]),
+        ("managers.scheduler", "Scheduler._add_request_to_queue", ["self", "req", "is_retracted"]),
+        ("managers.scheduler", "Scheduler._abort_on_queued_limit", ["self", "recv_req"]),
+        ("managers.scheduler", "Scheduler.get_new_batch_prefill", ["self", "running_batch"]),
+        ("managers.scheduler", "Scheduler.process_batch_result", ["self", "batch", "result"]),
+        (
+            "managers.scheduler",
+            "Scheduler.is_fully_idle",
+            ["self", "for_health_check", "ignore_waiting"],
+        ),
+        (
+            "managers.schedule_policy",
+            "SchedulePolicy.shortest_prefill_chunk_limit",
+            ["self", "chunked_req", "waiting_queue", "budget", "page_size"],
+        ),
+        ("mem_cache.common", "release_kv_cache", ["req", "tree_cache", "checkpoint"]),
+        ("managers.schedule_batch", "Req.reset_for_retract", ["self"]),
+        ("distributed.communication_op", "attn_cp_tp_broadcast_pyobj", ["data"]),
+        ("managers.tokenizer_manager", "TokenizerManager.handle_loop", ["self"]),
+        ("managers.tokenizer_manager", "TokenizerManager._handle_abort_req", ["self", "recv_obj"]),
+        ("managers.tokenizer_manager", "TokenizerManager.flush_cache", None),
+        ("server_args", "prepare_server_args", ["argv"]),
+        ("utils", "kill_process_tree", None),
+        ("utils", "kill_itself_when_parent_died", []),
+    ],
+)
+def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | None) -> None:
+    seam = sglang(module, name)
+    if parameters is not None:
+        assert list(inspect.signature(seam).parameters) == parameters
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "words"),
+    [
+        # The chunk size is read anew for every batch, and the prefill in progress is one field.
+        (
+            "managers.scheduler",
+            "Scheduler._get_new_batch_prefill_raw",
+            [
+                "chunked_prefill_size = self.chunked_prefill_size",
+                "running_bs if self.is_mixed_chunk else 0",
+                "self.policy.shortest_prefill_chunk_limit(",
+                "self.chunked_req.inflight_middle_chunks += 1",
+            ],
+        ),
+        # A finished chunk is in the radix cache before the next batch is planned.
+        (
+            "managers.scheduler",
+            "Scheduler.get_next_batch_to_run",
+            ["self.stash_chunked_request(self.chunked_req)", "self.get_new_batch_prefill("],
+        ),
+        # New and retracted requests are appended, where we move them from.
+        (
+            "managers.scheduler",
+            "Scheduler._add_request_to_queue",
+            ["self.waiting_queue.append(req)"],
+        ),
+        # The manager leaves its loop and signals to whoever has set its event loop.
+        (
+            "managers.tokenizer_manager",
+            "TokenizerManager.auto_create_handle_loop",
+            ["if self.event_loop is not None:\n            return"],
+        ),
+    ],
+)
+def test_sglang_still_does_what_we_rely_on(module: str, function: str, words: list[str]) -> None:
+    source = inspect.getsource(sglang(module, function))
+    assert [word for word in words if word not in source] == []
+
+
+@pytest.mark.parametrize(
+    ("group", "value"),
+    [
+        ("sglang.srt.plugins", "workers.runtime.plugin:register"),
+        ("sglang.srt.platforms", "workers.runtime.platform:activate"),
+    ],
+)
+def test_sglang_finds_our_entry_points(group: str, value: str) -> None:
+    assert value in {entry.value for entry in entry_points(group=group)}

@@ -1,0 +1,167 @@
+"""The ledger's consumer on the real Kafka and the real Postgres."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+
+from gateway.ledger.consumer import LedgerConsumer
+from gateway.settings import GatewaySettings
+from schemas import JobControl
+
+Wire = Any  # of conftest.py, which cannot be imported
+
+
+@asynccontextmanager
+async def consuming(settings: GatewaySettings) -> AsyncIterator[LedgerConsumer]:
+    consumer = LedgerConsumer(settings)
+    task = asyncio.create_task(consumer.run())
+    try:
+        yield consumer
+    finally:
+        consumer.stop()
+        await asyncio.wait_for(task, 15)
+
+
+async def until_ready(*consumers: LedgerConsumer) -> None:
+    async with asyncio.timeout(20):
+        while not all(consumer.ready for consumer in consumers):
+            await asyncio.sleep(0.05)
+
+
+async def test_a_job_and_its_events_become_a_row(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    async with consuming(settings):
+        job_id = await wire.job(tenant="acme", reply_topic="answers")
+        await wire.until_status(job_id, "queued")
+        await wire.event(job_id, "admitted")
+        await wire.until_status(job_id, "admitted")
+        end = await wire.event(job_id, "completed", result={"text": "Hi", "finish_reason": "stop"})
+        await wire.until_status(job_id, "completed")
+
+    job = await postgres.fetchrow("SELECT * FROM jobs WHERE job_id = $1", job_id)
+    assert job is not None
+    assert (job["tenant"], job["qos_class"], job["finished_at"]) == ("acme", "batch-1h", end.at)
+    assert await postgres.fetchval("SELECT reply_topic FROM reply_outbox") == "answers"
+
+
+async def test_what_was_published_while_no_gateway_ran_is_caught_up_once(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    jobs = [await wire.job() for _ in range(5)]
+    for job_id in jobs:
+        await wire.event(job_id, "relegated")
+    async with consuming(settings):
+        await wire.until("SELECT count(*) = 5 FROM jobs WHERE relegations = 1")
+    for job_id in jobs:
+        await wire.event(job_id, "completed")
+
+    async with consuming(settings):
+        await wire.until("SELECT count(*) = 5 FROM jobs WHERE status = 'completed'")
+
+    counts = await postgres.fetchrow("SELECT sum(relegations), sum(terminal_events) FROM jobs")
+    assert tuple(counts) == (5, 5)
+
+
+async def test_the_ledger_can_be_rebuilt_from_the_log(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    job_id = await wire.job()
+    await wire.event(job_id, "relegated")
+    await wire.event(job_id, "completed", result={"text": "x", "finish_reason": "stop"})
+    async with consuming(settings):
+        await wire.until_status(job_id, "completed")
+    before = dict(await postgres.fetchrow("SELECT * FROM jobs"))
+    await postgres.execute("TRUNCATE jobs, job_events, job_results, reply_outbox, ledger_offsets")
+
+    async with consuming(settings):
+        await wire.until_status(job_id, "completed")
+
+    assert dict(await postgres.fetchrow("SELECT * FROM jobs")) == before
+
+
+async def test_records_that_nobody_understands_stop_nothing(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    topics = settings.topics
+    junk = (b"{", b"\xff\xfe", None, b'{"schema_version": 9}', b"x" * 2_000_000)
+    async with consuming(settings):
+        for topic in (topics.interactive, topics.batch, topics.events, topics.control):
+            for value in junk:
+                await wire.raw(topic.name, value, key=uuid4())
+        job_id = await wire.job()
+        await wire.event(job_id, "failed", error={"code": "engine_error", "message": "a\0b"})
+        await wire.until_status(job_id, "failed")
+
+    assert await postgres.fetchval("SELECT error_message FROM jobs") == "a\ufffdb"
+
+
+async def test_an_event_that_postgres_refuses_is_skipped_alone(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    jobs = [await wire.job() for _ in range(9)]
+    for number, job_id in enumerate(jobs):
+        await wire.event(job_id, "completed", attempt=2**40 if number == 4 else 1)
+
+    async with consuming(settings):
+        await wire.until("SELECT count(*) = 8 FROM jobs WHERE status = 'completed'")
+        await wire.until("SELECT count(*) = 9 FROM jobs")
+
+    assert await postgres.fetchval("SELECT status FROM jobs WHERE job_id = $1", jobs[4]) == "queued"
+
+
+async def test_a_cancellation_reaches_a_queued_job(settings: GatewaySettings, wire: Wire) -> None:
+    job_id = await wire.job()
+    control = JobControl(job_id=job_id, requested_at=datetime.now(UTC))
+    await wire.raw(settings.topics.control.name, control.to_bytes(), key=job_id)
+
+    async with consuming(settings):
+        await wire.until_status(job_id, "cancelled")
+
+
+async def test_gateways_share_the_work_and_take_over_from_each_other(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    jobs = []
+
+    async def publish(count: int) -> None:
+        for _ in range(count):
+            job_id = await wire.job()
+            await wire.event(job_id, "relegated")
+            await wire.event(job_id, "completed")
+            jobs.append(job_id)
+
+    async with consuming(settings) as first:
+        await until_ready(first)
+        await publish(10)
+        async with consuming(settings) as second:
+            publishing = asyncio.create_task(publish(30))
+            await until_ready(first, second)
+            await publishing
+        await publish(10)
+        await wire.until("SELECT count(*) = 50 FROM jobs WHERE status = 'completed'")
+
+    counts = await postgres.fetchrow("SELECT sum(relegations), sum(terminal_events) FROM jobs")
+    assert tuple(counts) == (50, 50)
+
+
+async def test_the_offsets_are_committed_to_kafka_for_lag_tools(
+    settings: GatewaySettings, wire: Wire
+) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    job_id = await wire.job()
+    async with consuming(settings):
+        await wire.until_status(job_id, "queued")
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+    await admin.start()
+    offsets = await admin.list_consumer_group_offsets(f"{settings.topic_prefix}-ledger")
+    await admin.close()
+
+    batch = [at.offset for part, at in offsets.items() if part.topic == settings.topics.batch.name]
+    assert sum(batch) == 1

@@ -1,0 +1,326 @@
+"""What the ledger's transactions leave in Postgres."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from gateway.ledger import history_partitions
+from gateway.ledger.projection import JobPatch, Request
+from gateway.ledger.records import Cancellation, Entry, Report, Submission
+from gateway.ledger.rows import JOB_COLUMNS, job_row
+from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
+from schemas import JobEvent
+
+START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+Make = Callable[..., Any]
+
+
+class Log:
+    """Writes entries as if they came from one partition."""
+
+    def __init__(self, postgres: asyncpg.Connection) -> None:
+        self._postgres = postgres
+        self._offset = 0
+
+    async def write(self, *entries: Entry) -> Written:
+        step = OffsetStep("topic", 0, self._offset, self._offset + 1)
+        written = await write(self._postgres, entries, [step])
+        self._offset += 1
+        return written
+
+
+@pytest.fixture
+async def log(postgres: asyncpg.Connection) -> Log:
+    await postgres.execute("INSERT INTO ledger_offsets VALUES ('topic', 0, 0)")
+    return Log(postgres)
+
+
+async def row(postgres: asyncpg.Connection, job_id: UUID) -> asyncpg.Record:
+    found = await postgres.fetchrow("SELECT * FROM jobs WHERE job_id = $1", job_id)
+    assert found is not None
+    return found
+
+
+async def replies(postgres: asyncpg.Connection) -> list[tuple[UUID, str | None]]:
+    rows = await postgres.fetch("SELECT job_id, reply_topic FROM reply_outbox ORDER BY job_id")
+    return [(found["job_id"], found["reply_topic"]) for found in rows]
+
+
+async def test_events_that_come_before_the_job_are_kept_and_completed(
+    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+) -> None:
+    job_id = uuid4()
+    await log.write(report(job_id, "admitted", 1), report(job_id, "started", 2))
+    early = await row(postgres, job_id)
+
+    await log.write(submission(job_id, tenant="acme"))
+    late = await row(postgres, job_id)
+
+    assert (early["status"], early["arrived_at"]) == ("running", None)
+    assert (late["status"], late["arrived_at"], late["tenant"]) == ("running", START, "acme")
+    assert late["admitted_at"] == START + timedelta(seconds=1)
+
+
+async def test_an_event_that_comes_twice_counts_once(
+    postgres: asyncpg.Connection, log: Log, report: Make
+) -> None:
+    job_id = uuid4()
+    relegated, end = report(job_id, "relegated"), report(job_id, "expired", reason="too late")
+
+    await log.write(relegated, end, relegated, end)
+    written = await log.write(end, relegated)
+
+    job = await row(postgres, job_id)
+    assert (job["relegations"], job["terminal_events"], job["status"]) == (1, 1, "expired")
+    assert job["outcome_reason"] == "too late"
+    assert written.finished_jobs == 0
+    assert await postgres.fetchval("SELECT count(*) FROM job_events") == 2
+
+
+async def test_the_first_result_stays(postgres: asyncpg.Connection, log: Log, report: Make) -> None:
+    job_id = uuid4()
+    first = {"text": "first", "token_ids": [1, 2], "finish_reason": "stop"}
+    second = {"text": "second", "finish_reason": "length", "logprobs": [{"a": 1}]}
+
+    await log.write(report(job_id, "completed", 1, result=first))
+    await log.write(report(job_id, "completed", 2, result=second))
+
+    job = await row(postgres, job_id)
+    result = await postgres.fetchrow("SELECT * FROM job_results WHERE job_id = $1", job_id)
+    assert (job["finish_reason"], job["terminal_events"]) == ("stop", 2)
+    assert (result["text"], result["token_ids"], result["logprobs"]) == ("first", [1, 2], None)
+
+
+async def test_results_of_one_poll_may_have_tokens_of_any_length(
+    postgres: asyncpg.Connection, log: Log, report: Make
+) -> None:
+    tokens: list[list[int] | None] = [[1], [], None, [1, 2, 3]]
+    ends = [
+        report(uuid4(), "completed", result={"text": "", "token_ids": ids, "finish_reason": "stop"})
+        for ids in tokens
+    ]
+
+    await log.write(*ends)
+
+    stored = await postgres.fetch("SELECT job_id, token_ids FROM job_results")
+    assert {found["job_id"]: found["token_ids"] for found in stored} == {
+        end.event.job_id: ids for end, ids in zip(ends, tokens, strict=True)
+    }
+
+
+async def test_a_zombie_gateway_writes_nothing(
+    postgres: asyncpg.Connection, log: Log, report: Make
+) -> None:
+    end = report(uuid4(), "completed")
+    await log.write()
+
+    with pytest.raises(StaleOffsetsError):
+        await write(postgres, [end], [OffsetStep("topic", 0, 0, 5)])
+
+    assert await postgres.fetchval("SELECT count(*) FROM jobs") == 0
+    assert await postgres.fetchval("SELECT next_offset FROM ledger_offsets") == 1
+
+
+async def test_a_queued_job_is_cancelled_at_once(
+    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+) -> None:
+    job_id = uuid4()
+    await log.write(submission(job_id, reply_topic="answers"))
+
+    written = await log.write(Cancellation(job_id, START))
+    await log.write(report(job_id, "cancelled", 3))  # the worker agrees, later
+
+    job = await row(postgres, job_id)
+    assert (job["status"], job["finished_at"], job["attempt"]) == ("cancelled", START, 1)
+    assert job["terminal_events"] == 1  # the worker's: no duplicate to wonder about
+    assert written == Written(finished_jobs=1, replies=1)
+    reply = await postgres.fetchval("SELECT value FROM reply_outbox")
+    assert JobEvent.model_validate_json(reply).type == "cancelled"
+
+
+async def test_a_cancellation_that_comes_before_its_job_is_remembered(
+    postgres: asyncpg.Connection, log: Log, submission: Make
+) -> None:
+    job_id = uuid4()
+    await log.write(Cancellation(job_id, START))
+    before = await row(postgres, job_id)
+
+    await log.write(submission(job_id))
+
+    assert before["status"] == "queued"
+    assert (await row(postgres, job_id))["status"] == "cancelled"
+
+
+async def test_a_running_job_is_cancelled_by_its_worker_only(
+    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+) -> None:
+    job_id = uuid4()
+    await log.write(submission(job_id), report(job_id, "admitted"), Cancellation(job_id, START))
+
+    job = await row(postgres, job_id)
+    assert (job["status"], job["cancel_requested_at"]) == ("admitted", START)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_reply_is_written_once_whichever_record_comes_first(
+    postgres: asyncpg.Connection,
+    log: Log,
+    submission: Make,
+    report: Make,
+    order: tuple[int, int],
+    together: bool,
+) -> None:
+    job_id = uuid4()
+    entries = [submission(job_id, reply_topic="answers"), report(job_id, "completed")]
+    ordered = [entries[number] for number in order]
+
+    if together:
+        sent = (await log.write(*ordered)).replies
+    else:
+        sent = sum([(await log.write(entry)).replies for entry in ordered])
+    await postgres.execute("UPDATE reply_outbox SET attempts = 7")
+    await log.write(*entries, *reversed(entries), report(job_id, "failed"))
+
+    assert sent == 1
+    assert await replies(postgres) == [(job_id, "answers")]
+    outbox = await postgres.fetchrow("SELECT * FROM reply_outbox")
+    assert outbox["value"] == entries[1].value
+    assert json.loads(outbox["headers"]) == [["traceparent", "00-1-2-01"]]
+    assert outbox["attempts"] == 7
+
+
+async def test_nobody_gets_a_reply_who_did_not_ask(
+    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+) -> None:
+    first, second = uuid4(), uuid4()
+    await log.write(submission(first), report(first, "completed"), report(second, "completed"))
+    held = await replies(postgres)
+    await log.write(submission(second))
+
+    assert held == [(second, None)]
+    assert await replies(postgres) == []
+
+
+async def test_a_reply_that_was_sent_is_not_sent_again(
+    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+) -> None:
+    job_id = uuid4()
+    entries = [submission(job_id, reply_topic="answers"), report(job_id, "completed")]
+    await log.write(*entries)
+    await postgres.execute("DELETE FROM reply_outbox")  # what the relay does
+
+    await log.write(*entries, submission(job_id, reply_topic="answers"))
+
+    assert await replies(postgres) == []
+
+
+async def test_events_go_to_the_partition_of_their_day(
+    postgres: asyncpg.Connection, log: Log, report: Make
+) -> None:
+    await history_partitions.ensure_partitions(postgres, START.date())
+    await history_partitions.ensure_partitions(postgres, START.date())
+    await log.write(report(uuid4(), "admitted"), report(uuid4(), "admitted", 400 * 86_400))
+
+    counts = await postgres.fetch("SELECT tableoid::regclass::text AS day FROM job_events")
+    assert sorted(found["day"] for found in counts) == ["job_events_20261121", "job_events_default"]
+
+
+async def test_a_day_with_events_in_the_default_partition_stays_there(
+    postgres: asyncpg.Connection, log: Log, report: Make
+) -> None:
+    await log.write(report(uuid4(), "admitted"))
+
+    await history_partitions.ensure_partitions(postgres, START.date())
+
+    names = await postgres.fetch("SELECT relname FROM pg_class WHERE relname LIKE 'job_events_2%'")
+    days = {found["relname"] for found in names if "pkey" not in found["relname"]}
+    assert len(days) == history_partitions.DAYS_AHEAD + 1  # all but one
+    assert "job_events_20261121" not in days
+
+
+KINDS = ("admitted", "started", "first_token", "relegated", "restored", "parked", "retried")
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Entry]:
+    """Entries of one job, in some order; the ends come in the order in which they are drawn."""
+    job_id = draw(st.uuids(version=4))
+    drawn = st.tuples(st.sampled_from(KINDS), st.integers(0, 3), st.integers(1, 3), st.booleans())
+    steps = draw(st.lists(drawn, max_size=6, unique=True))
+    ends = draw(st.lists(st.sampled_from(("completed", "failed")), max_size=2))
+    entries: list[Entry] = [
+        _report(job_id, kind, second, attempt, with_usage)
+        for kind, second, attempt, with_usage in steps
+    ]
+    request = Request(START, "tiny", "t", 0, 0, b"d", model="m", metadata={"k": "v"})
+    entries.append(Submission(job_id, request))
+    entries.append(Submission(job_id, request))
+    entries = list(draw(st.permutations(entries)))
+    position = 0
+    for number, kind in enumerate(ends):
+        position = draw(st.integers(position, len(entries)))
+        entries.insert(position, _report(job_id, kind, 5 + number, 2, True))
+        position += 1
+    return entries
+
+
+def _report(job_id: UUID, kind: str, second: int, attempt: int, with_usage: bool) -> Report:
+    event = JobEvent.model_validate(
+        {
+            "event_id": uuid4(),
+            "job_id": job_id,
+            "type": kind,
+            "at": START + timedelta(seconds=second),
+            "attempt": attempt,
+            "worker_id": f"worker-{second}",
+            "pool": "tiny",
+            "largest_gap_ms": 10.5 * second if with_usage else None,
+            "usage": {"prompt_tokens": 5, "completion_tokens": second} if with_usage else None,
+        }
+    )
+    return Report(event, b"", [])
+
+
+def folded(entries: Sequence[Entry]) -> dict[str, Any]:
+    """The row that the entries make when they are merged without Postgres."""
+    patch: JobPatch | None = None
+    for entry in entries:
+        if isinstance(entry, Submission):
+            patch = patch or JobPatch(entry.job_id)
+            patch.submit(entry.request)
+        elif isinstance(entry, Report):
+            patch = patch or JobPatch(entry.event.job_id)
+            patch.report(entry.event)
+    assert patch is not None
+    return dict(zip(JOB_COLUMNS, job_row(patch), strict=True))
+
+
+@given(entries=histories(), data=st.data())
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_any_grouping_and_repetition_makes_the_same_row(
+    postgres: asyncpg.Connection, entries: list[Entry], data: st.DataObject
+) -> None:
+    """In Postgres, poll by poll with repetitions, and in memory, at once without any."""
+    await postgres.execute("TRUNCATE jobs, job_events, job_results, reply_outbox, ledger_offsets")
+    await postgres.execute("INSERT INTO ledger_offsets VALUES ('topic', 0, 0)")
+    log = Log(postgres)
+    written = 0
+    while written < len(entries):
+        until = data.draw(st.integers(written + 1, len(entries)))
+        again = data.draw(st.lists(st.sampled_from(entries[:until]), max_size=3))
+        await log.write(*entries[written:until], *again)
+        written = until
+
+    expected = folded(entries)
+    assert dict(await row(postgres, expected["job_id"])) == expected

@@ -1,0 +1,141 @@
+"""One real SGLang engine for all tests of this folder; starting one takes some 20 s."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from workers.engine import Decision, EngineQos, FinishReason, GenerationRequest, PreparedRequest
+
+if TYPE_CHECKING:
+    from workers.runtime.engine import SglangEngine
+
+HERE = Path(__file__).parent
+CHUNK_TOKENS = 128
+ENGINE_ARGUMENTS = ["--chunked-prefill-size", str(CHUNK_TOKENS), "--max-total-tokens", "6144"]
+
+
+def chat_qos() -> EngineQos:
+    now_s = time.time()
+    return EngineQos(now_s, now_s + 1.0, tbt_s=0.1)
+
+
+def batch_qos() -> EngineQos:
+    now_s = time.time()
+    return EngineQos(now_s, now_s + 600.0)
+
+
+def tokens(seed: int, count: int) -> list[int]:
+    """A prompt that shares no prefix with one of another seed."""
+    return [(seed * 31 + i * (2 * seed + 3)) % 256 for i in range(count)]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from workers.runtime.tiny_model import make_tiny_model
+
+        return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engine(tiny_model: Path) -> "AsyncIterator[SglangEngine]":
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SGLang's imports tell which kernels a machine lacks
+        from workers.runtime.engine import SglangEngine
+
+        # SGLang checks its memory accounting after every iteration, not only when idle.
+        os.environ["SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY"] = "1"
+        engine = SglangEngine(str(tiny_model), "tiny", ENGINE_ARGUMENTS)
+        await engine.start()
+    yield engine
+    await engine.close()
+
+
+class Client:
+    """What tests do with an engine: generate, keep the tokens, collect the decisions."""
+
+    def __init__(self, engine: "SglangEngine") -> None:
+        self.engine = engine
+        self.decisions: list[Decision] = []
+        self.ttft_s: dict[str, float] = {}
+
+    async def collect(self) -> None:
+        async for decision in self.engine.decisions():
+            self.decisions.append(decision)
+
+    async def run(
+        self, request_id: str, qos: EngineQos, max_tokens: int = 12, **prompt: Any
+    ) -> tuple[list[int], FinishReason | None]:
+        sampling = {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+        sampling |= prompt.pop("sampling", {})
+        request = GenerationRequest(request_id, qos, sampling=sampling, **prompt)
+        return await self.finish(await self.engine.prepare(request))
+
+    async def finish(self, prepared: PreparedRequest) -> tuple[list[int], FinishReason | None]:
+        start_s = time.monotonic()
+        generated: list[int] = []
+        reason = None
+        async for update in self.engine.generate(prepared):
+            self.ttft_s.setdefault(prepared.request_id, time.monotonic() - start_s)
+            generated += update.token_ids
+            reason = update.finish_reason
+        return generated, reason
+
+    def kinds(self, request_id: str) -> list[str]:
+        return [str(d.kind) for d in self.decisions if d.request_id == request_id]
+
+
+@pytest.fixture(scope="session")
+def prompts() -> dict[str, list[int]]:
+    """Long batch prompts and shorter chats."""
+    batch = {f"batch-{i}": tokens(i + 1, 900) for i in range(3)}
+    chats = {f"chat-{i}": tokens(i + 11, 160) for i in range(4)}
+    return batch | chats
+
+
+@pytest.fixture(scope="session")
+def stock_outputs(tiny_model: Path, prompts: dict[str, list[int]]) -> dict[str, list[int]]:
+    """What SGLang generates for the prompts with its own scheduler."""
+    environment = os.environ | {"SGLANG_PLUGINS": "niyama_cpu", "PYTHONWARNINGS": "ignore"}
+    arguments = [sys.executable, str(HERE / "stock.py"), str(tiny_model)]
+    run = subprocess.run(
+        arguments,
+        input=json.dumps(prompts),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return dict(json.loads(run.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(name="tokens", scope="session")
+def _tokens() -> Callable[[int, int], list[int]]:
+    return tokens
+
+
+@pytest.fixture(name="chat_qos", scope="session")
+def _chat_qos() -> Callable[[], EngineQos]:
+    return chat_qos
+
+
+@pytest.fixture(name="batch_qos", scope="session")
+def _batch_qos() -> Callable[[], EngineQos]:
+    return batch_qos
+
+
+@pytest.fixture(scope="session")
+def make_client() -> type[Client]:
+    return Client

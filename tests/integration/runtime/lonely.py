@@ -1,0 +1,58 @@
+"""A process with an engine of its own, without overlap, that tests can interrupt and kill.
+
+For each line on standard input, a JSON object of prompts, it prints the generated tokens.
+"""
+
+import asyncio
+import json
+import signal
+import sys
+import time
+
+
+async def main() -> None:
+    from workers.engine import EngineDead, EngineQos, GenerationRequest
+    from workers.runtime.engine import SglangEngine
+
+    def interrupted() -> None:
+        say("interrupted")
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    loop.add_signal_handler(signal.SIGTERM, interrupted)
+    engine = SglangEngine(sys.argv[1], "tiny", sys.argv[2:])
+    await engine.start()
+
+    async def generate(request_id: str, prompt: list[int]) -> list[int]:
+        is_chat = request_id.startswith("chat")
+        await asyncio.sleep(0.3 if is_chat else 0)
+        now_s = time.time()
+        qos = EngineQos(now_s, now_s + (1 if is_chat else 600), 0.1 if is_chat else None)
+        sampling = {"temperature": 0, "max_tokens": 12, "ignore_eos": True}
+        request = GenerationRequest(request_id, qos, input_ids=prompt, sampling=sampling)
+        updates = [u async for u in engine.generate(await engine.prepare(request))]
+        return [token for update in updates for token in update.token_ids]
+
+    async def watch() -> None:
+        try:
+            async for _ in engine.decisions():
+                pass
+        except EngineDead as error:
+            say("dead", error)
+
+    watching = asyncio.create_task(watch())
+    say("ready", *engine._runtime.get_all_child_pids())
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        prompts = json.loads(line)
+        generated = await asyncio.gather(*(generate(*item) for item in prompts.items()))
+        say(json.dumps(dict(zip(prompts, generated, strict=True))))
+    await engine.close()
+    await watching
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

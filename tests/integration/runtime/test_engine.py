@@ -1,0 +1,203 @@
+"""The real SGLang with Niyama's scheduler in it, overlapped schedule on."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from workers.engine import FinishReason, GenerationRequest, InvalidRequest, PromptTooLong
+
+if TYPE_CHECKING:
+    from conftest import Client
+
+    from workers.runtime.engine import SglangEngine
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(engine: "SglangEngine", make_client: "type[Client]") -> "AsyncIterator[Client]":
+    client = make_client(engine)
+    collecting = asyncio.create_task(client.collect())
+    yield client
+    await until(lambda: not engine._manager.rid_to_state)
+    assert await flushed(engine), "the scheduler is not idle: something was leaked"
+    collecting.cancel()
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+async def flushed(engine: "SglangEngine") -> bool:
+    """Empty the prefix cache, which SGLang refuses while anything is queued, parked or running."""
+    for _ in range(50):
+        if (await engine._manager.flush_cache()).success:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def test_chats_overtake_batch_prompts_and_every_token_is_stock(
+    client: "Client",
+    prompts: dict[str, list[int]],
+    stock_outputs: dict[str, list[int]],
+    chat_qos: Callable,
+    batch_qos: Callable,
+) -> None:
+    async def later(name: str) -> tuple[list[int], FinishReason | None]:
+        await until(lambda: "started" in client.kinds("batch-0"))
+        return await client.run(name, chat_qos(), input_ids=prompts[name])
+
+    names = list(prompts)
+    jobs = [
+        later(name)
+        if name.startswith("chat")
+        else client.run(name, batch_qos(), input_ids=prompts[name])
+        for name in names
+    ]
+    generated = await asyncio.gather(*jobs)
+    assert {n: ids for n, (ids, _) in zip(names, generated, strict=True)} == stock_outputs
+    assert client.kinds("batch-0")[:3] == ["started", "parked", "resumed"]
+    slowest_chat_s = max(client.ttft_s[n] for n in names if n.startswith("chat"))
+    quickest_batch_s = min(client.ttft_s[n] for n in names if n.startswith("batch"))
+    assert slowest_chat_s < quickest_batch_s
+
+
+async def test_aborts_a_request_wherever_it_is(
+    client: "Client", tokens: Callable, chat_qos: Callable, batch_qos: Callable
+) -> None:
+    running = asyncio.create_task(
+        client.run("running", chat_qos(), max_tokens=4000, input_ids=tokens(21, 20))
+    )
+    await until(lambda: "running" in client.ttft_s)
+    jobs = {
+        name: asyncio.create_task(client.run(name, batch_qos(), input_ids=tokens(seed, 2000)))
+        for name, seed in (("parked", 22), ("queued", 23))
+    }
+    await until(lambda: "started" in client.kinds("parked"))
+    chat = asyncio.create_task(client.run("chat", chat_qos(), input_ids=tokens(24, 800)))
+    await until(lambda: "parked" in client.kinds("parked"))
+    for name in ("parked", "queued", "running"):
+        client.engine.abort(name)
+    for task in (*jobs.values(), running):
+        assert (await task)[1] == FinishReason.CANCELLED
+    assert (await chat)[1] == FinishReason.LENGTH
+    assert client.kinds("queued") == []
+    assert client.kinds("parked") == ["started", "parked"]
+
+
+async def test_aborts_a_prefill_in_progress(
+    client: "Client", tokens: Callable, batch_qos: Callable
+) -> None:
+    task = asyncio.create_task(client.run("long", batch_qos(), input_ids=tokens(25, 2000)))
+    await until(lambda: "started" in client.kinds("long"))
+    client.engine.abort("long")
+    assert await task == ([], FinishReason.CANCELLED)
+
+
+async def test_leaving_the_iterator_aborts(
+    client: "Client", tokens: Callable, chat_qos: Callable
+) -> None:
+    request = GenerationRequest(
+        "left", chat_qos(), input_ids=tokens(26, 20), sampling={"max_tokens": 4000}
+    )
+    updates = client.engine.generate(await client.engine.prepare(request))
+    await anext(updates)
+    await updates.aclose()
+    await until(lambda: "left" not in client.engine._manager.rid_to_state)
+
+
+async def test_goes_on_when_memory_is_short(
+    client: "Client", tokens: Callable, chat_qos: Callable, batch_qos: Callable
+) -> None:
+    """6,144 tokens of KV: five prompts of 1,500 do not fit, and chats still come first."""
+    batch = [
+        asyncio.create_task(client.run(f"big-{i}", batch_qos(), input_ids=tokens(30 + i, 1500)))
+        for i in range(5)
+    ]
+    await until(lambda: "started" in client.kinds("big-0"))
+    chats = [
+        await client.run(f"small-{i}", chat_qos(), input_ids=tokens(40 + i, 300)) for i in range(3)
+    ]
+    assert [reason for _, reason in chats] == [FinishReason.LENGTH] * 3
+    for task in batch:
+        assert (await task)[1] == FinishReason.LENGTH
+
+
+async def test_chat_template_and_json_schema(client: "Client", chat_qos: Callable) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}},
+        "required": ["ok"],
+        "additionalProperties": False,
+    }
+    request = GenerationRequest(
+        "json",
+        chat_qos(),
+        messages=[{"role": "user", "content": "hi"}],
+        sampling={
+            "max_tokens": 100,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": schema},
+            },
+        },
+    )
+    prepared = await client.engine.prepare(request)
+    assert prepared.prompt_tokens == 5  # <|bos|> <|user|> h i <|assistant|>
+    text = "".join([u.text_delta async for u in client.engine.generate(prepared)])
+    assert json.loads(text)["ok"] in (True, False)
+
+
+async def test_log_probabilities_of_each_token(client: "Client", chat_qos: Callable) -> None:
+    request = GenerationRequest(
+        "logprobs",
+        chat_qos(),
+        prompt="hello",
+        sampling={"max_tokens": 3, "logprobs": True, "top_logprobs": 2, "ignore_eos": True},
+    )
+    updates = [u async for u in client.engine.generate(await client.engine.prepare(request))]
+    found = [entry for update in updates for entry in update.logprobs or ()]
+    assert [len(entry.top) for entry in found] == [2, 2, 2]
+    assert all(entry.logprob < 0 for entry in found)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind", "reason"),
+    [
+        ({"prompt": "x" * 8300}, PromptTooLong, "8300 tokens; this worker takes at most"),
+        ({"prompt": ""}, InvalidRequest, "give one of messages, prompt and input_ids"),
+        ({"input_ids": [9999]}, InvalidRequest, "9999; the model's token ids are 0 to 319"),
+        ({"prompt": "x", "sampling": {"fuel": 1}}, InvalidRequest, "unknown options: fuel"),
+        ({"prompt": "x", "sampling": {"temperature": -1}}, InvalidRequest, "temperature"),
+        ({"prompt": "x", "sampling": {"regex": "("}}, InvalidRequest, "regex"),
+    ],
+)
+async def test_says_what_is_wrong_with_a_request(
+    client: "Client",
+    chat_qos: Callable,
+    prompt: dict[str, object],
+    kind: type[Exception],
+    reason: str,
+) -> None:
+    with pytest.raises(kind, match=reason):
+        await client.run("wrong", chat_qos(), **prompt)
+
+
+async def test_a_bad_model_path_says_what_to_do(engine: "SglangEngine", tmp_path: Path) -> None:
+    from workers.runtime.arguments import server_arguments
+    from workers.runtime.engine import _start_error
+
+    path = str(tmp_path / "nowhere")
+    with pytest.raises((OSError, ValueError)) as raised:
+        server_arguments(path, [], "error").resolve_once()
+    assert "neither a local folder nor a model" in str(_start_error(raised.value, path))

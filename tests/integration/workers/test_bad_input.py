@@ -1,0 +1,126 @@
+"""A record that cannot be served is answered with a reason and never holds up the next one."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from schemas import EventType, headers
+from schemas.job import MAX_JOB_BYTES
+
+JOB_ID = uuid4()
+
+
+def _job(**changes: Any) -> bytes:
+    fields = {
+        "schema_version": 1,
+        "job_id": str(JOB_ID),
+        "model": "null",
+        "qos": "chat",
+        "prompt": "hi",
+    } | changes
+    return json.dumps({name: value for name, value in fields.items() if value is not ...}).encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "says", "names_job"),
+    [
+        (b'{"model": ', "invalid_json", "not valid JSON", False),
+        (b"\xff\xfe{}", "invalid_json", "not valid JSON", False),
+        (_job(prompt="x").replace(b'"x"', b'"\xc3\x28"'), "invalid_json", "unicode", False),
+        (b"", "invalid_json", "not valid JSON", False),
+        (None, "invalid_json", "empty", False),
+        (b"[" * 100_000, "invalid_json", "not valid JSON", False),
+        (b"42", "invalid_request", "", False),
+        (_job(schema_version=2), "unsupported_schema_version", "use 1", True),
+        (_job(qos="gold"), "unknown_qos", "unknown QoS class 'gold'", True),
+        (_job(qos=...), "invalid_request", "qos", True),
+        (_job(qos={"ttft_ms": 10}), "invalid_request", "ttft_ms and tbt_ms, or ttlt_s", True),
+        (_job(max_tokens=0), "invalid_request", "max_tokens", True),
+        (_job(max_tokens=10**9), "invalid_request", "max_tokens", True),
+        (_job(max_tokns=5), "invalid_request", "max_tokns", True),
+        (_job(prompt=...), "invalid_request", "exactly one", True),
+        (_job(model="gpt-5"), "wrong_model", "which has 'null'", True),
+        (_job(prompt="long " * 9000), "prompt_too_long", "8,192", True),
+        (_job(prompt="x" * 2 * MAX_JOB_BYTES), "too_large", "at most 1,048,576", True),
+    ],
+    ids=[
+        "cut-off-json",
+        "not-utf8",
+        "not-utf8-in-a-string",
+        "no-bytes",
+        "tombstone",
+        "deeply-nested",
+        "a-number",
+        "another-version",
+        "unknown-class",
+        "no-qos",
+        "half-a-qos",
+        "no-tokens",
+        "huge-max-tokens",
+        "unknown-field",
+        "no-prompt",
+        "another-model",
+        "prompt-over-the-context",
+        "two-megabytes",
+    ],
+)
+async def test_bad_input_goes_to_dead_letters_with_a_reason(
+    scene: Any, value: bytes | None, code: str, says: str, names_job: bool
+) -> None:
+    await scene.worker()
+    await scene.send(value, key=b"the-key", headers=[("mine", b"1")])
+    after = uuid4()
+    await scene.send(_job(job_id=str(after)))
+    (completed,) = await scene.until_ended(after)
+    assert completed.type is EventType.COMPLETED
+
+    await scene.until(lambda: len(scene.dead_letters) == 1, "the dead letter")
+    letter = scene.dead_letters[0]
+    assert (letter.value, letter.key) == (value, b"the-key")
+    told = dict(letter.headers)
+    assert told["mine"] == b"1"
+    assert told[headers.REASON_CODE] == code.encode()
+    assert says in told[headers.REASON].decode()
+    assert told[headers.SOURCE_TOPIC].decode() == scene.settings.topics.interactive.name
+    assert (told[headers.SOURCE_PARTITION], told[headers.SOURCE_OFFSET]) == (b"0", b"0")
+
+    if names_job:
+        (failed,) = await scene.until_ended(JOB_ID)
+        assert (failed.type, failed.error.code) == (EventType.FAILED, code)
+        assert says in failed.error.message
+    else:
+        await scene.settle(0.2)
+        assert not scene.of(JOB_ID)
+
+
+async def test_refused_records_are_not_refused_again_after_a_restart(scene: Any) -> None:
+    first = await scene.worker()
+    await scene.send(b"nonsense")
+    await scene.until(lambda: len(scene.dead_letters) == 1, "the dead letter")
+    await first.drain()
+    await scene.worker()
+    await scene.until_ended(await scene.publish())
+    assert len(scene.dead_letters) == 1
+
+
+async def test_a_second_record_of_a_running_job_does_not_end_the_first(scene: Any) -> None:
+    worker = await scene.worker()
+    await scene.send(_job(prompt="gate"))
+    await scene.until_type(JOB_ID, EventType.FIRST_TOKEN)
+    await scene.send(_job(prompt="gate"))
+    await scene.until(lambda: len(scene.dead_letters) == 1, "the second record's dead letter")
+    worker.engine.gates["gate"].set()
+    (ended,) = await scene.until_ended(JOB_ID)
+    assert ended.type is EventType.COMPLETED
+    assert dict(scene.dead_letters[0].headers)[headers.REASON_CODE] == b"duplicate_job_id"
+
+
+async def test_nonsense_on_the_control_topic_is_ignored(scene: Any) -> None:
+    control = scene.settings.topics.control.name
+    await scene.producer._kafka.send_and_wait(control, b"nonsense", key=b"k")
+    await scene.producer._kafka.send_and_wait(control, None, key=b"k")
+    await scene.worker()
+    await scene.producer._kafka.send_and_wait(control, b"{}", key=b"k")
+    await scene.until_ended(await scene.publish())

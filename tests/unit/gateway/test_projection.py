@@ -1,0 +1,143 @@
+"""The merge of a job's records."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ledger.projection import JobPatch, Request
+from schemas import JobEvent
+
+JOB_ID = UUID("01a1fd07-8d69-7538-b1cd-a6c7a0c91219")
+START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+REQUEST = Request(START, "tiny", "topic", 0, 0, b"digest", model="m")
+TERMINAL = ("completed", "failed", "expired", "cancelled")
+
+
+def event(
+    kind: str, second: float = 0, attempt: int = 1, worker: str | None = None, **more: object
+) -> JobEvent:
+    fields = {
+        "event_id": uuid5(JOB_ID, f"{kind} {second} {attempt} {worker}"),
+        "job_id": JOB_ID,
+        "type": kind,
+        "at": START + timedelta(seconds=second),
+        "attempt": attempt,
+        "worker_id": worker or f"worker-{attempt}",
+        "pool": "tiny",
+    }
+    return JobEvent.model_validate(fields | more)
+
+
+def patch_of(events: Iterable[JobEvent]) -> JobPatch:
+    patch = JobPatch(JOB_ID)
+    for each in events:
+        patch.report(each)
+    return patch
+
+
+@pytest.mark.parametrize(
+    ("kinds", "status"),
+    [
+        ([], "queued"),
+        (["admitted"], "admitted"),
+        (["admitted", "started"], "running"),
+        (["started", "admitted"], "running"),
+        (["first_token"], "running"),
+        (["relegated"], "admitted"),
+        (["admitted", "started", "parked"], "running"),
+        (["completed", "started"], "completed"),
+        (["failed"], "failed"),
+    ],
+)
+def test_the_status_is_the_furthest_that_the_events_prove(kinds: list[str], status: str) -> None:
+    assert patch_of(event(kind) for kind in kinds).status == status
+
+
+def test_a_newer_attempt_begins_anew() -> None:
+    patch = patch_of(
+        [
+            event("first_token", 3, usage={"prompt_tokens": 9, "completion_tokens": 50}),
+            event("retried", 10, attempt=2),
+            event("admitted", 10, attempt=2),
+        ]
+    )
+
+    assert patch.status == "admitted"
+    assert patch.attempt.first_token_at is None
+    assert patch.attempt.completion_tokens is None
+    assert patch.attempt.worker_id == "worker-2"
+
+
+def test_events_of_an_older_attempt_change_nothing_of_the_newer_one() -> None:
+    patch = patch_of([event("admitted", 10, attempt=2), event("started", 3, attempt=1)])
+
+    assert patch.status == "admitted"
+    assert patch.attempt.started_at is None
+
+
+def test_the_first_terminal_event_wins_and_later_ones_are_counted() -> None:
+    patch = patch_of(
+        [
+            event("completed", 5, result={"text": "x", "finish_reason": "stop"}),
+            event("failed", 4, error={"code": "engine_error", "message": "late"}),
+        ]
+    )
+
+    assert patch.status == "completed"
+    assert patch.outcome is not None
+    assert (patch.outcome.finish_reason, patch.outcome.error_code) == ("stop", None)
+    assert patch.terminal_events == 2
+
+
+def test_relegations_are_counted_and_the_last_one_is_kept() -> None:
+    patch = patch_of(
+        [event("relegated", 3), event("relegated", 1), event("restored", 2), event("parked", 4)]
+    )
+
+    assert (patch.relegations, patch.parks) == (2, 1)
+    assert patch.relegated_at == START + timedelta(seconds=3)
+    assert patch.restored_at == START + timedelta(seconds=2)
+
+
+def test_the_first_request_and_the_first_wish_to_cancel_count() -> None:
+    patch = JobPatch(JOB_ID)
+    patch.submit(REQUEST)
+    patch.submit(Request(START, "tiny", "relegated", 5, 5, b"digest", model="m"))
+    patch.cancel(START + timedelta(seconds=2))
+    patch.cancel(START + timedelta(seconds=1))
+
+    assert patch.request is REQUEST
+    assert patch.cancel_requested_at == START + timedelta(seconds=1)
+
+
+some_events = st.lists(
+    st.builds(
+        event,
+        kind=st.sampled_from(
+            ["admitted", "started", "first_token", "relegated", "restored", "parked", "retried"]
+        ),
+        second=st.integers(0, 5),
+        attempt=st.integers(1, 3),
+        worker=st.sampled_from([None, "zombie"]),
+        usage=st.none()
+        | st.fixed_dictionaries(
+            {"prompt_tokens": st.just(3), "completion_tokens": st.integers(0, 9)}
+        ),
+    ),
+    max_size=8,
+)
+
+
+@given(events=some_events, data=st.data(), end=st.sampled_from((None, *TERMINAL)))
+def test_the_order_of_events_does_not_matter(
+    events: list[JobEvent], data: st.DataObject, end: str | None
+) -> None:
+    if end is not None:
+        events = [*events, event(end, 9, attempt=2)]
+    shuffled = data.draw(st.permutations(events))
+
+    assert patch_of(shuffled) == patch_of(events)

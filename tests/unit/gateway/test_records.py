@@ -1,0 +1,152 @@
+"""From Kafka records to the ledger's entries."""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from gateway.ledger.records import Cancellation, RecordDecoder, Report, Submission, storable
+from schemas import EventType, JobControl, JobEvent, JobRequest, PoolTopics, QosCatalog
+from schemas.decode import job_id_of_record
+
+TOPICS = PoolTopics.of("tiny")
+ARRIVED_MS = 1_795_000_000_123
+ARRIVED_AT = datetime(2026, 11, 18, 11, 6, 40, 123000, UTC)
+
+
+@dataclass
+class Record:
+    topic: str
+    value: bytes | None
+    partition: int = 2
+    offset: int = 7
+    timestamp: int = ARRIVED_MS
+    headers: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+@pytest.fixture
+def decoder() -> RecordDecoder:
+    return RecordDecoder(TOPICS, QosCatalog.shipped(), "tiny")
+
+
+def a_job(**changes: object) -> JobRequest:
+    return JobRequest.model_validate({"model": "m", "prompt": "p", "qos": "chat"} | changes)
+
+
+def an_event(**changes: object) -> JobEvent:
+    fields = {
+        "event_id": uuid4(),
+        "job_id": uuid4(),
+        "type": "completed",
+        "at": ARRIVED_AT,
+        "attempt": 1,
+        "worker_id": "w",
+        "pool": "tiny",
+    }
+    return JobEvent.model_validate(fields | changes)
+
+
+def test_a_job_arrives_when_its_record_was_published(decoder: RecordDecoder) -> None:
+    job = a_job(job_id=str(uuid4()), metadata={"a": "b"})
+
+    entry = decoder.decode(Record(TOPICS.interactive.name, job.to_bytes()))
+
+    assert isinstance(entry, Submission)
+    assert entry.job_id == job.job_id
+    assert entry.request.arrived_at == ARRIVED_AT
+    assert entry.request.deadline_at == ARRIVED_AT + timedelta(seconds=1)
+    assert entry.request.qos_class == "chat"
+    assert entry.request.metadata == {"a": "b"}
+
+
+def test_a_job_without_an_id_gets_the_one_that_the_worker_gives_it(decoder: RecordDecoder) -> None:
+    entry = decoder.decode(Record(TOPICS.batch.name, a_job(qos={"ttlt_s": 60}).to_bytes()))
+
+    assert isinstance(entry, Submission)
+    assert entry.job_id == job_id_of_record(TOPICS.batch.name, 2, 7)
+    assert entry.request.deadline_at == ARRIVED_AT + timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("change", [{"qos": "no-such-class"}, {"unknown": 1}, {"max_tokens": 0}])
+def test_an_invalid_job_with_an_id_is_known_to_have_arrived(
+    decoder: RecordDecoder, change: dict[str, object]
+) -> None:
+    job_id = uuid4()
+    document = {"job_id": str(job_id), "model": "m", "prompt": "p", "qos": "chat"} | change
+
+    entry = decoder.decode(Record(TOPICS.batch.name, json.dumps(document).encode()))
+
+    assert isinstance(entry, Submission)
+    assert entry.job_id == job_id
+    assert entry.request.arrived_at == ARRIVED_AT
+    assert entry.request.model is None
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"{", b"\xff\xfe", b"[]", b"nothing", b'{"job_id":3}']
+)
+@pytest.mark.parametrize("topic", [TOPICS.batch.name, TOPICS.events.name, TOPICS.control.name])
+def test_what_cannot_be_understood_is_skipped(
+    decoder: RecordDecoder, topic: str, value: bytes | None
+) -> None:
+    assert decoder.decode(Record(topic, value)) is None
+
+
+def test_a_record_with_an_impossible_time_is_skipped(decoder: RecordDecoder) -> None:
+    record = Record(TOPICS.batch.name, a_job().to_bytes(), timestamp=2**62)
+
+    assert decoder.decode(record) is None
+
+
+def test_a_report_keeps_the_event_byte_for_byte_with_its_trace(decoder: RecordDecoder) -> None:
+    event = an_event()
+    value = json.dumps(json.loads(event.to_bytes()), indent=1).encode()
+    headers = [("traceparent", b"00-1-2-01"), ("other", b"x")]
+
+    entry = decoder.decode(Record(TOPICS.events.name, value, headers=headers))
+
+    assert entry == Report(event, value, [("traceparent", b"00-1-2-01")])
+
+
+def test_a_cancellation_is_read_from_the_control_topic(decoder: RecordDecoder) -> None:
+    control = JobControl(job_id=uuid4(), requested_at=ARRIVED_AT)
+
+    entry = decoder.decode(Record(TOPICS.control.name, control.to_bytes()))
+
+    assert entry == Cancellation(control.job_id, ARRIVED_AT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\0",
+        "a\0b",
+        "\0\0\0",
+        "\\\0",
+        "\\\\\0x",
+        "\\u0000",
+        "\\\\u0000",
+        "no such thing",
+        "\\\\\\\0",
+    ],
+)
+def test_only_nul_characters_are_replaced(text: str) -> None:
+    encoded = json.dumps({"text": text}).encode()
+
+    assert json.loads(storable(encoded) or b"") == {"text": text.replace("\0", "\ufffd")}
+
+
+def test_events_lose_their_nul_characters_and_replies_keep_them(decoder: RecordDecoder) -> None:
+    result = {"text": "a\0b", "finish_reason": "stop"}
+    value = an_event(result=result).to_bytes()
+
+    entry = decoder.decode(Record(TOPICS.events.name, value))
+
+    assert isinstance(entry, Report)
+    assert entry.event.result is not None
+    assert entry.event.result.text == "a\ufffdb"
+    assert entry.value == value
+    assert entry.event.type is EventType.COMPLETED
+    assert isinstance(entry.event.job_id, UUID)

@@ -1,0 +1,55 @@
+"""The demo's table says what the status API says."""
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from niyama.report import JobOutcome, outcome_of, percentile, table_of
+
+
+def chat(**changes: Any) -> dict[str, Any]:
+    job: dict[str, Any] = {
+        "status": "completed",
+        "qos": {"name": "chat", "kind": "interactive", "ttft_s": 1.0, "tbt_s": 0.1, "ttlt_s": None},
+        "deadlines_met": {"ttft": True, "tbt": True, "ttlt": None},
+        "measured": {"ttft_s": 0.25, "ttlt_s": 1.5},
+        "relegations": 0,
+    }
+    return job | changes
+
+
+def test_a_job_met_its_deadlines_when_it_completed_within_all_that_it_asked_for() -> None:
+    assert outcome_of(chat()).met
+    assert not outcome_of(chat(deadlines_met={"ttft": True, "tbt": False, "ttlt": None})).met
+    assert not outcome_of(chat(status="failed")).met
+
+
+def test_a_job_has_ended_unless_it_is_open() -> None:
+    ended = {s: outcome_of(chat(status=s)).ended for s in ("queued", "running", "failed")}
+    assert ended == {"queued": False, "running": False, "failed": True}
+
+
+def test_explicit_targets_are_their_own_label() -> None:
+    batch = {"name": None, "kind": "batch", "ttft_s": None, "tbt_s": None, "ttlt_s": 60.0}
+    quick = {"name": None, "kind": "interactive", "ttft_s": 0.5, "tbt_s": 0.05, "ttlt_s": None}
+    assert outcome_of(chat(qos=batch)).label == "batch, due in 60 s"
+    assert outcome_of(chat(qos=quick)).label == "TTFT 0.5 s, TBT 50 ms"
+
+
+@pytest.mark.parametrize(("percent", "value"), [(1, 1.0), (50, 2.0), (75, 3.0), (99, 4.0)])
+def test_percentiles_are_values_that_occurred(percent: float, value: float) -> None:
+    assert percentile([4.0, 2.0, 1.0, 3.0], percent) == value
+
+
+def test_the_table_has_a_row_for_each_class_and_a_dash_for_what_is_not_known() -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    lost = JobOutcome("q1", "queued", met=False, relegated=True, ttft_s=None, ttlt_s=None)
+    console.print(table_of([outcome_of(chat()), lost]))
+    rows = [line for line in console.export_text().splitlines() if line.startswith("│")]
+    cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+    assert cells == [
+        ["chat", "1", "1", "1", "0", "0.25 s", "0.25 s", "1.50 s", "1.50 s"],
+        ["q1", "1", "0", "0", "1", "-", "-", "-", "-"],
+    ]

@@ -1,0 +1,62 @@
+"""SGLang's outputs as updates."""
+
+from typing import Any
+
+import pytest
+
+from workers.engine import (
+    EngineError,
+    FinishReason,
+    GenerationUpdate,
+    InvalidRequest,
+    PreparedRequest,
+    TokenLogprob,
+)
+from workers.runtime.updates import UpdateReader
+
+PREPARED = PreparedRequest("r1", prompt_tokens=7, max_tokens=16)
+
+
+def output(tokens: int, reason: dict[str, Any] | None = None, **meta: Any) -> dict[str, Any]:
+    counts = {"prompt_tokens": 7, "completion_tokens": tokens, "cached_tokens": 4}
+    return {
+        "text": "x",
+        "output_ids": [65],
+        "meta_info": {**counts, "finish_reason": reason, **meta},
+    }
+
+
+def test_reads_text_tokens_and_counts() -> None:
+    reader = UpdateReader(PREPARED, set())
+    assert reader.read(output(1)) == GenerationUpdate("x", (65,), 7, 1, 4)
+    last = reader.read(output(2, {"type": "length", "length": 2}))
+    assert (last.finish_reason, reader.finished) == (FinishReason.LENGTH, True)
+
+
+def test_a_cancelled_request_ends_with_what_it_had() -> None:
+    reader = UpdateReader(PREPARED, {"r1"})
+    reader.read(output(3))
+    update = reader.read({"meta_info": {"finish_reason": {"type": "abort", "message": "Aborted"}}})
+    assert update == GenerationUpdate("", (), 7, 3, 4, FinishReason.CANCELLED)
+
+
+def test_a_refusal_by_the_scheduler_is_an_invalid_request() -> None:
+    reason = {"type": "abort", "message": "Failed to compile regex grammar", "status_code": 400}
+    with pytest.raises(InvalidRequest, match="Failed to compile regex"):
+        UpdateReader(PREPARED, set()).read({"meta_info": {"finish_reason": reason}})
+
+
+def test_an_abort_that_nobody_asked_for_is_an_engine_error() -> None:
+    reason = {"type": "abort", "message": "Out of memory", "status_code": 500}
+    with pytest.raises(EngineError, match="gave the request up: Out of memory"):
+        UpdateReader(PREPARED, set()).read({"meta_info": {"finish_reason": reason}})
+
+
+def test_reads_log_probabilities_with_alternatives() -> None:
+    meta = {
+        "output_token_logprobs": [(-0.5, 65, "A")],
+        "output_top_logprobs": [[(-0.5, 65, "A"), (-1.5, 66, "B")]],
+    }
+    update = UpdateReader(PREPARED, set()).read(output(1, **meta))
+    top = (TokenLogprob(65, "A", -0.5), TokenLogprob(66, "B", -1.5))
+    assert update.logprobs == (TokenLogprob(65, "A", -0.5, top),)

@@ -1,0 +1,95 @@
+"""``niyama worker``: one replica of one model."""
+
+import asyncio
+import contextlib
+import logging
+
+from niyama.errors import ConfigurationError
+from workers.engine import Engine, EngineStartError
+from workers.health import Health, serving
+from workers.settings import WorkerSettings
+from workers.stop import Stop
+from workers.worker import Worker
+
+log = logging.getLogger(__name__)
+
+TINY_MODEL = "niyama-tiny"
+
+
+def main(arguments: list[str]) -> int:
+    """Run until a signal. Raises NiyamaError when the worker cannot start or serve."""
+    settings = WorkerSettings.from_command_line(arguments, "niyama worker")
+    settings.check()
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    _quiet_libraries(settings)
+    health = Health()
+    with (
+        serving(health, settings.health_host, settings.health_port),
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        runner.run(_serve(settings, health))
+    return 0
+
+
+async def _serve(settings: WorkerSettings, health: Health) -> None:
+    engine = _engine(settings)
+    try:
+        try:
+            await engine.start()
+        except EngineStartError as error:
+            raise ConfigurationError(str(error)) from error
+        health.engine = True
+        log.info("serving %s as %s", engine.model, settings.worker_id)
+        stop = Stop()
+        stop.on_signals()
+        await Worker(settings, engine, health).run(stop)
+    finally:
+        await engine.close()
+
+
+def _engine(settings: WorkerSettings) -> Engine:
+    """The engine that the settings ask for. SGLang is imported only when it is used."""
+    if settings.engine == "null":
+        from workers.null_engine import NullEngine
+
+        return NullEngine(
+            settings.served_model_name or settings.model or "null",
+            token_delay_s=settings.null_token_delay_ms / 1000,
+        )
+    from workers.runtime.engine import SglangEngine
+
+    model, name = _model(settings)
+    return SglangEngine(model, name, settings.sglang_arguments)
+
+
+def _model(settings: WorkerSettings) -> tuple[str, str | None]:
+    """Path or name of the model, and the name that jobs use."""
+    if settings.model is not None:
+        return settings.model, settings.served_model_name
+    from workers.runtime.tiny_model import make_tiny_model
+
+    folder = settings.model_dir.expanduser() / TINY_MODEL
+    try:
+        path = make_tiny_model(folder)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot make the tiny model in {folder}: {error.strerror}; choose another --model-dir "
+            "(NIYAMA_MODEL_DIR), or name a --model (NIYAMA_MODEL)"
+        ) from error
+    return str(path), settings.served_model_name or TINY_MODEL
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        return uvloop.Loop
+    return None
+
+
+def _quiet_libraries(settings: WorkerSettings) -> None:
+    """aiokafka tells of every rebalance and every lost connection, several times."""
+    if settings.log_level != "debug":
+        logging.getLogger("aiokafka").setLevel(logging.ERROR)

@@ -1,0 +1,1 @@
+"""SGLang in this project: the only package that imports sglang or torch."""

@@ -1,0 +1,62 @@
+"""SGLang's server arguments for a worker: ours first, then whatever the user passed."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from sglang.srt.platforms import current_platform
+from sglang.srt.server_args import prepare_server_args
+
+from workers.engine import EngineStartError
+from workers.runtime.cpu_platform import NiyamaCpuPlatform
+
+_ALWAYS = (
+    "--enable-mixed-chunk",  # decodes go on beside every prefill chunk
+    "--incremental-streaming-output",  # what GenerationUpdate is made from
+)
+_CPU = (
+    *("--device", "cpu"),
+    *("--attention-backend", "torch_native"),
+    *("--sampling-backend", "pytorch"),
+    *("--dtype", "float32"),
+    *("--chunked-prefill-size", "256"),
+    *("--max-total-tokens", "65536"),
+    *("--mem-fraction-static", "0.3"),
+    *("--cuda-graph-backend-decode", "disabled"),
+    *("--cuda-graph-backend-prefill", "disabled"),
+    "--sleep-on-idle",  # an idle scheduler would spin on one of few cores
+)
+
+
+def child_environment() -> dict[str, str]:
+    """Defaults for SGLang's child processes; what the user has set stays."""
+    variables = {
+        # SGLang imports its 250 model files to find one; with this it looks here first.
+        "SGLANG_EXTERNAL_MODEL_PACKAGE": "workers.runtime.models",
+        # Which kernels a machine lacks is told by SGLang's log, once.
+        "PYTHONWARNINGS": "ignore",
+    }
+    if _is_on_cpu():
+        # As many as cores, torch's threads wait in turn for one that another process displaced:
+        # on two busy cores, two threads were ten times slower than one.
+        variables["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    return {name: value for name, value in variables.items() if name not in os.environ}
+
+
+def server_arguments(model: str, extra: Sequence[str], log_level: str) -> Any:
+    """SGLang's ServerArgs for `model`; in `extra`, any further argument of SGLang's server.
+
+    Raises EngineStartError.
+    """
+    device = _CPU if _is_on_cpu() else ()
+    arguments = ["--model-path", model, "--log-level", log_level, *_ALWAYS, *device, *extra]
+    try:
+        return prepare_server_args(arguments)
+    except SystemExit as error:  # argparse has printed what is wrong
+        raise EngineStartError(
+            f"SGLang does not accept these arguments: {' '.join(extra)}"
+        ) from error
+
+
+def _is_on_cpu() -> bool:
+    return isinstance(current_platform, NiyamaCpuPlatform)

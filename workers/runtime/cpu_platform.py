@@ -1,0 +1,21 @@
+"""The CPU platform itself; `workers.runtime.platform` decides whether it applies."""
+
+from typing import Any
+
+from sglang.srt.platforms.cpu import CpuDeviceMixin
+from sglang.srt.platforms.device_mixin import PlatformEnum
+from sglang.srt.platforms.interface import PlatformCapabilities, SRTPlatform
+
+
+class NiyamaCpuPlatform(CpuDeviceMixin, SRTPlatform):  # type: ignore[misc]
+    """A CPU on which every fused operator of SGLang runs as plain torch."""
+
+    # OOT (out of tree) is what makes SGLang dispatch operators to `forward_native`.
+    _enum = PlatformEnum.OOT
+    capabilities = PlatformCapabilities()
+
+    def get_default_attention_backend(self) -> str:
+        return "torch_native"
+
+    def is_pin_memory_available(self, device: Any = None) -> bool:
+        return False

@@ -1,0 +1,68 @@
+"""How decisions leave the scheduler process: one-way messages to the worker, never awaited."""
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import zmq
+
+from workers.engine import Decision, DecisionKind, Prediction
+
+ADDRESS_VARIABLE = "NIYAMA_DECISIONS"
+"""The worker's ZeroMQ address, in the environment that SGLang's processes inherit."""
+
+_UNREAD_MESSAGES = 100_000
+"""Kept for a worker that does not read for a while; what comes after is dropped."""
+
+
+class DecisionSender:
+    """The scheduler's end. Without an address, as in a plain SGLang server, it does nothing."""
+
+    def __init__(self, address: str | None, unread_messages: int = _UNREAD_MESSAGES) -> None:
+        self._pending: list[Decision] = []
+        self._socket: zmq.Socket[bytes] | None = None
+        if address is not None:
+            self._socket = zmq.Context.instance().socket(zmq.PUSH)
+            self._socket.setsockopt(zmq.SNDHWM, unread_messages)
+            self._socket.setsockopt(zmq.LINGER, 0)
+            self._socket.connect(address)
+
+    @classmethod
+    def from_environment(cls) -> "DecisionSender":
+        return cls(os.environ.get(ADDRESS_VARIABLE))
+
+    @property
+    def pending(self) -> int:
+        """Decisions that `flush` would send."""
+        return len(self._pending)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+    def add(self, decision: Decision) -> None:
+        if self._socket is not None:
+            self._pending.append(decision)
+
+    def flush(self) -> None:
+        """Send what was added as one message. Never blocks: serving goes before reporting."""
+        if self._socket is None or not self._pending:
+            return
+        message, self._pending = encode(self._pending), []
+        with contextlib.suppress(zmq.Again):
+            self._socket.send(message, zmq.DONTWAIT)
+
+
+def encode(decisions: Sequence[Decision]) -> bytes:
+    return json.dumps([asdict(decision) for decision in decisions]).encode()
+
+
+def decode(message: bytes) -> list[Decision]:
+    return [_decision(**fields) for fields in json.loads(message)]
+
+
+def _decision(kind: str, prediction: dict[str, Any], **fields: Any) -> Decision:
+    return Decision(kind=DecisionKind(kind), prediction=Prediction(**prediction), **fields)

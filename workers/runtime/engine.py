@@ -1,0 +1,298 @@
+"""SGLang as this project's engine: in process, in the worker's own event loop."""
+
+import asyncio
+import atexit
+import contextlib
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import zmq
+import zmq.asyncio
+from sglang.srt.entrypoints.engine import Engine as SglangRuntime
+from sglang.srt.managers.io_struct import AbortReq
+from sglang.srt.utils import kill_process_tree
+
+from workers.engine import (
+    Decision,
+    EngineDead,
+    EngineQos,
+    EngineStartError,
+    GenerationRequest,
+    GenerationUpdate,
+    PreparedRequest,
+)
+from workers.runtime import decisions
+from workers.runtime.arguments import child_environment, server_arguments
+from workers.runtime.limits import TokenLimits
+from workers.runtime.process import run_detokenizer, run_scheduler
+from workers.runtime.requests import RequestTranslator
+from workers.runtime.scheduler import SCHEDULER_INFO_KEY
+from workers.runtime.updates import UpdateReader
+
+
+class SglangEngine:
+    """Implements `workers.engine.Engine` with SGLang's runtime and Niyama's scheduler in it.
+
+    SGLang's two child processes belong to the process and the thread that call `start`. When one
+    of them dies, everything in the engine raises EngineDead: the worker exits, and Kafka gives
+    its jobs to another.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        served_name: str | None = None,
+        arguments: Sequence[str] = (),
+        log_level: str = "warning",
+    ) -> None:
+        self.model = served_name or model_path
+        self._model_path = model_path
+        self._arguments = arguments
+        self._log_level = log_level
+        self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
+        self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._cancelled: set[str] = set()
+        self._death: asyncio.Future[str] | None = None
+        """Done, with the reason, when the engine is dead; None before `start`."""
+        self._closed = False
+        self._inbox: Any = None
+        self._runtime: Any = None
+
+    @property
+    def context_tokens(self) -> int:
+        return self._limits.context_tokens
+
+    @property
+    def kv_tokens(self) -> int:
+        return self._limits.kv_tokens
+
+    # ---- life
+
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._death = loop.create_future()
+        self._inbox = self._open_inbox()
+        children = set(multiprocessing.active_children())
+        try:
+            self._runtime = self._launch()
+        except Exception as error:
+            self._kill(process.pid for process in set(multiprocessing.active_children()) - children)
+            raise _start_error(error, self._model_path) from error
+        # Its own exit handler would kill every child of this process, also those not its own.
+        atexit.unregister(self._runtime.shutdown)
+        atexit.register(self._stop_children)
+        self._manager = self._runtime.tokenizer_manager
+        self._run_manager(loop)
+        info = self._runtime._scheduler_init_result.scheduler_infos[0]
+        self._limits = TokenLimits(
+            self._manager.context_len, info["max_total_num_tokens"], info["max_req_input_len"]
+        )
+        self._translator = RequestTranslator(
+            self._manager, self._runtime.template_manager, self._limits
+        )
+        await self._warm_up()
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._runtime is not None:
+            self._die("the engine was closed")
+            self._handle_loop.cancel()
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGQUIT)
+            await asyncio.to_thread(self._stop_children)
+        if self._inbox is not None:
+            self._inbox.close(linger=0)
+        self._tokenizer_thread.shutdown(wait=False)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # ---- requests
+
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+        self._raise_if_dead()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._tokenizer_thread, self._translator.prepare, request)
+
+    async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
+        self._raise_if_dead()
+        reader = UpdateReader(prepared, self._cancelled)
+        try:
+            async for output in self._manager.generate_request(prepared.payload):
+                self._raise_if_dead()
+                yield reader.read(output)
+        except ValueError as error:
+            raise reader.refused(error) from error
+        finally:
+            self._cancelled.discard(prepared.request_id)
+            if not reader.finished:
+                self._manager.abort_request(prepared.request_id)
+
+    def abort(self, request_id: str) -> None:
+        if request_id in self._manager.rid_to_state:
+            self._cancelled.add(request_id)
+            self._manager.abort_request(request_id)
+
+    async def decisions(self) -> AsyncIterator[Decision]:
+        while not self._closed:
+            for decision in decisions.decode(await self._next_message()):
+                yield decision
+
+    # ---- starting
+
+    def _launch(self) -> Any:
+        """Start SGLang; its processes take signals and environment as they are here."""
+        arguments = server_arguments(self._model_path, self._arguments, self._log_level)
+        environment = child_environment() | {decisions.ADDRESS_VARIABLE: self._address}
+        with _default_signals(), _own_logging(), _environment(environment):
+            runtime = _Runtime(server_args=arguments)
+        if not runtime._scheduler_init_result.scheduler_infos[0].get(SCHEDULER_INFO_KEY):
+            raise EngineStartError(
+                "SGLang did not load Niyama's scheduler: install this project so that its entry "
+                "points are known, and name niyama in SGLANG_PLUGINS if that is set"
+            )
+        return runtime
+
+    def _run_manager(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run SGLang's output loop in ours, leaving SIGTERM and SIGINT to the worker.
+
+        The manager would start it by itself, and take SIGTERM for a drain of its own.
+        """
+        self._manager.event_loop = loop
+        self._handle_loop = loop.create_task(self._manager.handle_loop())
+        self._handle_loop.add_done_callback(lambda _: self._die("SGLang's output loop ended"))
+        # A failing child, and the watchdog that finds a dead one, send SIGQUIT.
+        loop.add_signal_handler(signal.SIGQUIT, self._die, "a process of SGLang died; see its log")
+
+    async def _warm_up(self) -> None:
+        """One token through every part, so that `ready` means it."""
+        request = GenerationRequest(
+            request_id="niyama-warm-up",
+            qos=EngineQos(arrival_s=0.0, deadline_s=0.0),
+            input_ids=[0],
+            sampling={"max_tokens": 1},
+        )
+        async for _ in self.generate(await self.prepare(request)):
+            pass
+
+    # ---- dying
+
+    def _die(self, reason: str) -> None:
+        """End everything that waits for the engine. Safe to call again."""
+        if self._death is None or self._death.done():
+            return
+        self._death.set_result(reason)
+        for request_id in list(self._manager.rid_to_state):
+            self._manager._handle_abort_req(AbortReq(rid=request_id))
+
+    def _raise_if_dead(self) -> None:
+        if self._death is None:
+            raise EngineDead("the engine was not started")
+        if self._death.done():
+            raise EngineDead(self._death.result())
+
+    def _stop_children(self) -> None:
+        self._manager._subprocess_watchdog.stop()
+        self._kill(self._runtime.get_all_child_pids())
+
+    @staticmethod
+    def _kill(pids: Any) -> None:
+        for pid in pids:
+            kill_process_tree(pid, wait_timeout=10)
+
+    # ---- decisions
+
+    @property
+    def _address(self) -> str:
+        return f"ipc://{self._folder}/decisions"
+
+    def _open_inbox(self) -> zmq.asyncio.Socket:
+        inbox = zmq.asyncio.Context.instance().socket(zmq.PULL)
+        inbox.bind(self._address)
+        return inbox
+
+    async def _next_message(self) -> bytes:
+        self._raise_if_dead()
+        assert self._death is not None
+        receiving: asyncio.Future[bytes] = asyncio.ensure_future(self._inbox.recv())
+        waiting: set[asyncio.Future[Any]] = {receiving, self._death}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._closed:
+                return decisions.encode([])
+            self._raise_if_dead()
+            return await receiving
+        finally:
+            receiving.cancel()
+
+
+class _Runtime(SglangRuntime):  # type: ignore[misc]
+    """SGLang's engine with our child processes, whose failure to start is an exception here."""
+
+    run_scheduler_process_func = staticmethod(run_scheduler)
+    run_detokenizer_process_func = staticmethod(run_detokenizer)
+
+    @classmethod
+    def _launch_scheduler_processes(cls, *args: Any, **kwargs: Any) -> Any:
+        signal.signal(signal.SIGQUIT, _raise_start_error)
+        return super()._launch_scheduler_processes(*args, **kwargs)
+
+
+def _raise_start_error(signum: int, frame: Any) -> None:
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)  # one report is enough
+    raise EngineStartError("SGLang's scheduler failed while it started; its log above says why")
+
+
+def _start_error(error: Exception, model_path: str) -> EngineStartError:
+    if isinstance(error, EngineStartError):
+        return error
+    if isinstance(error, OSError | ValueError) and not os.path.exists(model_path):
+        return EngineStartError(
+            f"model {model_path!r} cannot be loaded: it is neither a local folder nor a model "
+            f"that could be fetched from the hub; check the name ({error})"
+        )
+    return EngineStartError(f"SGLang cannot start with model {model_path!r}: {error}")
+
+
+@contextlib.contextmanager
+def _default_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the start at once: the event loop cannot take them meanwhile."""
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the child processes that are started within."""
+    before = os.environ.copy()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
+@contextlib.contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keep this process's log handlers, which SGLang replaces by its own."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)

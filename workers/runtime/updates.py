@@ -1,0 +1,77 @@
+"""SGLang's outputs on their way back: cumulative counts, incremental text and tokens."""
+
+from collections.abc import Collection, Mapping
+from http import HTTPStatus
+from itertools import zip_longest
+from typing import Any
+
+from workers.engine import (
+    EngineError,
+    FinishReason,
+    GenerationUpdate,
+    InvalidRequest,
+    PreparedRequest,
+    TokenLogprob,
+)
+
+
+class UpdateReader:
+    """Reads one request's outputs, in order."""
+
+    def __init__(self, prepared: PreparedRequest, cancelled: Collection[str]) -> None:
+        self.finished = False
+        self._prepared = prepared
+        self._cancelled = cancelled
+        self._completion_tokens = 0
+        self._cached_tokens = 0
+
+    def read(self, output: Mapping[str, Any]) -> GenerationUpdate:
+        """The next update. Raises InvalidRequest, EngineError when SGLang gave the request up."""
+        meta = output["meta_info"]
+        reason = meta.get("finish_reason")
+        self.finished = reason is not None
+        if reason is not None and reason["type"] == "abort":
+            return self._aborted(reason)
+        self._completion_tokens = meta["completion_tokens"]
+        self._cached_tokens = meta["cached_tokens"]
+        return GenerationUpdate(
+            text_delta=output["text"],
+            token_ids=tuple(output["output_ids"]),
+            prompt_tokens=meta["prompt_tokens"],
+            completion_tokens=self._completion_tokens,
+            cached_tokens=self._cached_tokens,
+            finish_reason=None if reason is None else FinishReason(reason["type"]),
+            logprobs=_logprobs(meta),
+        )
+
+    def refused(self, error: ValueError) -> InvalidRequest:
+        """SGLang would not queue the request."""
+        self.finished = True
+        return InvalidRequest(str(error))
+
+    def _aborted(self, reason: Mapping[str, Any]) -> GenerationUpdate:
+        if reason.get("status_code") == HTTPStatus.BAD_REQUEST:
+            raise InvalidRequest(reason["message"])
+        if self._prepared.request_id not in self._cancelled:
+            raise EngineError(f"SGLang gave the request up: {reason['message']}")
+        return GenerationUpdate(
+            text_delta="",
+            token_ids=(),
+            prompt_tokens=self._prepared.prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            cached_tokens=self._cached_tokens,
+            finish_reason=FinishReason.CANCELLED,
+        )
+
+
+def _logprobs(meta: Mapping[str, Any]) -> tuple[TokenLogprob, ...] | None:
+    tokens = meta.get("output_token_logprobs")
+    if tokens is None:
+        return None
+    tops = meta.get("output_top_logprobs") or ()
+    return tuple(_token(token, top or ()) for token, top in zip_longest(tokens, tops))
+
+
+def _token(token: tuple[float, int, str], top: Collection[tuple[float, int, str]]) -> TokenLogprob:
+    logprob, token_id, text = token
+    return TokenLogprob(token_id, text, logprob, tuple(_token(other, ()) for other in top))

@@ -1,0 +1,109 @@
+"""Settings of ``niyama worker``."""
+
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import CliUnknownArgs
+
+from niyama.errors import ConfigurationError
+from niyama.settings import KafkaSettings
+
+
+def _worker_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def _model_dir() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "niyama" / "models"
+
+
+class WorkerSettings(KafkaSettings):
+    """Serve a model: take jobs from Kafka into SGLang.
+
+    Any further argument goes to SGLang's server as it is, e.g. --tp-size 2; they are documented by
+    `python -m sglang.launch_server --help`.
+    """
+
+    model: str | None = Field(
+        default=None,
+        description="Name or path of a model that SGLang serves; without one, a tiny model is "
+        "made on this machine, for trying things out",
+    )
+    served_model_name: str | None = Field(
+        default=None, description="The name by which jobs ask for the model; default: as in model"
+    )
+    model_dir: Path = Field(
+        default_factory=_model_dir, description="Folder in which the tiny model is made"
+    )
+    worker_id: str = Field(
+        default_factory=_worker_id,
+        min_length=1,
+        max_length=128,
+        description="Names this process in events; default: host, process and a random part",
+    )
+    health_host: str = Field(default="127.0.0.1", description="Address of /healthz and /readyz")
+    health_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 serves neither"
+    )
+    max_interactive_jobs: int = Field(
+        default=4096, ge=1, description="Interactive jobs in hand before their topic is paused"
+    )
+    max_batch_jobs: int = Field(
+        default=1024, ge=1, description="Batch jobs in hand, waiting ones included"
+    )
+    max_batch_prompt_tokens: int = Field(
+        default=1_000_000, ge=1, description="Prompt tokens of the batch jobs in hand"
+    )
+    max_attempts: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="Workers that may die with a job in hand before it is given up as failed",
+    )
+    commit_interval_s: float = Field(
+        default=0.2, gt=0, le=10, description="Time between commits of finished work"
+    )
+    session_timeout_s: float = Field(
+        default=10,
+        ge=6,
+        le=300,
+        description="Silence after which Kafka gives a dead worker's partitions to others",
+    )
+    drain_limit_s: float = Field(
+        default=30, ge=0, description="Time that running jobs have to finish after SIGTERM"
+    )
+    engine: Literal["sglang", "null"] = Field(
+        default="sglang",
+        description="null: no model at all, made-up tokens, for benchmarks and tests only",
+    )
+    null_token_delay_ms: float = Field(
+        default=0, ge=0, description="Time that the null engine takes for each token"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is logged, and how much of it"
+    )
+    sglang_arguments: CliUnknownArgs
+
+    @field_validator("kafka_bootstrap")
+    @classmethod
+    def _named(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("name at least one broker, e.g. kafka:9092")
+        return value
+
+    def check(self) -> None:
+        """Raise ConfigurationError for settings that do not work together."""
+        if self.engine == "null" and self.sglang_arguments:
+            raise ConfigurationError(
+                f"unknown arguments for the null engine: {' '.join(self.sglang_arguments)}"
+            )
+
+    @property
+    def group(self) -> str:
+        """The consumer group that shares the pool's jobs."""
+        return f"{self.topic_prefix}-{self.pool}"
