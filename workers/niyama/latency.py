@@ -30,6 +30,9 @@ class Coefficients:
             + self.prefill_context_token_s * prefill_context
         )
 
+    def scaled(self, factor: float) -> "Coefficients":
+        return Coefficients(*(factor * getattr(self, name) for name in self.__slots__))
+
     @property
     def per_prefill_token_s(self) -> float:
         return self.total_token_s + self.prefill_token_s
@@ -66,6 +69,12 @@ class LatencyModel:
             if tokens >= at_least:
                 return tokens if regime is self.large else min(tokens, self._small_room(decodes))
         return 0
+
+    def scaled(self, factor: float) -> "LatencyModel":
+        """The same model with every time multiplied by `factor`."""
+        return LatencyModel(
+            self.small.scaled(factor), self.large.scaled(factor), self.split_tokens
+        )
 
     def _small_room(self, decodes: int) -> int:
         return max(0, self.split_tokens - decodes)

@@ -73,6 +73,12 @@ class Outcome:
     def finished(self) -> bool:
         return self.last_token_s < INFINITE_S
 
+    def latency_s(self) -> float:
+        """TTFT of an interactive request, TTLT of a batch request; infinity while unfinished."""
+        request = self.sim.request
+        token_s = self.first_token_s if request.interactive else self.last_token_s
+        return token_s - request.arrival_s
+
     def missed_first_or_last(self) -> bool:
         """TTFT of an interactive request, TTLT of a batch request."""
         request = self.sim.request

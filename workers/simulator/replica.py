@@ -47,6 +47,9 @@ class Replica:
     ) -> None:
         self.policy = policy
         self.now_s = 0.0
+        #: Prompt tokens, and interactive requests, submitted and not finished.
+        self.outstanding_tokens = 0
+        self.interactive_outstanding = 0
         self.outcomes: list[Outcome] = []
         self.busy_s = 0.0
         self.iterations = 0
@@ -63,11 +66,6 @@ class Replica:
         self._used_kv = 0
         self._decode_context = 0
 
-    @property
-    def outstanding(self) -> int:
-        """Requests submitted and not finished."""
-        return len(self._requests)
-
     def submit(self, sim: SimRequest) -> None:
         """A request arrives now; its KV need must fit the replica."""
         if sim.request.prompt_tokens + sim.output_tokens > self._kv_tokens:
@@ -77,6 +75,8 @@ class Replica:
                 f" {self._kv_tokens}: raise --kv-tokens or leave such requests out"
             )
         self._requests[sim.request.request_id] = _Running(sim)
+        self.outstanding_tokens += sim.request.prompt_tokens
+        self.interactive_outstanding += sim.request.interactive
         self.policy.add(sim.request, self.now_s)
 
     def run_until(self, until_s: float) -> None:
@@ -193,6 +193,8 @@ class Replica:
 
     def _finish(self, request_id: str) -> None:
         running = self._requests.pop(request_id)
+        self.outstanding_tokens -= running.sim.request.prompt_tokens
+        self.interactive_outstanding -= running.sim.request.interactive
         del self._decoding[request_id]
         context = running.context_tokens + self.iterations - running.first_iteration - 1
         self._used_kv -= context
