@@ -25,6 +25,9 @@ class Lookahead:
         self.cut = NO_CUT
         #: Prefill-equivalent tokens of all waiting and begun requests that are not yet overdue.
         self.work = 0.0
+        #: Largest share of the usable time that work takes, over all due times; above 1 not all
+        #: can be met.
+        self.pressure = 0.0
         self._base_s = base_s
         self._share = share
         self._waiting: dict[str, tuple[float, int, float]] = {}
@@ -72,6 +75,9 @@ class Lookahead:
         `throughput` is prefill-equivalent tokens per second.
         """
         self._forget_past(now_s)
+        self.pressure = self._pressure(now_s, throughput)
+        if self.pressure <= 1.0 and self.cut == NO_CUT:
+            return
         ranks = sorted(self._by_rank)
         if self._fits(_EMPTY, now_s, throughput):
             self._raise(ranks, now_s, throughput)
@@ -101,11 +107,26 @@ class Lookahead:
             more = self._fitting[due_s] + extra.get(due_s, 0.0)
             yielding += more
             total += more + self._committed[due_s]
-            left_s = due_s - now_s
-            usable_s = min(left_s, self._base_s + self._share * left_s)
-            if total > usable_s * throughput and yielding > 1.0:
+            if total > self._usable_s(due_s - now_s) * throughput and yielding > 1.0:
                 return False
         return True
+
+    def _pressure(self, now_s: float, throughput: float) -> float:
+        fitting, committed = self._fitting, self._committed
+        base_s, share = self._base_s, self._share
+        total = worst = 0.0
+        for due_s in self._due_times:
+            total += fitting[due_s] + committed[due_s]
+            left_s = due_s - now_s
+            usable_s = base_s + share * left_s
+            if left_s < usable_s:
+                usable_s = left_s
+            if usable_s > _LEAST_LEFT_S and total > worst * usable_s:
+                worst = total / usable_s
+        return worst / throughput
+
+    def _usable_s(self, left_s: float) -> float:
+        return min(left_s, self._base_s + self._share * left_s)
 
     def _change(self, due_s: float, rank: int, work: float) -> None:
         if due_s <= self._past_s:

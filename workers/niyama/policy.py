@@ -76,7 +76,8 @@ class NiyamaPolicy:
             important=request.important,
             size_bias=self.settings.size_bias,
         )
-        entry = Entry(self._due_s(request), request.request_id, work, rank)
+        prefill.due_s = self._due_s(request)
+        entry = Entry(prefill.due_s, request.request_id, work, rank)
         self._waiting.push(entry)
         self._lookahead.add(
             request.request_id, due_s=entry.due_s, now_s=now_s, rank=rank, work=work
@@ -180,7 +181,7 @@ class NiyamaPolicy:
         if self.settings.overload is Overload.NONE:
             return self._waiting.head(cut=NO_CUT)
         token_s = self.calibration.model.large.per_prefill_token_s * self._bias()
-        while (head := self._waiting.head(cut=self._lookahead.cut, weight_s=weight_s)) is not None:
+        while (head := self._waiting.head(cut=self._cut(), weight_s=weight_s)) is not None:
             finish_s = now_s + self._state.prefills[head.request_id].remaining_tokens * token_s
             if finish_s <= head.due_s:
                 return head
@@ -201,17 +202,14 @@ class NiyamaPolicy:
         return best
 
     def _begun_key(self, prefill: Prefill, weight_s: float) -> float:
-        return self._due_s(prefill.request) + weight_s * self._work(prefill)
+        return prefill.due_s + (weight_s * self._work(prefill) if weight_s else 0.0)
 
     def _goes_first(self, begun: Prefill, head: Entry, weight_s: float) -> bool:
         if not self.settings.park:
             return True
-        if self._waiting_rank_yields(head):
+        if head.rank > self._cut():
             return True
         return self._begun_key(begun, weight_s) <= head.due_s + weight_s * head.work
-
-    def _waiting_rank_yields(self, head: Entry) -> bool:
-        return head.rank > self._lookahead.cut
 
     def _make_room(
         self, prefill: Prefill, batch: PrefillBatch, give_back: list[str], now_s: float
@@ -219,13 +217,12 @@ class NiyamaPolicy:
         """Take KV from prompts in progress that are less urgent, the least urgent first."""
         if not self.settings.give_back or not prefill.request.interactive:
             return
-        due_s = self._due_s(prefill.request)
         victims = sorted(
             (p for p in self._state.started.values() if not batch.holds(p.request.request_id)),
-            key=lambda p: (-self._due_s(p.request), p.request.request_id),
+            key=lambda p: (-p.due_s, p.request.request_id),
         )
         for victim in victims:
-            if batch.admits(prefill) or self._due_s(victim.request) <= due_s:
+            if batch.admits(prefill) or victim.due_s <= prefill.due_s:
                 return
             request_id = victim.request.request_id
             batch.free(victim.computed_tokens + victim.remaining_tokens)
@@ -267,12 +264,14 @@ class NiyamaPolicy:
     # Relegation
 
     def _review(self, now_s: float) -> None:
-        if self.settings.overload is not Overload.CUT:
-            return
         if now_s >= self._next_review_s:
             self._next_review_s = now_s + _REVIEW_S
             self._lookahead.review(now_s, self._throughput)
-        self._report_relegated(now_s)
+        if self._cut() < NO_CUT:
+            self._report_relegated(now_s)
+
+    def _cut(self) -> int:
+        return self._lookahead.cut if self.settings.overload is Overload.CUT else NO_CUT
 
     def _report_relegated(self, now_s: float) -> None:
         reports = _REPORTS
@@ -347,7 +346,7 @@ class NiyamaPolicy:
             due_s: float | None = max(end_s, request.deadline_s - to_come * pace_s) + pace_s
         else:
             pace_s = request.tbt_s
-            due_s, release = schedule(prefill, end_s, self.backlog_s(), self.settings)
+            due_s, release = schedule(prefill, end_s, self._lookahead.pressure, self.settings)
             if due_s is None:
                 self._unpaced[request.request_id] = pace_s
         self._state.decodes.add(

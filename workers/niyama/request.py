@@ -31,13 +31,15 @@ class Request:
 class Prefill:
     """Progress of one request whose prompt is not computed yet (waiting or in progress)."""
 
-    __slots__ = ("computed_tokens", "generated_tokens", "remaining_tokens", "request")
+    __slots__ = ("computed_tokens", "due_s", "generated_tokens", "remaining_tokens", "request")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         #: Tokens whose KV the engine holds; a cached prefix counts once the request has started.
         self.computed_tokens = 0
         self.remaining_tokens = max(1, request.prompt_tokens - request.cached_tokens)
+        #: When the prompt has to be computed; the policy sets it when it queues the request.
+        self.due_s = request.deadline_s
         #: Tokens already delivered, when the engine took the KV of a decode back.
         self.generated_tokens = 0
 

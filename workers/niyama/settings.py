@@ -60,9 +60,10 @@ class Settings:
     srpf_weight_high_s: float = 0.1
     srpf_weight_low_s: float = 0.008
 
-    #: PACED: backlogs, in seconds, at which tokens start to be held back and are held back fully.
-    hold_from_s: float = 5.0
-    hold_full_s: float = 30.0
+    #: PACED: pressure (work over usable time) at which tokens start to be held back, and at which
+    #: they are held back as far as the TTFT allows.
+    hold_from: float = 0.05
+    hold_full: float = 0.2
 
     #: A prefill in progress waits for a more urgent prompt.
     park: bool = True
