@@ -51,7 +51,12 @@ class Decodes:
         """A prompt is complete and `generated_tokens` are out; later ones follow at `pace_s`."""
         rank_s = next_due_s - self._iteration * pace_s
         self._running[request.request_id] = _Decode(
-            request, pace_s, rank_s, self._iteration, context_tokens, generated_tokens,
+            request,
+            pace_s,
+            rank_s,
+            self._iteration,
+            context_tokens,
+            generated_tokens,
             expected_tokens,
         )
         self.expected_tokens += expected_tokens

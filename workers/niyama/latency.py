@@ -72,9 +72,7 @@ class LatencyModel:
 
     def scaled(self, factor: float) -> "LatencyModel":
         """The same model with every time multiplied by `factor`."""
-        return LatencyModel(
-            self.small.scaled(factor), self.large.scaled(factor), self.split_tokens
-        )
+        return LatencyModel(self.small.scaled(factor), self.large.scaled(factor), self.split_tokens)
 
     def _small_room(self, decodes: int) -> int:
         return max(0, self.split_tokens - decodes)

@@ -6,17 +6,20 @@ run; what is already there is not run again.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from niyama.settings import CommandSettings
+from workers.simulator.capacity import find_capacity
 from workers.simulator.cluster import TierAware
-from workers.simulator.experiment import Experiment, SquareWave, find_capacity
+from workers.simulator.experiment import Experiment, SquareWave
 from workers.simulator.profiles import A100_LLAMA3_8B
 from workers.simulator.summary import Summary
 from workers.simulator.traces import read_trace
@@ -45,8 +48,10 @@ class BenchSettings(CommandSettings):
     """Measure what docs/scheduler.md reports."""
 
     traces: Path = Field(description="Folder with the public traces")
-    out: Path = Field(default=Path("bench-scheduler.json"), description="Results, kept and added to")
-    only: str = Field(default="", description="Run the parts whose name contains this")
+    out: Path = Field(
+        default=Path("bench-scheduler.json"), description="Results, kept and added to"
+    )
+    only: str = Field(default="", description="Run the parts whose name matches this expression")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +79,11 @@ def parts(traces: Path) -> list[Part]:
 
 def _capacity(experiment: Experiment, policy: str, scoring: str, dataset: str) -> dict[str, Any]:
     low, high = _bracket(experiment, policy, scoring)[dataset]
-    capacity, runs = find_capacity(
-        lambda qps: experiment.run(policy, qps), scoring, low=low, high=high
-    )
+    capacity, runs = find_capacity(partial(experiment.run, policy), scoring, low=low, high=high)
     return {"capacity_qps": capacity, "runs": [_brief(run) for run in runs]}
 
 
-def _bracket(
-    experiment: Experiment, policy: str, scoring: str
-) -> dict[str, tuple[float, float]]:
+def _bracket(experiment: Experiment, policy: str, scoring: str) -> dict[str, tuple[float, float]]:
     if policy == "niyama-paper" and scoring == "gaps":
         return BRACKETS["niyama-paper gaps"]
     mistaken = experiment.predictor_factor != 1.0
@@ -91,14 +92,20 @@ def _bracket(
     return BRACKETS[policy] if policy in BRACKETS else BRACKETS["niyama"]
 
 
+def _capacity_part(
+    name: str, experiment: Experiment, policy: str, scoring: str, dataset: str
+) -> Part:
+    return Part(name, partial(_capacity, experiment, policy, scoring, dataset))
+
+
 def _capacity_parts(experiments: dict[str, Experiment]) -> list[Part]:
-    asked = [("niyama", "gaps"), ("niyama", "envelope"), ("niyama-paper", "envelope")]
+    # What niyama meets by gaps it meets by the envelope: tokens are shown ahead of it.
+    asked = [("niyama", "gaps"), ("niyama-paper", "envelope")]
     asked += [("niyama/envelope", "envelope"), ("edf", "envelope"), ("fcfs", "envelope")]
     asked += [("niyama/gaps", "gaps"), ("niyama-paper", "gaps"), ("srpf", "envelope")]
     return [
-        Part(
-            f"capacity {dataset} {policy} {scoring}",
-            lambda e=experiment, p=policy, s=scoring, d=dataset: _capacity(e, p, s, d),
+        _capacity_part(
+            f"capacity {dataset} {policy} {scoring}", experiment, policy, scoring, dataset
         )
         for policy, scoring in asked
         for dataset, experiment in experiments.items()
@@ -141,17 +148,18 @@ def _diurnal_parts(code: Experiment) -> list[Part]:
 
 
 def _predictor_parts(experiments: dict[str, Experiment]) -> list[Part]:
+    asked = (("niyama", "gaps"), ("niyama/no-calibration", "gaps"), ("niyama-paper", "envelope"))
     return [
-        Part(
+        _capacity_part(
             f"predictor 25% too fast {dataset} {policy}",
-            lambda e=replace(experiments[dataset], predictor_factor=0.8), p=policy, s=scoring,
-            d=dataset: _capacity(e, p, s, d),
+            replace(experiments[dataset], predictor_factor=0.8),
+            policy,
+            scoring,
+            dataset,
         )
         for dataset in ("conv", "code")
-        for policy, scoring in (
-            ("niyama", "gaps"), ("niyama/no-calibration", "gaps"), ("niyama-paper", "envelope")
-        )
-    ]  # fmt: skip
+        for policy, scoring in asked
+    ]
 
 
 def _burst_parts(code: Experiment) -> list[Part]:
@@ -173,24 +181,19 @@ def _cluster_parts(conv: Experiment) -> list[Part]:
         "tier aware": replace(four, router=lambda: TierAware(interactive=2)),
     }
     return [
-        Part(
-            f"cluster of four conv {name}",
-            lambda e=experiment: _cluster_capacity(e),
-        )
+        Part(f"cluster of four conv {name}", partial(_cluster_capacity, experiment))
         for name, experiment in placements.items()
     ]
 
 
 def _cluster_capacity(experiment: Experiment) -> dict[str, Any]:
-    capacity, runs = find_capacity(
-        lambda qps: experiment.run("niyama", qps), "gaps", low=20.0, high=26.0
-    )
+    capacity, runs = find_capacity(partial(experiment.run, "niyama"), "gaps", low=20.0, high=26.0)
     return {"capacity_qps": capacity, "runs": [_brief(run) for run in runs]}
 
 
 def _ablation_parts(experiments: dict[str, Experiment]) -> list[Part]:
-    names = ("niyama/no-spread", "niyama/no-cut", "niyama/no-park", "niyama/chunk-256")
-    names += ("niyama/size-bias-50", "niyama/size-bias-0", "niyama/gaps")
+    names = ["niyama/no-spread", "niyama/no-cut", "niyama/no-park", "niyama/chunk-256"]
+    names += ["niyama/size-bias-50", "niyama/size-bias-0", "niyama/gaps"]
     return [
         _run_part(
             f"ablation {dataset} {times} {policy}",
@@ -222,7 +225,7 @@ def main(arguments: list[str]) -> int:
     settings = BenchSettings.from_command_line(arguments, "bench-scheduler")
     results = json.loads(settings.out.read_text()) if settings.out.exists() else {}
     for part in parts(settings.traces):
-        if settings.only in part.name and part.name not in results:
+        if re.search(settings.only, part.name) and part.name not in results:
             results[part.name] = part.run()
             settings.out.write_text(json.dumps(results, indent=1))
             shown = {k: v for k, v in results[part.name].items() if k != "runs"}

@@ -1,9 +1,9 @@
-"""One simulated run, and the searches built on it: capacity, and replicas for a load."""
+"""One simulated run: what is held fixed while policies and rates vary."""
 
 import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from workers.niyama.latency import LatencyModel
 from workers.simulator.cluster import RoundRobin, Router, run_cluster
@@ -81,9 +81,7 @@ class Experiment:
     def _times(self, qps: float, rng: random.Random) -> list[float]:
         if self.square_wave is not None:
             wave = self.square_wave
-            return square_wave_times(
-                wave.low, wave.high, wave.half_period_s, self.duration_s, rng
-            )
+            return square_wave_times(wave.low, wave.high, wave.half_period_s, self.duration_s, rng)
         arrivals = self.trace.arrivals_s
         if not self.trace_arrivals or arrivals is None:
             return poisson_times(qps, self.duration_s, rng)
@@ -123,60 +121,6 @@ class Experiment:
             noise=self.noise,
             seed=seed,
         )
-
-
-def find_capacity(
-    run: Callable[[float], Summary],
-    scoring: str,
-    *,
-    low: float,
-    high: float,
-    resolution: float = 0.01,
-) -> tuple[float, list[Summary]]:
-    """Highest rate in [low, high] whose run meets `scoring`, by bisection to `resolution`.
-
-    The answer is relative to the rate: 0.01 is one percent. 0 when even `low` fails. All runs made
-    on the way come along.
-    """
-    runs: list[Summary] = []
-
-    def fits(qps: float) -> bool:
-        runs.append(run(qps))
-        return runs[-1].meets(scoring)
-
-    if not fits(low):
-        return 0.0, runs
-    if fits(high):
-        return high, runs
-    while high - low > resolution * low:
-        middle = (low + high) / 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle
-    return low, runs
-
-
-def silo_experiments(
-    experiment: Experiment,
-) -> Sequence[tuple[str, Experiment, str, float]]:
-    """Separate pools (name, experiment, policy, share of the load).
-
-    Interactive tiers run with chunk 256, batch tiers with chunk 2048, each first come first served.
-    """
-    interactive = tuple(tier for tier in experiment.tiers if tier.tbt_s is not None)
-    batch = tuple(tier for tier in experiment.tiers if tier.tbt_s is None)
-    pools = (("interactive", interactive, "fcfs"), ("batch", batch, "fcfs-2048"))
-    return [
-        (name, replace(experiment, tiers=tiers), policy, len(tiers) / len(experiment.tiers))
-        for name, tiers, policy in pools
-        if tiers
-    ]
-
-
-def replicas_for(qps: float, capacity: float) -> int:
-    """Replicas that a load needs when each takes `capacity` requests per second."""
-    return math.ceil(qps / capacity - 1e-9)
 
 
 def _scaled(model: LatencyModel, factor: float) -> LatencyModel:

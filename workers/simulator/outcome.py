@@ -24,8 +24,8 @@ class Outcome:
         "last_token_s",
         "late_gaps",
         "longest_gap_s",
-        "relegated",
         "release",
+        "relegated",
         "sim",
         "token_times",
     )
@@ -97,5 +97,6 @@ def _released(times: Times, release: Release | None) -> Times:
     if release is None or release.pace_s == 0:
         return times
     turns = release.pace_s * numpy.arange(len(times))
-    earliest = numpy.maximum.accumulate(numpy.append(release.first_s, times - turns))[1:]
-    return earliest + turns
+    earliest: Times = numpy.maximum.accumulate(numpy.append(release.first_s, times - turns))[1:]
+    shown: Times = earliest + turns
+    return shown

@@ -8,8 +8,14 @@ from workers.niyama.latency import LatencyModel
 from workers.niyama.plan import Policy
 from workers.niyama.policy import NiyamaPolicy
 from workers.niyama.settings import Overload, Settings, TokenTiming
-from workers.simulator.baselines import FixedChunkPolicy, Key, PaperPolicy
-from workers.simulator.baselines import edf_key, fcfs_key, srpf_key
+from workers.simulator.baselines import (
+    FixedChunkPolicy,
+    Key,
+    PaperPolicy,
+    edf_key,
+    fcfs_key,
+    srpf_key,
+)
 
 PolicyFactory = Callable[[LatencyModel], Policy]
 

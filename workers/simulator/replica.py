@@ -66,6 +66,10 @@ class Replica:
         self._used_kv = 0
         self._decode_context = 0
 
+    @property
+    def used_kv_tokens(self) -> int:
+        return self._used_kv
+
     def submit(self, sim: SimRequest) -> None:
         """A request arrives now; its KV need must fit the replica."""
         if sim.request.prompt_tokens + sim.output_tokens > self._kv_tokens:

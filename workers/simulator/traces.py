@@ -6,7 +6,8 @@
 | Mooncake JSONL | `timestamp` (ms), `input_length`, `output_length` | yes |
 | plain CSV | a prompt and an output column; optionally `arrival_s` | if `arrival_s` is there |
 
-A plain CSV calls its columns `prompt_tokens,output_tokens` or `num_prefill_tokens,num_decode_tokens`.
+A plain CSV calls its columns `prompt_tokens,output_tokens`, or `num_prefill_tokens` and
+`num_decode_tokens`.
 """
 
 import csv
@@ -15,6 +16,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -67,7 +69,9 @@ def _trace(path: Path, rows: list[Row]) -> Trace:
     if timed:
         rows = [rows[index] for _, index in timed]
     arrivals_s = tuple(time_s - timed[0][0] for time_s, _ in timed) if timed else None
-    return Trace(path.name, tuple(Lengths(prompt, output) for _, prompt, output in rows), arrivals_s)
+    return Trace(
+        path.name, tuple(Lengths(prompt, output) for _, prompt, output in rows), arrivals_s
+    )
 
 
 def _open(path: Path) -> TextIO:
@@ -84,12 +88,12 @@ def _rows(path: Path, stream: TextIO) -> Iterator[Row]:
     index = {name.strip(): position for position, name in enumerate(columns)}
     if all(name in index for name in _AZURE):
         at = [index[name] for name in _AZURE]
-        return _checked(path, 2, stream, lambda line: _azure(line, at))
+        return _checked(path, 2, stream, partial(_azure, at))
     for prompt, output in _PLAIN:
         if prompt in index and output in index:
             at = [index[prompt], index[output]]
             arrival = index.get("arrival_s")
-            return _checked(path, 2, stream, lambda line: _plain(line, at, arrival))
+            return _checked(path, 2, stream, partial(_plain, at, arrival))
     shown = first.strip()[:60]
     raise TraceError(f"trace {path} begins with {shown!r}, which is no format known here: {_KNOWN}")
 
@@ -115,14 +119,14 @@ def _checked(
         yield arrival_s, prompt, max(1, output)
 
 
-def _azure(line: str, at: list[int]) -> Row:
+def _azure(at: list[int], line: str) -> Row:
     fields = next(csv.reader([line]))
     # Seven decimals in the file; datetime reads six.
     moment = datetime.fromisoformat(fields[at[0]][:26])
     return moment.timestamp(), int(fields[at[1]]), int(fields[at[2]])
 
 
-def _plain(line: str, at: list[int], arrival: int | None) -> Row:
+def _plain(at: list[int], arrival: int | None, line: str) -> Row:
     fields = next(csv.reader([line]))
     arrival_s = None if arrival is None else float(fields[arrival])
     return arrival_s, int(fields[at[0]]), int(fields[at[1]])

@@ -1,0 +1,33 @@
+"""Pictures: a sweep over rates, and one second of iterations."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from workers.simulator.summary import Summary
+
+
+def plot_sweep(results: Sequence[Summary], path: Path) -> None:
+    """Misses, goodput and late gaps over the rate, one line per policy."""
+    by_policy: dict[str, list[Summary]] = defaultdict(list)
+    for result in results:
+        by_policy[result.policy].append(result)
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
+    axes = figure.subplots(1, 3)
+    panels = (
+        ("missed in the worst tier, %", lambda r: 100 * r.worst_tier("envelope")),
+        ("goodput, requests/s", lambda r: r.goodput_qps),
+        ("gaps over the TBT, %", lambda r: 100 * r.late_gaps),
+    )
+    for axis, (title, value) in zip(axes, panels, strict=True):
+        for policy, runs in by_policy.items():
+            axis.plot([r.qps for r in runs], [value(r) for r in runs], marker="o", label=policy)
+        axis.set_title(title)
+        axis.set_xlabel("requests/s")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(path, dpi=120)
