@@ -318,10 +318,21 @@ class NiyamaPolicy:
         for chunk in result.chunks:
             self._lookahead.progress(chunk.request_id, chunk.tokens)
         completed, _ = self._state.compute(result)
+        self._requeue_untaken(result)
         releases = [self._start_decode(prefill, result.end_s) for prefill in completed]
         for request_id in result.finished:
             self._finish(request_id)
         return tuple(release for release in releases if release is not None)
+
+    def _requeue_untaken(self, result: IterationResult) -> None:
+        """What was planned and not computed (the engine had no room after all) waits again."""
+        if self._batch is None or len(self._batch.chunks) == len(result.chunks):
+            return
+        for chunk in self._batch.chunks:
+            prefill = self._state.prefills.get(chunk.request_id)
+            if prefill is not None and not prefill.started:
+                self._lookahead.remove(chunk.request_id)
+                self._enqueue(prefill, result.end_s)
 
     def _learn(self, result: IterationResult) -> None:
         batch, decodes = self._batch, self._state.decodes

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from workers.simulator.summary import Summary
@@ -16,7 +15,6 @@ def plot_sweep(results: Sequence[Summary], path: Path) -> None:
     for result in results:
         by_policy[result.policy].append(result)
     figure = Figure(figsize=(13, 4), layout="constrained")
-    FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
     axes = figure.subplots(1, 3)
     panels = (
         ("missed in the worst tier, %", lambda r: 100 * r.worst_tier("envelope")),

@@ -193,6 +193,14 @@ def test_an_aborted_request_is_never_planned_again() -> None:
     assert policy.backlog_s() == 0
 
 
+def test_a_prompt_that_the_engine_did_not_take_waits_again() -> None:
+    policy = NiyamaPolicy(MODEL)
+    policy.add(_batch("b", 1_000), 0.0)
+    planned = policy.plan(0.0, PLENTY).chunks
+    policy.observe(IterationResult(0.1, 0.1, chunks=()))
+    assert policy.plan(0.1, PLENTY).chunks == planned
+
+
 def test_a_wrong_predictor_is_corrected() -> None:
     policy = NiyamaPolicy(MODEL.scaled(0.8), Settings(timing=TokenTiming.GAPS))
     policy.add(_chat("chat", 100), 0.0)
