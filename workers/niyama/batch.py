@@ -30,7 +30,8 @@ class PrefillBatch:
         self._max_tokens = max_tokens
         self._decodes = decodes
         self._decode_context = decode_context
-        self._free_kv_tokens = free_kv_tokens
+        #: After every decode has grown by a token; negative when there is no room for that.
+        self.free_kv_tokens = free_kv_tokens
         self._admissible_kv_tokens = admissible_kv_tokens
         self._tokens = 0
         self._context = 0
@@ -41,21 +42,21 @@ class PrefillBatch:
             return True
         # Alone in the engine, a prompt may have all memory: what was kept for growth is not needed.
         alone = not self._decodes and not self.chunks
-        return alone and prefill.remaining_tokens <= self._free_kv_tokens
+        return alone and prefill.remaining_tokens <= self.free_kv_tokens
 
     def holds(self, request_id: str) -> bool:
         return any(chunk.request_id == request_id for chunk in self.chunks)
 
-    def free(self, kv_tokens: int) -> None:
-        """Another request gave this much KV back."""
-        self._free_kv_tokens += kv_tokens
-        self._admissible_kv_tokens += kv_tokens
+    def give_back(self, prefill: Prefill) -> None:
+        """A prompt in progress gives its KV back, and what was kept for the rest of it."""
+        self.free_kv_tokens += prefill.computed_tokens
+        self._admissible_kv_tokens += prefill.computed_tokens + prefill.remaining_tokens
 
     def take(self, prefill: Prefill) -> bool:
         """Add as much of a prompt as fits; false when nothing more fits after it."""
         context = prefill.computed_tokens or prefill.request.cached_tokens
         room = self._room(self._context + context)
-        tokens = min(room, prefill.remaining_tokens, self._free_kv_tokens)
+        tokens = min(room, prefill.remaining_tokens, self.free_kv_tokens)
         if tokens <= 0:
             self.full = True
             return False
@@ -66,7 +67,7 @@ class PrefillBatch:
         self.chunks.append(Chunk(prefill.request.request_id, tokens))
         self._tokens += tokens
         self._context += context
-        self._free_kv_tokens -= tokens
+        self.free_kv_tokens -= tokens
         self.full = tokens < prefill.remaining_tokens
         return not self.full
 

@@ -110,6 +110,7 @@ class NiyamaPolicy:
         self._review(now_s)
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
         give_back: list[str] = []
+        self._make_room_for_decodes(batch, give_back, now_s)
         while (prefill := self._next(now_s, batch, give_back)) is not None:
             if not batch.take(prefill):
                 break
@@ -217,21 +218,40 @@ class NiyamaPolicy:
         """Take KV from prompts in progress that are less urgent, the least urgent first."""
         if not self.settings.give_back or not prefill.request.interactive:
             return
-        victims = sorted(
-            (p for p in self._state.started.values() if not batch.holds(p.request.request_id)),
-            key=lambda p: (-p.due_s, p.request.request_id),
-        )
-        for victim in victims:
+        for victim in self._least_urgent_begun(batch):
             if batch.admits(prefill) or victim.due_s <= prefill.due_s:
                 return
-            request_id = victim.request.request_id
-            batch.free(victim.computed_tokens + victim.remaining_tokens)
-            give_back.append(request_id)
-            self._lookahead.remove(request_id)
-            del self._state.started[request_id]
-            victim.lose_kv()
-            self._enqueue(victim, now_s)
-            self._decide(request_id, DecisionKind.GAVE_BACK, "memory for a closer deadline", now_s)
+            self._give_back(victim, batch, give_back, "memory for a closer deadline", now_s)
+
+    def _make_room_for_decodes(
+        self, batch: PrefillBatch, give_back: list[str], now_s: float
+    ) -> None:
+        """Decodes go on at the cost of prompts in progress: more of their work is done."""
+        for victim in self._least_urgent_begun(batch):
+            if batch.free_kv_tokens >= 0:
+                return
+            self._give_back(victim, batch, give_back, "memory for running decodes", now_s)
+
+    def _least_urgent_begun(self, batch: PrefillBatch) -> list[Prefill]:
+        begun = (p for p in self._state.started.values() if not batch.holds(p.request.request_id))
+        return sorted(begun, key=lambda p: (-p.due_s, p.request.request_id))
+
+    def _give_back(
+        self,
+        victim: Prefill,
+        batch: PrefillBatch,
+        give_back: list[str],
+        reason: str,
+        now_s: float,
+    ) -> None:
+        request_id = victim.request.request_id
+        batch.give_back(victim)
+        give_back.append(request_id)
+        self._lookahead.remove(request_id)
+        del self._state.started[request_id]
+        victim.lose_kv()
+        self._enqueue(victim, now_s)
+        self._decide(request_id, DecisionKind.GAVE_BACK, reason, now_s)
 
     def _begin(self, prefill: Prefill, now_s: float) -> None:
         request_id = prefill.request.request_id
@@ -336,7 +356,7 @@ class NiyamaPolicy:
 
     def _learn(self, result: IterationResult) -> None:
         batch, decodes = self._batch, self._state.decodes
-        if batch is None:
+        if batch is None or result.duration_s <= 0:  # nothing ran
             return
         self.calibration.observe(batch.predicted_s(), result.duration_s)
         if not batch.full:  # nothing more was waiting: this says little about what is possible
@@ -364,7 +384,7 @@ class NiyamaPolicy:
             request,
             next_due_s=math.inf if due_s is None else due_s,
             pace_s=pace_s,
-            context_tokens=prefill.computed_tokens + 1,
+            context_tokens=prefill.computed_tokens,
             generated_tokens=generated,
             expected_tokens=self.lengths.mean_tokens(request),
         )

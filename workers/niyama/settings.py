@@ -68,6 +68,6 @@ class Settings:
     #: A prefill in progress waits for a more urgent prompt.
     park: bool = True
     #: Share of the expected growth of running decodes that admission keeps free.
-    kv_growth_share: float = 0.25
+    kv_growth_share: float = 1.0
     #: Parked prompts give their KV back to an interactive prompt that finds no room.
     give_back: bool = True

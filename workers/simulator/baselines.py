@@ -47,13 +47,20 @@ class FixedChunkPolicy:
         decodes = len(self._state.decodes)
         budget = min(self._chunk_tokens, free_kv_tokens) - decodes
         unreserved = free_kv_tokens - decodes - self._state.reserved_kv_tokens()
+        started = sorted(self._state.started.values(), key=self._order, reverse=True)
         chunks: list[Chunk] = []
-        while budget > 0 and (prefill := self._head(now_s)):
-            if not prefill.started:
-                if prefill.remaining_tokens > unreserved:
-                    break
+        while budget > 0:
+            head = self._head(now_s)
+            if head is not None and head.remaining_tokens > unreserved:
+                head = None  # no memory: what is in progress goes on
+            if started and (head is None or self._order(started[-1]) <= self._order(head)):
+                prefill = started.pop()
+            elif head is not None:
+                prefill = head
                 unreserved -= prefill.remaining_tokens
-            heapq.heappop(self._heap)
+                heapq.heappop(self._heap)
+            else:
+                break
             tokens = min(budget, prefill.remaining_tokens)
             chunks.append(Chunk(prefill.request.request_id, tokens))
             budget -= tokens
@@ -64,11 +71,9 @@ class FixedChunkPolicy:
         for request_id in result.retracted:
             self._push(state.retract(request_id))
         state.decodes.advance()
-        completed, in_progress = state.compute(result)
+        completed, _ = state.compute(result)
         for prefill in completed:
             self._join_decodes(prefill, result.end_s)
-        for prefill in in_progress:
-            self._push(prefill)
         for request_id in result.finished:
             state.abort(request_id)
         return ()
@@ -79,12 +84,15 @@ class FixedChunkPolicy:
             request,
             next_due_s=end_s,
             pace_s=1.0,
-            context_tokens=prefill.computed_tokens + 1,
+            context_tokens=prefill.computed_tokens,
             generated_tokens=prefill.generated_tokens + 1,
         )
 
+    def _order(self, prefill: Prefill) -> tuple[float, str]:
+        return self._key(prefill), prefill.request.request_id
+
     def _push(self, prefill: Prefill) -> None:
-        heapq.heappush(self._heap, (self._key(prefill), prefill.request.request_id))
+        heapq.heappush(self._heap, self._order(prefill))
 
     def _head(self, now_s: float) -> Prefill | None:
         while self._heap:
@@ -112,9 +120,8 @@ class PaperPolicy(FixedChunkPolicy):
         self._relegated: list[tuple[float, str]] = []
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
-        head = self._head(now_s)
-        if head is not None:
-            self._chunk_tokens = self._budget(now_s, head) + len(self._state.decodes)
+        context = max((p.computed_tokens for p in self._state.started.values()), default=0)
+        self._chunk_tokens = self._budget(now_s, context) + len(self._state.decodes)
         return super().plan(now_s, free_kv_tokens)
 
     def observe(self, result: IterationResult) -> tuple[Release, ...]:
@@ -129,14 +136,14 @@ class PaperPolicy(FixedChunkPolicy):
             work += PAPER_OUTPUT_TOKENS
         return prefill.request.deadline_s + PAPER_SRPF_WEIGHT_S * work
 
-    def _budget(self, now_s: float, head: Prefill) -> int:
+    def _budget(self, now_s: float, prefill_context: int) -> int:
         decodes = self._state.decodes
         slack_s = decodes.next_due_s() - now_s
         if slack_s <= 0:
             return PAPER_CHUNKS[-1]
         for chunk in PAPER_CHUNKS:
             predicted_s = self._latency.iteration_s(
-                chunk, head.computed_tokens, len(decodes), decodes.context_tokens
+                chunk, prefill_context, len(decodes), decodes.context_tokens
             )
             if predicted_s * PAPER_MARGIN <= slack_s:
                 return chunk
@@ -154,15 +161,15 @@ class PaperPolicy(FixedChunkPolicy):
             request,
             next_due_s=due_s,
             pace_s=pace_s,
-            context_tokens=prefill.computed_tokens + 1,
+            context_tokens=prefill.computed_tokens,
             generated_tokens=prefill.generated_tokens + 1,
         )
 
     def _head(self, now_s: float) -> Prefill | None:
-        """The most urgent prompt; hopeless ones that have no KV yet go behind all others."""
+        """The most urgent waiting prompt; hopeless ones go behind all others."""
         while (prefill := super()._head(now_s)) is not None:
             finish_s = now_s + prefill.remaining_tokens / self._throughput
-            if prefill.started or finish_s <= prefill.request.deadline_s:
+            if finish_s <= prefill.request.deadline_s:
                 return prefill
             heapq.heappush(self._relegated, heapq.heappop(self._heap))
         return self._serve_relegated()

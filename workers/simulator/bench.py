@@ -163,15 +163,15 @@ def _predictor_parts(experiments: dict[str, Experiment]) -> list[Part]:
 
 
 def _burst_parts(code: Experiment) -> list[Part]:
-    """Azure Code's own arrival times, TTFT 1 s, KV for 60,000 tokens."""
+    """Azure Code's own arrival times, TTFT 1 s, KV for 60,000 tokens; and for 16,000."""
     tiers = (Tier("Q1", 1.0, 0.05), *PAPER_TIERS[1:])
-    burst = replace(code, tiers=tiers, kv_tokens=60_000, trace_arrivals=True)
+    names = ("niyama", "niyama/no-give-back", "niyama/no-kv-growth", "niyama-paper", "edf")
+    burst = replace(code, tiers=tiers, trace_arrivals=True)
     return [
-        _run_part(f"burst {qps} {policy}", burst, policy, qps)
-        for qps in (2.566, 3.5)
-        for policy in ("niyama", "niyama/no-give-back", "niyama/full-kv-growth",
-                       "niyama/no-kv-growth", "niyama-paper", "edf")
-    ]  # fmt: skip
+        _run_part(f"burst kv {kv} {policy}", replace(burst, kv_tokens=kv), policy, 2.566)
+        for kv in (60_000, 16_000)
+        for policy in names
+    ]
 
 
 def _cluster_parts(conv: Experiment) -> list[Part]:

@@ -9,8 +9,8 @@ import time
 import tracemalloc
 from typing import NamedTuple
 
-from workers.niyama.policy import NiyamaPolicy
 from workers.niyama.plan import IterationResult
+from workers.niyama.policy import NiyamaPolicy
 from workers.niyama.request import Request
 from workers.simulator.profiles import A100_LLAMA3_8B
 from workers.simulator.summary import percentile

@@ -43,7 +43,6 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/no-calibration": replace(_DEFAULT, calibrate=False),
     "niyama/no-give-back": replace(_DEFAULT, give_back=False),
     "niyama/no-kv-growth": replace(_DEFAULT, kv_growth_share=0.0),
-    "niyama/full-kv-growth": replace(_DEFAULT, kv_growth_share=1.0),
     "niyama/chunk-256": replace(_DEFAULT, min_chunk_tokens=256, max_chunk_tokens=256),
     "niyama/size-bias-50": replace(_DEFAULT, size_bias=0.5),
     "niyama/size-bias-0": replace(_DEFAULT, size_bias=0.0),

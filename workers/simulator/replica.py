@@ -104,10 +104,9 @@ class Replica:
             self._give_back(request_id)
         retracted = self._make_room_for_decodes()
         if not plan.chunks and not self._decoding:
-            if retracted:
-                raise SimulationError("nothing left to run after taking KV back")
-            # The policy waits for something: look again soon.
+            # The policy waits for something, or was just told to start over: look again soon.
             self.now_s = min(until_s, self.now_s + IDLE_S)
+            self.policy.observe(IterationResult(self.now_s, 0.0, retracted=retracted))
             return
         duration_s = self._run(plan)
         finished = self._finishing.pop(self.iterations, [])
@@ -151,8 +150,8 @@ class Replica:
         if not done:
             return
         running.first_iteration = self.iterations
-        running.context_tokens = prefill.computed_tokens + 1
-        self._used_kv += 1
+        # The first token's own KV is written by the iteration that follows.
+        running.context_tokens = prefill.computed_tokens
         self._decode_context += running.context_tokens
         self._decoding[chunk.request_id] = running
         to_go = running.sim.output_tokens - prefill.generated_tokens - 1
@@ -161,7 +160,7 @@ class Replica:
     def _make_room_for_decodes(self) -> tuple[str, ...]:
         """As SGLang does when decodes run out of memory: push back those with the least output."""
         retracted = []
-        while self._used_kv + len(self._decoding) > self._kv_tokens and len(self._decoding) > 1:
+        while self._used_kv + len(self._decoding) > self._kv_tokens:
             request_id = min(
                 self._decoding,
                 key=lambda i: (self._generated(self._decoding[i]), i),
