@@ -17,9 +17,9 @@ def plot_sweep(results: Sequence[Summary], path: Path) -> None:
     figure = Figure(figsize=(13, 4), layout="constrained")
     axes = figure.subplots(1, 3)
     panels = (
-        ("missed in the worst tier, %", lambda r: 100 * r.worst_tier("envelope")),
-        ("goodput, requests/s", lambda r: r.goodput_qps),
-        ("gaps over the TBT, %", lambda r: 100 * r.late_gaps),
+        ("missed in the worst tier, %", _worst_tier),
+        ("goodput, requests/s", _goodput),
+        ("gaps over the TBT, %", _late_gaps),
     )
     for axis, (title, value) in zip(axes, panels, strict=True):
         for policy, runs in by_policy.items():
@@ -29,3 +29,15 @@ def plot_sweep(results: Sequence[Summary], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(path, dpi=120)
+
+
+def _worst_tier(result: Summary) -> float:
+    return 100 * result.worst_tier("envelope")
+
+
+def _goodput(result: Summary) -> float:
+    return result.goodput_qps
+
+
+def _late_gaps(result: Summary) -> float:
+    return 100 * result.late_gaps
