@@ -6,6 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from workers.simulator.replica import Iteration
 from workers.simulator.summary import Summary
 
 
@@ -29,6 +30,28 @@ def plot_sweep(results: Sequence[Summary], path: Path) -> None:
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.savefig(path, dpi=120)
+
+
+def plot_iterations(iterations: Sequence[Iteration], title: str, path: Path) -> None:
+    """Chunk sizes, decodes and parked prompts of consecutive iterations, to scale in time."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    chunks, counts = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    starts_ms = [1000 * (i.start_s - iterations[0].start_s) for i in iterations]
+    widths_ms = [1000 * i.duration_s for i in iterations]
+    batch = [sum(i.chunk_tokens) - i.interactive_chunk_tokens for i in iterations]
+    interactive = [i.interactive_chunk_tokens for i in iterations]
+    style = {"align": "edge", "edgecolor": "white", "linewidth": 0.8}
+    chunks.bar(starts_ms, interactive, widths_ms, label="interactive prompts", **style)
+    chunks.bar(starts_ms, batch, widths_ms, bottom=interactive, label="batch prompts", **style)
+    chunks.set_ylabel("prefill tokens in the iteration")
+    chunks.set_title(title)
+    chunks.legend(loc="upper right")
+    counts.step(starts_ms, [i.decodes for i in iterations], where="post", label="decodes")
+    counts.step(starts_ms, [i.parked for i in iterations], where="post", label="parked prompts")
+    counts.set_xlabel("ms; the width of a bar is one iteration")
+    counts.set_ylim(bottom=0)
+    counts.legend(loc="upper right")
+    figure.savefig(path, dpi=110)
 
 
 def _worst_tier(result: Summary) -> float:
