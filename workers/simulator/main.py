@@ -102,7 +102,7 @@ def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> No
     for sim in experiment.requests(qps):
         replica.run_until(sim.request.arrival_s)
         replica.submit(sim)
-        if replica.now_s > middle_s + 1.0:
+        if iterations and replica.now_s > iterations[0].start_s + 1.0:
             break
         if replica.now_s > middle_s:
             replica.on_iteration = iterations.append

@@ -45,12 +45,12 @@ def plot_iterations(iterations: Sequence[Iteration], title: str, path: Path) -> 
     chunks.bar(starts_ms, batch, widths_ms, bottom=interactive, label="batch prompts", **style)
     chunks.set_ylabel("prefill tokens in the iteration")
     chunks.set_title(title)
-    chunks.legend(loc="upper right")
+    chunks.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     counts.step(starts_ms, [i.decodes for i in iterations], where="post", label="decodes")
     counts.step(starts_ms, [i.parked for i in iterations], where="post", label="parked prompts")
     counts.set_xlabel("ms; the width of a bar is one iteration")
     counts.set_ylim(bottom=0)
-    counts.legend(loc="upper right")
+    counts.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=110)
 
 
