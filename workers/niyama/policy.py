@@ -77,10 +77,14 @@ class NiyamaPolicy:
         self._next_review_s = -math.inf
 
     def _due_s(self, request: Request) -> float:
-        """When the prompt has to be computed."""
+        """When the prompt has to be computed: a batch answer needs time after it.
+
+        At most half of its time, so that a guessed length never makes a short deadline hopeless.
+        """
         if request.interactive:
             return request.deadline_s
-        return request.deadline_s - self.lengths.high_tokens(request) * self.settings.batch_tbt_s
+        answer_s = self.lengths.high_tokens(request) * self.settings.batch_tbt_s
+        return request.deadline_s - min(answer_s, (request.deadline_s - request.arrival_s) / 2)
 
     def _work(self, prefill: Prefill) -> float:
         """Prefill-equivalent tokens that the request still costs."""
