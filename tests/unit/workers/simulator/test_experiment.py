@@ -1,0 +1,247 @@
+"""Runs, capacity searches, clusters and the command, on small workloads."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from niyama.errors import ConfigurationError
+from workers.simulator.capacity import Capacity, Pool, capacity_of, find_capacity, gpus_for
+from workers.simulator.cluster import RoundRobin, TierAware
+from workers.simulator.experiment import Experiment, SquareWave
+from workers.simulator.main import build_experiment, main
+from workers.simulator.policies import POLICIES, policy_factory
+from workers.simulator.profiles import A100_LLAMA3_8B, load_profile, save_profile
+from workers.simulator.settings import (
+    SimulateSettings,
+    parse_rates,
+    parse_square,
+    parse_tiers,
+)
+from workers.simulator.summary import Summary, TierSummary, percentile
+from workers.simulator.traces import Trace
+from workers.simulator.workload import Lengths, Tier, poisson_times, square_wave_times
+
+TRACE = Trace("small", tuple(Lengths(200 + 40 * i, 5 + i) for i in range(40)), None)
+TIERS = (Tier("chat", 2.0, 0.05), Tier("batch", 20.0))
+EXPERIMENT = Experiment(TRACE, A100_LLAMA3_8B, TIERS, duration_s=90.0, warm_up_s=10.0)
+
+
+def _summary(qps: float, *, missed: float, late_gaps: float = 0.0) -> Summary:
+    tiers = (TierSummary("chat", 10, missed / 2, missed, (1.0, 1.0, 1.0)),)
+    return Summary("p", qps, tiers, missed, 0, 0, 0, late_gaps, 0, 0, qps)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_every_policy_serves_a_light_load_in_time(policy: str) -> None:
+    summary = EXPERIMENT.run(policy, 2.0)
+    assert summary.worst_tier("first") == 0
+    assert summary.goodput_qps == pytest.approx(2.0, rel=0.4)
+    assert [tier.tier for tier in summary.tiers] == ["chat", "batch"]
+
+
+def test_policies_are_compared_on_the_same_requests() -> None:
+    once, again = EXPERIMENT.requests(3.0), EXPERIMENT.requests(3.0)
+    assert once == again
+    faster = EXPERIMENT.requests(6.0)
+    assert [r.output_tokens for r in faster[: len(once)]] == [r.output_tokens for r in once]
+    assert faster[5].request.arrival_s == pytest.approx(once[5].request.arrival_s / 2)
+
+
+def test_only_requests_of_the_window_are_scored() -> None:
+    assert EXPERIMENT.window_s == (10.0, 70.0)
+    tiers = EXPERIMENT.run("niyama", 2.0).tiers
+    inside = [r for r in EXPERIMENT.requests(2.0) if 10.0 <= r.request.arrival_s < 70.0]
+    assert sum(tier.requests for tier in tiers) == len(inside)
+
+
+def test_trace_arrivals_are_scaled_to_the_rate_and_repeated() -> None:
+    trace = Trace("timed", (Lengths(10, 1), Lengths(20, 2)), (0.0, 1.0))
+    experiment = Experiment(trace, A100_LLAMA3_8B, TIERS, duration_s=8.0, trace_arrivals=True)
+    requests = experiment.requests(0.5)  # two requests in 2 s are stretched to 4 s
+    assert [r.request.arrival_s for r in requests] == pytest.approx([0.0, 2.0, 4.0, 6.0])
+    assert [r.request.prompt_tokens for r in requests] == [10, 20, 10, 20]
+
+
+def test_poisson_has_its_rate_and_a_square_wave_both_of_its() -> None:
+    assert len(poisson_times(5.0, 2_000.0, random.Random(1))) == pytest.approx(10_000, rel=0.05)
+    times = square_wave_times(1.0, 9.0, 100.0, 2_000.0, random.Random(1))
+    low = sum(int(time / 100) % 2 == 0 for time in times)
+    assert low == pytest.approx(1_000, rel=0.15)
+    assert len(times) - low == pytest.approx(9_000, rel=0.05)
+    assert times == sorted(times)
+
+
+def test_capacity_is_found_by_bisection() -> None:
+    capacity, runs = find_capacity(
+        lambda qps: _summary(qps, missed=0.5 if qps > 3.3 else 0.0), "envelope"
+    )
+    assert capacity == pytest.approx(3.3, rel=0.01)
+    assert len(runs) < 20
+
+
+def test_capacity_is_zero_when_nothing_fits_and_bounded_by_its_bracket() -> None:
+    assert find_capacity(lambda qps: _summary(qps, missed=1.0), "first")[0] == 0
+    assert find_capacity(lambda qps: _summary(qps, missed=0.0), "first", low=1, high=2)[0] == 2
+
+
+def test_scoring_by_gaps_wants_both_the_first_token_and_the_gaps() -> None:
+    assert _summary(1.0, missed=0.0, late_gaps=0.005).meets("gaps")
+    assert not _summary(1.0, missed=0.0, late_gaps=0.02).meets("gaps")
+    assert not _summary(1.0, missed=0.5).meets("gaps")
+    assert not _summary(1.0, missed=0.015).meets("envelope")
+    assert _summary(1.0, missed=0.015).meets("first")
+
+
+def test_silos_add_up_their_pools() -> None:
+    capacity = Capacity("silo", (Pool("chat", 1 / 3, 2.0, ()), Pool("batch", 2 / 3, 4.0, ())))
+    assert capacity.qps_per_gpu == pytest.approx(3.0)  # 1 / (1/6 + 1/6)
+    assert gpus_for(12.0, capacity) == 2 + 2
+    assert gpus_for(13.0, capacity) == 3 + 3
+
+
+def test_no_number_of_replicas_helps_a_pool_without_capacity() -> None:
+    capacity = Capacity("silo", (Pool("chat", 0.5, 0.0, ()), Pool("batch", 0.5, 4.0, ())))
+    assert capacity.qps_per_gpu == 0
+    assert gpus_for(1.0, capacity) is None
+
+
+def test_silo_capacity_has_a_pool_per_kind() -> None:
+    capacity = capacity_of(EXPERIMENT, "silo", "first")
+    assert [pool.name for pool in capacity.pools] == ["interactive", "batch"]
+    assert capacity.qps_per_gpu > 0
+
+
+def test_routers() -> None:
+    replicas = [EXPERIMENT.replica("niyama", seed) for seed in range(3)]
+    requests = EXPERIMENT.requests(5.0)
+    chat = next(r for r in requests if r.request.interactive)
+    batch = next(r for r in requests if not r.request.interactive)
+    around = RoundRobin()
+    assert [around(chat, replicas) for _ in range(4)] == [0, 1, 2, 0]
+    aware = TierAware(interactive=1)
+    assert aware(chat, replicas) == 0
+    replicas[0].submit(chat)
+    assert aware(chat, replicas) == 0
+    assert aware(batch, replicas) == 1
+
+
+def test_a_cluster_carries_what_its_replicas_carry() -> None:
+    pair = Experiment(TRACE, A100_LLAMA3_8B, TIERS, duration_s=90.0, warm_up_s=10.0, replicas=2)
+    assert pair.run("niyama", 20.0).missed < EXPERIMENT.run("niyama", 20.0).missed
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    assert percentile([3.0, 1.0, 2.0], 50) == 2.0
+    assert percentile([], 99) == 0.0
+
+
+def test_a_profile_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    save_profile(A100_LLAMA3_8B, path)
+    assert load_profile(str(path)) == A100_LLAMA3_8B
+
+
+def test_a_wrong_profile_is_an_error_for_people(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="a100-llama3-8b"):
+        load_profile("b200")
+    path = tmp_path / "wrong.json"
+    path.write_text('{"name": "x"}')
+    with pytest.raises(ConfigurationError, match=r"wrong\.json"):
+        load_profile(str(path))
+
+
+def test_rates() -> None:
+    assert parse_rates("4") == [4.0]
+    assert parse_rates("1,2.5") == [1.0, 2.5]
+    assert parse_rates("1:2:0.5") == [1.0, 1.5, 2.0]
+    for wrong in ("", "x", "0", "2:1:1", "1:2", "1:2:0", "-1"):
+        with pytest.raises(ValueError, match="is not a rate"):
+            parse_rates(wrong)
+
+
+def test_tiers() -> None:
+    assert parse_tiers("chat=1/0.1,night=3600") == (Tier("chat", 1.0, 0.1), Tier("night", 3600.0))
+    for wrong in ("chat", "chat=", "chat=x", "=1", "chat=1/2/3", "chat=0"):
+        with pytest.raises(ValueError, match="is not NAME="):
+            parse_tiers(wrong)
+
+
+def test_square() -> None:
+    assert parse_square("2:5:900") == SquareWave(2.0, 5.0, 900.0)
+    with pytest.raises(ValueError, match="LOW:HIGH:SECONDS"):
+        parse_square("2:5")
+
+
+def test_unknown_policies_name_the_known() -> None:
+    with pytest.raises(ConfigurationError, match="niyama-paper"):
+        policy_factory("lifo")
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "small.csv"
+    rows = "".join(f"{200 + 40 * i},{5 + i}\n" for i in range(40))
+    path.write_text(f"prompt_tokens,output_tokens\n{rows}")
+    return path
+
+
+SHORT = ["--slo", "chat=2/0.05,batch=20", "--duration-s", "60", "--warm-up-s", "5"]
+
+
+def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, picture, second = (tmp_path / name for name in ("out.json", "out.png", "second.png"))
+    arguments = ["--trace", str(trace), "--policy", "niyama,edf", "--qps", "2,4", *SHORT]
+    arguments += ["--json-out", str(out), "--png", str(picture), "--timeline", str(second)]
+    assert main(arguments) == 0
+    results = json.loads(out.read_text())
+    assert [(r["policy"], r["qps"]) for r in results] == [
+        ("niyama", 2.0), ("niyama", 4.0), ("edf", 2.0), ("edf", 4.0)
+    ]  # fmt: skip
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert second.read_bytes().startswith(b"\x89PNG")
+    shown = capsys.readouterr().out
+    assert "niyama" in shown
+    assert "edf" in shown
+
+
+def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--trace", str(trace), "--policy", "niyama,silo", "--scoring", "first", *SHORT]
+    assert main([*arguments, "--gpus-for", "200"]) == 0
+    assert "GPUs for 200 req/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--policy", "lifo"], "no policy 'lifo'"),
+        (["--policy", "silo"], "--find-capacity or --gpus-for"),
+        (["--arrivals", "trace"], "no arrival times"),
+        (["--arrivals", "square", "--find-capacity"], "has its own rates"),
+        (["--qps", "fast"], "is not a rate"),
+        (["--slo", "chat"], "is not NAME="),
+        (["--profile", "b200"], "no profile"),
+        (["--kv-tokens", "300"], "raise --kv-tokens"),
+    ],
+)
+def test_wrong_settings_are_errors_for_people(
+    trace: Path, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        main(["--trace", str(trace), *arguments])
+    assert message in str(caught.value)
+
+
+def test_a_trace_that_is_not_there() -> None:
+    with pytest.raises(ConfigurationError, match="there is no file"):
+        main(["--trace", "nowhere.csv"])
+
+
+def test_the_experiment_follows_the_settings(trace: Path) -> None:
+    settings = SimulateSettings(trace=trace, arrivals="square", kv_tokens=60_000, replicas=3)
+    experiment = build_experiment(settings)
+    assert experiment.square_wave == SquareWave(2.0, 5.0, 900.0)
+    assert (experiment.kv_tokens, experiment.replicas) == (60_000, 3)

@@ -1,0 +1,172 @@
+"""Which waiting work can be met: the cut.
+
+Waiting requests have a rank, the order in which they yield (`queue.rank_of`). The cut is the
+highest rank such that the work of that rank and below, done in order of due time, meets every due
+time. To give up the largest first leaves the fewest late (Moore and Hodgson, Management Science
+15(1), 1968); a cut that moves rank by rank comes close without looking at single requests, and
+nothing is lost when it moves back.
+"""
+
+import bisect
+import math
+from collections.abc import Mapping
+
+NO_CUT = 1000
+#: Due times are rounded down to steps of at most this fraction of the time that is left.
+_STEPS = 16
+_LEAST_LEFT_S = 0.25
+_EMPTY: Mapping[float, float] = {}
+
+
+class Lookahead:
+    """`base_s` and `share`: within t seconds, min(t, base_s + share * t) seconds of work fit."""
+
+    def __init__(self, *, base_s: float, share: float) -> None:
+        self.cut = NO_CUT
+        #: Prefill-equivalent tokens of all waiting and begun requests that are not yet overdue.
+        self.work = 0.0
+        #: Largest share of the usable time that work takes, over all due times; above 1 not all
+        #: can be met.
+        self.pressure = 0.0
+        self._base_s = base_s
+        self._share = share
+        self._waiting: dict[str, tuple[float, int, float]] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
+        self._by_rank: dict[int, dict[float, float]] = {}
+        self._due_times: list[float] = []
+        self._past_s = -math.inf
+        #: Work up to the cut, and begun work, by due time.
+        self._fitting: dict[float, float] = {}
+        self._committed: dict[float, float] = {}
+
+    def add(self, request_id: str, *, due_s: float, now_s: float, rank: int, work: float) -> None:
+        due_s = _rounded(due_s, now_s)
+        self._waiting[request_id] = (due_s, rank, work)
+        self._change(due_s, rank, work)
+
+    def begin(self, request_id: str) -> None:
+        """The request is in progress: its work counts whatever the cut."""
+        if request_id in self._waiting:
+            due_s, rank, work = self._waiting.pop(request_id)
+            self._change(due_s, rank, -work)
+            self._begun[request_id] = (due_s, work)
+            self._commit(due_s, work)
+
+    def progress(self, request_id: str, work: float) -> None:
+        """Some of the work of a begun request is done."""
+        if request_id in self._begun:
+            due_s, left = self._begun[request_id]
+            work = min(work, left)
+            self._begun[request_id] = (due_s, left - work)
+            self._commit(due_s, -work)
+
+    def remove(self, request_id: str) -> None:
+        """The request is done or gone; unknown ids are ignored."""
+        if request_id in self._waiting:
+            due_s, rank, work = self._waiting.pop(request_id)
+            self._change(due_s, rank, -work)
+        elif request_id in self._begun:
+            due_s, work = self._begun.pop(request_id)
+            self._commit(due_s, -work)
+
+    def review(self, now_s: float, throughput: float) -> None:
+        """Lower the cut until the rest can be met, or raise it by one rank if that can.
+
+        `throughput` is prefill-equivalent tokens per second.
+        """
+        self._forget_past(now_s)
+        self.pressure = self._pressure(now_s, throughput)
+        if self.pressure <= 1.0 and self.cut == NO_CUT:
+            return
+        ranks = sorted(self._by_rank)
+        if self._fits(_EMPTY, now_s, throughput):
+            self._raise(ranks, now_s, throughput)
+            return
+        below = ranks[: bisect.bisect_right(ranks, self.cut)]
+        while below and not self._fits(_EMPTY, now_s, throughput):
+            rank = below.pop()
+            for due_s, work in self._by_rank[rank].items():
+                self._fitting[due_s] -= work
+            self.cut = rank - 1
+
+    def _raise(self, ranks: list[int], now_s: float, throughput: float) -> None:
+        position = bisect.bisect_right(ranks, self.cut)
+        if position == len(ranks):
+            self.cut = NO_CUT
+            return
+        amounts = self._by_rank[ranks[position]]
+        if self._fits(amounts, now_s, throughput):
+            self.cut = ranks[position]
+            for due_s, work in amounts.items():
+                self._fitting[due_s] += work
+
+    def _fits(self, extra: Mapping[float, float], now_s: float, throughput: float) -> bool:
+        """Can the work up to the cut, and `extra`, be done in time? Begun work alone always can."""
+        total = yielding = 0.0
+        for due_s in self._due_times:
+            more = self._fitting[due_s] + extra.get(due_s, 0.0)
+            yielding += more
+            total += more + self._committed[due_s]
+            if total > self._usable_s(due_s - now_s) * throughput and yielding > 1.0:
+                return False
+        return True
+
+    def _pressure(self, now_s: float, throughput: float) -> float:
+        fitting, committed = self._fitting, self._committed
+        base_s, share = self._base_s, self._share
+        total = worst = 0.0
+        for due_s in self._due_times:
+            total += fitting[due_s] + committed[due_s]
+            left_s = due_s - now_s
+            usable_s = base_s + share * left_s
+            if left_s < usable_s:
+                usable_s = left_s
+            if usable_s > _LEAST_LEFT_S and total > worst * usable_s:
+                worst = total / usable_s
+        return worst / throughput
+
+    def _usable_s(self, left_s: float) -> float:
+        return min(left_s, self._base_s + self._share * left_s)
+
+    def _change(self, due_s: float, rank: int, work: float) -> None:
+        if due_s <= self._past_s:
+            return
+        self._ensure(due_s)
+        amounts = self._by_rank.setdefault(rank, {})
+        amounts[due_s] = amounts.get(due_s, 0.0) + work
+        if abs(amounts[due_s]) < 1e-6:
+            del amounts[due_s]
+            if not amounts:
+                del self._by_rank[rank]
+        if rank <= self.cut:
+            self._fitting[due_s] += work
+        self.work += work
+
+    def _commit(self, due_s: float, work: float) -> None:
+        if due_s <= self._past_s:
+            return
+        self._ensure(due_s)
+        self._committed[due_s] += work
+        self.work += work
+
+    def _ensure(self, due_s: float) -> None:
+        if due_s not in self._fitting:
+            self._fitting[due_s] = self._committed[due_s] = 0.0
+            bisect.insort(self._due_times, due_s)
+
+    def _forget_past(self, now_s: float) -> None:
+        while self._due_times and self._due_times[0] < now_s:
+            due_s = self._past_s = self._due_times.pop(0)
+            self.work -= self._committed.pop(due_s)
+            del self._fitting[due_s]
+            for rank in list(self._by_rank):
+                amounts = self._by_rank[rank]
+                self.work -= amounts.pop(due_s, 0.0)
+                if not amounts:
+                    del self._by_rank[rank]
+
+
+def _rounded(due_s: float, now_s: float) -> float:
+    left_s = max(due_s - now_s, _LEAST_LEFT_S)
+    step_s = 2.0 ** math.floor(math.log2(left_s / _STEPS))
+    return math.floor(due_s / step_s) * step_s

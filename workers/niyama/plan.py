@@ -1,0 +1,93 @@
+"""What a policy decides for one iteration, and what it is told about it afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from workers.niyama.request import Request
+
+
+class Chunk(NamedTuple):
+    """Prompt tokens of one request that one iteration computes."""
+
+    request_id: str
+    tokens: int
+
+
+class DecisionKind(StrEnum):
+    STARTED = "started"
+    RELEGATED = "relegated"
+    RESTORED = "restored"
+    PARKED = "parked"
+    RESUMED = "resumed"
+    GAVE_BACK = "gave_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something a user may ask about: what happened to a request, why, and on what prediction."""
+
+    request_id: str
+    kind: DecisionKind
+    reason: str
+    at_s: float
+    #: When the policy expects the deadline-bearing token, if nothing changes; None when unknown.
+    predicted_s: float | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IterationPlan:
+    """One iteration: every running decode plus these chunks.
+
+    At most one chunk (the last) leaves its prompt unfinished, and at most one continues a prompt
+    that an earlier iteration began: the runtime can do no more in one batch.
+    """
+
+    chunks: tuple[Chunk, ...] = ()
+    #: Expected duration of the iteration, without margin.
+    predicted_s: float = 0.0
+    #: Requests in progress whose KV the engine takes back before the iteration starts.
+    give_back: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IterationResult:
+    """What the engine did: `chunks` as computed, ids that finished, ids that lost their KV."""
+
+    end_s: float
+    duration_s: float
+    chunks: tuple[Chunk, ...] = ()
+    finished: tuple[str, ...] = ()
+    #: Decodes that the engine pushed back for lack of memory; the policy queues them again.
+    retracted: tuple[str, ...] = ()
+
+
+class Release(NamedTuple):
+    """When the tokens of an interactive request may be shown.
+
+    Token n no earlier than `first_s + (n - 1) * pace_s`, and never less than `pace_s` after the
+    token before it. `pace_s` 0 shows everything at once.
+    """
+
+    request_id: str
+    first_s: float
+    pace_s: float
+
+
+class Policy(Protocol):
+    """A scheduler: told of arrivals and results, asked once per iteration for a plan."""
+
+    def add(self, request: Request, now_s: float) -> None:
+        """A request has arrived."""
+
+    def abort(self, request_id: str) -> None:
+        """A request is gone, whatever its state; unknown ids are ignored."""
+
+    def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
+        """Decide one iteration that starts now."""
+
+    def observe(self, result: IterationResult) -> Sequence[Release]:
+        """Learn how the planned iteration went; release times of the requests that started."""

@@ -1,0 +1,90 @@
+"""The waiting prompts: earliest due first up to the cut, the others after them by rank.
+
+Requests of one rank share a heap ordered by due time. The cut may move at any moment without
+touching a heap; the head of the queue is the best of a few dozen heads.
+"""
+
+import heapq
+import math
+import zlib
+from typing import NamedTuple
+
+_SMALLEST_WORK = 64.0
+_STEP = math.log(1.2)
+_LOW_IMPORTANCE = 100
+_CHANCE_RANKS = 32
+
+
+class Entry(NamedTuple):
+    """A waiting request: `due_s` absolute, `work` in prefill-equivalent tokens."""
+
+    due_s: float
+    request_id: str
+    work: float
+    rank: int
+
+
+def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) -> int:
+    """How soon a request yields in overload: higher ranks first.
+
+    Every low-importance request ranks above every other; then size counts, in steps of 20%, mixed
+    with chance (a hash of the id) as far as `size_bias` is below 1.
+    """
+    size_class = math.log(max(work, _SMALLEST_WORK) / _SMALLEST_WORK) / _STEP
+    chance = zlib.crc32(request_id.encode()) % _CHANCE_RANKS if size_bias < 1 else 0
+    rank = int(size_bias * size_class + (1 - size_bias) * chance)
+    return min(rank, _LOW_IMPORTANCE - 1) + (0 if important else _LOW_IMPORTANCE)
+
+
+class WaitingQueue:
+    def __init__(self) -> None:
+        self._heaps: dict[int, list[Entry]] = {}
+        self._entries: dict[str, Entry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._entries
+
+    def get(self, request_id: str) -> Entry | None:
+        return self._entries.get(request_id)
+
+    def push(self, entry: Entry) -> None:
+        self._entries[entry.request_id] = entry
+        heapq.heappush(self._heaps.setdefault(entry.rank, []), entry)
+
+    def remove(self, request_id: str) -> Entry | None:
+        """Take a request out, wherever it stands; None when it is not here."""
+        return self._entries.pop(request_id, None)
+
+    def head(self, *, cut: int, weight_s: float = 0.0) -> Entry | None:
+        """The next request; ties go to the smaller id.
+
+        Up to the cut the smallest `due_s + weight_s * work` wins (weight_s 0 is EDF); when nothing
+        is left there, the lowest rank.
+        """
+        best: Entry | None = None
+        best_key = (math.inf, "")
+        beyond: Entry | None = None
+        for rank in list(self._heaps):
+            entry = self._rank_head(rank)
+            if entry is None:
+                continue
+            if rank > cut:
+                if beyond is None or rank < beyond.rank:
+                    beyond = entry
+                continue
+            key = (entry.due_s + weight_s * entry.work, entry.request_id)
+            if key < best_key:
+                best, best_key = entry, key
+        return best or beyond
+
+    def _rank_head(self, rank: int) -> Entry | None:
+        heap = self._heaps[rank]
+        while heap and self._entries.get(heap[0].request_id) is not heap[0]:
+            heapq.heappop(heap)
+        if heap:
+            return heap[0]
+        del self._heaps[rank]
+        return None

@@ -1,0 +1,127 @@
+"""One simulated run: what is held fixed while policies and rates vary."""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workers.niyama.latency import LatencyModel
+from workers.simulator.cluster import RoundRobin, Router, run_cluster
+from workers.simulator.policies import policy_factory
+from workers.simulator.profiles import Profile
+from workers.simulator.replica import Replica
+from workers.simulator.summary import Summary, summarize
+from workers.simulator.traces import Trace
+from workers.simulator.workload import (
+    PAPER_TIERS,
+    SimRequest,
+    Tier,
+    make_requests,
+    poisson_times,
+    square_wave_times,
+)
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class SquareWave:
+    """Arrivals alternate between two rates, requests per second."""
+
+    low: float
+    high: float
+    half_period_s: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What is held fixed while policies and rates vary.
+
+    Requests that arrive in the window count: after a warm-up of `warm_up_s`, and early enough that
+    the longest deadline passes before the run ends.
+    """
+
+    trace: Trace
+    profile: Profile
+    tiers: tuple[Tier, ...] = PAPER_TIERS
+    duration_s: float = 10_800.0
+    warm_up_s: float = 3_600.0
+    seed: int = 1
+    noise: float = 0.03
+    low_importance: float = 0.0
+    kv_tokens: int | None = None
+    #: Arrival times of the trace instead of Poisson; its rate is scaled to the one asked for.
+    trace_arrivals: bool = False
+    square_wave: SquareWave | None = None
+    #: What policies believe, as a factor on the true iteration time; 0.8 is 25% too fast.
+    predictor_factor: float = 1.0
+    replicas: int = 1
+    router: Callable[[], Router] = RoundRobin
+
+    @property
+    def window_s(self) -> tuple[float, float]:
+        end_s = self.duration_s - max(tier.target_s for tier in self.tiers)
+        if end_s <= self.warm_up_s:  # too short for a mid-run window: score all that is decided
+            return 0.0, max(end_s, self.duration_s / 2)
+        return self.warm_up_s, end_s
+
+    def requests(self, qps: float) -> list[SimRequest]:
+        """The same lengths, tiers and (scaled) arrival pattern for every policy and rate."""
+        rng = random.Random(self.seed)
+        times_s = self._times(qps, random.Random(self.seed + 1000))
+        return make_requests(
+            times_s,
+            self.trace.lengths,
+            self.tiers,
+            rng=rng,
+            low_importance=self.low_importance,
+            in_order=self.trace_arrivals,
+        )
+
+    def _times(self, qps: float, rng: random.Random) -> list[float]:
+        if self.square_wave is not None:
+            wave = self.square_wave
+            return square_wave_times(wave.low, wave.high, wave.half_period_s, self.duration_s, rng)
+        arrivals = self.trace.arrivals_s
+        if not self.trace_arrivals or arrivals is None:
+            return poisson_times(qps, self.duration_s, rng)
+        span_s = arrivals[-1] + arrivals[-1] / max(1, len(arrivals) - 1)
+        scale = len(arrivals) / span_s / qps
+        rounds = math.ceil(self.duration_s / (span_s * scale))
+        times = (round_ * span_s + time for round_ in range(rounds) for time in arrivals)
+        return [time * scale for time in times if time * scale < self.duration_s]
+
+    def run(self, policy: str, qps: float, progress: Progress | None = None) -> Summary:
+        """Simulate one policy at one rate (requests per second of the whole cluster)."""
+        replicas = [self.replica(policy, seed) for seed in range(self.replicas)]
+        outcomes = run_cluster(
+            self.requests(qps),
+            replicas,
+            self.router(),
+            until_s=self.duration_s,
+            progress=progress,
+        )
+        start_s, end_s = self.window_s
+        return summarize(
+            [o for o in outcomes if start_s <= o.sim.request.arrival_s < end_s],
+            self.tiers,
+            policy=policy,
+            qps=qps,
+            window_s=end_s - start_s,
+            replicas=self.replicas,
+            retractions=sum(replica.retractions for replica in replicas),
+        )
+
+    def replica(self, policy: str, seed: int = 0) -> Replica:
+        believed = _scaled(self.profile.latency, self.predictor_factor)
+        return Replica(
+            policy_factory(policy)(believed),
+            self.profile.latency,
+            self.kv_tokens or self.profile.kv_tokens,
+            noise=self.noise,
+            seed=seed,
+        )
+
+
+def _scaled(model: LatencyModel, factor: float) -> LatencyModel:
+    return model if factor == 1.0 else model.scaled(factor)

@@ -1,0 +1,155 @@
+"""`niyama simulate`."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from niyama.errors import ConfigurationError
+from workers.simulator.capacity import Capacity, capacity_of, gpus_for
+from workers.simulator.experiment import Experiment
+from workers.simulator.policies import policy_factory
+from workers.simulator.profiles import load_profile
+from workers.simulator.replica import Iteration, SimulationError
+from workers.simulator.settings import (
+    SILO,
+    SimulateSettings,
+    parse_rates,
+    parse_square,
+    parse_tiers,
+)
+from workers.simulator.summary import Summary
+from workers.simulator.tables import capacity_table, sweep_table
+from workers.simulator.traces import read_trace
+
+
+def main(arguments: list[str]) -> int:
+    """Simulate and print. Raises NiyamaError with a sentence for people."""
+    settings = SimulateSettings.from_command_line(arguments, "niyama simulate")
+    for name in settings.policies:
+        if name != SILO:
+            policy_factory(name)
+    experiment = build_experiment(settings)
+    console = Console()
+    try:
+        if settings.find_capacity or settings.gpus_for is not None:
+            _search(settings, experiment, console)
+        else:
+            _sweep(settings, experiment, console)
+    except SimulationError as error:
+        raise ConfigurationError(str(error)) from error
+    return 0
+
+
+def build_experiment(settings: SimulateSettings) -> Experiment:
+    """Raises ConfigurationError for traces, profiles and combinations that cannot work."""
+    trace = read_trace(settings.trace)
+    if settings.arrivals == "trace" and trace.arrivals_s is None:
+        raise ConfigurationError(f"{settings.trace} has no arrival times: use --arrivals poisson")
+    return Experiment(
+        trace=trace,
+        profile=load_profile(settings.profile),
+        tiers=parse_tiers(settings.slo),
+        duration_s=settings.duration_s,
+        warm_up_s=settings.warm_up_s,
+        seed=settings.seed,
+        noise=settings.noise,
+        low_importance=settings.low_importance,
+        kv_tokens=settings.kv_tokens,
+        trace_arrivals=settings.arrivals == "trace",
+        square_wave=parse_square(settings.square) if settings.arrivals == "square" else None,
+        predictor_factor=settings.predictor_factor,
+        replicas=settings.replicas,
+    )
+
+
+def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console) -> None:
+    rates = parse_rates(settings.qps)
+    if experiment.square_wave is not None:
+        wave = experiment.square_wave
+        rates = [(wave.low + wave.high) / 2]
+    with _progress(console) as progress:
+        task = progress.add_task("simulating", total=len(rates) * len(settings.policies))
+        results: list[Summary] = []
+        for policy in settings.policies:
+            for qps in rates:
+                results.append(_tracked(experiment, policy, qps, progress, task, len(results)))
+    console.print(sweep_table(results, experiment))
+    _write_json(settings.json_out, [result.as_dict() for result in results])
+    if settings.png is not None:
+        from workers.simulator.plots import plot_sweep  # matplotlib is an extra
+
+        plot_sweep(results, settings.png)
+    if settings.timeline is not None:
+        _timeline(experiment, settings.policies[0], rates[0], settings.timeline)
+
+
+def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> None:
+    """One second from the middle of the run."""
+    from workers.simulator.plots import plot_iterations
+
+    middle_s = experiment.duration_s / 2
+    replica = experiment.replica(policy)
+    iterations: list[Iteration] = []
+    for sim in experiment.requests(qps):
+        replica.run_until(sim.request.arrival_s)
+        replica.submit(sim)
+        if iterations and replica.now_s > iterations[0].start_s + 1.0:
+            break
+        if replica.now_s > middle_s:
+            replica.on_iteration = iterations.append
+    if not iterations:
+        raise ConfigurationError("no request arrives in the middle of the run: raise --qps")
+    second = [i for i in iterations if i.start_s < iterations[0].start_s + 1.0]
+    plot_iterations(second, f"{policy}, {experiment.trace.name} at {qps:g} requests/s", path)
+
+
+def _tracked(
+    experiment: Experiment, policy: str, qps: float, progress: Progress, task: TaskID, done: int
+) -> Summary:
+    progress.update(task, description=f"{policy} at {qps:g}/s")
+    result = experiment.run(
+        policy,
+        qps,
+        lambda share: progress.update(task, completed=done + share),
+    )
+    progress.update(task, completed=done + 1)
+    return result
+
+
+def _search(settings: SimulateSettings, experiment: Experiment, console: Console) -> None:
+    capacities: list[Capacity] = []
+    with _progress(console) as progress:
+        task = progress.add_task("searching", total=None)
+        for policy in settings.policies:
+            progress.update(task, description=f"capacity of {policy}")
+            capacities.append(capacity_of(experiment, policy, settings.scoring))
+    if settings.gpus_for is not None:
+        answers = [(c.policy, gpus_for(settings.gpus_for, c)) for c in capacities]
+    else:
+        answers = None
+    console.print(capacity_table(capacities, settings.scoring, settings.gpus_for, answers))
+    _write_json(settings.json_out, [capacity.as_dict() for capacity in capacities])
+    if settings.png is not None:
+        from workers.simulator.plots import plot_sweep
+
+        runs = [run for capacity in capacities for pool in capacity.pools for run in pool.runs]
+        plot_sweep(sorted(runs, key=lambda run: run.qps), settings.png)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+
+
+def _write_json(path: Path | None, results: list[dict[str, object]]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,0 +1,70 @@
+"""Policies by name, as the command line and the benchmark know them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from niyama.errors import ConfigurationError
+from workers.niyama.latency import LatencyModel
+from workers.niyama.plan import Policy
+from workers.niyama.policy import NiyamaPolicy
+from workers.niyama.settings import Overload, Settings, TokenTiming
+from workers.simulator.baselines import (
+    FixedChunkPolicy,
+    Key,
+    PaperPolicy,
+    edf_key,
+    fcfs_key,
+    srpf_key,
+)
+
+PolicyFactory = Callable[[LatencyModel], Policy]
+
+_DEFAULT = Settings()
+_ENVELOPE = replace(_DEFAULT, timing=TokenTiming.ENVELOPE)
+
+
+def niyama(settings: Settings) -> PolicyFactory:
+    return lambda model: NiyamaPolicy(model, settings)
+
+
+def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
+    return lambda _model: FixedChunkPolicy(key, chunk_tokens)
+
+
+#: Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`.
+ABLATIONS: Mapping[str, Settings] = {
+    "niyama": _DEFAULT,
+    "niyama/envelope": _ENVELOPE,
+    "niyama/gaps": replace(_DEFAULT, timing=TokenTiming.GAPS),
+    "niyama/no-spread": replace(_DEFAULT, slack_spread_tokens=0),
+    "niyama/no-cut": replace(_DEFAULT, overload=Overload.NONE),
+    "niyama/hybrid": replace(_DEFAULT, overload=Overload.HYBRID),
+    "niyama/no-park": replace(_DEFAULT, park=False),
+    "niyama/no-calibration": replace(_DEFAULT, calibrate=False),
+    "niyama/no-give-back": replace(_DEFAULT, give_back=False),
+    "niyama/no-kv-growth": replace(_DEFAULT, kv_growth_share=0.0),
+    "niyama/chunk-256": replace(_DEFAULT, min_chunk_tokens=256, max_chunk_tokens=256),
+    "niyama/size-bias-50": replace(_DEFAULT, size_bias=0.5),
+    "niyama/size-bias-0": replace(_DEFAULT, size_bias=0.0),
+}
+
+POLICIES: dict[str, PolicyFactory] = {
+    "niyama-paper": PaperPolicy,
+    "niyama-paper/answers": partial(PaperPolicy, answer_s=40.0),
+    "fcfs": _fixed(fcfs_key, 256),
+    "edf": _fixed(edf_key, 256),
+    "srpf": _fixed(srpf_key, 256),
+    **{name: niyama(settings) for name, settings in ABLATIONS.items()},
+}
+for _chunk in (512, 2048):
+    POLICIES[f"fcfs-{_chunk}"] = _fixed(fcfs_key, _chunk)
+    POLICIES[f"edf-{_chunk}"] = _fixed(edf_key, _chunk)
+    POLICIES[f"srpf-{_chunk}"] = _fixed(srpf_key, _chunk)
+
+
+def policy_factory(name: str) -> PolicyFactory:
+    """Raises ConfigurationError for a name that is not known."""
+    if name not in POLICIES:
+        raise ConfigurationError(f"no policy {name!r}; there are {', '.join(sorted(POLICIES))}")
+    return POLICIES[name]

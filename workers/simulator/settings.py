@@ -1,0 +1,156 @@
+"""Settings of `niyama simulate`, and the small languages of its flags."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from niyama.settings import CommandSettings
+from workers.simulator.experiment import SquareWave
+from workers.simulator.workload import Tier
+
+SILO = "silo"
+
+
+class SimulateSettings(CommandSettings):
+    """Plan capacity: serve a trace with a simulated GPU under several schedulers."""
+
+    trace: Path = Field(
+        description="Requests: Azure CSV, Mooncake JSONL, or a CSV with prompt_tokens,output_tokens"
+    )
+    profile: str = Field(
+        default="a100-llama3-8b", description="Latency profile: a built-in name or a JSON file"
+    )
+    policy: str = Field(
+        default="niyama,niyama-paper,edf,fcfs", description="Schedulers, comma-separated"
+    )
+    qps: str = Field(default="1:6:1", description="Requests per second: N, A,B,C or FROM:TO:STEP")
+    slo: str = Field(
+        default="Q1=6/0.05,Q2=600,Q3=1800",
+        description="Tiers in equal shares: NAME=TTFT/TBT (interactive) or NAME=TTLT, in seconds",
+    )
+    find_capacity: bool = Field(
+        default=False, description="Find the highest rate with at most 1%% misses in any tier"
+    )
+    gpus_for: float | None = Field(
+        default=None, gt=0, description="Answer how many replicas this many requests/s need"
+    )
+    scoring: Literal["first", "envelope", "gaps"] = Field(
+        default="envelope",
+        description="What capacity means: first (TTFT, TTLT only), envelope, or gaps (true gaps)",
+    )
+    arrivals: Literal["poisson", "trace", "square"] = Field(
+        default="poisson", description="Poisson, the trace's own times scaled, or a square wave"
+    )
+    square: str = Field(
+        default="2:5:900", description="Square wave: LOW:HIGH requests/s and the half period in s"
+    )
+    duration_s: float = Field(default=10_800, gt=0, description="Simulated time, seconds")
+    warm_up_s: float = Field(default=3_600, ge=0, description="Not scored at the start, seconds")
+    low_importance: float = Field(
+        default=0.0, ge=0, le=1, description="Share of requests of low importance"
+    )
+    replicas: int = Field(
+        default=1, ge=1, le=64, description="Replicas behind a round-robin router"
+    )
+    kv_tokens: int | None = Field(
+        default=None, gt=0, description="KV memory instead of the profile's"
+    )
+    noise: float = Field(
+        default=0.03, ge=0, le=0.3, description="Standard deviation of iteration times"
+    )
+    predictor_factor: float = Field(
+        default=1.0,
+        gt=0.1,
+        lt=10,
+        description="What schedulers believe of iteration times; 0.8: too fast",
+    )
+    seed: int = Field(default=1, description="Seed of lengths, tiers, arrivals and noise")
+    json_out: Path | None = Field(default=None, description="Write all figures to this JSON file")
+    png: Path | None = Field(default=None, description="Plot to this PNG file")
+    timeline: Path | None = Field(
+        default=None,
+        description="Plot one second of iterations of the first policy and rate to this PNG file",
+    )
+
+    @field_validator("trace")
+    @classmethod
+    def _trace_exists(cls, path: Path) -> Path:
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return path
+
+    @field_validator("qps")
+    @classmethod
+    def _qps_parses(cls, text: str) -> str:
+        parse_rates(text)
+        return text
+
+    @field_validator("slo")
+    @classmethod
+    def _slo_parses(cls, text: str) -> str:
+        parse_tiers(text)
+        return text
+
+    @field_validator("square")
+    @classmethod
+    def _square_parses(cls, text: str) -> str:
+        parse_square(text)
+        return text
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        searches = self.find_capacity or self.gpus_for is not None
+        if self.arrivals == "square" and searches:
+            raise ValueError("a square wave has its own rates: use it without capacity searches")
+        if SILO in self.policies and not searches:
+            raise ValueError("silo is several pools: use it with --find-capacity or --gpus-for")
+        return self
+
+    @property
+    def policies(self) -> list[str]:
+        return [name.strip() for name in self.policy.split(",") if name.strip()]
+
+
+def parse_rates(text: str) -> list[float]:
+    """`4`, `1,2,3` or `1:6:0.5`, the end included."""
+    try:
+        if ":" in text:
+            start, stop, step = (float(part) for part in text.split(":"))
+            if step <= 0 or stop < start:
+                raise ValueError
+            rates = [start + i * step for i in range(int((stop - start) / step + 1e-9) + 1)]
+        else:
+            rates = [float(part) for part in text.split(",")]
+    except ValueError:
+        rates = []
+    if not rates or not all(0 < rate < 10_000 for rate in rates):
+        raise ValueError(f"{text!r} is not a rate (4), a list (1,2,3) or a range (1:6:0.5)")
+    return rates
+
+
+def parse_tiers(text: str) -> tuple[Tier, ...]:
+    """`chat=1/0.1,batch=600`: TTFT/TBT makes an interactive tier, one number a batch tier."""
+    tiers = []
+    for part in text.split(","):
+        name, equals, targets = part.partition("=")
+        numbers = targets.split("/")
+        try:
+            values = [float(number) for number in numbers]
+        except ValueError:
+            values = []
+        if not name.strip() or not equals or len(values) not in (1, 2) or min(values) <= 0:
+            raise ValueError(f"{part!r} is not NAME=TTFT/TBT or NAME=TTLT in seconds")
+        tiers.append(Tier(name.strip(), values[0], values[1] if len(values) == 2 else None))
+    return tuple(tiers)
+
+
+def parse_square(text: str) -> SquareWave:
+    """`2:5:900`: low and high rate, seconds of each."""
+    try:
+        low, high, half_period_s = (float(part) for part in text.split(":"))
+    except ValueError:
+        low = 0.0
+    if low <= 0 or high <= 0 or half_period_s <= 0:
+        raise ValueError(f"{text!r} is not LOW:HIGH:SECONDS, as in 2:5:900")
+    return SquareWave(low, high, half_period_s)

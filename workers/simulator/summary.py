@@ -1,0 +1,119 @@
+"""The figures of one run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from workers.simulator.outcome import Outcome
+from workers.simulator.workload import Tier
+
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class TierSummary:
+    """One tier; shares are of its requests, percentiles p50/p90/p99 in seconds."""
+
+    tier: str
+    requests: int
+    missed_first_or_last: float
+    missed_envelope: float
+    #: TTFT of an interactive tier, TTLT of a batch tier; infinity for what never came.
+    latency_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Shares are between 0 and 1."""
+
+    policy: str
+    qps: float
+    tiers: tuple[TierSummary, ...]
+    missed: float
+    #: Misses of the tenth with the longest prompts, of high and of low importance.
+    missed_longest_prompts: float
+    missed_important: float
+    missed_unimportant: float
+    #: True gaps between tokens shown, interactive tiers.
+    late_gaps: float
+    longest_gap_p99_s: float
+    relegated: float
+    #: Requests per second that met everything.
+    goodput_qps: float
+    replicas: int = 1
+    retractions: int = 0
+
+    def worst_tier(self, scoring: str) -> float:
+        """Share of violations in the worst tier: `first` (TTFT or TTLT only) or `envelope`."""
+        if scoring == "envelope":
+            return max(tier.missed_envelope for tier in self.tiers)
+        return max(tier.missed_first_or_last for tier in self.tiers)
+
+    def meets(self, scoring: str, limit: float = 0.01) -> bool:
+        """Within the limit in the worst tier; `gaps` also wants at most that share of late gaps."""
+        if scoring == "gaps":
+            return self.worst_tier("first") <= limit and self.late_gaps <= limit
+        return self.worst_tier(scoring) <= limit
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def summarize(
+    outcomes: Sequence[Outcome],
+    tiers: Sequence[Tier],
+    *,
+    policy: str,
+    qps: float,
+    window_s: float,
+    replicas: int = 1,
+    retractions: int = 0,
+) -> Summary:
+    """`outcomes` are the requests that arrived within a window of `window_s` seconds."""
+    by_size = sorted(outcomes, key=lambda outcome: outcome.sim.request.prompt_tokens)
+    longest = by_size[len(by_size) - len(by_size) // 10 :]
+    gaps = sum(outcome.gaps for outcome in outcomes)
+    return Summary(
+        policy=policy,
+        qps=qps,
+        tiers=tuple(
+            _tier(tier.name, [o for o in outcomes if o.sim.tier == index])
+            for index, tier in enumerate(tiers)
+        ),
+        missed=_share(outcomes, Outcome.missed_envelope),
+        missed_longest_prompts=_share(longest, Outcome.missed_envelope),
+        missed_important=_share(
+            [o for o in outcomes if o.sim.request.important], Outcome.missed_envelope
+        ),
+        missed_unimportant=_share(
+            [o for o in outcomes if not o.sim.request.important], Outcome.missed_envelope
+        ),
+        late_gaps=sum(outcome.late_gaps for outcome in outcomes) / gaps if gaps else 0.0,
+        longest_gap_p99_s=percentile([o.longest_gap_s for o in outcomes if o.gaps], 99),
+        relegated=_share(outcomes, lambda outcome: outcome.relegated),
+        goodput_qps=sum(not o.missed_envelope() for o in outcomes) / window_s,
+        replicas=replicas,
+        retractions=retractions,
+    )
+
+
+def _tier(name: str, outcomes: list[Outcome]) -> TierSummary:
+    latencies = [outcome.latency_s() for outcome in outcomes]
+    return TierSummary(
+        name,
+        len(outcomes),
+        _share(outcomes, Outcome.missed_first_or_last),
+        _share(outcomes, Outcome.missed_envelope),
+        tuple(percentile(latencies, p) for p in PERCENTILES),
+    )
+
+
+def _share(outcomes: Sequence[Outcome], test: Callable[[Outcome], bool]) -> float:
+    return sum(map(test, outcomes)) / len(outcomes) if outcomes else 0.0
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The nearest-rank percentile; 0 for no values."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]

@@ -1,0 +1,72 @@
+"""Results as tables for a terminal."""
+
+import math
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from workers.simulator.capacity import Capacity
+from workers.simulator.experiment import Experiment
+from workers.simulator.summary import Summary
+
+
+def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
+    """One row per policy and rate; shares in percent, times in seconds."""
+    names = "/".join(tier.name for tier in experiment.tiers)
+    table = Table(title=f"{experiment.trace.name}, {experiment.profile.name}")
+    table.add_column("policy")
+    columns = ["req/s", "goodput", f"% missed\n{names}", f"p99 s\n{names}"]
+    columns += ["% gaps\nlate", "% missed of\nlongest tenth"]
+    if experiment.low_importance:
+        columns.append("% missed\nhigh low")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for result in results:
+        table.add_row(*_sweep_row(result, with_importance=experiment.low_importance > 0))
+    return table
+
+
+def _sweep_row(result: Summary, *, with_importance: bool) -> list[str]:
+    cells = [
+        result.policy,
+        f"{result.qps:g}",
+        f"{result.goodput_qps:.2f}",
+        "/".join(_percent(tier.missed_envelope) for tier in result.tiers),
+        "/".join(_seconds(tier.latency_s[-1]) for tier in result.tiers),
+        _percent(result.late_gaps),
+        _percent(result.missed_longest_prompts),
+    ]
+    if with_importance:
+        cells.append(f"{_percent(result.missed_important)} {_percent(result.missed_unimportant)}")
+    return cells
+
+
+def capacity_table(
+    capacities: Sequence[Capacity],
+    scoring: str,
+    qps: float | None,
+    answers: Sequence[tuple[str, int | None]] | None,
+) -> Table:
+    """Requests per second of one replica, and the replicas that `qps` needs."""
+    table = Table(title=f"at most 1% missed in the worst tier, scored by {scoring}")
+    table.add_column("policy")
+    table.add_column("req/s per GPU", justify="right")
+    if answers is not None:
+        table.add_column(f"GPUs for {qps:g} req/s", justify="right")
+    for index, capacity in enumerate(capacities):
+        row = [capacity.policy, f"{capacity.qps_per_gpu:.2f}"]
+        if answers is not None:
+            count = answers[index][1]
+            row.append("none is enough" if count is None else str(count))
+        table.add_row(*row)
+    return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _seconds(value: float) -> str:
+    if math.isinf(value):
+        return "never"
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}"

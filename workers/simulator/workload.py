@@ -1,0 +1,104 @@
+"""Requests of a simulated run: lengths, arrival times and tiers."""
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from workers.niyama.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One class of service: interactive when `tbt_s` is set, else batch. Durations in seconds."""
+
+    name: str
+    target_s: float
+    tbt_s: float | None = None
+
+
+#: The evaluation of arXiv 2503.22562: one third of the requests each.
+PAPER_TIERS = (Tier("Q1", 6.0, 0.05), Tier("Q2", 600.0), Tier("Q3", 1800.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    prompt_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SimRequest:
+    """A request and what only the simulator knows: how long the answer will be."""
+
+    request: Request
+    output_tokens: int
+    tier: int
+
+
+Arrivals = Callable[[random.Random], float]
+
+
+def poisson_gaps(rate: float, rng: random.Random) -> "itertools.chain[float]":
+    """Endless gaps in seconds of a Poisson process of `rate` requests per second."""
+    return itertools.chain.from_iterable([rng.expovariate(1.0) / rate] for _ in itertools.count())
+
+
+def square_wave_times(
+    low: float, high: float, half_period_s: float, duration_s: float, rng: random.Random
+) -> list[float]:
+    """Arrival times of a Poisson process that alternates between two rates, low first."""
+    times, now_s = [], 0.0
+    while now_s < duration_s:
+        phase = int(now_s / half_period_s)
+        rate = high if phase % 2 else low
+        now_s += rng.expovariate(rate)
+        if now_s >= (phase + 1) * half_period_s:  # memoryless: start again at the border
+            now_s = (phase + 1) * half_period_s
+            continue
+        times.append(now_s)
+    return [time_s for time_s in times if time_s < duration_s]
+
+
+def poisson_times(rate: float, duration_s: float, rng: random.Random) -> list[float]:
+    times, now_s = [], 0.0
+    while (now_s := now_s + rng.expovariate(1.0) / rate) < duration_s:
+        times.append(now_s)
+    return times
+
+
+def make_requests(
+    times_s: Sequence[float],
+    lengths: Sequence[Lengths],
+    tiers: Sequence[Tier],
+    *,
+    rng: random.Random,
+    low_importance: float = 0.0,
+    in_order: bool = False,
+) -> list[SimRequest]:
+    """One request per arrival time.
+
+    Lengths are drawn at random with replacement, or taken `in_order` (arrival times that belong
+    to the lengths). `low_importance` is the share of requests that may be relegated first.
+    """
+    requests = []
+    for index, time_s in enumerate(times_s):
+        size = lengths[index % len(lengths)] if in_order else rng.choice(lengths)
+        tier = rng.randrange(len(tiers))
+        important = rng.random() >= low_importance
+        requests.append(
+            SimRequest(
+                Request(
+                    request_id=f"{index:07d}",
+                    arrival_s=time_s,
+                    deadline_s=time_s + tiers[tier].target_s,
+                    prompt_tokens=size.prompt_tokens,
+                    tbt_s=tiers[tier].tbt_s,
+                    important=important,
+                    application=tiers[tier].name,
+                ),
+                size.output_tokens,
+                tier,
+            )
+        )
+    return requests
