@@ -4,7 +4,8 @@ import asyncio
 
 import asyncpg
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.notices import Notices
@@ -24,19 +25,29 @@ UNREACHABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,  # the connection was closed under us
-    DBAPIError,  # SQLAlchemy's form of the above
+    DBAPIError,  # SQLAlchemy's form of the above, and of errors in statements: see is_outage
+    PoolTimeoutError,
 )
 """What a statement raises when Postgres is not there, or went away."""
 
 
+def is_outage(error: DBAPIError) -> bool:
+    """Whether SQLAlchemy's ``error`` is about the connection, not about the statement."""
+    return error.connection_invalidated or isinstance(error, (InterfaceError, OperationalError))
+
+
 def engine(settings: DatabaseSettings, connections: int) -> AsyncEngine:
-    """A pool of at most ``connections``. Connects when first used."""
+    """A pool of at most ``connections``, for reading. Connects when first used.
+
+    A statement is one round trip: no transaction around it, and no ping before it. Whoever
+    reads tries again when a pooled connection proves dead, see ``queries.Ledger``.
+    """
     return create_async_engine(
         settings.database_url,
+        isolation_level="AUTOCOMMIT",
         pool_size=connections,
         max_overflow=0,
         pool_timeout=CONNECT_TIMEOUT_S,
-        pool_pre_ping=True,
         connect_args={
             "timeout": CONNECT_TIMEOUT_S,
             "command_timeout": STATEMENT_TIMEOUT_S,

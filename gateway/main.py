@@ -34,3 +34,4 @@ def configure_logging(level: str) -> None:
     if level != "DEBUG":
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -1,9 +1,9 @@
 """Niyama: interactive and batch LLM work on the same GPUs, through Kafka.
 
-    from niyama import JobRequest, Producer
+from niyama import JobRequest, Producer
 
-    async with Producer() as producer:
-        job = await producer.publish(JobRequest(model="tiny", prompt="Hello", qos="chat"))
+async with Producer() as producer:
+    job = await producer.publish(JobRequest(model="tiny", prompt="Hello", qos="chat"))
 """
 
 from niyama.client import JobAcknowledgement, Producer

@@ -74,9 +74,9 @@ def _planned(model: str, tenant: str, count: int, seconds: float) -> Iterator[Pl
             yield PlannedJob(choose.uniform(0, seconds), request)
             continue
         minutes = 1 if number % 3 == 1 else 10
-        text = _text(choose, 200, 600)
+        text = _text(choose, 300, 1200)
         request = JobRequest(
-            prompt=text, qos=QosTargets(ttlt_s=60 * minutes), max_tokens=32, **common
+            prompt=text, qos=QosTargets(ttlt_s=60 * minutes), max_tokens=48, **common
         )
         yield PlannedJob(choose.uniform(0, seconds / 3), request)
 

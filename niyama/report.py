@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 OPEN_STATUSES = frozenset({"queued", "admitted", "running"})
@@ -44,19 +45,25 @@ def _label(qos: dict[str, Any]) -> str:
     if qos["name"]:
         return str(qos["name"])
     if qos["kind"] == "batch":
-        return f"batch, due in {qos['ttlt_s']:g} s"
+        return f"batch, {qos['ttlt_s']:g} s"
     return f"TTFT {qos['ttft_s']:g} s, TBT {qos['tbt_s'] * 1000:g} ms"
 
 
 def table_of(outcomes: Sequence[JobOutcome]) -> Table:
-    """One row per class of job. TTFT and TTLT are of the jobs that completed."""
-    table = Table(title="How the jobs fared", title_justify="left")
-    table.add_column("class")
+    """One row per class of job. Times are in seconds, of the jobs that completed."""
+    table = Table(
+        title="How the jobs fared",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("class", vertical="bottom", no_wrap=True)
     for column in (
-        *("jobs", "completed", "deadlines met", "relegated"),
-        *("TTFT p50", "TTFT p99", "last token p50", "last token p99"),
+        *("jobs", "completed", "deadlines\nmet", "relegated"),
+        *("TTFT, s\np50/p99", "last token, s\np50/p99"),
     ):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", vertical="bottom")
     for label in sorted({outcome.label for outcome in outcomes}):
         table.add_row(label, *_cells([each for each in outcomes if each.label == label]))
     return table
@@ -64,20 +71,20 @@ def table_of(outcomes: Sequence[JobOutcome]) -> Table:
 
 def _cells(outcomes: Sequence[JobOutcome]) -> list[str]:
     completed = [outcome for outcome in outcomes if outcome.status == "completed"]
-    ttft_s = [outcome.ttft_s for outcome in completed if outcome.ttft_s is not None]
-    ttlt_s = [outcome.ttlt_s for outcome in completed if outcome.ttlt_s is not None]
     return [
         str(len(outcomes)),
         str(len(completed)),
         str(sum(outcome.met for outcome in outcomes)),
         str(sum(outcome.relegated for outcome in outcomes)),
-        *(_seconds(ttft_s, percent) for percent in (50, 99)),
-        *(_seconds(ttlt_s, percent) for percent in (50, 99)),
+        _p50_p99([each.ttft_s for each in completed if each.ttft_s is not None]),
+        _p50_p99([each.ttlt_s for each in completed if each.ttlt_s is not None]),
     ]
 
 
-def _seconds(values: Sequence[float], percent: float) -> str:
-    return f"{percentile(values, percent):.2f} s" if values else "-"
+def _p50_p99(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return "-"
+    return f"{percentile(seconds, 50):.2f}/{percentile(seconds, 99):.2f}"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -46,7 +46,7 @@ def _spread_topic(
 
     for rank, member in enumerate(sorted(owned, key=order)):
         quota = base + (rank < odd)
-        kept = [p for p in owned[member].get(topic, ()) if p in left][:quota]
+        kept = sorted(left.intersection(owned[member].get(topic, ())))[:quota]
         left.difference_update(kept)
         shares[member] = kept + [-1] * (quota - len(kept))
     free = iter(sorted(left))

@@ -8,7 +8,7 @@ their partitions does them again.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +34,9 @@ from workers.roster import Roster, Work
 from workers.streaming import TokenStream
 
 log = logging.getLogger(__name__)
+
+SUSPECT_S = 5.0
+"""How long the engine may take to look at a request that was handed in."""
 
 _EVENTS = {
     DecisionKind.STARTED: EventType.STARTED,
@@ -89,6 +92,17 @@ class Execution:
         if work.task is not None:
             work.task.cancel()
 
+    def suspect(self) -> None:
+        """The engine died: count it against the jobs that may have killed it.
+
+        Those are the ones it had started, which `Work.flight` knows, and the ones that it may have
+        been looking at for the first time.
+        """
+        since_s = self._clock() - SUSPECT_S
+        for work in self._roster:
+            if work.handed_in_s is not None and work.handed_in_s >= since_s:
+                work.flight.begun = True
+
     async def watch(self) -> None:
         """Raise EngineDead when the engine dies."""
         await self._death
@@ -102,26 +116,38 @@ class Execution:
 
     async def _run(self, work: Work) -> None:
         try:
-            async with AsyncExitStack() as turns:
-                if work.flight.history.is_last_chance(self._max_attempts):
-                    await turns.enter_async_context(self._last_chance)
-                    await self._mark_begun(work)
+            if work.flight.history.is_last_chance(self._max_attempts):
+                async with self._last_chance:
+                    await self._run_alone(work)
+            else:
                 await self._serve(work)
         except InvalidRequest as error:
             self._refuse(work, error)
         except EngineDead as error:
-            if not self._death.done():
-                self._death.set_exception(error)
+            self._died(error)
         except EngineError as error:
             self._fail(work, str(error))
         except Exception as error:
             log.exception("job %s", work.job.job_id)
             self._fail(work, f"unexpected {type(error).__name__}: {error}")
 
-    async def _mark_begun(self, work: Work) -> None:
-        """Have the next attempt on record before it can crash this process, too."""
+    async def _run_alone(self, work: Work) -> None:
+        """The only one of its kind that runs: when the engine dies now, the others are innocent.
+
+        Its attempt is on record before it can crash this process, too.
+        """
+        if self._death.done():
+            return
         work.flight.begun = True
         await self._commit()
+        try:
+            await self._serve(work)
+        except EngineDead as error:
+            self._died(error)
+
+    def _died(self, error: EngineDead) -> None:
+        if not self._death.done():
+            self._death.set_exception(error)
 
     async def _serve(self, work: Work) -> None:
         work.flight.begun = True
@@ -133,7 +159,8 @@ class Execution:
         if work.cancelled:
             self._end(work, EventType.CANCELLED, reason=work.cancel_reason, usage=usage)
             return
-        work.flight.begun = work.started  # from here on it only waits
+        work.flight.begun = False  # it only waits, until the engine starts it
+        work.handed_in_s = self._clock()
         output = await self._generate(work, prepared)
         self._finish(work, output)
 
@@ -183,6 +210,8 @@ class Execution:
         )
 
     def _end(self, work: Work, kind: EventType, **details: Any) -> None:
+        work.flight.begun = False  # whatever dies from here on, this job did not do it
+        work.handed_in_s = None
         self._reporter.event(work.subject, kind, on_delivered=lambda: self._ended(work), **details)
 
     def _ended(self, work: Work) -> None:

@@ -1,5 +1,6 @@
 """Reading jobs from Kafka. The loop never waits for a generation, only for records."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
@@ -58,7 +59,7 @@ class Intake:
         self._open = Open()
         self._closed = False
         self._paused: set[TopicPartition] = set()
-        self._cautious_until_s = 0.0
+        self._cautious_until_s = math.inf
 
     def rebalanced(self) -> None:
         """Partitions have come, all of them paused."""
@@ -75,10 +76,9 @@ class Intake:
     async def run(self) -> None:
         """Take records, for ever."""
         while True:
-            cautious = time.monotonic() < self._cautious_until_s
-            most = CAUTIOUS_POLL_RECORDS if cautious else POLL_RECORDS
+            most = CAUTIOUS_POLL_RECORDS if self._is_cautious() else POLL_RECORDS
             batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=most)
-            if cautious:
+            if self._is_cautious():
                 await self._take_on_record(batches)
             else:
                 for taken in self._take(batches):
@@ -121,6 +121,9 @@ class Intake:
         else:
             self._consumer.resume(tp)
             self._paused.discard(tp)
+
+    def _is_cautious(self) -> bool:
+        return time.monotonic() < self._cautious_until_s
 
     def _take(self, batches: Batches) -> Iterator[Taken]:
         for tp, records in batches.items():

@@ -13,6 +13,7 @@ from workers.worker import Worker
 
 log = logging.getLogger(__name__)
 
+NOTICE_INTERVAL_S = 10.0
 TINY_MODEL = "niyama-tiny"
 
 
@@ -20,10 +21,7 @@ def main(arguments: list[str]) -> int:
     """Run until a signal. Raises NiyamaError when the worker cannot start or serve."""
     settings = WorkerSettings.from_command_line(arguments, "niyama worker")
     settings.check()
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    _quiet_libraries(settings)
+    _start_logging(settings)
     health = Health()
     with (
         serving(health, settings.health_host, settings.health_port),
@@ -61,7 +59,9 @@ def _engine(settings: WorkerSettings) -> Engine:
     from workers.runtime.engine import SglangEngine
 
     model, name = _model(settings)
-    return SglangEngine(model, name, settings.sglang_arguments)
+    # SGLang's info is our debug: a line for every batch.
+    level = {"debug": "info", "info": "warning"}.get(settings.log_level, settings.log_level)
+    return SglangEngine(model, name, settings.sglang_arguments, level)
 
 
 def _model(settings: WorkerSettings) -> tuple[str, str | None]:
@@ -89,7 +89,29 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return None
 
 
-def _quiet_libraries(settings: WorkerSettings) -> None:
-    """aiokafka tells of every rebalance and every lost connection, several times."""
+class _Sparse(logging.Filter):
+    """Lets one message through in a while: aiokafka repeats itself while Kafka is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next_s = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.created < self._next_s:
+            return False
+        self._next_s = record.created + NOTICE_INTERVAL_S
+        return True
+
+
+def _start_logging(settings: WorkerSettings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
     if settings.log_level != "debug":
-        logging.getLogger("aiokafka").setLevel(logging.ERROR)
+        aiokafka = logging.getLogger("aiokafka")
+        aiokafka.setLevel(logging.ERROR)
+        aiokafka.propagate = False
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.root.handlers[0].formatter)
+        handler.addFilter(_Sparse())
+        aiokafka.addHandler(handler)

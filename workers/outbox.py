@@ -99,7 +99,8 @@ class Outbox:
         """Send, for ever. Raises UnavailableError when Kafka refuses records for good."""
         while True:
             await self._wake.wait()
-            await asyncio.sleep(LINGER_S)
+            # At once when it is quiet; what comes while something is under way gathers.
+            await asyncio.sleep(LINGER_S if self._busy else 0)
             self._wake.clear()
             if self._failure is not None:
                 raise UnavailableError(f"Kafka refuses records: {self._failure!r}")
@@ -107,6 +108,10 @@ class Outbox:
                 for lane in lanes:
                     if lane.waiting and not lane.under_way:
                         await self._send(lane)
+
+    @property
+    def _busy(self) -> bool:
+        return any(lane.under_way for lanes in self._lanes.values() for lane in lanes)
 
     async def _send(self, lane: _Lane) -> None:
         batch = self._producer.create_batch()

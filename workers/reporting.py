@@ -19,6 +19,7 @@ from workers.outbox import Delivered, Outbox, OutgoingRecord
 
 log = logging.getLogger(__name__)
 
+HEADER_OVERHEAD_BYTES = 10
 MAX_EVENT_BYTES = MAX_RECORD_BYTES - 64 * 1024
 
 
@@ -108,11 +109,12 @@ class Reporter:
             else:
                 self.event(subject, EventType.FAILED, error=error, on_delivered=on_delivered)
 
+        headers = dead_letter_headers(record, error, self._worker_id)
         letter = OutgoingRecord(
             record.key,
-            record.value,
+            record.value if _fits(record, headers) else None,
             int(self._clock() * 1000),
-            dead_letter_headers(record, error, self._worker_id),
+            headers,
             dead_letter_delivered,
         )
         self._outbox.put(self._topics.dead_letters.name, letter)
@@ -130,6 +132,12 @@ def dead_letter_headers(record: Record, error: JobError, worker_id: str) -> list
     }
     encoded = [(name, text.encode(errors="backslashreplace")) for name, text in added.items()]
     return [*(header for header in record.headers if header[0] not in added), *encoded]
+
+
+def _fits(record: Record, headers: Headers) -> bool:
+    """Whether a topic carries the dead letter. If not, its headers tell where the original is."""
+    size = sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in headers)
+    return size + len(record.value or b"") + len(record.key or b"") < MAX_EVENT_BYTES
 
 
 def subject_of(record: Record, job_id: UUID, attempt: int, source: Source) -> Subject:

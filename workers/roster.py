@@ -23,6 +23,8 @@ class Work:
     subject: Subject
     request_id: str
     prompt_tokens: int
+    handed_in_s: float | None = None
+    """When the engine got it, in UTC epoch seconds."""
     started: bool = False
     """The engine has begun with it."""
     cancelled: bool = False
@@ -96,6 +98,8 @@ class Roster:
 
     def measured(self, work: Work, prompt_tokens: int) -> None:
         """The engine has counted the prompt's tokens."""
+        if work not in self:
+            return
         self.load(work.record.topic).prompt_tokens += prompt_tokens - work.prompt_tokens
         work.prompt_tokens = prompt_tokens
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_settings import CliUnknownArgs
+from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings
@@ -28,6 +28,8 @@ class WorkerSettings(KafkaSettings):
     Any further argument goes to SGLang's server as it is, e.g. --tp-size 2; they are documented by
     `python -m sglang.launch_server --help`.
     """
+
+    model_config = SettingsConfigDict(cli_ignore_unknown_args=True)
 
     model: str | None = Field(
         default=None,

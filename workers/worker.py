@@ -29,11 +29,13 @@ from workers.reporting import Reporter
 from workers.roster import Roster
 from workers.settings import WorkerSettings
 from workers.stop import Stop
+from workers.topic_limits import check_record_sizes
 
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 10.0
 """What the last reports, the last commit and each goodbye may take when Kafka does not answer."""
+LAST_WORDS_S = 1.0
 FETCH_WAIT_MS = 100  # a partition that is resumed waits for the fetch that is under way
 FETCH_BYTES = 1024 * 1024  # of one partition; a larger record comes alone
 HEARTBEATS_PER_SESSION = 5
@@ -55,19 +57,22 @@ class Worker:
 
         Raises UnavailableError when the engine died or Kafka refuses what it is sent.
         """
-        async with AsyncExitStack() as connections:
-            if not await _before(stop.drain.wait(), self._connect(connections)):
-                return
-            services = [
-                asyncio.create_task(service, name=name) for name, service in self._services()
-            ]
-            try:
-                await self._until_stopped(stop, services)
-                await self._drain(stop, services)
-            finally:
-                for service in services:
-                    service.cancel()
-                await asyncio.gather(*services, return_exceptions=True)
+        try:
+            async with AsyncExitStack() as connections:
+                if await _before(stop.drain.wait(), self._connect(connections)):
+                    await self._serve(stop)
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka does not let this worker go on: {error!r}") from error
+
+    async def _serve(self, stop: Stop) -> None:
+        services = [asyncio.create_task(service, name=name) for name, service in self._services()]
+        try:
+            await self._until_stopped(stop, services)
+            await self._drain(stop, services)
+        finally:
+            for service in services:
+                service.cancel()
+            await asyncio.gather(*services, return_exceptions=True)
 
     # ---- start
 
@@ -76,9 +81,12 @@ class Worker:
         await kafka.wait_for_kafka(settings)
         await kafka.ensure_topics(settings, topics.all)
         producer = await self._producer(connections)
+        admin = await self._admin(connections)
+        written = [spec.name for spec in (topics.events, topics.tokens, topics.dead_letters)]
+        await check_record_sizes(admin, written)
         self._outbox = Outbox(producer)
-        await self._outbox.open(topics.events.name, topics.tokens.name, topics.dead_letters.name)
-        self._assemble(self._consumer(connections), await self._admin(connections))
+        await self._outbox.open(*written)
+        self._assemble(self._consumer(connections), admin)
         self._control = ControlReader(
             await self._control_consumer(connections), self._cancellations, self._execution.cancel
         )
@@ -124,13 +132,7 @@ class Worker:
     def _assemble(self, jobs: AIOKafkaConsumer, admin: AIOKafkaAdminClient) -> None:
         settings, roster = self._settings, self._roster
         attempts = settings.max_attempts
-        reporter = Reporter(
-            self._outbox,
-            self._topics,
-            worker_id=settings.worker_id,
-            pool=settings.pool,
-            clock=time.time,
-        )
+        reporter = self._reporter()
         self._jobs = jobs
         self._partitions = Partitions(jobs, admin, settings.group, self._rebalanced)
         self._execution = Execution(
@@ -164,6 +166,15 @@ class Worker:
         )
         roster.on_change = self._intake.steer
 
+    def _reporter(self) -> Reporter:
+        return Reporter(
+            self._outbox,
+            self._topics,
+            worker_id=self._settings.worker_id,
+            pool=self._settings.pool,
+            clock=time.time,
+        )
+
     def _services(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         """What runs for as long as the worker does; intake first."""
         return [
@@ -193,10 +204,16 @@ class Worker:
             try:
                 service.result()
             except EngineDead as error:
-                # The attempts that died with the engine go on record, so that a job that kills
-                # engines is given up some day.
-                await _farewell(self._partitions.commit)
+                await self._put_death_on_record(services)
                 raise UnavailableError(f"the engine died: {error}") from error
+
+    async def _put_death_on_record(self, services: list[asyncio.Task[None]]) -> None:
+        """Count the death against the jobs that may have caused it, so that it happens no more
+        than max_attempts times."""
+        decisions = [service for service in services if service.get_name() == "decisions"]
+        await asyncio.wait(decisions, timeout=LAST_WORDS_S)  # what it still told
+        self._execution.suspect()
+        await _farewell(self._partitions.commit)
 
     async def _commit_regularly(self) -> None:
         while True:

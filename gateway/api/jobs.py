@@ -15,6 +15,7 @@ from gateway.api.problems import FieldError, ProblemError
 from gateway.api.services import Services, ServicesDependency
 from gateway.ledger.queries import BadCursorError, Cursor, JobFilter
 from gateway.ledger.tables import OPEN_STATUSES
+from schemas.message import Name
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -79,8 +80,8 @@ async def list_jobs(
     status: Annotated[
         list[views.Status] | None, Query(description="Only jobs with one of these statuses")
     ] = None,
-    qos: Annotated[str | None, Query(description="Only jobs of this QoS class")] = None,
-    tenant: Annotated[str | None, Query(description="Only jobs of this tenant")] = None,
+    qos: Annotated[Name | None, Query(description="Only jobs of this QoS class")] = None,
+    tenant: Annotated[Name | None, Query(description="Only jobs of this tenant")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Jobs on a page")] = 50,
     cursor: Annotated[str | None, Query(description="next_cursor of the page before")] = None,
 ) -> views.JobList:

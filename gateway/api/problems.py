@@ -8,9 +8,10 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
-from gateway.database import UNREACHABLE
+from gateway.database import UNREACHABLE, is_outage
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,9 @@ def install(app: FastAPI) -> None:
         detail = "; ".join(f"{each.where}: {each.message}" for each in errors)
         return respond(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors))
 
-    async def _without_database(_: Request, error: Exception) -> Response:
+    async def _without_database(request: Request, error: Exception) -> Response:
+        if isinstance(error, DBAPIError) and not is_outage(error):
+            return await _unexpected(request, error)
         log.warning("the ledger's database does not answer: %r", error)
         return respond(unavailable("the ledger's database does not answer; try again soon"))
 

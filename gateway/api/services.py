@@ -34,4 +34,4 @@ def services_of(request: Request) -> Services:
     return services
 
 
-ServicesDependency = Annotated[Services, Depends(services_of, use_cache=False)]
+ServicesDependency = Annotated[Services, Depends(services_of)]

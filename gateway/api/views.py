@@ -181,10 +181,9 @@ def just_accepted(job_id: UUID, request: Request, now: datetime) -> JobView:
 
 def detailed(record: JobRecord, now: datetime) -> JobView:
     """Everything about a job at the time ``now``."""
-    result = record.result
     return JobView(
         **_summary_fields(record.job, now),
-        result=None if result is None else _result(result, record.job.finish_reason),
+        result=_result(record.job),
         events=[EventView.model_validate(event, from_attributes=True) for event in record.events],
     )
 
@@ -194,13 +193,8 @@ def summary(job: Any, now: datetime) -> JobSummary:
     return JobSummary(**_summary_fields(job, now))
 
 
-def _result(row: Any, finish_reason: str | None) -> ResultView:
-    return ResultView(
-        text=row.text,
-        token_ids=row.token_ids,
-        logprobs=row.logprobs,
-        finish_reason=finish_reason,
-    )
+def _result(job: Any) -> ResultView | None:
+    return None if job.text is None else ResultView.model_validate(job, from_attributes=True)
 
 
 def _summary_fields(job: Any, now: datetime) -> dict[str, Any]:

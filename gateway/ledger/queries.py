@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, Select, select, tuple_
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.tables import OPEN_STATUSES, job_events, job_results, jobs
@@ -40,7 +41,10 @@ class Cursor:
         try:
             padded = text + "=" * (-len(text) % 4)
             arrived_at, job_id = base64.urlsafe_b64decode(padded).decode().split(" ")
-            return cls(datetime.fromisoformat(arrived_at), UUID(job_id))
+            cursor = cls(datetime.fromisoformat(arrived_at), UUID(job_id))
+            if cursor.arrived_at.tzinfo is None:
+                raise ValueError(arrived_at)
+            return cursor
         except (ValueError, binascii.Error) as error:
             raise BadCursorError(text) from error
 
@@ -59,7 +63,7 @@ class JobRecord:
     """All that the ledger has of one job."""
 
     job: JobRow
-    result: Row[tuple[Any, ...]] | None
+    """Its result's columns too; ``text`` is null while there is none."""
     events: Sequence[Row[tuple[Any, ...]]]
 
 
@@ -71,27 +75,43 @@ class Ledger:
 
     async def job(self, job_id: UUID) -> JobRecord | None:
         """The job with its result and history, or None when the ledger has not heard of it."""
-        async with self._database.connect() as connection:
-            job = (await connection.execute(select(jobs).where(jobs.c.job_id == job_id))).first()
-            if job is None:
-                return None
-            result = await connection.execute(
-                select(job_results).where(job_results.c.job_id == job_id)
-            )
-            events = await connection.execute(history_of(job_id, job.arrived_at))
-            return JobRecord(job, result.first(), events.all())
+        found = await self._rows(with_result(job_id))
+        if not found:
+            return None
+        job = found[0]
+        return JobRecord(job, await self._rows(history_of(job_id, job.arrived_at)))
 
     async def row(self, job_id: UUID) -> JobRow | None:
         """The job's row alone."""
-        async with self._database.connect() as connection:
-            return (await connection.execute(select(jobs).where(jobs.c.job_id == job_id))).first()
+        return next(iter(await self._rows(select(jobs).where(jobs.c.job_id == job_id))), None)
 
     async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[JobRow]:
         """At most ``limit`` jobs, the last published first."""
-        query = listing(wanted, limit, after)
+        return await self._rows(listing(wanted, limit, after))
+
+    async def _rows(self, query: Select[tuple[Any, ...]]) -> Sequence[JobRow]:
+        try:
+            return await self._rows_once(query)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # Postgres was restarted since: every pooled connection is dead, a new one is not.
+            return await self._rows_once(query)
+
+    async def _rows_once(self, query: Select[tuple[Any, ...]]) -> Sequence[JobRow]:
         async with self._database.connect() as connection:
             rows: Sequence[JobRow] = (await connection.execute(query)).all()
             return rows
+
+
+def with_result(job_id: UUID) -> Select[tuple[Any, ...]]:
+    """The job's row, and its result's columns, all null as long as there is none."""
+    result = [column for column in job_results.c if column.name != "job_id"]
+    return (
+        select(jobs, *result)
+        .outerjoin_from(jobs, job_results, jobs.c.job_id == job_results.c.job_id)
+        .where(jobs.c.job_id == job_id)
+    )
 
 
 def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[tuple[Any, ...]]:

@@ -1,5 +1,6 @@
 """One project for all tests here: the images are built and started once."""
 
+import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
 
@@ -15,6 +16,7 @@ from tests.compose.project import ComposeProject
 @pytest.fixture(scope="session")
 def project() -> Iterator[ComposeProject]:
     """The running stack. Its logs are printed at the end; nothing of it is left behind."""
+    assert shutil.which("docker"), "these tests need Docker with its compose plugin"
     project = ComposeProject()
     try:
         project.build()

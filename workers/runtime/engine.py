@@ -36,6 +36,9 @@ from workers.runtime.requests import RequestTranslator
 from workers.runtime.scheduler import SCHEDULER_INFO_KEY
 from workers.runtime.updates import UpdateReader
 
+_LAST_WORDS_MS = 50
+"""How long decisions of a scheduler that died are waited for."""
+
 
 class SglangEngine:
     """Implements `workers.engine.Engine` with SGLang's runtime and Niyama's scheduler in it.
@@ -146,9 +149,9 @@ class SglangEngine:
 
     def _launch(self) -> Any:
         """Start SGLang; its processes take signals and environment as they are here."""
-        arguments = server_arguments(self._model_path, self._arguments, self._log_level)
         environment = child_environment() | {decisions.ADDRESS_VARIABLE: self._address}
         with _default_signals(), _own_logging(), _environment(environment):
+            arguments = server_arguments(self._model_path, self._arguments, self._log_level)
             runtime = _Runtime(server_args=arguments)
         if not runtime._scheduler_init_result.scheduler_infos[0].get(SCHEDULER_INFO_KEY):
             raise EngineStartError(
@@ -216,16 +219,15 @@ class SglangEngine:
         return inbox
 
     async def _next_message(self) -> bytes:
-        self._raise_if_dead()
-        assert self._death is not None
+        assert self._death is not None, "the engine was not started"
+        # What a scheduler said before it died comes before the news of its death.
+        if self._death.done() and not await self._inbox.poll(_LAST_WORDS_MS):
+            self._raise_if_dead()
         receiving: asyncio.Future[bytes] = asyncio.ensure_future(self._inbox.recv())
         waiting: set[asyncio.Future[Any]] = {receiving, self._death}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if self._closed:
-                return decisions.encode([])
-            self._raise_if_dead()
-            return await receiving
+            return await receiving if receiving.done() else decisions.encode([])
         finally:
             receiving.cancel()
 

@@ -14,7 +14,7 @@ from workers.runtime.limits import TokenLimits
 from workers.runtime.qos import to_custom_params
 
 _UNSTREAMED_TOKENS = 32
-"""Tokens that one update may combine when nobody watches the stream."""
+"""Tokens that one update may combine when nobody watches the stream or measures its gaps."""
 
 
 class RequestTranslator:
@@ -42,7 +42,7 @@ class RequestTranslator:
         max_tokens = self._limits.max_tokens(prompt_tokens, sampling.get("max_new_tokens"))
         sampling["max_new_tokens"] = max_tokens
         sampling["custom_params"] = to_custom_params(request.qos)
-        if not request.stream:
+        if not request.stream and request.qos.tbt_s is None:
             sampling["stream_interval"] = _UNSTREAMED_TOKENS
         return PreparedRequest(request.request_id, prompt_tokens, max_tokens, generate)
 

@@ -1,13 +1,20 @@
 """A record that cannot be served is answered with a reason and never holds up the next one."""
 
+import dataclasses
 import json
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from niyama import kafka
+from niyama.errors import ConfigurationError
 from schemas import EventType, headers
 from schemas.job import MAX_JOB_BYTES
+from workers.health import Health
+from workers.null_engine import NullEngine
+from workers.stop import Stop
+from workers.worker import Worker
 
 JOB_ID = uuid4()
 
@@ -124,3 +131,13 @@ async def test_nonsense_on_the_control_topic_is_ignored(scene: Any) -> None:
     await scene.worker()
     await scene.producer._kafka.send_and_wait(control, b"{}", key=b"k")
     await scene.until_ended(await scene.publish())
+
+
+async def test_a_topic_that_takes_only_small_records_is_named_at_start(
+    worker_settings: Any,
+) -> None:
+    events = worker_settings.topics.events
+    small = dataclasses.replace(events, extra={"max.message.bytes": "1000000"})
+    await kafka.ensure_topics(worker_settings, [small])
+    with pytest.raises(ConfigurationError, match=f"{events.name}.*max.message.bytes"):
+        await Worker(worker_settings, NullEngine(), Health()).run(Stop())

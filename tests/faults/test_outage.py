@@ -1,0 +1,89 @@
+"""Kafka, then Postgres, gone for twenty seconds under the whole stack: it goes on, all of it."""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+
+from niyama import JobRequest, KafkaSettings, Producer
+from niyama.local.kafka import LocalKafka
+from niyama.local.postgres import LocalPostgres
+from niyama.local.stack import LocalStack, StackOptions
+
+OUTAGE_S = 20
+JOBS = 60
+Action = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="niyama-outage-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+async def publish_through(outage: Action, bootstrap: str) -> list[UUID]:
+    """Publish jobs one after the other; ``outage`` comes and goes meanwhile."""
+    published: list[UUID] = []
+    async with Producer(KafkaSettings(kafka_bootstrap=bootstrap)) as producer:
+
+        async def publish_all() -> None:
+            for _ in range(JOBS):
+                job = JobRequest(model="null", prompt="Hello", qos="chat", max_tokens=4)
+                published.append((await producer.publish(job)).job_id)
+                await asyncio.sleep(0.05)
+
+        publishing = asyncio.create_task(publish_all())
+        await asyncio.sleep(1)
+        await outage()
+        await publishing
+    return published
+
+
+async def all_completed(api: httpx.AsyncClient, jobs: list[UUID]) -> None:
+    """Return once the ledger says so of every job; it may have to catch up first."""
+    async with asyncio.timeout(60):
+        for job_id in jobs:
+            while (answer := await api.get(f"/v1/jobs/{job_id}")).status_code != httpx.codes.OK or (
+                answer.json()["status"] != "completed"
+            ):
+                await asyncio.sleep(0.1)
+
+
+async def test_twenty_seconds_without_kafka_then_without_postgres_lose_nothing(
+    folder: Path,
+) -> None:
+    kafka, postgres = LocalKafka(folder / "kafka"), LocalPostgres(folder / "postgres")
+
+    async def kafka_outage() -> None:
+        await kafka.stop()
+        await asyncio.sleep(OUTAGE_S)
+        await kafka.start()
+
+    async def postgres_outage() -> None:
+        await postgres.stop()
+        await asyncio.sleep(OUTAGE_S)
+        await postgres.start()
+
+    try:
+        await asyncio.gather(kafka.start(), postgres.start())
+        options = StackOptions(
+            state_dir=folder / "stack",
+            kafka_bootstrap=kafka.bootstrap,
+            database_url=postgres.url(),
+            worker_arguments=("--engine", "null", "--model", "null"),
+        )
+        async with LocalStack(options) as stack:
+            pids = {part: stack.pid(part) for part in ("gateway", "worker")}
+            async with httpx.AsyncClient(
+                base_url=stack.api_url, trust_env=False, timeout=90
+            ) as api:
+                for outage in (kafka_outage, postgres_outage):
+                    await all_completed(api, await publish_through(outage, kafka.bootstrap))
+            assert {part: stack.pid(part) for part in pids} == pids  # nobody had to be restarted
+    finally:
+        await asyncio.gather(kafka.stop(), postgres.stop())

@@ -1,0 +1,33 @@
+"""Whether the topics carry what a worker may have to send."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from niyama.errors import ConfigurationError
+from schemas.topics import MAX_RECORD_BYTES
+
+SETTING = "max.message.bytes"
+
+
+async def check_record_sizes(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> None:
+    """Raise ConfigurationError when a topic, made by somebody else, takes only small records.
+
+    A result that Kafka refuses would otherwise end one worker after the other.
+    """
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name, {SETTING: None}) for name in topics]
+    for response in await admin.describe_configs(resources):
+        for _error, _message, _kind, topic, settings in response.resources:
+            _check(topic, settings)
+
+
+def _check(topic: str, settings: Iterable[tuple[Any, ...]]) -> None:
+    for name, value, *_ in settings:
+        if name == SETTING and int(value) < MAX_RECORD_BYTES:
+            raise ConfigurationError(
+                f"topic {topic} takes records of {int(value):,} bytes, and results may be larger: "
+                f"set its {SETTING} to {MAX_RECORD_BYTES} (kafka-configs --alter --entity-type "
+                f"topics --entity-name {topic} --add-config {SETTING}={MAX_RECORD_BYTES})"
+            )
