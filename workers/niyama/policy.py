@@ -1,26 +1,23 @@
 """The Niyama policy: which prompts, and how much of them, join the decodes in each iteration."""
 
 import math
-from collections import deque
 
 from workers.niyama.batch import PrefillBatch
 from workers.niyama.calibration import Calibration
 from workers.niyama.decode_length import DecodeLengths
+from workers.niyama.journal import Journal
 from workers.niyama.latency import LatencyModel
 from workers.niyama.lookahead import NO_CUT, Lookahead
 from workers.niyama.pacing import schedule
-from workers.niyama.plan import Decision, DecisionKind, IterationPlan, IterationResult, Release
+from workers.niyama.plan import IterationPlan, IterationResult, Release
 from workers.niyama.queue import Entry, WaitingQueue, rank_of
 from workers.niyama.request import Prefill, Request
 from workers.niyama.settings import Overload, Settings, TokenTiming
 from workers.niyama.state import EngineState
+from workers.niyama.throughput import Throughput
 
-#: Throughput is averaged over this much busy time, seconds.
-_THROUGHPUT_MEMORY_S = 60.0
 #: Time between two looks ahead when nothing arrives, seconds.
 _REVIEW_S = 0.25
-#: Relegations reported per iteration: keeps the cost of one plan bounded when the cut falls.
-_REPORTS = 16
 
 
 class NiyamaPolicy:
@@ -36,17 +33,12 @@ class NiyamaPolicy:
         self._lookahead = Lookahead(
             base_s=self.settings.lookahead_base_s, share=self.settings.lookahead_share
         )
-        #: Prefill-equivalent tokens per second while work was waiting.
-        self._throughput = 0.7 / latency.large.per_prefill_token_s
+        self._throughput = Throughput(latency)
+        self._journal = Journal()
         self._next_review_s = -math.inf
         self._last_end_s = -math.inf
         #: Decodes whose next token is due TBT after the last iteration.
         self._unpaced: dict[str, float] = {}
-        self._unreported: dict[int, deque[str]] = {}
-        self._relegated: set[str] = set()
-        self._running: str | None = None  # the prompt that the last plan left unfinished
-        self._parked: set[str] = set()
-        self._decisions: list[Decision] = []
         self._batch: PrefillBatch | None = None
 
     # Arrivals
@@ -60,12 +52,11 @@ class NiyamaPolicy:
         self._overdue.remove(request_id)
         self._lookahead.remove(request_id)
         self._unpaced.pop(request_id, None)
-        self._relegated.discard(request_id)
-        self._parked.discard(request_id)
+        self._journal.forget(request_id)
 
     def backlog_s(self) -> float:
         """Time that the waiting work takes at the present throughput, seconds."""
-        return self._lookahead.work / self._throughput
+        return self._lookahead.work / self._throughput.tokens_per_s
 
     def _enqueue(self, prefill: Prefill, now_s: float) -> None:
         request = prefill.request
@@ -82,7 +73,7 @@ class NiyamaPolicy:
         self._lookahead.add(
             request.request_id, due_s=entry.due_s, now_s=now_s, rank=rank, work=work
         )
-        self._unreported.setdefault(rank, deque()).append(request.request_id)
+        self._journal.queued(entry)
         self._next_review_s = -math.inf
 
     def _due_s(self, request: Request) -> float:
@@ -95,14 +86,7 @@ class NiyamaPolicy:
         """Prefill-equivalent tokens that the request still costs."""
         request = prefill.request
         decode_tokens = self.lengths.mean_tokens(request)
-        return prefill.remaining_tokens + decode_tokens * self._decode_cost(request.prompt_tokens)
-
-    def _decode_cost(self, context_tokens: float) -> float:
-        """Cost of one decode token, in prefill tokens."""
-        small = self.calibration.model.small
-        token_s = small.total_token_s + small.decode_token_s
-        token_s += small.decode_context_token_s * context_tokens
-        return token_s / small.per_prefill_token_s
+        return self._throughput.work(prefill.remaining_tokens, decode_tokens, request.prompt_tokens)
 
     # Planning
 
@@ -117,10 +101,10 @@ class NiyamaPolicy:
             self._begin(prefill, now_s)
         if batch.chunks and batch.full:
             self._begin(self._state.prefills[batch.chunks[-1].request_id], now_s)
-        self._report_parking(batch, now_s)
-        decisions, self._decisions = tuple(self._decisions), []
+        chunks = tuple(batch.chunks)
+        self._journal.planned(chunks, self._state.started, unfinished=batch.full, now_s=now_s)
         predicted_s = batch.predicted_s() * self._bias()
-        return IterationPlan(tuple(batch.chunks), predicted_s, tuple(give_back), decisions)
+        return IterationPlan(chunks, predicted_s, tuple(give_back), self._journal.take())
 
     def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
         decodes = self._state.decodes
@@ -189,7 +173,7 @@ class NiyamaPolicy:
             self._waiting.remove(head.request_id)
             self._lookahead.remove(head.request_id)
             self._overdue.push(head._replace(rank=0))
-            self._relegate(head, now_s, finish_s, "too late to be met")
+            self._journal.relegated(head, "too late to be met", now_s, finish_s)
         return None
 
     def _most_urgent_begun(self, batch: PrefillBatch, weight_s: float) -> Prefill | None:
@@ -251,27 +235,14 @@ class NiyamaPolicy:
         del self._state.started[request_id]
         victim.lose_kv()
         self._enqueue(victim, now_s)
-        self._decide(request_id, DecisionKind.GAVE_BACK, reason, now_s)
+        self._journal.gave_back(request_id, reason, now_s)
 
     def _begin(self, prefill: Prefill, now_s: float) -> None:
         request_id = prefill.request.request_id
-        entry = self._waiting.remove(request_id)
-        self._overdue.remove(request_id)
-        self._lookahead.begin(request_id)
-        if entry is not None and request_id in self._relegated:
-            self._relegated.discard(request_id)
-            self._decide(request_id, DecisionKind.RESTORED, "capacity is left", now_s)
-
-    def _report_parking(self, batch: PrefillBatch, now_s: float) -> None:
-        before = self._running
-        self._running = batch.chunks[-1].request_id if batch.chunks and batch.full else None
-        if before in self._state.started and before is not None and not batch.holds(before):
-            self._parked.add(before)
-            self._decide(before, DecisionKind.PARKED, "a closer deadline", now_s)
-        for chunk in batch.chunks:
-            if chunk.request_id in self._parked:
-                self._parked.discard(chunk.request_id)
-                self._decide(chunk.request_id, DecisionKind.RESUMED, "its turn again", now_s)
+        in_time = self._waiting.remove(request_id) is not None
+        if in_time or self._overdue.remove(request_id) is not None:
+            self._lookahead.begin(request_id)
+            self._journal.begun(request_id, now_s, in_time=in_time)
 
     def _weight_s(self) -> float:
         """HYBRID's control law: the weight rises linearly between backlogs of 60 s and 260 s."""
@@ -286,42 +257,12 @@ class NiyamaPolicy:
     def _review(self, now_s: float) -> None:
         if now_s >= self._next_review_s:
             self._next_review_s = now_s + _REVIEW_S
-            self._lookahead.review(now_s, self._throughput)
+            self._lookahead.review(now_s, self._throughput.tokens_per_s)
         if self._cut() < NO_CUT:
-            self._report_relegated(now_s)
+            self._journal.beyond_cut(self._cut(), self._waiting, now_s, now_s + self.backlog_s())
 
     def _cut(self) -> int:
         return self._lookahead.cut if self.settings.overload is Overload.CUT else NO_CUT
-
-    def _report_relegated(self, now_s: float) -> None:
-        reports = _REPORTS
-        for rank in [rank for rank in self._unreported if rank > self._lookahead.cut]:
-            ids = self._unreported[rank]
-            while ids and reports:
-                entry = self._waiting.get(ids.popleft())
-                if entry is not None and entry.request_id not in self._relegated:
-                    self._relegate(entry, now_s, now_s + self.backlog_s(), "not all can be met")
-                    reports -= 1
-            if not ids:
-                del self._unreported[rank]
-
-    def _relegate(self, entry: Entry, now_s: float, predicted_s: float, reason: str) -> None:
-        if entry.request_id not in self._relegated:
-            self._relegated.add(entry.request_id)
-            self._decide(
-                entry.request_id, DecisionKind.RELEGATED, reason, now_s, predicted_s, entry.due_s
-            )
-
-    def _decide(
-        self,
-        request_id: str,
-        kind: DecisionKind,
-        reason: str,
-        now_s: float,
-        predicted_s: float | None = None,
-        due_s: float | None = None,
-    ) -> None:
-        self._decisions.append(Decision(request_id, kind, reason, now_s, predicted_s, due_s))
 
     # Learning
 
@@ -359,13 +300,8 @@ class NiyamaPolicy:
         if batch is None or result.duration_s <= 0:  # nothing ran
             return
         self.calibration.observe(batch.predicted_s(), result.duration_s)
-        if not batch.full:  # nothing more was waiting: this says little about what is possible
-            return
-        work = float(sum(chunk.tokens for chunk in result.chunks))
-        if decodes:
-            work += len(decodes) * self._decode_cost(decodes.context_tokens / len(decodes))
-        weight = min(1.0, result.duration_s / _THROUGHPUT_MEMORY_S)
-        self._throughput += weight * (work / result.duration_s - self._throughput)
+        if batch.full:
+            self._throughput.observe(result, len(decodes), decodes.context_tokens)
 
     def _start_decode(self, prefill: Prefill, end_s: float) -> Release | None:
         request, generated = prefill.request, prefill.generated_tokens + 1

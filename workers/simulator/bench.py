@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from niyama.settings import CommandSettings
-from workers.simulator.capacity import find_capacity
+from workers.simulator.capacity import capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import TierAware
 from workers.simulator.experiment import Experiment, SquareWave
 from workers.simulator.profiles import A100_LLAMA3_8B
@@ -72,6 +72,7 @@ def parts(traces: Path) -> list[Part]:
         *_diurnal_parts(experiments["code"]),
         *_predictor_parts(experiments),
         *_burst_parts(experiments["code"]),
+        *_silo_parts(experiments),
         *_cluster_parts(experiments["conv"]),
         *_ablation_parts(experiments),
     ]
@@ -184,6 +185,19 @@ def _cluster_parts(conv: Experiment) -> list[Part]:
         Part(f"cluster of four conv {name}", partial(_cluster_capacity, experiment))
         for name, experiment in placements.items()
     ]
+
+
+def _silo_parts(experiments: dict[str, Experiment]) -> list[Part]:
+    return [
+        Part(f"silo {dataset}", partial(_silo, experiment))
+        for dataset, experiment in experiments.items()
+    ]
+
+
+def _silo(experiment: Experiment) -> dict[str, Any]:
+    silo = capacity_of(experiment, "silo", "envelope")
+    pools = {pool.name: round(pool.capacity_qps, 3) for pool in silo.pools}
+    return {"qps_per_gpu": round(silo.qps_per_gpu, 3), "pools": pools, "gpus": gpus_for(35.0, silo)}
 
 
 def _cluster_capacity(experiment: Experiment) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from workers.simulator.capacity import Capacity, capacity_of, gpus_for
 from workers.simulator.experiment import Experiment
 from workers.simulator.policies import policy_factory
 from workers.simulator.profiles import load_profile
-from workers.simulator.replica import SimulationError
+from workers.simulator.replica import Iteration, SimulationError
 from workers.simulator.settings import (
     SILO,
     SimulateSettings,
@@ -88,6 +88,28 @@ def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console)
         from workers.simulator.plots import plot_sweep  # matplotlib is an extra
 
         plot_sweep(results, settings.png)
+    if settings.timeline is not None:
+        _timeline(experiment, settings.policies[0], rates[0], settings.timeline)
+
+
+def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> None:
+    """One second from the middle of the run."""
+    from workers.simulator.plots import plot_iterations
+
+    middle_s = experiment.duration_s / 2
+    replica = experiment.replica(policy)
+    iterations: list[Iteration] = []
+    for sim in experiment.requests(qps):
+        replica.run_until(sim.request.arrival_s)
+        replica.submit(sim)
+        if iterations and replica.now_s > iterations[0].start_s + 1.0:
+            break
+        if replica.now_s > middle_s:
+            replica.on_iteration = iterations.append
+    if not iterations:
+        raise ConfigurationError("no request arrives in the middle of the run: raise --qps")
+    second = [i for i in iterations if i.start_s < iterations[0].start_s + 1.0]
+    plot_iterations(second, f"{policy}, {experiment.trace.name} at {qps:g} requests/s", path)
 
 
 def _tracked(

@@ -8,6 +8,8 @@ slice of the iteration end times.
 import random
 from array import array
 from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from workers.niyama.latency import LatencyModel
 from workers.niyama.plan import Chunk, DecisionKind, IterationPlan, IterationResult, Policy
@@ -16,6 +18,18 @@ from workers.simulator.outcome import Outcome
 from workers.simulator.workload import SimRequest
 
 IDLE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """One iteration as it ran, for pictures. `parked` prompts are in progress and not in it."""
+
+    start_s: float
+    duration_s: float
+    chunk_tokens: tuple[int, ...]
+    interactive_chunk_tokens: int
+    decodes: int
+    parked: int
 
 
 class _Running:
@@ -55,6 +69,8 @@ class Replica:
         self.iterations = 0
         self.retractions = 0
         self.decisions: dict[DecisionKind, int] = defaultdict(int)
+        #: Called with every iteration when set; costs a look at every request inside.
+        self.on_iteration: Callable[[Iteration], None] | None = None
         self._latency = latency
         self._kv_tokens = kv_tokens
         self._noise = noise
@@ -119,7 +135,7 @@ class Replica:
 
     def _run(self, plan: IterationPlan) -> float:
         """Advance time and every request by one iteration; returns its duration in seconds."""
-        decodes = len(self._decoding)
+        decodes, start_s = len(self._decoding), self.now_s
         prefill_tokens = prefill_context = 0
         for request_id, tokens in plan.chunks:
             prefill = self._requests[request_id].prefill
@@ -135,9 +151,32 @@ class Replica:
         self._used_kv += decodes
         for chunk in plan.chunks:
             self._compute(chunk)
+        if self.on_iteration is not None:
+            self.on_iteration(self._iteration(plan, start_s, duration_s, decodes))
         if self._used_kv > self._kv_tokens:
             raise SimulationError(f"plan overruns KV memory by {self._used_kv - self._kv_tokens}")
         return duration_s
+
+    def _iteration(
+        self, plan: IterationPlan, start_s: float, duration_s: float, decodes: int
+    ) -> Iteration:
+        planned = {chunk.request_id for chunk in plan.chunks}
+        return Iteration(
+            start_s,
+            duration_s,
+            tuple(chunk.tokens for chunk in plan.chunks),
+            sum(
+                chunk.tokens
+                for chunk in plan.chunks
+                if self._requests[chunk.request_id].sim.request.interactive
+            ),
+            decodes,
+            sum(
+                running.prefill.started and running.prefill.remaining_tokens > 0
+                for request_id, running in self._requests.items()
+                if request_id not in planned
+            ),
+        )
 
     def _compute(self, chunk: Chunk) -> None:
         running = self._requests[chunk.request_id]

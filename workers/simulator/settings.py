@@ -68,6 +68,10 @@ class SimulateSettings(CommandSettings):
     seed: int = Field(default=1, description="Seed of lengths, tiers, arrivals and noise")
     json_out: Path | None = Field(default=None, description="Write all figures to this JSON file")
     png: Path | None = Field(default=None, description="Plot to this PNG file")
+    timeline: Path | None = Field(
+        default=None,
+        description="Plot one second of iterations of the first policy and rate to this PNG file",
+    )
 
     @field_validator("trace")
     @classmethod

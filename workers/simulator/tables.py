@@ -12,11 +12,11 @@ from workers.simulator.summary import Summary
 
 def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     """One row per policy and rate; shares in percent, times in seconds."""
-    names = " ".join(tier.name for tier in experiment.tiers)
+    names = "/".join(tier.name for tier in experiment.tiers)
     table = Table(title=f"{experiment.trace.name}, {experiment.profile.name}")
     table.add_column("policy")
     columns = ["req/s", "goodput", f"% missed\n{names}", f"p99 s\n{names}"]
-    columns += ["% gaps\nlate", "% missed,\nlongest 10%"]
+    columns += ["% gaps\nlate", "% missed of\nlongest tenth"]
     if experiment.low_importance:
         columns.append("% missed\nhigh low")
     for column in columns:
@@ -31,8 +31,8 @@ def _sweep_row(result: Summary, *, with_importance: bool) -> list[str]:
         result.policy,
         f"{result.qps:g}",
         f"{result.goodput_qps:.2f}",
-        " ".join(_percent(tier.missed_envelope) for tier in result.tiers),
-        " ".join(_seconds(tier.latency_s[-1]) for tier in result.tiers),
+        "/".join(_percent(tier.missed_envelope) for tier in result.tiers),
+        "/".join(_seconds(tier.latency_s[-1]) for tier in result.tiers),
         _percent(result.late_gaps),
         _percent(result.missed_longest_prompts),
     ]

@@ -87,7 +87,10 @@ def test_a_prefill_in_progress_is_parked_for_a_closer_deadline_and_resumed() -> 
     policy.add(_chat("chat", 3_000, arrival_s=now_s), now_s)
     parked, now_s = _serve(policy, now_s)
     assert parked.chunks == (Chunk("chat", 2560),)
-    assert [(d.request_id, d.kind) for d in parked.decisions] == [("b", DecisionKind.PARKED)]
+    assert [(d.request_id, d.kind) for d in parked.decisions] == [
+        ("chat", DecisionKind.STARTED),
+        ("b", DecisionKind.PARKED),
+    ]
     finishing, now_s = _serve(policy, now_s)
     assert finishing.chunks == (Chunk("chat", 440),)  # one resumed prompt per iteration
     resumed, _ = _serve(policy, now_s)
@@ -134,10 +137,29 @@ def test_a_request_that_is_too_late_is_relegated_with_reason_and_still_served_la
     policy.add(_batch("b", 2_000), 0.0)
     plan = policy.plan(0.0, PLENTY)
     assert plan.chunks == (Chunk("b", 2_000), Chunk("hopeless", 560))
-    (decision,) = plan.decisions
+    (decision,) = (d for d in plan.decisions if d.kind is not DecisionKind.STARTED)
     assert (decision.kind, decision.reason) == (DecisionKind.RELEGATED, "too late to be met")
     assert decision.predicted_s is not None
     assert decision.predicted_s > 0.1 == decision.deadline_s
+
+
+def test_a_relegated_request_that_starts_in_time_is_restored() -> None:
+    policy = NiyamaPolicy(MODEL)
+    for index in range(4):
+        policy.add(_batch(f"{index}", 80_000, ttlt_s=100.0, important=index > 0), 0.0)
+    told: list[tuple[str, DecisionKind]] = []
+    now_s = 0.0
+    for _ in range(3):
+        plan, now_s = _serve(policy, now_s)
+        told += [(d.request_id, d.kind) for d in plan.decisions]
+    assert ("0", DecisionKind.RELEGATED) in told
+    for index in range(1, 4):
+        policy.abort(f"{index}")
+    plan, _ = _serve(policy, now_s)
+    assert [(d.request_id, d.kind) for d in plan.decisions] == [
+        ("0", DecisionKind.STARTED),
+        ("0", DecisionKind.RESTORED),
+    ]
 
 
 def test_a_prompt_waits_for_memory_and_smaller_work_in_progress_goes_on() -> None:

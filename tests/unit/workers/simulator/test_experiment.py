@@ -193,14 +193,16 @@ SHORT = ["--slo", "chat=2/0.05,batch=20", "--duration-s", "60", "--warm-up-s", "
 def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
     trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    out, picture, second = (tmp_path / name for name in ("out.json", "out.png", "second.png"))
     arguments = ["--trace", str(trace), "--policy", "niyama,edf", "--qps", "2,4", *SHORT]
-    assert main([*arguments, "--json-out", str(out), "--png", str(picture)]) == 0
+    arguments += ["--json-out", str(out), "--png", str(picture), "--timeline", str(second)]
+    assert main(arguments) == 0
     results = json.loads(out.read_text())
     assert [(r["policy"], r["qps"]) for r in results] == [
         ("niyama", 2.0), ("niyama", 4.0), ("edf", 2.0), ("edf", 4.0)
     ]  # fmt: skip
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert second.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
     assert "niyama" in shown
     assert "edf" in shown
