@@ -59,6 +59,11 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.tokenizer_manager", "TokenizerManager._handle_abort_req", ["self", "recv_obj"]),
         ("managers.tokenizer_manager", "TokenizerManager.flush_cache", None),
         ("server_args", "prepare_server_args", ["argv"]),
+        (
+            "utils.rank_consensus_checker",
+            "rank_consensus",
+            ["func", "same_params", "same_results", "kwargs"],
+        ),
         ("utils", "kill_process_tree", None),
         ("utils", "kill_itself_when_parent_died", []),
     ],

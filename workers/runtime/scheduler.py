@@ -19,6 +19,7 @@ from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
 from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache, touch_waiting_prefix
+from sglang.srt.utils.rank_consensus_checker import rank_consensus
 
 from workers.engine import Decision, DecisionKind, EngineQos, Prediction
 from workers.niyama import plan as policy_plan
@@ -156,7 +157,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             return self._make_batch(running_batch, Handover())
         self._synchronize()
         start_s = self._start_s()
-        plan = self._driver.plan(self._now_s, start_s, self._free_kv_tokens())
+        plan = self._plan(self._now_s, start_s, self._free_kv_tokens())
         self._busy_until_s = start_s + plan.predicted_s
         self._apply_give_back(plan)
         self._note_policy(plan)
@@ -172,6 +173,11 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             self._note_parked(self._making_way[-1], plan)
         self._decisions.flush()
         return batch
+
+    @rank_consensus(same_params=True, same_results=True)  # type: ignore[untyped-decorator]
+    def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
+        """Alike on every rank: SGLang's own checker sees to it, where it is on."""
+        return self._driver.plan(now_s, start_s, free_kv_tokens)
 
     def _has_work(self, running_batch: ScheduleBatch) -> bool:
         waiting = self.waiting_queue or self.chunked_req or running_batch.reqs
