@@ -91,12 +91,10 @@ async def generate(
     }
     body = {"text": prompt, "sampling_params": sampling, "stream": True, **fields}
     start_s = time.perf_counter()
-    times_s: list[float] = []
     async with client.stream("POST", f"{url}/generate", json=body, timeout=300) as response:
         response.raise_for_status()
-        async for line in response.aiter_lines():
-            if line.startswith("data: {"):
-                times_s.append(time.perf_counter())
+        pieces = (line async for line in response.aiter_lines() if line.startswith("data: {"))
+        times_s = [time.perf_counter() async for _ in pieces]
     assert times_s, "the server streamed nothing"
     gaps_s = tuple(later - earlier for earlier, later in pairwise(times_s))
     return Generation(times_s[0] - start_s, times_s[-1] - start_s, gaps_s)

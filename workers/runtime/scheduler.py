@@ -121,7 +121,6 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         req.niyama = _Progress(read)
 
     def _policy_request(self, req: Req) -> Request:
-        match_kv_cache(req, self.tree_cache)
         wanted = req.niyama.qos
         return Request(
             request_id=req.rid,
@@ -130,7 +129,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             prompt_tokens=len(req.origin_input_ids),
             tbt_s=wanted.tbt_s,
             important=wanted.importance == "high",
-            cached_tokens=req.num_matched_prefix_tokens,
+            cached_tokens=self._cached_tokens(req),
             application=wanted.app,
             tenant=wanted.tenant,
             max_output_tokens=req.sampling_params.max_new_tokens,
@@ -299,8 +298,14 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         if req is None:
             self._driver.gone(request_id)
             return None
+        return Planned(request_id, tokens, _total_tokens(req) - self._cached_tokens(req))
+
+    def _cached_tokens(self, req: Req) -> int:
+        """Tokens of a waiting request that its admission would find in the prefix cache."""
+        if req.session is not None:  # a session brings its own
+            return 0
         match_kv_cache(req, self.tree_cache)
-        return Planned(request_id, tokens, _total_tokens(req) - req.num_matched_prefix_tokens)
+        return int(req.num_matched_prefix_tokens)
 
     def _touch_parked(self) -> None:
         """Keep what parked requests have computed from being the first to be evicted."""
