@@ -105,11 +105,15 @@ class NiyamaPolicy:
         self._next_review_s = -math.inf
 
     def _due_s(self, prefill: Prefill) -> float:
-        """When the prompt has to be computed."""
+        """When the prompt has to be computed: a batch answer needs time after it.
+
+        At most half of its time, so that a guessed length never makes a short deadline hopeless.
+        """
         request = prefill.request
         if request.tbt_s is not None:
             return request.deadline_s + prefill.generated_tokens * request.tbt_s
-        return request.deadline_s - self.lengths.high_tokens(request) * self.settings.batch_tbt_s
+        answer_s = self.lengths.high_tokens(request) * self.settings.batch_tbt_s
+        return request.deadline_s - min(answer_s, (request.deadline_s - request.arrival_s) / 2)
 
     def _work(self, prefill: Prefill) -> float:
         """Prefill-equivalent tokens that the request still costs."""

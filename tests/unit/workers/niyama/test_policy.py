@@ -143,6 +143,14 @@ def test_a_request_that_is_too_late_is_relegated_with_reason_and_still_served_la
     assert decision.predicted_s > 0.1 == decision.deadline_s
 
 
+def test_a_short_batch_deadline_is_not_given_up_for_a_guessed_answer_length() -> None:
+    policy = NiyamaPolicy(MODEL)
+    policy.add(_batch("b", 2_000, ttlt_s=10.0), 0.0)
+    plan = policy.plan(0.0, PLENTY)
+    assert plan.chunks == (Chunk("b", 2_000),)
+    assert [d.kind for d in plan.decisions] == [DecisionKind.STARTED]
+
+
 def test_a_relegated_request_that_starts_in_time_is_restored() -> None:
     policy = NiyamaPolicy(MODEL)
     for index in range(4):
