@@ -25,9 +25,6 @@ PARTITION_FETCH_BYTES = 1024 * 1024  # a larger record comes alone
 FETCH_BYTES = 16 * 1024 * 1024
 # A fetch that waits at the broker is for the partitions that had nothing when it began.
 FETCH_WAIT_MS = 100
-# Records that come one by one are written a few at a time: a transaction costs about as much
-# as twenty records, and the API shares this process.
-GATHER_S = 0.004
 COMMIT_INTERVAL_S = 5.0
 RETRY_INTERVAL_S = 0.5
 
@@ -162,10 +159,7 @@ class LedgerConsumer:
             polled = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_RECORDS)
             ours = {part: polled[part] for part in polled if part in positions.known}
             if ours:
-                records = list(chain.from_iterable(ours.values()))
-                await self._write(records, positions.known)
-                if len(records) < POLL_RECORDS:
-                    await asyncio.sleep(GATHER_S)
+                await self._write(list(chain.from_iterable(ours.values())), positions.known)
         except StaleOffsetsError:
             log.info("another gateway wrote the same partitions; going on from where it is")
             positions.forget()

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from niyama.local.errors import ChildDiedError, LocalStackError
 
 POLL_INTERVAL_S = 0.03
+READY_INTERVAL_S = 0.1
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 EXEC_CHILD = Path(__file__).with_name("exec_child.py")
 
@@ -92,7 +93,7 @@ class Child:
             async with asyncio.timeout(timeout_s):
                 while not await ready():
                     self.check_alive()
-                    await asyncio.sleep(POLL_INTERVAL_S)
+                    await asyncio.sleep(READY_INTERVAL_S)
         except TimeoutError:
             raise LocalStackError(
                 f"{self.name} was not ready after {timeout_s:g} s. "

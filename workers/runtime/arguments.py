@@ -9,6 +9,7 @@ from sglang.srt.server_args import prepare_server_args
 
 from workers.engine import EngineStartError
 from workers.runtime.cpu_platform import NiyamaCpuPlatform
+from workers.runtime.logs import own_logging
 
 _ALWAYS = (
     "--enable-mixed-chunk",  # decodes go on beside every prefill chunk
@@ -51,7 +52,8 @@ def server_arguments(model: str, extra: Sequence[str], log_level: str) -> Any:
     device = _CPU if _is_on_cpu() else ()
     arguments = ["--model-path", model, "--log-level", log_level, *_ALWAYS, *device, *extra]
     try:
-        return prepare_server_args(arguments)
+        with own_logging():
+            return prepare_server_args(arguments)
     except SystemExit as error:  # argparse has printed what is wrong
         raise EngineStartError(
             f"SGLang does not accept these arguments: {' '.join(extra)}"

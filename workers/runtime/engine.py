@@ -3,7 +3,6 @@
 import asyncio
 import atexit
 import contextlib
-import logging
 import multiprocessing
 import os
 import shutil
@@ -30,6 +29,7 @@ from workers.engine import (
 from workers.runtime import decisions, warm_up
 from workers.runtime.arguments import child_environment, server_arguments
 from workers.runtime.limits import TokenLimits
+from workers.runtime.logs import own_logging
 from workers.runtime.process import run_detokenizer, run_scheduler
 from workers.runtime.requests import RequestTranslator
 from workers.runtime.scheduler import SCHEDULER_INFO_KEY
@@ -149,7 +149,12 @@ class SglangEngine:
     def _launch(self) -> Any:
         """Start SGLang; its processes take signals and environment as they are here."""
         environment = child_environment() | {decisions.ADDRESS_VARIABLE: self._address}
-        with _default_signals(), _own_logging(), _environment(environment):
+        with (
+            _default_signals(),
+            own_logging(),
+            _environment(environment),
+            _temporary_files_in(self._folder),
+        ):
             arguments = server_arguments(self._model_path, self._arguments, self._log_level)
             runtime = _Runtime(server_args=arguments)
         if not runtime._scheduler_init_result.scheduler_infos[0].get(SCHEDULER_INFO_KEY):
@@ -294,12 +299,10 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_logging() -> Iterator[None]:
-    """Keep this process's log handlers, which SGLang replaces by its own."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """SGLang names its sockets after temporary files that it leaves: `close` deletes them."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
     try:
         yield
     finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
+        tempfile.tempdir = before
