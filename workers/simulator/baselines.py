@@ -113,8 +113,10 @@ PAPER_SRPF_WEIGHT_S = 0.008
 class PaperPolicy(FixedChunkPolicy):
     """Niyama as released: dynamic chunks, hybrid priority, eager one-way relegation."""
 
-    def __init__(self, latency: LatencyModel) -> None:
+    def __init__(self, latency: LatencyModel, *, answer_s: float = 0.0) -> None:
+        """`answer_s`: time that the relegation test leaves a batch answer; none in the artifact."""
         super().__init__(self._hybrid_key, PAPER_CHUNKS[0])
+        self._answer_s = answer_s
         self._latency = latency
         self._throughput = 5000.0  # prefill tokens per second, moving average
         self._relegated: list[tuple[float, str]] = []
@@ -169,6 +171,8 @@ class PaperPolicy(FixedChunkPolicy):
         """The most urgent waiting prompt; hopeless ones go behind all others."""
         while (prefill := super()._head(now_s)) is not None:
             finish_s = now_s + prefill.remaining_tokens / self._throughput
+            if not prefill.request.interactive:
+                finish_s += self._answer_s
             if finish_s <= prefill.request.deadline_s:
                 return prefill
             heapq.heappush(self._relegated, heapq.heappop(self._heap))

@@ -122,7 +122,14 @@ def _overload_parts(experiments: dict[str, Experiment]) -> list[Part]:
         _run_part(
             f"overload {dataset} {times} {policy}", experiment, policy, times * REFERENCE[dataset]
         )
-        for policy in ("niyama", "niyama/envelope", "niyama-paper", "niyama/hybrid", "edf")
+        for policy in (
+            "niyama",
+            "niyama/envelope",
+            "niyama-paper",
+            "niyama-paper/answers",
+            "niyama/hybrid",
+            "edf",
+        )
         for dataset, experiment in experiments.items()
         for times in OVERLOADS
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from niyama.errors import ConfigurationError
 from workers.niyama.latency import LatencyModel
@@ -50,6 +51,7 @@ ABLATIONS: Mapping[str, Settings] = {
 
 POLICIES: dict[str, PolicyFactory] = {
     "niyama-paper": PaperPolicy,
+    "niyama-paper/answers": partial(PaperPolicy, answer_s=40.0),
     "fcfs": _fixed(fcfs_key, 256),
     "edf": _fixed(edf_key, 256),
     "srpf": _fixed(srpf_key, 256),
