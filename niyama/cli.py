@@ -11,6 +11,7 @@ SUMMARIES = {
     "demo": "start the stack, publish a mixed workload, show how it went, stop",
     "gateway": "serve the HTTP API and keep the ledger",
     "worker": "serve a model: take jobs from Kafka into SGLang",
+    "simulate": "predict how scheduling policies fare on a trace, without a GPU",
     "migrate": "bring the ledger's database to this version's schema",
 }
 
@@ -49,5 +50,7 @@ def _usage() -> str:
 def _missing_extra(command: str, error: ModuleNotFoundError) -> str:
     if (error.name or "").partition(".")[0] in ("gateway", "niyama", "schemas", "workers"):
         raise error  # a broken installation, not a missing extra
-    extra = {"worker": "worker", "up": "local", "demo": "local"}.get(command, "gateway")
+    extra = {"worker": "worker", "simulate": "simulator", "up": "local", "demo": "local"}.get(
+        command, "gateway"
+    )
     return f"niyama {command} needs {error.name}: pip install 'niyama[{extra}]'"

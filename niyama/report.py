@@ -45,14 +45,14 @@ def _label(qos: dict[str, Any]) -> str:
     if qos["name"]:
         return str(qos["name"])
     if qos["kind"] == "batch":
-        return f"batch, {qos['ttlt_s']:g} s"
-    return f"TTFT {qos['ttft_s']:g} s, TBT {qos['tbt_s'] * 1000:g} ms"
+        return f"batch {qos['ttlt_s']:g}s"
+    return f"chat {qos['ttft_s']:g}s/{qos['tbt_s'] * 1000:g}ms"
 
 
 def table_of(outcomes: Sequence[JobOutcome]) -> Table:
-    """One row per class of job. Times are in seconds, of the jobs that completed."""
+    """One row per class of job. Times are of the jobs that completed."""
     table = Table(
-        title="How the jobs fared",
+        title="How the jobs fared (times in seconds, p50/p99)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -61,7 +61,7 @@ def table_of(outcomes: Sequence[JobOutcome]) -> Table:
     table.add_column("class", vertical="bottom", no_wrap=True)
     for column in (
         *("jobs", "completed", "deadlines\nmet", "relegated"),
-        *("TTFT, s\np50/p99", "last token, s\np50/p99"),
+        *("TTFT", "last token"),
     ):
         table.add_column(column, justify="right", vertical="bottom")
     for label in sorted({outcome.label for outcome in outcomes}):
@@ -84,7 +84,11 @@ def _cells(outcomes: Sequence[JobOutcome]) -> list[str]:
 def _p50_p99(seconds: Sequence[float]) -> str:
     if not seconds:
         return "-"
-    return f"{percentile(seconds, 50):.2f}/{percentile(seconds, 99):.2f}"
+    return "/".join(f"{value:.{2 if value < 10 else 1}f}" for value in _percentiles(seconds))
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float]:
+    return percentile(values, 50), percentile(values, 99)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -19,7 +19,7 @@ START_TIMEOUT_S = 180
 # What a worker passes on a machine without a GPU (workers/runtime/arguments.py).
 CPU_ARGUMENTS = (
     *("--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch"),
-    *("--dtype", "float32", "--chunked-prefill-size", "256", "--max-total-tokens", "65536"),
+    *("--dtype", "float32", "--chunked-prefill-size", "128", "--max-total-tokens", "65536"),
     *("--mem-fraction-static", "0.3", "--disable-cuda-graph", "--sleep-on-idle"),
     "--enable-mixed-chunk",
 )

@@ -34,7 +34,7 @@ def test_a_mixed_workload_completes_and_leaves_nothing_running(state_dir: Path) 
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert demo.stdout.splitlines()[-1] == "9 jobs: 9 completed, 0 failed, 0 lost"
-    for label in ("chat", "batch, 60 s", "batch, 600 s"):
+    for label in ("chat 1.5s/250ms", "batch 60s", "batch 600s"):
         assert label in demo.stdout
     assert descendants_named(str(folder)) == []
     assert list(folder.glob("niyama-*")) == []

@@ -34,8 +34,8 @@ def test_a_job_has_ended_unless_it_is_open() -> None:
 def test_explicit_targets_are_their_own_label() -> None:
     batch = {"name": None, "kind": "batch", "ttft_s": None, "tbt_s": None, "ttlt_s": 60.0}
     quick = {"name": None, "kind": "interactive", "ttft_s": 0.5, "tbt_s": 0.05, "ttlt_s": None}
-    assert outcome_of(chat(qos=batch)).label == "batch, 60 s"
-    assert outcome_of(chat(qos=quick)).label == "TTFT 0.5 s, TBT 50 ms"
+    assert outcome_of(chat(qos=batch)).label == "batch 60s"
+    assert outcome_of(chat(qos=quick)).label == "chat 0.5s/50ms"
 
 
 @pytest.mark.parametrize(("percent", "value"), [(1, 1.0), (50, 2.0), (75, 3.0), (99, 4.0)])
@@ -54,6 +54,9 @@ def test_the_table_has_a_row_for_each_class_and_a_dash_for_what_is_not_known() -
 
 def test_the_table_fits_a_terminal_of_eighty_columns() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    batch = {"name": None, "kind": "batch", "ttft_s": None, "tbt_s": None, "ttlt_s": 600.0}
-    console.print(table_of([outcome_of(chat(qos=batch))]))
-    assert "batch, 600 s" in console.export_text()
+    slow = {"ttft_s": 12.34, "ttlt_s": 56.78}
+    targets = {"name": None, "kind": "interactive", "ttft_s": 1.5, "tbt_s": 0.25, "ttlt_s": None}
+    console.print(table_of([outcome_of(chat(qos=targets, measured=slow))]))
+    text = console.export_text()
+    for whole in ("chat 1.5s/250ms", "relegated", "last token", "12.3/12.3", "56.8/56.8"):
+        assert whole in text
