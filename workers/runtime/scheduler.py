@@ -41,6 +41,7 @@ SCHEDULER_INFO_KEY = "niyama"
 """In what a scheduler process reports when it is ready: that this scheduler is the one in it."""
 
 _MIN_CHUNK_TOKENS = 128
+"""Prompts go on by this much even when decodes leave no slack; less where chunks are small."""
 _TOUCH_INTERVAL = 32
 """Plans between two refreshes of the parked prefixes' place in the cache's eviction order."""
 _TOLD = {
@@ -67,7 +68,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         learner = LatencyLearner(from_first_rank(self._latency_file.load))
         settings = Settings(
             timing=TokenTiming.GAPS,  # nobody here holds tokens back
-            min_chunk_tokens=min(_MIN_CHUNK_TOKENS, self.chunked_prefill_size),
+            min_chunk_tokens=min(_MIN_CHUNK_TOKENS, max(1, self.chunked_prefill_size // 4)),
             max_chunk_tokens=self.chunked_prefill_size,
         )
         model = learner.model()
