@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint schemas bench test-compose lock clean
+.PHONY: help install demo test lint schemas bench bench-scheduler test-compose lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -28,6 +28,9 @@ bench: $(STAMP) ## Measure the pipeline, the time to first token, and the schedu
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/first_token.py
 	$(BIN)/python tests/benchmarks/scheduling.py
+
+bench-scheduler: $(STAMP) ## Compare SGLang's own scheduling with Niyama's, on the same workload (10 minutes)
+	$(BIN)/python tests/benchmarks/scheduler.py
 
 lint: $(STAMP) ## Check style, types and the import rules
 	$(BIN)/ruff check

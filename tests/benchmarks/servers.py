@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -69,25 +70,31 @@ class Generation:
 
     ttft_s: float
     total_s: float
+    #: Between one piece of the stream and the next; almost always one token each.
+    gaps_s: tuple[float, ...] = ()
 
 
 async def generate(
-    client: httpx.AsyncClient, url: str, prompt: str, max_tokens: int, qos: dict[str, float]
+    client: httpx.AsyncClient,
+    url: str,
+    prompt: str,
+    max_tokens: int,
+    qos: dict[str, float],
+    **fields: object,
 ) -> Generation:
-    """Stream one greedy generation from SGLang's native API."""
+    """Stream one greedy generation from SGLang's native API; `fields` go beside the prompt."""
     sampling = {
         "max_new_tokens": max_tokens,
         "temperature": 0,
         "ignore_eos": True,
         "custom_params": {"qos": qos},
     }
-    body = {"text": prompt, "sampling_params": sampling, "stream": True}
+    body = {"text": prompt, "sampling_params": sampling, "stream": True, **fields}
     start_s = time.perf_counter()
-    first_s = None
     async with client.stream("POST", f"{url}/generate", json=body, timeout=300) as response:
         response.raise_for_status()
-        async for line in response.aiter_lines():
-            if line.startswith("data: {") and first_s is None:
-                first_s = time.perf_counter()
-    assert first_s is not None
-    return Generation(first_s - start_s, time.perf_counter() - start_s)
+        pieces = (line async for line in response.aiter_lines() if line.startswith("data: {"))
+        times_s = [time.perf_counter() async for _ in pieces]
+    assert times_s, "the server streamed nothing"
+    gaps_s = tuple(later - earlier for earlier, later in pairwise(times_s))
+    return Generation(times_s[0] - start_s, times_s[-1] - start_s, gaps_s)

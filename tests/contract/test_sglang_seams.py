@@ -32,6 +32,16 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.scheduler", "Scheduler._abort_on_queued_limit", ["self", "recv_req"]),
         ("managers.scheduler", "Scheduler.get_new_batch_prefill", ["self", "running_batch"]),
         ("managers.scheduler", "Scheduler.process_batch_result", ["self", "batch", "result"]),
+        ("managers.scheduler", "Scheduler.run_batch", ["self", "batch", "pp_proxy_tensors"]),
+        ("managers.scheduler", "Scheduler.send_abort_output", ["self", "abort_req", "req"]),
+        ("managers.scheduler", "NextBatchPlan", ["batch_to_run", "running_batch"]),
+        (
+            "managers.scheduler_components.load_inquirer",
+            "SchedulerLoadInquirer._get_num_pending_tokens",
+            ["self", "chunk_deduct"],
+        ),
+        ("mem_cache.common", "touch_waiting_prefix", ["req", "tree_cache"]),
+        ("mem_cache.prefill_budget", "PrefillBudget.remaining_current", None),
         (
             "managers.scheduler",
             "Scheduler.is_fully_idle",
@@ -49,6 +59,11 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.tokenizer_manager", "TokenizerManager._handle_abort_req", ["self", "recv_obj"]),
         ("managers.tokenizer_manager", "TokenizerManager.flush_cache", None),
         ("server_args", "prepare_server_args", ["argv"]),
+        (
+            "utils.rank_consensus_checker",
+            "rank_consensus",
+            ["func", "same_params", "same_results", "kwargs"],
+        ),
         ("utils", "kill_process_tree", None),
         ("utils", "kill_itself_when_parent_died", []),
     ],
@@ -71,6 +86,8 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
                 "running_bs if self.is_mixed_chunk else 0",
                 "self.policy.shortest_prefill_chunk_limit(",
                 "self.chunked_req.inflight_middle_chunks += 1",
+                "self.waiting_queue = [x for x in self.waiting_queue if x not in can_run_set]",
+                "new_batch.decoding_reqs = running_batch.reqs",
             ],
         ),
         # A finished chunk is in the radix cache before the next batch is planned.
@@ -79,7 +96,15 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
             "Scheduler.get_next_batch_to_run",
             ["self.stash_chunked_request(self.chunked_req)", "self.get_new_batch_prefill("],
         ),
-        # New and retracted requests are appended, where we move them from.
+        # Requests that SGLang drops outside a batch pass one place, which tells the policy.
+        ("managers.scheduler", "Scheduler.abort_request", ["self.send_abort_output("]),
+        ("managers.scheduler", "Scheduler.process_pending_chunked_abort", ["send_abort_output("]),
+        ("managers.scheduler", "Scheduler.update_running_batch", ["self.send_abort_output("]),
+        # An iteration after a pause does not count the pause.
+        ("managers.scheduler", "Scheduler.run_batch", ["batch.after_idle_gap = self._sched_idled"]),
+        # What is matched before admission is what admission finds.
+        ("mem_cache.common", "match_kv_cache", ["req.num_matched_prefix_tokens = min("]),
+        # New and retracted requests are appended, where we look for them.
         (
             "managers.scheduler",
             "Scheduler._add_request_to_queue",

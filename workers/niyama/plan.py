@@ -50,6 +50,8 @@ class IterationPlan:
     predicted_s: float = 0.0
     #: Requests in progress whose KV the engine takes back before the iteration starts.
     give_back: tuple[str, ...] = ()
+    #: More prompt tokens were waiting than fit.
+    full: bool = False
     decisions: tuple[Decision, ...] = ()
 
 
@@ -58,11 +60,14 @@ class IterationResult:
     """What the engine did: `chunks` as computed, ids that finished, ids that lost their KV."""
 
     end_s: float
+    #: 0 when it is not known yet (see `NiyamaPolicy.measured`) or nothing ran.
     duration_s: float
     chunks: tuple[Chunk, ...] = ()
     finished: tuple[str, ...] = ()
     #: Decodes that the engine pushed back for lack of memory; the policy queues them again.
     retracted: tuple[str, ...] = ()
+    #: Every running decode produced a token.
+    decoded: bool = True
 
 
 class Release(NamedTuple):

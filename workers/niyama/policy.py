@@ -5,11 +5,12 @@ import math
 from workers.niyama.batch import PrefillBatch
 from workers.niyama.calibration import Calibration
 from workers.niyama.decode_length import DecodeLengths
+from workers.niyama.fit import Sample
 from workers.niyama.journal import Journal
 from workers.niyama.latency import LatencyModel
 from workers.niyama.lookahead import NO_CUT, Lookahead
 from workers.niyama.pacing import schedule
-from workers.niyama.plan import IterationPlan, IterationResult, Release
+from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
 from workers.niyama.queue import Entry, WaitingQueue, rank_of
 from workers.niyama.request import Prefill, Request
 from workers.niyama.settings import Overload, Settings, TokenTiming
@@ -54,6 +55,33 @@ class NiyamaPolicy:
         self._unpaced.pop(request_id, None)
         self._journal.forget(request_id)
 
+    def retract(self, request_id: str, now_s: float) -> None:
+        """The engine took the KV of a request back: it waits again.
+
+        Requests that have no KV, and unknown ones, are ignored.
+        """
+        if request_id in self._state.decodes:
+            self._unpaced.pop(request_id, None)
+            self._enqueue(self._state.retract(request_id), now_s)
+        elif (prefill := self._state.started.pop(request_id, None)) is not None:
+            self._lookahead.remove(request_id)
+            prefill.lose_kv()
+            self._enqueue(prefill, now_s)
+
+    def correct(self, request_id: str, *, held_tokens: int, remaining_tokens: int) -> None:
+        """The engine's own count of a prompt: tokens it holds or has cached, tokens to compute.
+
+        Ids that are no prompts here are ignored.
+        """
+        prefill = self._state.prefills.get(request_id)
+        if prefill is not None:
+            prefill.correct(held_tokens, remaining_tokens)
+
+    @property
+    def decodes(self) -> int:
+        """Requests that are generating."""
+        return len(self._state.decodes)
+
     def backlog_s(self) -> float:
         """Time that the waiting work takes at the present throughput, seconds."""
         return self._lookahead.work / self._throughput.tokens_per_s
@@ -67,7 +95,7 @@ class NiyamaPolicy:
             important=request.important,
             size_bias=self.settings.size_bias,
         )
-        prefill.due_s = self._due_s(request)
+        prefill.due_s = self._due_s(prefill)
         entry = Entry(prefill.due_s, request.request_id, work, rank)
         self._waiting.push(entry)
         self._lookahead.add(
@@ -76,13 +104,14 @@ class NiyamaPolicy:
         self._journal.queued(entry)
         self._next_review_s = -math.inf
 
-    def _due_s(self, request: Request) -> float:
+    def _due_s(self, prefill: Prefill) -> float:
         """When the prompt has to be computed: a batch answer needs time after it.
 
         At most half of its time, so that a guessed length never makes a short deadline hopeless.
         """
-        if request.interactive:
-            return request.deadline_s
+        request = prefill.request
+        if request.tbt_s is not None:
+            return request.deadline_s + prefill.generated_tokens * request.tbt_s
         answer_s = self.lengths.high_tokens(request) * self.settings.batch_tbt_s
         return request.deadline_s - min(answer_s, (request.deadline_s - request.arrival_s) / 2)
 
@@ -108,7 +137,8 @@ class NiyamaPolicy:
         chunks = tuple(batch.chunks)
         self._journal.planned(chunks, self._state.started, unfinished=batch.full, now_s=now_s)
         predicted_s = batch.predicted_s() * self._bias()
-        return IterationPlan(chunks, predicted_s, tuple(give_back), self._journal.take())
+        decisions = self._journal.take()
+        return IterationPlan(chunks, predicted_s, tuple(give_back), batch.full, decisions)
 
     def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
         decodes = self._state.decodes
@@ -272,16 +302,17 @@ class NiyamaPolicy:
 
     def observe(self, result: IterationResult) -> tuple[Release, ...]:
         for request_id in result.retracted:
-            self._unpaced.pop(request_id, None)
-            self._enqueue(self._state.retract(request_id), result.end_s)
+            self.retract(request_id, result.end_s)
         self._learn(result)
         decodes = self._state.decodes
-        decodes.advance()
-        if self.settings.timing is TokenTiming.PACED:
+        if result.decoded:
+            decodes.advance()
+        if result.decoded and self.settings.timing is TokenTiming.PACED:
             decodes.shift_late(result.end_s)
-        self._last_end_s = result.end_s
+        if result.decoded or not decodes:
+            self._last_end_s = result.end_s
         for chunk in result.chunks:
-            self._lookahead.progress(chunk.request_id, chunk.tokens)
+            self._computed(chunk, result.end_s)
         completed, _ = self._state.compute(result)
         self._requeue_untaken(result)
         releases = [self._start_decode(prefill, result.end_s) for prefill in completed]
@@ -289,9 +320,16 @@ class NiyamaPolicy:
             self._finish(request_id)
         return tuple(release for release in releases if release is not None)
 
+    def _computed(self, chunk: Chunk, end_s: float) -> None:
+        """Also what was not planned: the engine has the last word."""
+        prefill = self._state.prefills.get(chunk.request_id)
+        if prefill is not None:
+            self._begin(prefill, end_s)
+            self._lookahead.progress(chunk.request_id, chunk.tokens)
+
     def _requeue_untaken(self, result: IterationResult) -> None:
         """What was planned and not computed (the engine had no room after all) waits again."""
-        if self._batch is None or len(self._batch.chunks) == len(result.chunks):
+        if self._batch is None:
             return
         for chunk in self._batch.chunks:
             prefill = self._state.prefills.get(chunk.request_id)
@@ -305,7 +343,24 @@ class NiyamaPolicy:
             return
         self.calibration.observe(batch.predicted_s(), result.duration_s)
         if batch.full:
-            self._throughput.observe(result, len(decodes), decodes.context_tokens)
+            tokens = sum(chunk.tokens for chunk in result.chunks)
+            context = decodes.context_tokens
+            self._throughput.observe(Sample(tokens, 0, len(decodes), context, result.duration_s))
+
+    def measured(self, ran: Sample, *, full: bool) -> None:
+        """What an iteration took, for engines that know it only after the plans that follow it.
+
+        `full` as in its plan.
+        """
+        predicted_s = self.calibration.model.iteration_s(*ran[:4])
+        self.calibration.observe(predicted_s, ran.duration_s)
+        if full:
+            self._throughput.observe(ran)
+
+    def use(self, model: LatencyModel) -> None:
+        """Go on with another latency model, such as one fitted to what was measured."""
+        self.calibration = Calibration(model)
+        self._throughput = Throughput(model)
 
     def _start_decode(self, prefill: Prefill, end_s: float) -> Release | None:
         request, generated = prefill.request, prefill.generated_tokens + 1

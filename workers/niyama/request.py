@@ -56,6 +56,12 @@ class Prefill:
         self.remaining_tokens -= tokens
         return self.remaining_tokens <= 0
 
+    def correct(self, held_tokens: int, remaining_tokens: int) -> None:
+        """Take over the engine's count: tokens it holds or has cached, and tokens to compute."""
+        if self.started:
+            self.computed_tokens = max(1, held_tokens)
+        self.remaining_tokens = remaining_tokens
+
     def lose_kv(self) -> None:
         """The engine took the KV back: everything has to be computed again."""
         self.computed_tokens = 0

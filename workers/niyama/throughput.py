@@ -1,7 +1,7 @@
 """What work costs, and how much of it the replica gets done."""
 
+from workers.niyama.fit import Sample
 from workers.niyama.latency import LatencyModel
-from workers.niyama.plan import IterationResult
 
 #: Averaged over this much busy time, seconds.
 _MEMORY_S = 60.0
@@ -23,10 +23,9 @@ class Throughput:
         token_s += small.decode_context_token_s * context_tokens
         return prefill_tokens + decode_tokens * token_s / small.per_prefill_token_s
 
-    def observe(self, result: IterationResult, decodes: int, decode_context: int) -> None:
+    def observe(self, ran: Sample) -> None:
         """An iteration that more prompts were waiting for; others say little about the limit."""
-        mean_context = decode_context / decodes if decodes else 0.0
-        prefill_tokens = sum(chunk.tokens for chunk in result.chunks)
-        work = self.work(prefill_tokens, decodes, mean_context)
-        weight = min(1.0, result.duration_s / _MEMORY_S)
-        self.tokens_per_s += weight * (work / result.duration_s - self.tokens_per_s)
+        mean_context = ran.decode_context / ran.decodes if ran.decodes else 0.0
+        work = self.work(ran.prefill_tokens, ran.decodes, mean_context)
+        weight = min(1.0, ran.duration_s / _MEMORY_S)
+        self.tokens_per_s += weight * (work / ran.duration_s - self.tokens_per_s)

@@ -31,8 +31,8 @@ class DecisionSender:
             self._socket.connect(address)
 
     @classmethod
-    def from_environment(cls) -> "DecisionSender":
-        return cls(os.environ.get(ADDRESS_VARIABLE))
+    def from_environment(cls, enabled: bool = True) -> "DecisionSender":
+        return cls(os.environ.get(ADDRESS_VARIABLE) if enabled else None)
 
     @property
     def pending(self) -> int:

@@ -21,13 +21,12 @@ from sglang.srt.utils import kill_process_tree
 from workers.engine import (
     Decision,
     EngineDead,
-    EngineQos,
     EngineStartError,
     GenerationRequest,
     GenerationUpdate,
     PreparedRequest,
 )
-from workers.runtime import decisions
+from workers.runtime import decisions, warm_up
 from workers.runtime.arguments import child_environment, server_arguments
 from workers.runtime.limits import TokenLimits
 from workers.runtime.logs import own_logging
@@ -100,7 +99,7 @@ class SglangEngine:
         self._translator = RequestTranslator(
             self._manager, self._runtime.template_manager, self._limits
         )
-        await self._warm_up()
+        await self._warm_up(info[SCHEDULER_INFO_KEY])
 
     async def close(self) -> None:
         self._closed = True
@@ -176,14 +175,20 @@ class SglangEngine:
         # A failing child, and the watchdog that finds a dead one, send SIGQUIT.
         loop.add_signal_handler(signal.SIGQUIT, self._die, "a process of SGLang died; see its log")
 
-    async def _warm_up(self) -> None:
-        """One token through every part, so that `ready` means it."""
-        request = GenerationRequest(
-            request_id="niyama-warm-up",
-            qos=EngineQos(arrival_s=0.0, deadline_s=0.0),
-            input_ids=[0],
-            sampling={"max_tokens": 1},
-        )
+    async def _warm_up(self, scheduler_info: Mapping[str, Any]) -> None:
+        """One token through every part, so that `ready` means it.
+
+        On a device that the scheduler does not know, iterations of all sizes follow: it measures
+        what they take.
+        """
+        await self._try_out(warm_up.FIRST_TOKEN)
+        if not scheduler_info["latency_is_known"]:
+            chunk_tokens = self._manager.server_args.chunked_prefill_size
+            for requests in warm_up.profile(chunk_tokens, self._limits.context_tokens):
+                await asyncio.gather(*(self._try_out(request) for request in requests))
+            await self._manager.flush_cache()
+
+    async def _try_out(self, request: GenerationRequest) -> None:
         async for _ in self.generate(await self.prepare(request)):
             pass
 

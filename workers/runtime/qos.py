@@ -5,16 +5,17 @@ It travels as `sampling_params.custom_params["qos"]`, with the names of a job's 
     {"ttft_ms": 1000, "tbt_ms": 100}     interactive
     {"ttlt_s": 600}                      batch
 
-and optionally `arrival_s`, the UTC epoch seconds from which the targets count; without it they
-count from when the scheduler receives the request.
+and optionally `importance` ("high" or "low"), `tenant` and `app`, whose answers are expected to be
+of similar length, and `arrival_s`, the UTC epoch seconds from which the targets count; without it
+they count from when the scheduler receives the request.
 """
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from workers.engine import EngineQos
-from workers.niyama.deadlines import Deadlines
 
 CUSTOM_PARAMS_KEY = "qos"
 DEFAULT_QOS: Mapping[str, Any] = {"ttft_ms": 1000.0, "tbt_ms": 100.0}
@@ -34,8 +35,8 @@ def to_custom_params(qos: EngineQos) -> dict[str, Any]:
     return {CUSTOM_PARAMS_KEY: {"arrival_s": qos.arrival_s, **targets, **owner}}
 
 
-def deadlines(custom_params: Mapping[str, Any] | None, received_s: float) -> Deadlines:
-    """The deadlines of a request that the scheduler received at `received_s` (UTC epoch).
+def from_custom_params(custom_params: Mapping[str, Any] | None, received_s: float) -> EngineQos:
+    """The quality of service of a request that the scheduler received at `received_s` (UTC epoch).
 
     Raises ValueError with a sentence that says what to change.
     """
@@ -45,11 +46,31 @@ def deadlines(custom_params: Mapping[str, Any] | None, received_s: float) -> Dea
     if unknown := sorted(qos.keys() - _FIELDS):
         raise ValueError(f'custom_params["qos"] has unknown fields: {", ".join(unknown)}')
     arrival_s = _number(qos, "arrival_s", default=received_s)
+    targets = _targets(qos)
+    importance = qos.get("importance", "high")
+    if importance not in ("high", "low"):
+        raise ValueError(f'custom_params["qos"]["importance"] is {importance!r}; say high or low')
+    return EngineQos(
+        arrival_s,
+        arrival_s + targets.deadline_after_s,
+        targets.tbt_s,
+        importance,
+        tenant=_text(qos, "tenant"),
+        app=_text(qos, "app"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    deadline_after_s: float
+    tbt_s: float | None
+
+
+def _targets(qos: Mapping[str, Any]) -> _Targets:
     if "ttlt_s" in qos and not qos.keys() & {"ttft_ms", "tbt_ms"}:
-        return Deadlines(arrival_s, arrival_s + _number(qos, "ttlt_s"), tbt_s=None)
+        return _Targets(_number(qos, "ttlt_s"), tbt_s=None)
     if {"ttft_ms", "tbt_ms"} <= qos.keys() and "ttlt_s" not in qos:
-        first_s = arrival_s + _number(qos, "ttft_ms") / 1000
-        return Deadlines(arrival_s, first_s, tbt_s=_number(qos, "tbt_ms") / 1000)
+        return _Targets(_number(qos, "ttft_ms") / 1000, _number(qos, "tbt_ms") / 1000)
     raise ValueError('custom_params["qos"] needs either ttft_ms and tbt_ms, or ttlt_s')
 
 
@@ -58,3 +79,10 @@ def _number(qos: Mapping[str, Any], name: str, default: float | None = None) -> 
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f'custom_params["qos"]["{name}"] is {value!r}; give a number')
     return float(value)
+
+
+def _text(qos: Mapping[str, Any], name: str) -> str:
+    value = qos.get(name, "")
+    if not isinstance(value, str):
+        raise ValueError(f'custom_params["qos"]["{name}"] is {value!r}; give a string')
+    return value

@@ -1,171 +1,335 @@
-"""SGLang's scheduler with Niyama's decisions: snapshot, pure plan, apply.
+"""SGLang's scheduler with Niyama's decisions: tell the policy, plan, hand over.
 
 The seams are SGLang 0.5.23's; `tests/contract/test_sglang_seams.py` fails when one disappears.
 
-Waiting requests are kept in deadline order by inserting each where it belongs, so that an
-iteration looks at the head of the queue only, however many wait.
+SGLang's `waiting_queue` has every waiting request, in order of arrival, so that abort, pause,
+flush, idle checks, timeouts and metrics are SGLang's own. The policy keeps their order; while a
+batch is made, SGLang sees only the requests that the plan admits.
 
-Parking gives a prefill in progress back to the waiting queue. What it has computed stays in the
+Parking gives a prompt in progress back to the waiting queue. What it has computed stays in the
 radix cache, where its next admission finds it, unlocked: short of memory, SGLang takes it back
-like any cached prefix. A parked request is a waiting request to every other part of SGLang, so
-abort, pause, flush, idle checks and metrics need no special case.
+like any cached prefix. The policy is told what the cache really has before a prompt is computed.
 """
 
-import bisect
-import time
+import os
 from itertools import islice
 from typing import Any
 
-from sglang.srt.disaggregation.utils import DisaggregationMode
-from sglang.srt.distributed.communication_op import attn_cp_tp_broadcast_pyobj
-from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
+from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
-from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache
-from sglang.srt.runtime_context import get_parallel
+from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache, touch_waiting_prefix
+from sglang.srt.utils.rank_consensus_checker import rank_consensus
 
-from workers.engine import Decision, DecisionKind, Prediction
-from workers.niyama.deadlines import Deadlines
-from workers.niyama.edf import edf_key, plan
-from workers.niyama.iteration import IterationPlan, Prefill, Snapshot
+from workers.engine import Decision, DecisionKind, EngineQos, Prediction
+from workers.niyama import plan as policy_plan
+from workers.niyama.plan import IterationPlan
+from workers.niyama.policy import NiyamaPolicy
+from workers.niyama.request import Request
+from workers.niyama.settings import Settings, TokenTiming
 from workers.runtime import qos
 from workers.runtime.decisions import DecisionSender
-
-_HEAD_REQUESTS = 64
-"""Waiting requests that a plan considers: more prompts than one iteration ever takes."""
-
+from workers.runtime.driver import Computed, Launched, PolicyDriver
+from workers.runtime.handover import Handover, Planned, hand_over
+from workers.runtime.iteration_timer import IterationTimer
+from workers.runtime.latency_file import LatencyFile
+from workers.runtime.learning import FIRST_GUESS, LatencyLearner
+from workers.runtime.ranks import SharedClock, from_first_rank, is_first_rank
+from workers.runtime.support import check_supported, latency_subject
 
 SCHEDULER_INFO_KEY = "niyama"
 """In what a scheduler process reports when it is ready: that this scheduler is the one in it."""
 
+_MIN_CHUNK_TOKENS = 128
+"""Prompts go on by this much even when decodes leave no slack; less where chunks are small."""
+_TOUCH_INTERVAL = 32
+"""Plans between two refreshes of the parked prefixes' place in the cache's eviction order."""
+_TOLD = {
+    policy_plan.DecisionKind.RELEGATED: DecisionKind.RELEGATED,
+    policy_plan.DecisionKind.RESTORED: DecisionKind.RESTORED,
+}
+"""What the policy alone knows. Started, parked and resumed are told as SGLang carries them out."""
+
 
 class NiyamaScheduler(Scheduler):  # type: ignore[misc]
-    """Orders, parks and sizes prefills by deadline; everything else is SGLang's own."""
+    """Orders, parks and sizes prefills by the policy; everything else is SGLang's own."""
 
     waiting_queue: list[Req]
     chunked_req: Req | None
     """The one prefill in progress that SGLang tracks."""
-    chunked_prefill_size: int | None
-    """The most tokens of one iteration; None where prefills are not chunked."""
+    chunked_prefill_size: int
+    """The most tokens of one iteration."""
 
     def init_schedule_policy(self) -> None:
-        if self.enable_priority_scheduling:
-            raise ValueError(
-                "Niyama orders requests by deadline: start without --enable-priority-scheduling"
-            )
+        check_supported(self)
         super().init_schedule_policy()
         self.policy = _PlannedPolicy(self.tree_cache, self.enable_hierarchical_cache)
-        self._epoch_s = time.time() - time.monotonic()
-        self._received_s = self._shared_clock_s()
-        self._parked: list[Req] = []
-        parallel = get_parallel()
-        reports = parallel.attn_tp_rank == 0 and parallel.attn_cp_rank == 0
-        self._decisions = DecisionSender.from_environment() if reports else DecisionSender(None)
+        self._latency_file = LatencyFile(latency_subject(self), os.environ)
+        learner = LatencyLearner(from_first_rank(self._latency_file.load))
+        settings = Settings(
+            timing=TokenTiming.GAPS,  # nobody here holds tokens back
+            min_chunk_tokens=min(_MIN_CHUNK_TOKENS, max(1, self.chunked_prefill_size // 4)),
+            max_chunk_tokens=self.chunked_prefill_size,
+        )
+        model = learner.model()
+        self.latency_is_known = model is not None
+        self._driver = PolicyDriver(NiyamaPolicy(model or FIRST_GUESS, settings), learner)
+        self._learner = learner
+        self._clock = SharedClock()
+        self._timer = IterationTimer()
+        self._now_s = self._clock.now_s()
+        self._busy_until_s = 0.0
+        self._requests: dict[str, Req] = {}
+        self._others: list[Req] | None = None
+        self._making_way: list[Req] = []
+        self._kept: dict[str, int] = {}
+        self._plans = 0
+        self._decisions = DecisionSender.from_environment(is_first_rank())
 
     def get_init_info(self) -> dict[str, Any]:
-        return {**super().get_init_info(), SCHEDULER_INFO_KEY: True}
+        info = {"latency_is_known": self.latency_is_known}
+        return {**super().get_init_info(), SCHEDULER_INFO_KEY: info}
 
     # ---- the waiting queue
 
     def process_input_requests(self, recv_reqs: list[Any]) -> None:
         if recv_reqs:
-            self._received_s = self._shared_clock_s()
+            self._now_s = self._clock.now_s()
         super().process_input_requests(recv_reqs)
 
     def _add_request_to_queue(self, req: Req, is_retracted: bool = False) -> None:
-        if not hasattr(req, "niyama"):
+        is_new = not hasattr(req, "niyama")
+        if is_new:
             self._read_qos(req)
         super()._add_request_to_queue(req, is_retracted)
-        if self.waiting_queue and self.waiting_queue[-1] is req:
-            bisect.insort(self.waiting_queue, self.waiting_queue.pop(), key=_queue_key)
+        if not self.waiting_queue or self.waiting_queue[-1] is not req:
+            return  # SGLang refused it
+        if self._others is not None:  # it arrived while a batch is being made without it
+            self._others.append(self.waiting_queue.pop())
+        self._requests[req.rid] = req
+        if is_new:
+            self._driver.arrived(self._policy_request(req), self._now_s)
+        elif not req.niyama.parked:
+            self._driver.retracted(req.rid, self._now_s)
 
     def _read_qos(self, req: Req) -> None:
-        """Note the request's deadlines; one with unreadable QoS is answered with the reason."""
+        """Note the request's quality of service; what is unreadable is answered with the reason."""
         try:
-            deadlines = qos.deadlines(req.sampling_params.custom_params, self._received_s)
+            read = qos.from_custom_params(req.sampling_params.custom_params, self._now_s)
         except ValueError as error:
-            deadlines = qos.deadlines(None, self._received_s)
+            read = qos.from_custom_params(None, self._now_s)
             req.set_finish_with_abort(str(error))
-        req.niyama = _Progress(deadlines)
+        req.niyama = _Progress(read)
+
+    def _policy_request(self, req: Req) -> Request:
+        wanted = req.niyama.qos
+        return Request(
+            request_id=req.rid,
+            arrival_s=wanted.arrival_s,
+            deadline_s=wanted.deadline_s,
+            prompt_tokens=len(req.origin_input_ids),
+            tbt_s=wanted.tbt_s,
+            important=wanted.importance == "high",
+            cached_tokens=self._cached_tokens(req),
+            application=wanted.app,
+            tenant=wanted.tenant,
+            max_output_tokens=req.sampling_params.max_new_tokens,
+        )
 
     def _abort_on_queued_limit(self, recv_req: Req) -> bool:
         # A parked request was admitted once; a full queue must not turn it away now.
         return not recv_req.niyama.parked and super()._abort_on_queued_limit(recv_req)
 
+    def send_abort_output(self, abort_req: Any, req: Req) -> None:
+        """SGLang reports every request here that it drops outside a batch."""
+        super().send_abort_output(abort_req, req)
+        self._leaves_queue(req)
+        self._driver.gone(req.rid)
+
+    def _leaves_queue(self, req: Req) -> None:
+        self._requests.pop(req.rid, None)
+        self._kept.pop(req.rid, None)
+
     # ---- one iteration
 
     def get_new_batch_prefill(self, running_batch: ScheduleBatch) -> NextBatchPlan:
-        iteration_tokens = self.chunked_prefill_size
-        if iteration_tokens is None or not (self.chunked_req or self.waiting_queue):
-            return self._reported(super().get_new_batch_prefill(running_batch))
-        snapshot = self._snapshot(running_batch, iteration_tokens)
-        iteration = plan(snapshot, self._shared_clock_s())
-        self._apply_order(iteration)
-        self.chunked_prefill_size = iteration.prefill_budget_tokens + snapshot.running_decodes
-        self.policy.in_progress_limit_tokens = iteration.in_progress_limit_tokens
-        try:
-            return self._reported(self._prefill_batch(running_batch, iteration))
-        finally:
-            self.chunked_prefill_size = iteration_tokens
-
-    def _prefill_batch(
-        self, running_batch: ScheduleBatch, iteration: IterationPlan
-    ) -> NextBatchPlan:
-        if iteration.park is None:
-            return super().get_new_batch_prefill(running_batch)
-        making_way, self.chunked_req = self.chunked_req, None
-        batch = super().get_new_batch_prefill(running_batch)
-        if batch.batch_to_run is None:
+        if not self._has_work(running_batch):
+            return self._make_batch(running_batch, Handover())
+        self._synchronize()
+        start_s = self._start_s()
+        plan = self._plan(self._now_s, start_s, self._free_kv_tokens())
+        self._busy_until_s = start_s + plan.predicted_s
+        self._apply_give_back(plan)
+        self._note_policy(plan)
+        handover = self._hand_over(plan, running_batch)
+        batch = self._make_batch(running_batch, handover)
+        if handover.park and batch.batch_to_run is None and self._making_way:
             # There was no memory for anybody else: it goes on after all.
-            self.chunked_req = making_way
-            return super().get_new_batch_prefill(batch.running_batch)
-        self._parked.append(making_way)
-        self._note(making_way, DecisionKind.PARKED, "its prefill made way for closer deadlines")
+            self.chunked_req = self._making_way.pop()
+            tokens = handover.prefill_tokens
+            going_on = Handover(prefill_tokens=tokens, in_progress_tokens=tokens)
+            batch = self._make_batch(batch.running_batch, going_on)
+        elif handover.park:
+            self._note_parked(self._making_way[-1], plan)
+        self._decisions.flush()
         return batch
+
+    @rank_consensus(same_params=True, same_results=True)  # type: ignore[untyped-decorator]
+    def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
+        """Alike on every rank: SGLang's own checker sees to it, where it is on."""
+        return self._driver.plan(now_s, start_s, free_kv_tokens)
+
+    def _has_work(self, running_batch: ScheduleBatch) -> bool:
+        waiting = self.waiting_queue or self.chunked_req or running_batch.reqs
+        return bool(waiting) or not self._driver.idle
+
+    def _synchronize(self) -> None:
+        """Take time and measurements from the first rank, so that all ranks plan alike."""
+        self._now_s, durations_s = self._clock.share(self._timer.take())
+        model = self._driver.measured(durations_s)
+        if model is not None and is_first_rank():
+            self._latency_file.save(self._learner.samples, model, self.max_total_num_tokens)
+
+    def _start_s(self) -> float:
+        """When the device can start the iteration that is planned now."""
+        in_flight = not self._runs_in_step and self.result_queue
+        return max(self._now_s, self._busy_until_s) if in_flight else self._now_s
+
+    @property
+    def _runs_in_step(self) -> bool:
+        """The forward pass is over when SGLang has launched it."""
+        return bool(self.device == "cpu")
+
+    def _free_kv_tokens(self) -> int:
+        """What the cache could give, less what the policy counts as held by parked requests."""
+        budget = self.token_to_kv_pool_allocator.create_prefill_budget(self.tree_cache)
+        return int(budget.remaining_current) - sum(self._kept.values())
+
+    def _make_batch(self, running_batch: ScheduleBatch, handover: Handover) -> NextBatchPlan:
+        """Let SGLang make the batch from what it is handed, and from nothing else."""
+        if handover.park:
+            self._making_way.append(self.chunked_req)
+            self.chunked_req = None
+        elif self.chunked_req is not None and not handover.in_progress_tokens:
+            return NextBatchPlan(batch_to_run=None, running_batch=running_batch)
+        most_tokens = self.chunked_prefill_size
+        handed = [self._requests[request_id] for request_id in handover.order]
+        self._others, self.waiting_queue = self.waiting_queue, list(handed)
+        decodes = len(running_batch.reqs) if self.is_mixed_chunk else 0
+        self.chunked_prefill_size = handover.prefill_tokens + decodes
+        self.policy.in_progress_limit_tokens = handover.in_progress_tokens or None
+        try:
+            batch = super().get_new_batch_prefill(running_batch)
+        finally:
+            left, self.waiting_queue, self._others = self.waiting_queue, self._others, None
+            self.chunked_prefill_size = most_tokens
+        self._admitted(handed, left)
+        if batch.batch_to_run is not None and batch.batch_to_run.prefill_stats is not None:
+            batch.batch_to_run.prefill_stats.num_pending_tokens = self._pending_tokens()
+        return batch
+
+    def _admitted(self, handed: list[Req], left: list[Req]) -> None:
+        for req in handed:
+            if req not in left:
+                self.waiting_queue.remove(req)
+                self._leaves_queue(req)
+
+    def _pending_tokens(self) -> int:
+        """As SGLang counts them, of the whole queue."""
+        extending = self.chunked_req.extend_len if self.chunked_req is not None else 0
+        return int(self.load_inquirer._get_num_pending_tokens(chunk_deduct=extending))
+
+    def run_batch(self, batch: ScheduleBatch, *args: Any, **kwargs: Any) -> Any:
+        self._note_launched(batch)
+        result = super().run_batch(batch, *args, **kwargs)
+        if self._runs_in_step:
+            self._timer.ended(self._clock.own_s())
+        return result
 
     def process_batch_result(self, batch: ScheduleBatch, result: Any) -> None:
         super().process_batch_result(batch, result)
-        if self._parked:
+        if not self._runs_in_step:
+            self._timer.ended(self._clock.own_s())
+        for req in batch.reqs:
+            if isinstance(req.finished_reason, FINISH_ABORT):
+                self._driver.gone(req.rid)
+            elif req.finished():
+                self._driver.finished(req.rid)
+        if self._making_way:
             self._requeue_parked()
 
     def _requeue_parked(self) -> None:
         """Queue the parked requests whose last chunk has run; overlapped, that is a step later."""
-        ready = [req for req in self._parked if req.inflight_middle_chunks == 0]
-        self._parked = [req for req in self._parked if req.inflight_middle_chunks > 0]
+        ready = [req for req in self._making_way if req.inflight_middle_chunks == 0]
+        self._making_way = [req for req in self._making_way if req.inflight_middle_chunks > 0]
         for req in ready:
+            held_tokens = req.prefix_len
             # SGLang has put every finished chunk into the radix cache already.
             release_kv_cache(req, self.tree_cache, checkpoint=False)
             req.reset_for_retract()
             req.niyama.parked = True
             self._add_request_to_queue(req, is_retracted=True)
+            if req.niyama.keeps_kv:
+                self._kept[req.rid] = held_tokens
 
     def is_fully_idle(self, for_health_check: bool = False, ignore_waiting: bool = False) -> bool:
-        return not self._parked and super().is_fully_idle(for_health_check, ignore_waiting)
+        return not self._making_way and super().is_fully_idle(for_health_check, ignore_waiting)
 
-    # ---- what the plan is made from, and made into
+    # ---- what a batch is made from
 
-    def _snapshot(self, running_batch: ScheduleBatch, iteration_tokens: int) -> Snapshot:
-        head = tuple(islice(self.waiting_queue, _HEAD_REQUESTS))
-        can_park = self.chunked_req is not None and self._can_park(self.chunked_req, running_batch)
-        if can_park:
-            self._match_prefixes(head, self.chunked_req)
-        return Snapshot(
-            waiting=tuple(_waiting_prefill(req) for req in head),
-            in_progress=self.chunked_req
-            and _prefill(self.chunked_req, self.chunked_req.prefix_len),
-            can_park=can_park,
-            running_decodes=len(running_batch.reqs) if self.is_mixed_chunk else 0,
-            iteration_tokens=iteration_tokens,
+    def _hand_over(self, plan: IterationPlan, running_batch: ScheduleBatch) -> Handover:
+        self._touch_parked()
+        decodes = len(running_batch.reqs) if self.is_mixed_chunk else 0
+        planned = [self._planned(chunk.request_id, chunk.tokens) for chunk in plan.chunks]
+        chunked = self.chunked_req
+        return hand_over(
+            [chunk for chunk in planned if chunk is not None],
+            chunked.rid if chunked is not None else None,
+            can_park=chunked is not None and self._can_park(chunked, running_batch),
+            room_tokens=self.chunked_prefill_size - decodes,
             page_tokens=self.truncation_align_size or self.page_size,
         )
+
+    def _planned(self, request_id: str, tokens: int) -> Planned | None:
+        """A chunk of the plan with the truth about its prompt; None when SGLang has it no more."""
+        chunked = self.chunked_req
+        if chunked is not None and chunked.rid == request_id:
+            return Planned(request_id, tokens, _total_tokens(chunked) - chunked.prefix_len)
+        req = self._requests.get(request_id)
+        if req is None:
+            self._driver.gone(request_id)
+            return None
+        return Planned(request_id, tokens, _total_tokens(req) - self._cached_tokens(req))
+
+    def _cached_tokens(self, req: Req) -> int:
+        """Tokens of a waiting request that its admission would find in the prefix cache."""
+        if req.session is not None:  # a session brings its own
+            return 0
+        match_kv_cache(req, self.tree_cache)
+        return int(req.num_matched_prefix_tokens)
+
+    def _touch_parked(self) -> None:
+        """Keep what parked requests have computed from being the first to be evicted."""
+        self._plans += 1
+        if self._plans % _TOUCH_INTERVAL == 0:
+            for request_id in self._kept:
+                touch_waiting_prefix(self._requests[request_id], self.tree_cache)
+
+    def _apply_give_back(self, plan: IterationPlan) -> None:
+        """From here on the cache may evict what these requests have computed."""
+        for request_id in plan.give_back:
+            self._kept.pop(request_id, None)
+            if self.chunked_req is not None and self.chunked_req.rid == request_id:
+                self.chunked_req.niyama.keeps_kv = False
 
     def _can_park(self, req: Req, running_batch: ScheduleBatch) -> bool:
         """Whether `req` could be taken up again later, and somebody else be admitted now."""
         is_full = running_batch.batch_is_full and not running_batch.is_empty()
         return (
             not is_full
-            and self._loop_supports_parking()
             and self.tree_cache.supports_prefix_sharing()
+            # It negotiates with other ranks once per pass; parking may take two.
+            and self.prefill_delayer is None
             and not req.skip_radix_cache_insert
             and req.session is None
             and req.input_embeds is None
@@ -174,48 +338,26 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             and not (req.return_logprob and 0 <= req.logprob_start_len < len(req.origin_input_ids))
         )
 
-    def _loop_supports_parking(self) -> bool:
-        """Parking is worked out for SGLang's normal and overlapped loops."""
-        return (
-            self.disaggregation_mode == DisaggregationMode.NULL
-            and get_parallel().pp_size == 1
-            and not self.enable_pdmux
-            and not self.enable_overlap_mlx
-            and self.dllm_config is None
-            # It negotiates with other ranks once per pass; parking may take two.
-            and self.prefill_delayer is None
-        )
+    # ---- what is told
 
-    def _match_prefixes(self, head: tuple[Req, ...], in_progress: Req) -> None:
-        """Find what the radix cache has of the prompts that would go before `in_progress`."""
-        limit = _queue_key(in_progress)
-        for req in head:
-            if _queue_key(req) >= limit:
-                return
-            match_kv_cache(req, self.tree_cache)
-
-    def _apply_order(self, iteration: IterationPlan) -> None:
-        head = self.waiting_queue[: len(iteration.order)]
-        if tuple(req.rid for req in head) != iteration.order:
-            by_id = {req.rid: req for req in head}
-            self.waiting_queue[: len(head)] = [by_id[rid] for rid in iteration.order]
-
-    def _shared_clock_s(self) -> float:
-        """UTC epoch seconds that never step back, the same on every rank that must decide alike."""
-        now_s = self._epoch_s + time.monotonic()
-        return float(attn_cp_tp_broadcast_pyobj([now_s])[0])
-
-    # ---- what is reported
-
-    def _reported(self, batch: NextBatchPlan) -> NextBatchPlan:
-        """Note which requests begin or go on with this batch, and send what was noted."""
-        if batch.batch_to_run is not None:
-            decodes = batch.batch_to_run.decoding_reqs or ()
-            prefills = len(batch.batch_to_run.reqs) - len(decodes)
-            for req in islice(batch.batch_to_run.reqs, prefills):
-                self._note_prefill(req)
+    def _note_launched(self, batch: ScheduleBatch) -> None:
+        """Tell the driver what this batch computes, and which requests begin or go on with it."""
+        self._timer.launched(self._clock.own_s(), after_idle=self._sched_idled)
+        if batch.forward_mode.is_extend():
+            decoding = batch.decoding_reqs or ()
+            prefilling = list(islice(batch.reqs, len(batch.reqs) - len(decoding)))
+        else:
+            decoding, prefilling = batch.reqs, []
+        for req in prefilling:
+            self._note_prefill(req)
         self._decisions.flush()
-        return batch
+        self._driver.launched(
+            Launched(
+                chunks=tuple(_computed(req) for req in prefilling),
+                decodes=len(decoding),
+                decode_context=sum(req.seqlen for req in decoding),
+            )
+        )
 
     def _note_prefill(self, req: Req) -> None:
         if not req.niyama.started:
@@ -223,23 +365,38 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             self._note(req, DecisionKind.STARTED)
         elif req.niyama.parked:
             self._note(req, DecisionKind.RESUMED)
-        req.niyama.parked = False
+        req.niyama.parked, req.niyama.keeps_kv = False, True
 
-    def _note(self, req: Req, kind: DecisionKind, reason: str = "") -> None:
-        prediction = Prediction(deadline_s=req.niyama.deadlines.deadline_s)
-        at_s = self._epoch_s + time.monotonic()
-        self._decisions.add(Decision(req.rid, kind, at_s, reason, prediction))
+    def _note_parked(self, req: Req, plan: IterationPlan) -> None:
+        reasons = [d.reason for d in plan.decisions if d.request_id == req.rid]
+        self._note(req, DecisionKind.PARKED, ", ".join(reasons))
+
+    def _note_policy(self, plan: IterationPlan) -> None:
+        for decision in plan.decisions:
+            req = self._requests.get(decision.request_id)
+            if decision.kind in _TOLD and req is not None:
+                kind = _TOLD[decision.kind]
+                self._note(req, kind, decision.reason, decision.predicted_s)
+
+    def _note(
+        self, req: Req, kind: DecisionKind, reason: str = "", finish_s: float | None = None
+    ) -> None:
+        prediction = Prediction(finish_s=finish_s, deadline_s=req.niyama.qos.deadline_s)
+        self._decisions.add(Decision(req.rid, kind, self._now_s, reason, prediction))
 
 
 class _Progress:
     """What Niyama remembers of a request, as `req.niyama`."""
 
-    __slots__ = ("deadlines", "parked", "started")
+    __slots__ = ("keeps_kv", "parked", "qos", "started")
 
-    def __init__(self, deadlines: Deadlines) -> None:
-        self.deadlines = deadlines
+    def __init__(self, wanted: EngineQos) -> None:
+        self.qos = wanted
         self.started = False
+        #: It waits after it was parked, or is about to.
         self.parked = False
+        #: The policy counts on what it has computed.
+        self.keeps_kv = True
 
 
 class _PlannedPolicy(SchedulePolicy):  # type: ignore[misc]
@@ -255,15 +412,11 @@ class _PlannedPolicy(SchedulePolicy):  # type: ignore[misc]
         return self.in_progress_limit_tokens
 
 
-def _queue_key(req: Req) -> tuple[float, str]:
-    return edf_key(_waiting_prefill(req))
+def _total_tokens(req: Req) -> int:
+    return len(req.origin_input_ids) + len(req.output_ids)
 
 
-def _waiting_prefill(req: Req) -> Prefill:
-    return _prefill(req, req.num_matched_prefix_tokens)
-
-
-def _prefill(req: Req, computed_tokens: int) -> Prefill:
-    due_s = req.niyama.deadlines.next_token_due_s(len(req.output_ids))
-    remaining_tokens = len(req.origin_input_ids) + len(req.output_ids) - computed_tokens
-    return Prefill(req.rid, due_s, remaining_tokens)
+def _computed(req: Req) -> Computed:
+    """The chunk of a request in a batch that is about to run."""
+    remaining_tokens = _total_tokens(req) - req.prefix_len
+    return Computed(req.rid, req.extend_len, req.prefix_len, remaining_tokens)

@@ -47,8 +47,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def latency_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the engines of this folder keep what they learn of this machine."""
+    folder = tmp_path_factory.mktemp("latency")
+    os.environ["NIYAMA_LATENCY_DIR"] = str(folder)
+    return folder
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def engine(tiny_model: Path) -> "AsyncIterator[SglangEngine]":
+async def engine(tiny_model: Path, latency_dir: Path) -> "AsyncIterator[SglangEngine]":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SGLang's imports tell which kernels a machine lacks
         from workers.runtime.engine import SglangEngine
@@ -104,8 +112,21 @@ def prompts() -> dict[str, list[int]]:
 
 
 @pytest.fixture(scope="session")
-def stock_outputs(tiny_model: Path, prompts: dict[str, list[int]]) -> dict[str, list[int]]:
+def crowd() -> dict[str, list[int]]:
+    """Two dozen prompts of all sizes, some with a beginning in common."""
+    sizes = [20, 33, 64, 90, 128, 150, 200, 256, 300, 400, 512, 700]
+    alone = {f"alone-{i}": tokens(i + 101, size) for i, size in enumerate(sizes)}
+    common = tokens(200, 190)
+    related = {f"related-{i}": common + tokens(i + 201, s // 2) for i, s in enumerate(sizes)}
+    return alone | related
+
+
+@pytest.fixture(scope="session")
+def stock_outputs(
+    tiny_model: Path, prompts: dict[str, list[int]], crowd: dict[str, list[int]]
+) -> dict[str, list[int]]:
     """What SGLang generates for the prompts with its own scheduler."""
+    prompts = prompts | crowd
     environment = os.environ | {"SGLANG_PLUGINS": "niyama_cpu", "PYTHONWARNINGS": "ignore"}
     arguments = [sys.executable, str(HERE / "stock.py"), str(tiny_model)]
     run = subprocess.run(

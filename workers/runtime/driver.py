@@ -1,0 +1,135 @@
+"""The policy's side of the engine's loop: what ran is told before the next plan is made.
+
+An engine with an overlapped schedule plans an iteration while the one before it runs: it knows what
+that one computes, and learns how it went (durations, finished requests) a step later. The driver
+keeps the policy's strict alternation of plan and result, whatever the engine's.
+
+Everything here depends on its arguments only, so ranks that are told the same decide alike.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from workers.niyama.fit import Sample
+from workers.niyama.latency import LatencyModel
+from workers.niyama.plan import Chunk, IterationPlan, IterationResult
+from workers.niyama.policy import NiyamaPolicy
+from workers.niyama.request import Request
+from workers.runtime.learning import LatencyLearner
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """One chunk of an iteration that was launched, all in tokens."""
+
+    request_id: str
+    tokens: int
+    #: Held by the engine before this chunk, computed or from the prefix cache.
+    held_tokens: int
+    #: Left of the prompt before this chunk.
+    remaining_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """One iteration as the engine launched it."""
+
+    chunks: tuple[Computed, ...]
+    decodes: int
+    decode_context: int
+
+    def sample(self, duration_s: float) -> Sample:
+        return Sample(
+            sum(chunk.tokens for chunk in self.chunks),
+            sum(chunk.held_tokens for chunk in self.chunks),
+            self.decodes,
+            self.decode_context,
+            duration_s,
+        )
+
+
+class PolicyDriver:
+    def __init__(self, policy: NiyamaPolicy, learner: LatencyLearner) -> None:
+        self.policy = policy
+        self._learner = learner
+        #: Launched since the last plan.
+        self._untold: list[Launched] = []
+        #: Launched and not measured yet, with whether more prompts waited than fitted.
+        self._unmeasured: deque[tuple[Launched, bool]] = deque()
+        self._finished: list[str] = []
+        self._planned = False
+        self._full = False
+
+    # ---- what happens to requests
+
+    def arrived(self, request: Request, now_s: float) -> None:
+        self.policy.add(request, now_s)
+
+    def retracted(self, request_id: str, now_s: float) -> None:
+        """The engine took the KV of a request back, and queued it again."""
+        self._tell(now_s)  # it may be in an iteration that the policy has not been told of
+        self.policy.retract(request_id, now_s)
+
+    def finished(self, request_id: str) -> None:
+        """A request ended by itself."""
+        self._finished.append(request_id)
+
+    def gone(self, request_id: str) -> None:
+        """A request was aborted, wherever it was."""
+        self.policy.abort(request_id)
+
+    # ---- iterations
+
+    @property
+    def idle(self) -> bool:
+        """There is nothing to tell the policy."""
+        return not self._untold and not self._finished
+
+    def launched(self, iteration: Launched) -> None:
+        self._untold.append(iteration)
+        self._unmeasured.append((iteration, self._full))
+
+    def measured(self, durations_s: Sequence[float]) -> LatencyModel | None:
+        """Durations of the oldest iterations without one; a new model when there is one.
+
+        The policy uses it from here on.
+        """
+        model = None
+        for duration_s in durations_s:
+            iteration, full = self._unmeasured.popleft()
+            sample = iteration.sample(duration_s)
+            if duration_s > 0:
+                self.policy.measured(sample, full=full)
+            model = self._learner.add(sample) or model
+        if model is not None:
+            self.policy.use(model)
+        return model
+
+    def plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
+        """Plan the iteration that can start at `start_s`: now, or when the one before it ends."""
+        self._tell(start_s)
+        plan = self.policy.plan(start_s, free_kv_tokens)
+        self._planned, self._full = True, plan.full
+        return plan
+
+    def _tell(self, end_s: float) -> None:
+        """What ran since the last plan, also when that was nothing."""
+        results = [self._result(iteration, end_s) for iteration in self._untold]
+        if not results and (self._planned or self._finished):
+            results = [IterationResult(end_s, 0.0, decoded=False)]
+        if self._finished:
+            results[-1] = replace(results[-1], finished=tuple(self._finished))
+        self._untold, self._finished, self._planned = [], [], False
+        for result in results:
+            self.policy.observe(result)
+
+    def _result(self, iteration: Launched, end_s: float) -> IterationResult:
+        for chunk in iteration.chunks:
+            self.policy.correct(
+                chunk.request_id,
+                held_tokens=chunk.held_tokens,
+                remaining_tokens=chunk.remaining_tokens,
+            )
+        chunks = tuple(Chunk(chunk.request_id, chunk.tokens) for chunk in iteration.chunks)
+        return IterationResult(end_s, 0.0, chunks, decoded=iteration.decodes > 0)
