@@ -13,6 +13,7 @@ from workers.engine import (
     PreparedRequest,
     TokenLogprob,
 )
+from workers.runtime.release import Release
 
 
 class UpdateReader:
@@ -20,6 +21,8 @@ class UpdateReader:
 
     def __init__(self, prepared: PreparedRequest, cancelled: Collection[str]) -> None:
         self.finished = False
+        self.release: Release | None = None
+        """When its tokens are due to be shown; known with the first of them."""
         self._prepared = prepared
         self._cancelled = cancelled
         self._completion_tokens = 0
@@ -32,6 +35,7 @@ class UpdateReader:
         self.finished = reason is not None
         if reason is not None and reason["type"] == "abort":
             return self._aborted(reason)
+        self.release = self.release or Release.of(meta)
         self._completion_tokens = meta["completion_tokens"]
         self._cached_tokens = meta["cached_tokens"]
         return GenerationUpdate(

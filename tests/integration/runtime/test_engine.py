@@ -4,13 +4,21 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
-from workers.engine import FinishReason, GenerationRequest, InvalidRequest, PromptTooLong
+from workers.engine import (
+    DecisionKind,
+    EngineQos,
+    FinishReason,
+    GenerationRequest,
+    InvalidRequest,
+    PromptTooLong,
+)
 
 if TYPE_CHECKING:
     from conftest import Client
@@ -67,9 +75,36 @@ async def test_chats_overtake_batch_prompts_and_every_token_is_stock(
     generated = await asyncio.gather(*jobs)
     assert [ids for ids, _ in generated] == [stock_outputs[name] for name in names]
     assert client.kinds("batch-0")[:3] == ["started", "parked", "resumed"]
-    slowest_chat_s = max(client.ttft_s[n] for n in names if n.startswith("chat"))
-    quickest_batch_s = min(client.ttft_s[n] for n in names if n.startswith("batch"))
-    assert slowest_chat_s < quickest_batch_s
+    started = [d.request_id for d in client.decisions if d.kind is DecisionKind.STARTED]
+    assert started[0] == "batch-0"
+    assert all(name.startswith("chat") for name in started[1:5])
+
+
+async def test_under_load_a_chats_tokens_are_shown_on_schedule(
+    client: "Client",
+    prompts: dict[str, list[int]],
+    stock_outputs: dict[str, list[int]],
+    tokens: Callable,
+) -> None:
+    """What is queued fills the time until it is due: the chat's tokens, early, wait for their turns."""
+    now_s, ttft_s, tbt_s = time.time(), 2.0, 0.2
+    urgent = EngineQos(now_s, now_s + 6.0)
+    batch = [
+        asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=tokens(i + 50, 900)))
+        for i in range(8)
+    ]
+    await until(lambda: "started" in client.kinds("urgent-0"))
+    chat = EngineQos(now_s, now_s + ttft_s, tbt_s)
+    sampling = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
+    request = GenerationRequest("held", chat, input_ids=prompts["chat-0"], sampling=sampling)
+    shown_s, ids = [], []
+    async for update in client.engine.generate(await client.engine.prepare(request)):
+        shown_s.append(time.time())
+        ids += update.token_ids
+    await asyncio.gather(*batch)
+    assert ids == stock_outputs["chat-0"]
+    assert shown_s[0] - now_s > ttft_s / 2
+    assert min(later - earlier for earlier, later in pairwise(shown_s)) > 0.9 * tbt_s, shown_s
 
 
 async def test_aborts_a_request_wherever_it_is(
