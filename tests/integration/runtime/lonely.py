@@ -27,9 +27,9 @@ async def main() -> None:
         is_chat = request_id.startswith("chat")
         await asyncio.sleep(0.3 if is_chat else 0)
         now_s = time.time()
-        expires_s = now_s - 1 if request_id.startswith("late") else None
-        deadline_s, tbt_s = now_s + (1 if is_chat else 600), 0.1 if is_chat else None
-        qos = EngineQos(now_s, deadline_s, tbt_s, expires_s=expires_s)
+        qos = EngineQos(now_s, now_s + (1 if is_chat else 600), 0.1 if is_chat else None)
+        if request_id == "late":
+            qos = EngineQos(now_s - 10, now_s + 600, expires_s=now_s - 5)
         sampling = {"temperature": 0, "max_tokens": 12, "ignore_eos": True}
         request = GenerationRequest(request_id, qos, input_ids=prompt, sampling=sampling)
         updates = [u async for u in engine.generate(await engine.prepare(request))]
