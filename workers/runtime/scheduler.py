@@ -15,6 +15,7 @@ import os
 from itertools import islice
 from typing import Any
 
+from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
@@ -28,7 +29,7 @@ from workers.niyama.policy import NiyamaPolicy
 from workers.niyama.request import Request
 from workers.niyama.settings import Settings, TokenTiming
 from workers.runtime import qos
-from workers.runtime.decisions import ADDRESS_VARIABLE, DecisionSender
+from workers.runtime.decisions import ADDRESS_VARIABLE, DecisionSender, as_finish_reason
 from workers.runtime.driver import Computed, Launched, PolicyDriver
 from workers.runtime.handover import Handover, Planned, hand_over
 from workers.runtime.iteration_timer import IterationTimer
@@ -142,6 +143,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             application=wanted.app,
             tenant=wanted.tenant,
             max_output_tokens=req.sampling_params.max_new_tokens,
+            expires_s=wanted.expires_s,
         )
 
     def _abort_on_queued_limit(self, recv_req: Req) -> bool:
@@ -158,6 +160,26 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         self._requests.pop(req.rid, None)
         self._kept.pop(req.rid, None)
 
+    def _drop_expired(self, plan: IterationPlan) -> None:
+        """What the policy gave up leaves as SGLang's own aborted requests do, with the reason."""
+        expired = {
+            decision.request_id: decision
+            for decision in plan.decisions
+            if decision.kind is policy_plan.DecisionKind.EXPIRED
+            and decision.request_id in self._requests
+        }
+        if expired:
+            self.waiting_queue = [req for req in self.waiting_queue if req.rid not in expired]
+        for request_id, decision in expired.items():
+            req = self._requests[request_id]
+            self._release_aborted_request(req)
+            self.beam_coordinator.retire_group(req)
+            told = self._told(req, DecisionKind.EXPIRED, decision.reason, decision.predicted_s)
+            answer = AbortReq(rid=req.rid, finished_reason=as_finish_reason(told))
+            self.send_abort_output(answer, req)
+            if req.kv.holds_mamba:
+                release_kv_cache(req, self.tree_cache, checkpoint=False)
+
     # ---- one iteration
 
     def get_new_batch_prefill(self, running_batch: ScheduleBatch) -> NextBatchPlan:
@@ -167,6 +189,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         start_s = self._start_s()
         plan = self._plan(self._now_s, start_s, self._free_kv_tokens())
         self._busy_until_s = start_s + plan.predicted_s
+        self._drop_expired(plan)
         self._apply_give_back(plan)
         self._note_policy(plan)
         handover = self._hand_over(plan, running_batch)
@@ -401,8 +424,11 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def _note(
         self, req: Req, kind: DecisionKind, reason: str = "", finish_s: float | None = None
     ) -> None:
+        self._decisions.add(self._told(req, kind, reason, finish_s))
+
+    def _told(self, req: Req, kind: DecisionKind, reason: str, finish_s: float | None) -> Decision:
         prediction = Prediction(finish_s=finish_s, deadline_s=req.niyama.qos.deadline_s)
-        self._decisions.add(Decision(req.rid, kind, self._now_s, reason, prediction))
+        return Decision(req.rid, kind, self._now_s, reason, prediction)
 
 
 class _Progress:

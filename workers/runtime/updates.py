@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from workers.engine import (
+    Decision,
     EngineError,
     FinishReason,
     GenerationUpdate,
@@ -13,6 +14,7 @@ from workers.engine import (
     PreparedRequest,
     TokenLogprob,
 )
+from workers.runtime import decisions
 from workers.runtime.release import Release
 
 
@@ -56,15 +58,21 @@ class UpdateReader:
     def _aborted(self, reason: Mapping[str, Any]) -> GenerationUpdate:
         if reason.get("status_code") == HTTPStatus.BAD_REQUEST:
             raise InvalidRequest(reason["message"])
+        if (decision := decisions.from_finish_reason(reason)) is not None:
+            return self._last(FinishReason(decision.kind), decision)
         if self._prepared.request_id not in self._cancelled:
             raise EngineError(f"SGLang gave the request up: {reason['message']}")
+        return self._last(FinishReason.CANCELLED)
+
+    def _last(self, finish: FinishReason, ended_by: Decision | None = None) -> GenerationUpdate:
         return GenerationUpdate(
             text_delta="",
             token_ids=(),
             prompt_tokens=self._prepared.prompt_tokens,
             completion_tokens=self._completion_tokens,
             cached_tokens=self._cached_tokens,
-            finish_reason=FinishReason.CANCELLED,
+            finish_reason=finish,
+            ended_by=ended_by,
         )
 
 

@@ -2,20 +2,24 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from fastapi import HTTPException
 
 from workers.engine import (
     DecisionKind,
     EngineQos,
     FinishReason,
     GenerationRequest,
+    GenerationUpdate,
     InvalidRequest,
     PromptTooLong,
 )
@@ -86,7 +90,7 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
     stock_outputs: dict[str, list[int]],
     tokens: Callable,
 ) -> None:
-    """What is queued fills the time until it is due: the chat's tokens, early, wait for their turns."""
+    """The queue fills the time until it is due: the chat's tokens, early, wait for their turns."""
     now_s, ttft_s, tbt_s = time.time(), 2.0, 0.2
     urgent = EngineQos(now_s, now_s + 6.0)
     batch = [
@@ -137,6 +141,59 @@ async def test_aborts_a_prefill_in_progress(
     await until(lambda: "started" in client.kinds("long"))
     client.engine.abort("long")
     assert await task == ([], FinishReason.CANCELLED)
+
+
+async def test_what_has_not_begun_in_time_expires_and_what_has_does_not(
+    client: "Client", tokens: Callable, chat_qos: Callable, batch_qos: Callable
+) -> None:
+    qos = replace(batch_qos(), expires_s=time.time() + 0.5)
+    parked = asyncio.create_task(client.run("parked", qos, input_ids=tokens(50, 3000)))
+    await until(lambda: "started" in client.kinds("parked"))
+    chat = asyncio.create_task(client.run("chat", chat_qos(), 60, input_ids=tokens(51, 2000)))
+    await until(lambda: "parked" in client.kinds("parked"))
+    late_qos = replace(batch_qos(), expires_s=qos.expires_s)
+    ended = await last_update(client, "late", late_qos, tokens(53, 300))
+    assert ended.finish_reason is FinishReason.EXPIRED
+    assert (ended.prompt_tokens, ended.completion_tokens) == (300, 0)
+    decision = ended.ended_by
+    assert decision is not None
+    assert re.fullmatch(r"not begun 0\.\d+ s after it arrived", decision.reason)
+    assert decision.prediction.finish_s > decision.at_s
+    assert decision.prediction.deadline_s > time.time() + 500
+    assert (await parked)[1] == FinishReason.LENGTH
+    assert (await chat)[1] == FinishReason.LENGTH
+    assert client.kinds("late") == []
+
+
+async def test_a_request_that_comes_too_late_expires_at_once(
+    client: "Client", tokens: Callable
+) -> None:
+    now_s = time.time()
+    qos = EngineQos(now_s - 60, now_s + 600, expires_s=now_s - 30)
+    ended = await last_update(client, "old", qos, tokens(54, 30))
+    assert ended.finish_reason is FinishReason.EXPIRED
+
+
+async def test_a_plain_client_of_the_server_is_told_what_expired(
+    client: "Client", tokens: Callable
+) -> None:
+    from sglang.srt.managers.io_struct import GenerateReqInput
+
+    qos = {"ttlt_s": 60, "arrival_s": time.time() - 30, "expire_after_s": 20}
+    sampling = {"max_new_tokens": 4, "custom_params": {"qos": qos}}
+    request = GenerateReqInput(input_ids=tokens(52, 20), sampling_params=sampling)
+    with pytest.raises(HTTPException, match="expired: not begun 20 s after it arrived") as raised:
+        await anext(client.engine._manager.generate_request(request))
+    assert raised.value.status_code == 503
+
+
+async def last_update(
+    client: "Client", request_id: str, qos: EngineQos, input_ids: list[int]
+) -> GenerationUpdate:
+    request = GenerationRequest(request_id, qos, input_ids=input_ids)
+    prepared = await client.engine.prepare(request)
+    *_, last = [update async for update in client.engine.generate(prepared)]
+    return last
 
 
 async def test_leaving_the_iterator_aborts(
