@@ -79,7 +79,8 @@ async def test_chats_overtake_batch_prompts_and_every_token_is_stock(
     generated = await asyncio.gather(*jobs)
     assert [ids for ids, _ in generated] == [stock_outputs[name] for name in names]
     assert client.kinds("batch-0")[:3] == ["started", "parked", "resumed"]
-    started = [d.request_id for d in client.decisions if d.kind is DecisionKind.STARTED]
+    told = [d for d in client.decisions if d.request_id in prompts]
+    started = [d.request_id for d in told if d.kind is DecisionKind.STARTED]
     assert started[0] == "batch-0"
     assert all(name.startswith("chat") for name in started[1:5])
 
@@ -92,10 +93,10 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
 ) -> None:
     """The queue fills the time until it is due: the chat's tokens, early, wait for their turns."""
     now_s, ttft_s, tbt_s = time.time(), 2.0, 0.2
-    urgent = EngineQos(now_s, now_s + 6.0)
+    urgent = EngineQos(now_s, now_s + 5.0)
     batch = [
-        asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=tokens(i + 50, 900)))
-        for i in range(8)
+        asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=tokens(i + 60, 900)))
+        for i in range(20)
     ]
     await until(lambda: "started" in client.kinds("urgent-0"))
     chat = EngineQos(now_s, now_s + ttft_s, tbt_s)
@@ -144,12 +145,13 @@ async def test_aborts_a_prefill_in_progress(
 
 
 async def test_what_has_not_begun_in_time_expires_and_what_has_does_not(
-    client: "Client", tokens: Callable, chat_qos: Callable, batch_qos: Callable
+    client: "Client", tokens: Callable, batch_qos: Callable
 ) -> None:
     qos = replace(batch_qos(), expires_s=time.time() + 0.5)
     parked = asyncio.create_task(client.run("parked", qos, input_ids=tokens(50, 3000)))
     await until(lambda: "started" in client.kinds("parked"))
-    chat = asyncio.create_task(client.run("chat", chat_qos(), 60, input_ids=tokens(51, 2000)))
+    relaxed = EngineQos(time.time(), time.time() + 10, tbt_s=0.5)
+    chat = asyncio.create_task(client.run("chat", relaxed, 60, input_ids=tokens(51, 2000)))
     await until(lambda: "parked" in client.kinds("parked"))
     late_qos = replace(batch_qos(), expires_s=qos.expires_s)
     ended = await last_update(client, "late", late_qos, tokens(53, 300))
