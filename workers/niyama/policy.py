@@ -157,16 +157,28 @@ class NiyamaPolicy:
 
     def _limit_s(self, now_s: float) -> float:
         """How long this iteration may take, in the uncalibrated model's seconds."""
-        settings = self.settings
-        due_s, pace_s = self._state.decodes.most_urgent()
-        slack_s = due_s - now_s
-        limit_s = slack_s / settings.slack_margin
-        if settings.slack_spread_tokens and slack_s < math.inf:
-            limit_s = min(limit_s, pace_s + slack_s / settings.slack_spread_tokens)
+        limit_s = self._slack_limit_s(now_s)
         if self._unpaced:
             gap_s = self._last_end_s + min(self._unpaced.values()) - now_s
             limit_s = min(limit_s, gap_s / self._gap_margin())
         return limit_s / self._bias()
+
+    def _slack_limit_s(self, now_s: float) -> float:
+        """The most urgent decode's slack, spent evenly over the tokens that it still has to come.
+
+        Answers end sooner than expected as often as not, and slack that is left is lost: so over
+        the expected length, and over `slack_spread_tokens` where that is less.
+        """
+        settings = self.settings
+        urgent = self._state.decodes.most_urgent()
+        if urgent is None:
+            return math.inf
+        slack_s = urgent.due_s - now_s
+        limit_s = slack_s / settings.slack_margin
+        if not settings.slack_spread_tokens:
+            return limit_s
+        tokens = min(float(settings.slack_spread_tokens), max(1.0, urgent.expected_tokens))
+        return min(limit_s, urgent.pace_s + slack_s / tokens)
 
     def _gap_margin(self) -> float:
         return self.calibration.margin(self.settings.in_time_quantile)

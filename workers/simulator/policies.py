@@ -51,7 +51,7 @@ ABLATIONS: Mapping[str, Settings] = {
 
 POLICIES: dict[str, PolicyFactory] = {
     "niyama-paper": PaperPolicy,
-    "niyama-paper/answers": partial(PaperPolicy, answer_s=40.0),
+    "niyama-paper/answers": partial(PaperPolicy, foresee_answers=True),
     "fcfs": _fixed(fcfs_key, 256),
     "edf": _fixed(edf_key, 256),
     "srpf": _fixed(srpf_key, 256),
