@@ -23,7 +23,6 @@ class PrefillBatch:
         self.chunks: list[Chunk] = []
         #: A prompt had to be left unfinished, or out, for lack of time: more work was waiting.
         self.full = False
-        self.resumed = False
         self._model = model
         self._limit_s = limit_s
         self._min_tokens = min_tokens
@@ -60,9 +59,7 @@ class PrefillBatch:
         if tokens <= 0:
             self.full = True
             return False
-        if prefill.started:
-            self.resumed = True
-        else:
+        if not prefill.started:
             self._admissible_kv_tokens -= prefill.remaining_tokens
         self.chunks.append(Chunk(prefill.request.request_id, tokens))
         self._tokens += tokens

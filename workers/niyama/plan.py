@@ -41,8 +41,8 @@ class Decision:
 class IterationPlan:
     """One iteration: every running decode plus these chunks.
 
-    At most one chunk (the last) leaves its prompt unfinished, and at most one continues a prompt
-    that an earlier iteration began: the runtime can do no more in one batch.
+    At most one chunk (the last) leaves its prompt unfinished: the runtime can do no more in one
+    batch.
     """
 
     chunks: tuple[Chunk, ...] = ()

@@ -200,7 +200,7 @@ class NiyamaPolicy:
             if batch.admits(prefill):
                 return prefill
         if begun is not None:
-            return None if batch.resumed or begun.request.request_id in give_back else begun
+            return None if begun.request.request_id in give_back else begun
         if head is not None:
             return None
         overdue = self._overdue.head(cut=NO_CUT)

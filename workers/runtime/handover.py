@@ -54,11 +54,14 @@ def hand_over(
         return Handover(order, used, park=in_progress is not None)
     if going_on is None:  # it cannot be parked, so it comes first
         return Handover(prefill_tokens=budget, in_progress_tokens=budget)
-    tokens = min(going_on.tokens, budget)
-    completes = tokens >= going_on.remaining_tokens
-    tokens = _pages_up(going_on.remaining_tokens if completes else tokens, page_tokens)
     others = [chunk for chunk in planned if chunk is not going_on]
-    order, used = _newcomers(others, budget - tokens, page_tokens, may_split=completes)
+    if min(going_on.tokens, budget) >= going_on.remaining_tokens:
+        tokens = _pages_up(going_on.remaining_tokens, page_tokens)
+        order, used = _newcomers(others, budget - tokens, page_tokens, may_split=True)
+        return Handover(order, tokens + used, tokens)
+    # What the plan puts before it comes whole; it takes what is left.
+    order, used = _newcomers(others, budget - page_tokens, page_tokens, may_split=False)
+    tokens = min(_pages_up(going_on.tokens, page_tokens), budget - used)
     return Handover(order, tokens + used, tokens)
 
 

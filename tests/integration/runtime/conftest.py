@@ -115,9 +115,9 @@ def prompts() -> dict[str, list[int]]:
 def crowd() -> dict[str, list[int]]:
     """Two dozen prompts of all sizes, some with a beginning in common."""
     sizes = [20, 33, 64, 90, 128, 150, 200, 256, 300, 400, 512, 700]
-    alone = {f"alone-{i}": tokens(i + 101, size) for i, size in enumerate(sizes)}
+    alone = {f"alone-{i:02}": tokens(i + 101, size) for i, size in enumerate(sizes)}
     common = tokens(200, 190)
-    related = {f"related-{i}": common + tokens(i + 201, s // 2) for i, s in enumerate(sizes)}
+    related = {f"related-{i:02}": common + tokens(i + 201, s // 2) for i, s in enumerate(sizes)}
     return alone | related
 
 

@@ -91,10 +91,8 @@ def test_a_prefill_in_progress_is_parked_for_a_closer_deadline_and_resumed() -> 
         ("chat", DecisionKind.STARTED),
         ("b", DecisionKind.PARKED),
     ]
-    finishing, now_s = _serve(policy, now_s)
-    assert finishing.chunks == (Chunk("chat", 440),)  # one resumed prompt per iteration
     resumed, _ = _serve(policy, now_s)
-    assert resumed.chunks[0].request_id == "b"
+    assert resumed.chunks == (Chunk("chat", 440), Chunk("b", 2120))
     assert [d.kind for d in resumed.decisions] == [DecisionKind.RESUMED]
 
 

@@ -125,9 +125,9 @@ def test_parked_prompts_go_on_after_the_chat() -> None:
     assert [tuple(chunk) for chunk in plan.chunks] == [("a", 256)]
     assert DecisionKind.PARKED in {d.kind for d in plan.decisions if d.request_id == "b"}
     launch(d, Computed("a", 256, 0, 300))
-    assert planned(d, 0.2) == [("a", 44)]
-    launch(d, Computed("a", 44, 256, 44))
-    assert planned(d, 0.3) == [("b", 256)]
+    assert planned(d, 0.2) == [("a", 44), ("b", 212)]
+    launch(d, Computed("a", 44, 256, 44), Computed("b", 212, 256, 344))
+    assert planned(d, 0.3) == [("b", 132)]
 
 
 def test_durations_go_to_the_iterations_in_order() -> None:

@@ -36,6 +36,11 @@ def test_only_one_prompt_is_left_unfinished() -> None:
     assert handed(*plan, in_progress="long") == Handover((), 140, 140)
 
 
+def test_short_of_room_the_prompt_in_progress_takes_what_whole_ones_leave() -> None:
+    plan = (Planned("chat", 60, 60), Planned("long", 140, 900))
+    assert handed(*plan, in_progress="long", room_tokens=190) == Handover(("chat",), 190, 130)
+
+
 def test_a_prompt_that_completes_leaves_room_for_an_unfinished_one() -> None:
     plan = (Planned("ending", 40, 40), Planned("next", 160, 900))
     assert handed(*plan, in_progress="ending") == Handover(("next",), 200, 40)
