@@ -32,6 +32,7 @@ class PrefillBatch:
         #: After every decode has grown by a token; negative when there is no room for that.
         self.free_kv_tokens = free_kv_tokens
         self._admissible_kv_tokens = admissible_kv_tokens
+        self._held: set[str] = set()
         self._tokens = 0
         self._context = 0
 
@@ -44,7 +45,7 @@ class PrefillBatch:
         return alone and prefill.remaining_tokens <= self.free_kv_tokens
 
     def holds(self, request_id: str) -> bool:
-        return any(chunk.request_id == request_id for chunk in self.chunks)
+        return request_id in self._held
 
     def give_back(self, prefill: Prefill) -> None:
         """A prompt in progress gives its KV back, and what was kept for the rest of it."""
@@ -62,6 +63,7 @@ class PrefillBatch:
         if not prefill.started:
             self._admissible_kv_tokens -= prefill.remaining_tokens
         self.chunks.append(Chunk(prefill.request.request_id, tokens))
+        self._held.add(prefill.request.request_id)
         self._tokens += tokens
         self._context += context
         self.free_kv_tokens -= tokens

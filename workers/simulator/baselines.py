@@ -8,7 +8,6 @@ importance.
 import heapq
 from collections.abc import Callable
 
-from workers.niyama.decode_length import DecodeLengths
 from workers.niyama.latency import LatencyModel
 from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
 from workers.niyama.request import Prefill, Request
@@ -76,11 +75,8 @@ class FixedChunkPolicy:
         for prefill in completed:
             self._join_decodes(prefill, result.end_s)
         for request_id in result.finished:
-            self._finish(request_id)
+            state.abort(request_id)
         return ()
-
-    def _finish(self, request_id: str) -> None:
-        self._state.abort(request_id)
 
     def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
         request = prefill.request
@@ -117,17 +113,12 @@ PAPER_SRPF_WEIGHT_S = 0.008
 class PaperPolicy(FixedChunkPolicy):
     """Niyama as released: dynamic chunks, hybrid priority, eager one-way relegation."""
 
-    def __init__(self, latency: LatencyModel, *, foresee_answers: bool = False) -> None:
-        """`foresee_answers`: read the paper instead of the artifact, where they differ on answers.
-
-        A batch answer then counts in the priority, and its time in the relegation test, by the
-        history of its application; the artifact counts 15 tokens, and no time.
-        """
+    def __init__(self, latency: LatencyModel, *, answer_s: float = 0.0) -> None:
+        """`answer_s`: time that the relegation test leaves a batch answer; none in the artifact."""
         super().__init__(self._hybrid_key, PAPER_CHUNKS[0])
+        self._answer_s = answer_s
         self._latency = latency
-        self._lengths = DecodeLengths() if foresee_answers else None
         self._throughput = 5000.0  # prefill tokens per second, moving average
-        self._iteration_s = 0.05  # moving average
         self._relegated: list[tuple[float, str]] = []
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
@@ -139,26 +130,13 @@ class PaperPolicy(FixedChunkPolicy):
         tokens = sum(chunk.tokens for chunk in result.chunks)
         if tokens:
             self._throughput += 0.05 * (tokens / result.duration_s - self._throughput)
-            self._iteration_s += 0.05 * (result.duration_s - self._iteration_s)
         return super().observe(result)
 
-    def _finish(self, request_id: str) -> None:
-        if self._lengths is not None and request_id in self._state.decodes:
-            self._lengths.observe(*self._state.decodes.remove(request_id))
-        super()._finish(request_id)
-
     def _hybrid_key(self, prefill: Prefill) -> float:
-        work = prefill.remaining_tokens + self._answer_tokens(prefill.request)
+        work = prefill.remaining_tokens
+        if not prefill.request.interactive:
+            work += PAPER_OUTPUT_TOKENS
         return prefill.request.deadline_s + PAPER_SRPF_WEIGHT_S * work
-
-    def _answer_tokens(self, request: Request) -> float:
-        if request.interactive:
-            return 0.0
-        return PAPER_OUTPUT_TOKENS if self._lengths is None else self._lengths.high_tokens(request)
-
-    def _answer_s(self, request: Request) -> float:
-        """Time that the relegation test leaves for the answer."""
-        return 0.0 if self._lengths is None else self._answer_tokens(request) * self._iteration_s
 
     def _budget(self, now_s: float, prefill_context: int) -> int:
         decodes = self._state.decodes
@@ -193,7 +171,8 @@ class PaperPolicy(FixedChunkPolicy):
         """The most urgent waiting prompt; hopeless ones go behind all others."""
         while (prefill := super()._head(now_s)) is not None:
             finish_s = now_s + prefill.remaining_tokens / self._throughput
-            finish_s += self._answer_s(prefill.request)
+            if not prefill.request.interactive:
+                finish_s += self._answer_s
             if finish_s <= prefill.request.deadline_s:
                 return prefill
             heapq.heappush(self._relegated, heapq.heappop(self._heap))

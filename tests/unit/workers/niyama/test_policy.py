@@ -1,5 +1,7 @@
 """The policy as a whole, on virtual time."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +72,31 @@ def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
     limit_s = 0.05 + (6.05 - now_s) / 100
     tokens = policy.plan(now_s, PLENTY).chunks[0].tokens
     assert tokens == pytest.approx((limit_s - 0.0101) / 0.0001, abs=2)
+
+
+def test_short_answers_spend_their_slack_over_their_own_length() -> None:
+    policy = NiyamaPolicy(MODEL, Settings(timing=TokenTiming.ENVELOPE))
+    policy.add(replace(_chat("chat", 100), max_output_tokens=60), 0.0)
+    _, now_s = _serve(policy, 0.0)
+    policy.add(_batch("b", 10_000), now_s)
+    limit_s = 0.05 + (6.05 - now_s) / 60
+    tokens = policy.plan(now_s, PLENTY).chunks[0].tokens
+    assert tokens == pytest.approx((limit_s - 0.0101) / 0.0001, abs=2)
+
+
+def test_large_batches_alternate_with_decodes_alone_when_that_carries_more() -> None:
+    small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)  # 20 ms more than large batches
+    policy = NiyamaPolicy(LatencyModel(small, _REGIME, 512), Settings(timing=TokenTiming.ENVELOPE))
+    policy.add(_chat("chat", 100, ttft_s=0.2), 0.0)
+    _, now_s = _serve(policy, 0.0)
+    policy.add(_batch("b", 100_000), now_s)
+    sizes, due_s = [], 0.25
+    for _ in range(20):
+        plan, now_s = _serve(policy, now_s)
+        sizes.append(sum(chunk.tokens for chunk in plan.chunks))
+        assert now_s <= due_s
+        due_s += 0.05
+    assert set(sizes) == {0, 512}  # with the decode, 513 tokens are large: 61 ms; alone it has 30
 
 
 def test_decodes_without_slack_leave_the_smallest_chunk() -> None:

@@ -81,9 +81,19 @@ def test_capacity_is_found_by_bisection() -> None:
     assert len(runs) < 20
 
 
-def test_capacity_is_zero_when_nothing_fits_and_bounded_by_its_bracket() -> None:
+def test_capacity_is_zero_when_nothing_fits() -> None:
     assert find_capacity(lambda qps: _summary(qps, missed=1.0), "first")[0] == 0
-    assert find_capacity(lambda qps: _summary(qps, missed=0.0), "first", low=1, high=2)[0] == 2
+
+
+def test_a_search_goes_on_from_what_is_known() -> None:
+    def run(qps: float) -> Summary:
+        return _summary(qps, missed=0.5 if qps > 3.3 else 0.0)
+
+    _, known = find_capacity(run, "first", start_qps=3.2, growth=1.05)
+    assert len(known) < 6
+    capacity, runs = find_capacity(run, "gaps", known=known)
+    assert capacity == pytest.approx(3.3, rel=0.01)
+    assert runs == known
 
 
 def test_scoring_by_gaps_wants_both_the_first_token_and_the_gaps() -> None:
