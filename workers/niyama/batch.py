@@ -38,11 +38,11 @@ class PrefillBatch:
 
     def admits(self, prefill: Prefill) -> bool:
         """Is there memory for the whole of a prompt that has not begun?"""
-        if prefill.remaining_tokens <= self._admissible_kv_tokens:
+        if prefill.missing_kv_tokens <= self._admissible_kv_tokens:
             return True
         # Alone in the engine, a prompt may have all memory: what was kept for growth is not needed.
         alone = not self._decodes and not self.chunks
-        return alone and prefill.remaining_tokens <= self.free_kv_tokens
+        return alone and prefill.missing_kv_tokens <= self.free_kv_tokens
 
     def holds(self, request_id: str) -> bool:
         return request_id in self._held
@@ -56,17 +56,18 @@ class PrefillBatch:
         """Add as much of a prompt as fits; false when nothing more fits after it."""
         context = prefill.computed_tokens or prefill.request.cached_tokens
         room = self._room(self._context + context)
-        tokens = min(room, prefill.remaining_tokens, self.free_kv_tokens)
+        cached = 0 if prefill.started else prefill.missing_kv_tokens - prefill.remaining_tokens
+        tokens = min(room, prefill.remaining_tokens, self.free_kv_tokens - cached)
         if tokens <= 0:
             self.full = True
             return False
         if not prefill.started:
-            self._admissible_kv_tokens -= prefill.remaining_tokens
+            self._admissible_kv_tokens -= prefill.missing_kv_tokens
         self.chunks.append(Chunk(prefill.request.request_id, tokens))
         self._held.add(prefill.request.request_id)
         self._tokens += tokens
         self._context += context
-        self.free_kv_tokens -= tokens
+        self.free_kv_tokens -= cached + tokens
         self.full = tokens < prefill.remaining_tokens
         return not self.full
 

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 
 from workers.simulator.experiment import Experiment
+from workers.simulator.silo import SILO, SiloPool, silo_pools
 from workers.simulator.summary import Summary
 
 #: Ways to score a run, see `Summary.meets`.
@@ -40,10 +42,12 @@ class Capacity:
 
 def capacity_of(experiment: Experiment, policy: str, scoring: str) -> Capacity:
     """Search the capacity of each pool; only `silo` has more than one."""
+    asked = [SiloPool("all", experiment, policy, 1.0)]
     pools = []
-    for name, pool, pool_policy, share in _pools(experiment, policy):
-        capacity, runs = find_capacity(_runner(pool, pool_policy), scoring)
-        pools.append(Pool(name, share, capacity / experiment.replicas, tuple(runs)))
+    for pool in silo_pools(experiment) if policy == SILO else asked:
+        capacity, runs = find_capacity(partial(pool.experiment.run, pool.policy), scoring)
+        per_replica = capacity / pool.experiment.replicas
+        pools.append(Pool(pool.name, pool.share, per_replica, tuple(runs)))
     return Capacity(policy, tuple(pools))
 
 
@@ -89,24 +93,3 @@ def _border(runs: Sequence[Summary], scoring: str) -> tuple[float | None, float 
     failing = min((run.qps for run in runs if not run.meets(scoring)), default=None)
     fits = (run.qps for run in runs if run.meets(scoring))
     return max((qps for qps in fits if failing is None or qps < failing), default=None), failing
-
-
-def _runner(experiment: Experiment, policy: str) -> Callable[[float], Summary]:
-    return lambda qps: experiment.run(policy, qps)
-
-
-def _pools(experiment: Experiment, policy: str) -> list[tuple[str, Experiment, str, float]]:
-    """(name, experiment, policy, share of the load) of each pool.
-
-    Silo: interactive tiers with chunk 256, batch tiers with chunk 2048, first come first served.
-    """
-    if policy != "silo":
-        return [("all", experiment, policy, 1.0)]
-    interactive = tuple(tier for tier in experiment.tiers if tier.tbt_s is not None)
-    batch = tuple(tier for tier in experiment.tiers if tier.tbt_s is None)
-    pools = (("interactive", interactive, "fcfs"), ("batch", batch, "fcfs-2048"))
-    return [
-        (name, replace(experiment, tiers=tiers), fixed, len(tiers) / len(experiment.tiers))
-        for name, tiers, fixed in pools
-        if tiers
-    ]

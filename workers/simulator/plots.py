@@ -27,7 +27,9 @@ def plot_sweep(results: Sequence[Summary], path: Path) -> None:
             axis.plot([r.qps for r in runs], [value(r) for r in runs], marker="o", label=policy)
         axis.set_title(title)
         axis.set_xlabel("requests/s")
+        axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
+    axes[2].set_ylim(top=max(1.0, axes[2].get_ylim()[1]))
     axes[0].legend()
     figure.savefig(path, dpi=120)
 

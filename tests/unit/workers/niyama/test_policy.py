@@ -326,3 +326,14 @@ def test_the_plan_does_not_depend_on_the_order_of_arrival_calls(order: list[int]
     for request in requests:
         reference.add(request, 0.0)
     assert policy.plan(0.0, PLENTY).chunks == reference.plan(0.0, PLENTY).chunks
+
+
+def test_a_cached_prefix_needs_memory_too_while_its_request_runs() -> None:
+    policy = NiyamaPolicy(MODEL)
+    policy.add(_batch("first", 500), 0.0)
+    policy.add(replace(_batch("b", 1_000, ttlt_s=900.0), cached_tokens=900), 0.0)
+    assert policy.plan(0.0, 1_400).chunks == (Chunk("first", 500),)
+    other = NiyamaPolicy(MODEL)
+    other.add(_batch("first", 500), 0.0)
+    other.add(replace(_batch("b", 1_000, ttlt_s=900.0), cached_tokens=900), 0.0)
+    assert other.plan(0.0, 1_500).chunks == (Chunk("first", 500), Chunk("b", 100))
