@@ -24,12 +24,11 @@ test: lint ## Check the code and run all tests against the real parts
 test-compose: $(STAMP) ## Build the images and test `docker compose up` from outside (needs Docker; heavy)
 	$(BIN)/python -m pytest tests/compose
 
-bench: $(STAMP) ## Measure the pipeline, the time to first token, and the scheduling (minutes)
+bench: $(STAMP) ## Measure the pipeline and the time to first token (minutes)
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/first_token.py
-	$(BIN)/python tests/benchmarks/scheduling.py
 
-bench-scheduler: $(STAMP) ## Compare SGLang's own scheduling with Niyama's, on the same workload (10 minutes)
+bench-scheduler: $(STAMP) ## Compare SGLang's own scheduling with Niyama's, on the same workload (12 minutes)
 	$(BIN)/python tests/benchmarks/scheduler.py
 
 lint: $(STAMP) ## Check style, types and the import rules

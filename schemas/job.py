@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from schemas.message import Message, Name, Payload
-from schemas.qos import QosTargets
+from schemas.qos import DAY_S, QosTargets
 
 MAX_JOB_BYTES = 1024 * 1024
 """The largest job document. Topics carry somewhat more, so that a larger one arrives and is
@@ -89,6 +89,9 @@ class JobRequest(Message, SamplingParameters):
     """The name of a class, or ``ttft_ms`` and ``tbt_ms``, or ``ttlt_s``."""
     importance: Literal["high", "low"] = "high"
     """Decides only who is relegated first when not every deadline can be met."""
+    expire_after_s: float | None = Field(default=None, gt=0, le=7 * DAY_S, allow_inf_nan=False)
+    """The job ends as expired when its prompt has not begun to be computed this long after its
+    arrival. Without it, it is served however late."""
     tenant: Name = "default"
     application: Name | None = None
     """Groups jobs of similar output length, for the estimate of decode work."""

@@ -59,6 +59,7 @@ def generation_request(job: Job, request_id: str) -> GenerationRequest:
 def _engine_qos(job: Job) -> EngineQos:
     target_s = job.qos.ttlt_s if job.qos.ttft_s is None else job.qos.ttft_s
     assert target_s is not None
+    expire_after_s = job.request.expire_after_s
     return EngineQos(
         arrival_s=job.arrived_s,
         deadline_s=job.arrived_s + target_s,
@@ -66,6 +67,7 @@ def _engine_qos(job: Job) -> EngineQos:
         importance=job.request.importance,
         tenant=job.request.tenant,
         app=job.request.application or "",
+        expires_s=None if expire_after_s is None else job.arrived_s + expire_after_s,
     )
 
 

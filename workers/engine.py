@@ -27,6 +27,8 @@ class EngineQos:
     tenant: str = ""
     app: str = ""
     """Requests of one tenant and application are expected to have answers of similar length."""
+    expires_s: float | None = None
+    """When its prompt has not begun to be computed by then, it ends as EXPIRED. None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class FinishReason(StrEnum):
     """`max_tokens` or the context length was reached."""
     CANCELLED = "cancelled"
     """`abort` was called."""
+    EXPIRED = "expired"
+    """Its prompt had not begun to be computed by `EngineQos.expires_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class GenerationUpdate:
     """Set in the last update, and only there."""
     logprobs: tuple[TokenLogprob, ...] | None = None
     """One for each of `token_ids`, when the request asked for them."""
+    ended_by: "Decision | None" = None
+    """The scheduler's decision behind an end as EXPIRED; `Engine.decisions` does not repeat it."""
 
 
 class DecisionKind(StrEnum):
@@ -107,6 +113,8 @@ class DecisionKind(StrEnum):
     """It will be served only when capacity is left."""
     RESTORED = "restored"
     """It is no longer relegated."""
+    EXPIRED = "expired"
+    """It was too late to begin with it."""
 
 
 @dataclass(frozen=True, slots=True)

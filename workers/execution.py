@@ -192,10 +192,17 @@ class Execution:
         measured = {"usage": output.usage, "largest_gap_ms": output.largest_gap_ms}
         if output.finish_reason is None:
             self._fail(work, "the engine ended the generation without a reason")
+        elif output.ended_by is not None:
+            self._expire(work, output.ended_by, **measured)
         elif output.finish_reason is FinishReason.CANCELLED:
             self._end(work, EventType.CANCELLED, reason=work.cancel_reason, **measured)
         else:
             self._end(work, EventType.COMPLETED, result=output.result(), **measured)
+
+    def _expire(self, work: Work, decision: Decision, **measured: Any) -> None:
+        prediction = _payload(decision.prediction)
+        reason = decision.reason
+        self._end(work, EventType.EXPIRED, reason=reason, prediction=prediction, **measured)
 
     def _fail(self, work: Work, message: str) -> None:
         self._end(work, EventType.FAILED, error=JobError(code="engine_error", message=message))

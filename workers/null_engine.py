@@ -11,9 +11,11 @@ from workers.engine import (
     Decision,
     DecisionKind,
     EngineDead,
+    EngineQos,
     FinishReason,
     GenerationRequest,
     GenerationUpdate,
+    Prediction,
     PreparedRequest,
     PromptTooLong,
 )
@@ -24,7 +26,7 @@ _BYTES_PER_TOKEN = 4
 
 
 class NullEngine:
-    """Implements `workers.engine.Engine`; every request runs at once, whatever its QoS."""
+    """Implements `workers.engine.Engine`; every request runs at once, unless it has expired."""
 
     def __init__(
         self, model: str = "null", *, token_delay_s: float = 0.0, context_tokens: int = 8192
@@ -54,10 +56,13 @@ class NullEngine:
                 f"{self.context_tokens:,} fit in the context"
             )
         max_tokens = min(request.sampling.get("max_tokens") or room, room)
-        return PreparedRequest(request.request_id, prompt_tokens, max_tokens)
+        return PreparedRequest(request.request_id, prompt_tokens, max_tokens, request.qos)
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         request_id = prepared.request_id
+        if (decision := _expired(prepared, time.time())) is not None:
+            yield _update(prepared, 0, 0, FinishReason.EXPIRED, decision)
+            return
         self._running.add(request_id)
         self._decisions.put_nowait(Decision(request_id, DecisionKind.STARTED, time.time()))
         try:
@@ -97,8 +102,21 @@ def _prompt_tokens(request: GenerationRequest) -> int:
     return max(1, len(text.encode()) // _BYTES_PER_TOKEN)
 
 
+def _expired(prepared: PreparedRequest, now_s: float) -> Decision | None:
+    qos: EngineQos = prepared.payload
+    if qos.expires_s is None or now_s <= qos.expires_s:
+        return None
+    reason = f"not begun {qos.expires_s - qos.arrival_s:g} s after it arrived"
+    prediction = Prediction(finish_s=now_s, deadline_s=qos.deadline_s)
+    return Decision(prepared.request_id, DecisionKind.EXPIRED, now_s, reason, prediction)
+
+
 def _update(
-    prepared: PreparedRequest, done: int, before: int, finish: FinishReason | None
+    prepared: PreparedRequest,
+    done: int,
+    before: int,
+    finish: FinishReason | None,
+    ended_by: Decision | None = None,
 ) -> GenerationUpdate:
     return GenerationUpdate(
         text_delta=_TEXT * (done - before),
@@ -107,4 +125,5 @@ def _update(
         completion_tokens=done,
         cached_tokens=0,
         finish_reason=finish,
+        ended_by=ended_by,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas import JobResult, Usage
-from workers.engine import FinishReason, GenerationUpdate, TokenLogprob
+from workers.engine import Decision, FinishReason, GenerationUpdate, TokenLogprob
 
 _REASONS: dict[FinishReason, Any] = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
 
@@ -16,6 +16,8 @@ class Output:
     keep_token_ids: bool = False
     """Give the result as token ids, too: the job spoke in them."""
     finish_reason: FinishReason | None = None
+    ended_by: Decision | None = None
+    """The scheduler's decision that ended it, if one did."""
     _usage: tuple[int, int, int] = (0, 0, 0)
     _last_token_s: float | None = None
     _largest_gap_s: float | None = None
@@ -26,7 +28,7 @@ class Output:
     def add(self, update: GenerationUpdate, now_s: float) -> bool:
         """Add what came at ``now_s``. True when it brought the first token."""
         self._usage = (update.prompt_tokens, update.completion_tokens, update.cached_tokens)
-        self.finish_reason = update.finish_reason
+        self.finish_reason, self.ended_by = update.finish_reason, update.ended_by
         self._texts.append(update.text_delta)
         if self.keep_token_ids:
             self._token_ids += update.token_ids
@@ -51,7 +53,7 @@ class Output:
         return None if self._largest_gap_s is None else self._largest_gap_s * 1000
 
     def result(self) -> JobResult:
-        """The whole result, once there is a finish reason other than cancelled."""
+        """The whole result, once the model or a limit has ended it."""
         assert self.finish_reason is not None
         return JobResult(
             text="".join(self._texts),

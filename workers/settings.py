@@ -11,6 +11,7 @@ from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings
+from workers.niyama.settings import TokenTiming
 
 
 def _worker_id() -> str:
@@ -60,6 +61,18 @@ class WorkerSettings(KafkaSettings):
     )
     max_batch_prompt_tokens: int = Field(
         default=1_000_000, ge=1, description="Prompt tokens of the batch jobs in hand"
+    )
+    token_timing: TokenTiming = Field(
+        default=TokenTiming.PACED,
+        description="What a TBT bounds: paced, every gap between tokens as they are shown, held "
+        "back as far as the TTFT allows when the replica is loaded; gaps, every gap between tokens "
+        "as they are made; envelope, token n by TTFT + n TBT, whatever the gaps",
+    )
+    size_bias: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Who yields when not all can be met: 1, the largest requests; 0, chance",
     )
     max_attempts: int = Field(
         default=3,

@@ -112,6 +112,8 @@ class JobSummary(View):
     application: str | None = None
     importance: str | None = None
     qos: QosView | None = None
+    expire_after_s: float | None = None
+    """It expires when its prompt has not begun to be computed this long after its arrival."""
     metadata: dict[str, str] = {}
     arrived_at: datetime | None = None
     """When it was published. Null: the ledger has events of the job, and not yet the job."""
@@ -201,7 +203,7 @@ def _summary_fields(job: Any, now: datetime) -> dict[str, Any]:
     same = (
         *("job_id", "status", "pool", "model", "tenant", "application", "importance"),
         *("arrived_at", "admitted_at", "started_at", "first_token_at", "finished_at"),
-        *("cancel_requested_at", "attempt", "worker_id", "relegations", "parks"),
+        *("cancel_requested_at", "attempt", "worker_id", "relegations", "parks", "expire_after_s"),
     )
     return {name: getattr(job, name) for name in same} | {
         "qos": _qos(job),

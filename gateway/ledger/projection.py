@@ -40,6 +40,7 @@ class Request:
     tbt_s: float | None = None
     ttlt_s: float | None = None
     deadline_at: datetime | None = None
+    expire_after_s: float | None = None
     max_tokens: int | None = None
     stream: bool | None = None
     reply_topic: str | None = None

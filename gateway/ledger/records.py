@@ -149,6 +149,7 @@ def request_of(
         tbt_s=qos.tbt_s,
         ttlt_s=qos.ttlt_s,
         deadline_at=qos.deadlines(arrived_at).at,
+        expire_after_s=job.expire_after_s,
         max_tokens=job.max_tokens,
         stream=job.stream,
         reply_topic=job.reply_topic,

@@ -46,6 +46,7 @@ jobs = Table(
     Column("tbt_s", Double),
     Column("ttlt_s", Double),
     Column("deadline_at", Time, comment="of the first token (interactive) or the last (batch)"),
+    Column("expire_after_s", Double, comment="null: served however late"),
     Column("max_tokens", Integer),
     Column("stream", Boolean),
     Column("reply_topic", Text),

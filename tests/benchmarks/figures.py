@@ -1,5 +1,6 @@
 """Statistics and tables that the benchmarks share."""
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,7 +10,7 @@ from niyama.report import percentile
 
 __all__ = ["console", "milliseconds", "percentile", "show"]
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def milliseconds(seconds: float) -> str:

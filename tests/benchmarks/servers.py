@@ -1,59 +1,110 @@
-"""SGLang's own server, as the thing to compare with."""
+"""SGLang's own server, as the thing to compare with, and the machines that it runs on."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import httpx
 
 from niyama.local.ports import LOOPBACK, free_port
+from workers.runtime.tiny_model import make_tiny_model
 
-START_TIMEOUT_S = 180
-# What a worker passes on a machine without a GPU (workers/runtime/arguments.py).
-CPU_ARGUMENTS = (
-    *("--device", "cpu", "--attention-backend", "torch_native", "--sampling-backend", "pytorch"),
-    *("--dtype", "float32", "--chunked-prefill-size", "128", "--max-total-tokens", "65536"),
-    *("--mem-fraction-static", "0.3", "--disable-cuda-graph", "--sleep-on-idle"),
-    "--enable-mixed-chunk",
-)
-# The platform makes SGLang run on a CPU; the scheduler is what is compared.
+START_TIMEOUT_S = 300
+# The platform makes SGLang run on a CPU and does nothing elsewhere; schedulers are compared.
 STOCK_PLUGINS = "niyama_cpu"
 NIYAMA_PLUGINS = "niyama_cpu,niyama"
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where SGLang runs, with which arguments and model."""
+
+    name: str
+    arguments: tuple[str, ...]
+    make_model: Callable[[Path], Path]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def make_8b_shape(folder: Path) -> Path:
+    """Llama-3-8B's shape without weights, which SGLang makes up; the tiny model's tokenizer."""
+    make_tiny_model(folder)
+    (folder / "model.safetensors").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 16384,
+        "vocab_size": 128256,
+        "dtype": "bfloat16",
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+# What a worker passes on a machine without a GPU (workers/runtime/arguments.py).
+CPU = Machine(
+    "cpu",
+    (
+        *("--device", "cpu", "--attention-backend", "torch_native", "--dtype", "float32"),
+        *("--sampling-backend", "pytorch", "--chunked-prefill-size", "128"),
+        *("--max-total-tokens", "65536", "--mem-fraction-static", "0.3", "--sleep-on-idle"),
+        *("--cuda-graph-backend-decode", "disabled", "--cuda-graph-backend-prefill", "disabled"),
+    ),
+    make_tiny_model,
+    {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2))},
+)
+GPU = Machine(
+    "gpu", ("--load-format", "dummy", "--mem-fraction-static", "0.25"), make_8b_shape
+)  # three servers share the GPU's memory
+
+
 @asynccontextmanager
-async def sglang_server(model: Path, plugins: str, *arguments: str) -> AsyncIterator[str]:
+async def sglang_server(
+    model: Path, plugins: str, *arguments: str, machine: Machine = CPU
+) -> AsyncIterator[str]:
     """``sglang.launch_server`` with these plugins; yields its URL once it serves."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(model)]
     options = ["--host", LOOPBACK, "--port", str(port), "--log-level", "error"]
-    server = subprocess.Popen(
-        [*command, *options, *CPU_ARGUMENTS, *arguments],
-        env={**os.environ, "SGLANG_PLUGINS": plugins},
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        await _serving(url, server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+    environment = {"SGLANG_PLUGINS": plugins, "PYTHONWARNINGS": "ignore", **machine.environment}
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [*command, *options, "--enable-mixed-chunk", *machine.arguments, *arguments],
+            env=os.environ | environment,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            await _serving(url, server, log)
+            yield url
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
 
 
-async def _serving(url: str, server: "subprocess.Popen[bytes]") -> None:
+async def _serving(url: str, server: "subprocess.Popen[bytes]", log: IO[bytes]) -> None:
     deadline_s = time.monotonic() + START_TIMEOUT_S
     async with httpx.AsyncClient(trust_env=False) as client:
         while time.monotonic() < deadline_s:
             if server.poll() is not None:
-                raise RuntimeError(f"sglang.launch_server ended with {server.returncode}")
+                log.seek(0)
+                said = log.read().decode(errors="replace")[-2000:]
+                raise RuntimeError(f"sglang.launch_server ended with {server.returncode}:\n{said}")
             try:
                 answer = await client.get(f"{url}/health_generate", timeout=30)
                 if answer.status_code == httpx.codes.OK:

@@ -34,6 +34,7 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.scheduler", "Scheduler.process_batch_result", ["self", "batch", "result"]),
         ("managers.scheduler", "Scheduler.run_batch", ["self", "batch", "pp_proxy_tensors"]),
         ("managers.scheduler", "Scheduler.send_abort_output", ["self", "abort_req", "req"]),
+        ("managers.scheduler", "Scheduler._release_aborted_request", ["self", "req"]),
         ("managers.scheduler", "NextBatchPlan", ["batch_to_run", "running_batch"]),
         (
             "managers.scheduler_components.load_inquirer",
@@ -97,7 +98,23 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
             ["self.stash_chunked_request(self.chunked_req)", "self.get_new_batch_prefill("],
         ),
         # Requests that SGLang drops outside a batch pass one place, which tells the policy.
-        ("managers.scheduler", "Scheduler.abort_request", ["self.send_abort_output("]),
+        # What expires leaves in the same way.
+        (
+            "managers.scheduler",
+            "Scheduler.abort_request",
+            [
+                "self._release_aborted_request(req)",
+                "self.beam_coordinator.retire_group(req)",
+                "self.send_abort_output(",
+                "if req.kv.holds_mamba",
+            ],
+        ),
+        # The reason of an abort reaches the client as it was given.
+        (
+            "managers.tokenizer_manager",
+            "TokenizerManager._handle_abort_req",
+            ["finish_reason = recv_obj.finished_reason"],
+        ),
         ("managers.scheduler", "Scheduler.process_pending_chunked_abort", ["send_abort_output("]),
         ("managers.scheduler", "Scheduler.update_running_batch", ["self.send_abort_output("]),
         # An iteration after a pause does not count the pause.

@@ -25,7 +25,10 @@ class FitError(ValueError):
 
 
 def fit(samples: Sequence[Sample], *, split_tokens: int = 512) -> LatencyModel:
-    """Least squares of relative error in each regime; all samples where one regime has too few.
+    """Least squares of relative error in each regime that has enough samples of its own.
+
+    Those of decodes only count among the small ones otherwise; a small or large regime with too
+    few takes them all.
 
     Prefill and decode tokens have one coefficient each, so `total_token_s` stays 0. Coefficients
     are never negative: what would be is left out of the model. Raises FitError for fewer than 12
@@ -35,13 +38,18 @@ def fit(samples: Sequence[Sample], *, split_tokens: int = 512) -> LatencyModel:
         raise FitError(f"{len(samples)} samples; a fit needs at least {_LEAST_SAMPLES}")
     if any(sample.duration_s <= 0 for sample in samples):
         raise FitError("every duration must be above zero")
-    small = [s for s in samples if s.prefill_tokens + s.decodes <= split_tokens]
-    large = [s for s in samples if s.prefill_tokens + s.decodes > split_tokens]
-    both = _regime(samples)
+    decode_only = [s for s in samples if not s.prefill_tokens]
+    mixed = [s for s in samples if s.prefill_tokens]
+    apart = min(len(decode_only), len(mixed)) >= _LEAST_SAMPLES
+    rest = mixed if apart else samples
+    small = [s for s in rest if s.prefill_tokens + s.decodes <= split_tokens]
+    large = [s for s in rest if s.prefill_tokens + s.decodes > split_tokens]
+    both = _regime(rest)
     return LatencyModel(
         _regime(small) if len(small) >= _LEAST_SAMPLES else both,
         _regime(large) if len(large) >= _LEAST_SAMPLES else both,
         split_tokens,
+        _regime(decode_only) if apart else None,
     )
 
 

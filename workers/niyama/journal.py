@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from workers.niyama.plan import Chunk, Decision, DecisionKind
 from workers.niyama.queue import Entry, WaitingQueue
+from workers.niyama.request import Request
 
 #: Relegations told per iteration: keeps the cost of a plan bounded when the cut falls.
 _MOST_PER_PLAN = 16
@@ -69,6 +70,21 @@ class Journal:
     def gave_back(self, request_id: str, reason: str, now_s: float) -> None:
         self._parked.discard(request_id)
         self._note(request_id, DecisionKind.GAVE_BACK, reason, now_s)
+
+    def expired(self, request: Request, now_s: float, predicted_s: float) -> None:
+        assert request.expires_s is not None
+        after_s = request.expires_s - request.arrival_s
+        reason = f"not begun {after_s:g} s after it arrived"
+        self._decisions.append(
+            Decision(
+                request.request_id,
+                DecisionKind.EXPIRED,
+                reason,
+                now_s,
+                predicted_s,
+                request.deadline_s,
+            )
+        )
 
     def planned(
         self, chunks: tuple[Chunk, ...], begun: Iterable[str], *, unfinished: bool, now_s: float

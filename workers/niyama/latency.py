@@ -1,8 +1,8 @@
-"""How long an iteration takes: linear in its tokens and contexts, in two regimes.
+"""How long an iteration takes: linear in its tokens and contexts, in two or three regimes.
 
 The form is the one the published Niyama artifact uses (arXiv 2503.22562): small batches are
 bound by reading the weights, large ones by arithmetic, so each side of a token count has its own
-coefficients.
+coefficients. So may iterations without a prompt in them, which engines run by another path.
 """
 
 import math
@@ -47,6 +47,8 @@ class LatencyModel:
     large: Coefficients
     #: Batches of at most this many tokens (prefill and decode) are in the small regime.
     split_tokens: int
+    #: Iterations of decodes only; None: as the small regime says.
+    decode_only: Coefficients | None = None
 
     def iteration_s(
         self, prefill_tokens: int, prefill_context: int, decodes: int, decode_context: int
@@ -56,6 +58,8 @@ class LatencyModel:
         `prefill_context` sums, over the prompts in the batch, the tokens computed before this
         chunk; `decode_context` sums the context lengths of the decodes.
         """
+        if not prefill_tokens and self.decode_only is not None:
+            return self.decode_only.fixed_s(decodes, decode_context, prefill_context)
         regime = self.small if prefill_tokens + decodes <= self.split_tokens else self.large
         fixed_s = regime.fixed_s(decodes, decode_context, prefill_context)
         return fixed_s + regime.per_prefill_token_s * prefill_tokens
@@ -101,7 +105,9 @@ class LatencyModel:
 
     def scaled(self, factor: float) -> "LatencyModel":
         """The same model with every time multiplied by `factor`."""
-        return LatencyModel(self.small.scaled(factor), self.large.scaled(factor), self.split_tokens)
+        decode_only = self.decode_only.scaled(factor) if self.decode_only is not None else None
+        small, large = self.small.scaled(factor), self.large.scaled(factor)
+        return LatencyModel(small, large, self.split_tokens, decode_only)
 
     def _small_room(self, decodes: int) -> int:
         return max(0, self.split_tokens - decodes)

@@ -22,6 +22,8 @@ class DecisionKind(StrEnum):
     PARKED = "parked"
     RESUMED = "resumed"
     GAVE_BACK = "gave_back"
+    #: The policy has dropped it; so must the engine.
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)

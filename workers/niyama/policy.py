@@ -5,6 +5,7 @@ import math
 from workers.niyama.batch import PrefillBatch
 from workers.niyama.calibration import Calibration
 from workers.niyama.decode_length import DecodeLengths
+from workers.niyama.expiry import Expiries
 from workers.niyama.fit import Sample
 from workers.niyama.journal import Journal
 from workers.niyama.latency import LatencyModel
@@ -31,6 +32,7 @@ class NiyamaPolicy:
         self._state = EngineState()
         self._waiting = WaitingQueue()
         self._overdue = WaitingQueue()
+        self._expiries = Expiries()
         self._lookahead = Lookahead(
             base_s=self.settings.lookahead_base_s, share=self.settings.lookahead_share
         )
@@ -45,12 +47,14 @@ class NiyamaPolicy:
     # Arrivals
 
     def add(self, request: Request, now_s: float) -> None:
+        self._expiries.add(request)
         self._enqueue(self._state.add(request), now_s)
 
     def abort(self, request_id: str) -> None:
         self._state.abort(request_id)
         self._waiting.remove(request_id)
         self._overdue.remove(request_id)
+        self._expiries.remove(request_id)
         self._lookahead.remove(request_id)
         self._unpaced.pop(request_id, None)
         self._journal.forget(request_id)
@@ -124,6 +128,7 @@ class NiyamaPolicy:
     # Planning
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
+        self._expire(now_s)
         self._review(now_s)
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
         give_back: list[str] = []
@@ -317,7 +322,15 @@ class NiyamaPolicy:
         share = min(1.0, max(0.0, (self.backlog_s() - 60.0) / 200.0))
         return max(low_s, high_s * share)
 
-    # Relegation
+    # Relegation and expiry
+
+    def _expire(self, now_s: float) -> None:
+        for request_id in self._expiries.take_due(now_s):
+            prefill = self._state.prefills[request_id]
+            self.abort(request_id)
+            # After all the others, and its own work: when it would have been done.
+            own_s = self._work(prefill) / self._throughput.tokens_per_s
+            self._journal.expired(prefill.request, now_s, now_s + self.backlog_s() + own_s)
 
     def _review(self, now_s: float) -> None:
         if now_s >= self._next_review_s:
@@ -356,6 +369,7 @@ class NiyamaPolicy:
         prefill = self._state.prefills.get(chunk.request_id)
         if prefill is not None:
             self._begin(prefill, end_s)
+            self._expiries.remove(chunk.request_id)
             self._lookahead.progress(chunk.request_id, chunk.tokens)
 
     def _requeue_untaken(self, result: IterationResult) -> None:

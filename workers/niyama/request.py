@@ -22,6 +22,8 @@ class Request:
     application: str = ""
     tenant: str = ""
     max_output_tokens: int | None = None
+    #: Dropped when it has not begun by then; None: served however late.
+    expires_s: float | None = None
 
     @property
     def interactive(self) -> bool:

@@ -65,8 +65,8 @@ class Settings:
 
     #: PACED: pressure (work over usable time) at which tokens start to be held back, and at which
     #: they are held back as far as the TTFT allows.
-    hold_from: float = 0.05
-    hold_full: float = 0.2
+    hold_from: float = 0.2
+    hold_full: float = 0.5
 
     #: A prefill in progress waits for a more urgent prompt.
     park: bool = True

@@ -1,10 +1,15 @@
-"""How decisions leave the scheduler process: one-way messages to the worker, never awaited."""
+"""How decisions leave the scheduler process: one-way messages to the worker, never awaited.
+
+A decision that ends a request goes with SGLang's own answer to it instead, so that the end and its
+reason arrive as one.
+"""
 
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from http import HTTPStatus
 from typing import Any
 
 import zmq
@@ -14,6 +19,7 @@ from workers.engine import Decision, DecisionKind, Prediction
 ADDRESS_VARIABLE = "NIYAMA_DECISIONS"
 """The worker's ZeroMQ address, in the environment that SGLang's processes inherit."""
 
+_FINISH_REASON_KEY = "niyama_decision"
 _UNREAD_MESSAGES = 100_000
 """Kept for a worker that does not read for a while; what comes after is dropped."""
 
@@ -62,6 +68,24 @@ def encode(decisions: Sequence[Decision]) -> bytes:
 
 def decode(message: bytes) -> list[Decision]:
     return [_decision(**fields) for fields in json.loads(message)]
+
+
+def as_finish_reason(decision: Decision) -> dict[str, str | int]:
+    """SGLang's finish reason of a request that was dropped: for its other clients an error,
+    with the status that SGLang's waiting timeout has.
+    """
+    return {
+        "type": "abort",
+        "status_code": HTTPStatus.SERVICE_UNAVAILABLE,
+        "message": f"The request has {decision.kind}: {decision.reason}.",
+        _FINISH_REASON_KEY: encode([decision]).decode(),  # SGLang has texts and integers here
+    }
+
+
+def from_finish_reason(reason: Mapping[str, Any]) -> Decision | None:
+    """The decision that ended a request; None when something else did."""
+    message = reason.get(_FINISH_REASON_KEY)
+    return None if message is None else decode(message.encode())[0]
 
 
 def _decision(kind: str, prediction: dict[str, Any], **fields: Any) -> Decision:

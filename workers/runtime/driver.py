@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from workers.niyama.fit import Sample
 from workers.niyama.latency import LatencyModel
-from workers.niyama.plan import Chunk, IterationPlan, IterationResult
+from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
 from workers.niyama.policy import NiyamaPolicy
 from workers.niyama.request import Request
 from workers.runtime.learning import LatencyLearner
@@ -58,6 +58,7 @@ class PolicyDriver:
         #: Launched and not measured yet, with whether more prompts waited than fitted.
         self._unmeasured: deque[tuple[Launched, bool]] = deque()
         self._finished: list[str] = []
+        self._releases: dict[str, Release] = {}
         self._planned = False
         self._full = False
 
@@ -68,7 +69,7 @@ class PolicyDriver:
 
     def retracted(self, request_id: str, now_s: float) -> None:
         """The engine took the KV of a request back, and queued it again."""
-        self._tell(now_s)  # it may be in an iteration that the policy has not been told of
+        self.tell(now_s)  # it may be in an iteration that the policy has not been told of
         self.policy.retract(request_id, now_s)
 
     def finished(self, request_id: str) -> None:
@@ -77,6 +78,7 @@ class PolicyDriver:
 
     def gone(self, request_id: str) -> None:
         """A request was aborted, wherever it was."""
+        self._releases.pop(request_id, None)
         self.policy.abort(request_id)
 
     # ---- iterations
@@ -108,13 +110,13 @@ class PolicyDriver:
 
     def plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
         """Plan the iteration that can start at `start_s`: now, or when the one before it ends."""
-        self._tell(start_s)
+        self.tell(start_s)
         plan = self.policy.plan(start_s, free_kv_tokens)
         self._planned, self._full = True, plan.full
         return plan
 
-    def _tell(self, end_s: float) -> None:
-        """What ran since the last plan, also when that was nothing."""
+    def tell(self, end_s: float) -> None:
+        """Tell the policy what ran since the last time, also when that was nothing."""
         results = [self._result(iteration, end_s) for iteration in self._untold]
         if not results and (self._planned or self._finished):
             results = [IterationResult(end_s, 0.0, decoded=False)]
@@ -122,7 +124,13 @@ class PolicyDriver:
             results[-1] = replace(results[-1], finished=tuple(self._finished))
         self._untold, self._finished, self._planned = [], [], False
         for result in results:
-            self.policy.observe(result)
+            for release in self.policy.observe(result):
+                self._releases[release.request_id] = release
+
+    def take_releases(self) -> dict[str, Release]:
+        """When the tokens are shown of requests whose prompts were complete since the last call."""
+        releases, self._releases = self._releases, {}
+        return releases
 
     def _result(self, iteration: Launched, end_s: float) -> IterationResult:
         for chunk in iteration.chunks:

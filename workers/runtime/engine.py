@@ -8,8 +8,10 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import Any
 
 import zmq
@@ -26,13 +28,16 @@ from workers.engine import (
     GenerationUpdate,
     PreparedRequest,
 )
+from workers.niyama.settings import TokenTiming
 from workers.runtime import decisions, warm_up
 from workers.runtime.arguments import child_environment, server_arguments
 from workers.runtime.limits import TokenLimits
 from workers.runtime.logs import own_logging
 from workers.runtime.process import run_detokenizer, run_scheduler
+from workers.runtime.release import on_schedule
 from workers.runtime.requests import RequestTranslator
 from workers.runtime.scheduler import SCHEDULER_INFO_KEY
+from workers.runtime.settings import SchedulingSettings
 from workers.runtime.updates import UpdateReader
 
 _LAST_WORDS_MS = 50
@@ -53,11 +58,14 @@ class SglangEngine:
         served_name: str | None = None,
         arguments: Sequence[str] = (),
         log_level: str = "warning",
+        scheduling: SchedulingSettings | None = None,
     ) -> None:
+        """`scheduling`: by default, paced, and the rest from this process's environment."""
         self.model = served_name or model_path
         self._model_path = model_path
         self._arguments = arguments
         self._log_level = log_level
+        self._scheduling = scheduling or SchedulingSettings(token_timing=TokenTiming.PACED)
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
         self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._cancelled: set[str] = set()
@@ -123,6 +131,15 @@ class SglangEngine:
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         self._raise_if_dead()
         reader = UpdateReader(prepared, self._cancelled)
+        updates = self._updates(prepared, reader)
+        async with aclosing(on_schedule(updates, lambda: reader.release, time.time)) as shown:
+            async for update in shown:
+                yield update
+
+    async def _updates(
+        self, prepared: PreparedRequest, reader: UpdateReader
+    ) -> AsyncGenerator[GenerationUpdate, None]:
+        """As SGLang generates them."""
         try:
             async for output in self._manager.generate_request(prepared.payload):
                 self._raise_if_dead()
@@ -148,7 +165,8 @@ class SglangEngine:
 
     def _launch(self) -> Any:
         """Start SGLang; its processes take signals and environment as they are here."""
-        environment = child_environment() | {decisions.ADDRESS_VARIABLE: self._address}
+        environment = child_environment() | self._scheduling.variables()
+        environment[decisions.ADDRESS_VARIABLE] = self._address
         with (
             _default_signals(),
             own_logging(),

@@ -6,8 +6,9 @@ It travels as `sampling_params.custom_params["qos"]`, with the names of a job's 
     {"ttlt_s": 600}                      batch
 
 and optionally `importance` ("high" or "low"), `tenant` and `app`, whose answers are expected to be
-of similar length, and `arrival_s`, the UTC epoch seconds from which the targets count; without it
-they count from when the scheduler receives the request.
+of similar length; `expire_after_s`, the seconds after which the request is answered with an error
+when its prompt has not begun to be computed; and `arrival_s`, the UTC epoch seconds from which all
+of these count; without it they count from when the scheduler receives the request.
 """
 
 import math
@@ -21,7 +22,9 @@ CUSTOM_PARAMS_KEY = "qos"
 DEFAULT_QOS: Mapping[str, Any] = {"ttft_ms": 1000.0, "tbt_ms": 100.0}
 """For requests that say nothing: among themselves they are served in order of arrival."""
 
-_FIELDS = frozenset({"arrival_s", "ttft_ms", "tbt_ms", "ttlt_s", "importance", "tenant", "app"})
+_FIELDS = frozenset(
+    {"arrival_s", "ttft_ms", "tbt_ms", "ttlt_s", "importance", "tenant", "app", "expire_after_s"}
+)
 
 
 def to_custom_params(qos: EngineQos) -> dict[str, Any]:
@@ -32,7 +35,8 @@ def to_custom_params(qos: EngineQos) -> dict[str, Any]:
     else:
         targets = {"ttft_ms": target_s * 1000, "tbt_ms": qos.tbt_s * 1000}
     owner = {"importance": qos.importance, "tenant": qos.tenant, "app": qos.app}
-    return {CUSTOM_PARAMS_KEY: {"arrival_s": qos.arrival_s, **targets, **owner}}
+    expiry = {} if qos.expires_s is None else {"expire_after_s": qos.expires_s - qos.arrival_s}
+    return {CUSTOM_PARAMS_KEY: {"arrival_s": qos.arrival_s, **targets, **owner, **expiry}}
 
 
 def from_custom_params(custom_params: Mapping[str, Any] | None, received_s: float) -> EngineQos:
@@ -57,6 +61,7 @@ def from_custom_params(custom_params: Mapping[str, Any] | None, received_s: floa
         importance,
         tenant=_text(qos, "tenant"),
         app=_text(qos, "app"),
+        expires_s=_expires_s(qos, arrival_s),
     )
 
 
@@ -72,6 +77,15 @@ def _targets(qos: Mapping[str, Any]) -> _Targets:
     if {"ttft_ms", "tbt_ms"} <= qos.keys() and "ttlt_s" not in qos:
         return _Targets(_number(qos, "ttft_ms") / 1000, _number(qos, "tbt_ms") / 1000)
     raise ValueError('custom_params["qos"] needs either ttft_ms and tbt_ms, or ttlt_s')
+
+
+def _expires_s(qos: Mapping[str, Any], arrival_s: float) -> float | None:
+    if "expire_after_s" not in qos:
+        return None
+    after_s = _number(qos, "expire_after_s")
+    if after_s <= 0:
+        raise ValueError(f'custom_params["qos"]["expire_after_s"] is {after_s:g}; give more than 0')
+    return arrival_s + after_s
 
 
 def _number(qos: Mapping[str, Any], name: str, default: float | None = None) -> float:

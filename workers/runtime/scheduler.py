@@ -15,6 +15,7 @@ import os
 from itertools import islice
 from typing import Any
 
+from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.managers.schedule_batch import FINISH_ABORT, Req, ScheduleBatch
 from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
@@ -28,20 +29,24 @@ from workers.niyama.policy import NiyamaPolicy
 from workers.niyama.request import Request
 from workers.niyama.settings import Settings, TokenTiming
 from workers.runtime import qos
-from workers.runtime.decisions import DecisionSender
+from workers.runtime.decisions import ADDRESS_VARIABLE, DecisionSender, as_finish_reason
 from workers.runtime.driver import Computed, Launched, PolicyDriver
 from workers.runtime.handover import Handover, Planned, hand_over
 from workers.runtime.iteration_timer import IterationTimer
 from workers.runtime.latency_file import LatencyFile
 from workers.runtime.learning import FIRST_GUESS, LatencyLearner
 from workers.runtime.ranks import SharedClock, from_first_rank, is_first_rank
-from workers.runtime.support import check_supported, latency_subject
+from workers.runtime.release import RELEASE_KEY, Release
+from workers.runtime.settings import SchedulingSettings
+from workers.runtime.support import check_supported, check_timing, latency_subject
 
 SCHEDULER_INFO_KEY = "niyama"
 """In what a scheduler process reports when it is ready: that this scheduler is the one in it."""
 
 _MIN_CHUNK_TOKENS = 128
 """Prompts go on by this much even when decodes leave no slack; less where chunks are small."""
+_DELIVERY_SHARE = 0.05
+"""Of a TBT: two processes pass a token on before its reader sees it, some sooner, some later."""
 _TOUCH_INTERVAL = 32
 """Plans between two refreshes of the parked prefixes' place in the cache's eviction order."""
 _TOLD = {
@@ -66,8 +71,13 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         self.policy = _PlannedPolicy(self.tree_cache, self.enable_hierarchical_cache)
         self._latency_file = LatencyFile(latency_subject(self), os.environ)
         learner = LatencyLearner(from_first_rank(self._latency_file.load))
+        self._decisions = DecisionSender.from_environment(is_first_rank())
+        wanted = SchedulingSettings()
+        check_timing(wanted.token_timing, has_worker=ADDRESS_VARIABLE in os.environ)
+        self._paces = wanted.token_timing is TokenTiming.PACED
         settings = Settings(
-            timing=TokenTiming.GAPS,  # nobody here holds tokens back
+            timing=wanted.token_timing,
+            size_bias=wanted.size_bias,
             min_chunk_tokens=min(_MIN_CHUNK_TOKENS, max(1, self.chunked_prefill_size // 4)),
             max_chunk_tokens=self.chunked_prefill_size,
         )
@@ -84,7 +94,6 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         self._making_way: list[Req] = []
         self._kept: dict[str, int] = {}
         self._plans = 0
-        self._decisions = DecisionSender.from_environment(is_first_rank())
 
     def get_init_info(self) -> dict[str, Any]:
         info = {"latency_is_known": self.latency_is_known}
@@ -128,12 +137,13 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             arrival_s=wanted.arrival_s,
             deadline_s=wanted.deadline_s,
             prompt_tokens=len(req.origin_input_ids),
-            tbt_s=wanted.tbt_s,
+            tbt_s=None if wanted.tbt_s is None else wanted.tbt_s * (1 - _DELIVERY_SHARE),
             important=wanted.importance == "high",
             cached_tokens=self._cached_tokens(req),
             application=wanted.app,
             tenant=wanted.tenant,
             max_output_tokens=req.sampling_params.max_new_tokens,
+            expires_s=wanted.expires_s,
         )
 
     def _abort_on_queued_limit(self, recv_req: Req) -> bool:
@@ -150,6 +160,26 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         self._requests.pop(req.rid, None)
         self._kept.pop(req.rid, None)
 
+    def _drop_expired(self, plan: IterationPlan) -> None:
+        """What the policy gave up leaves as SGLang's own aborted requests do, with the reason."""
+        expired = {
+            decision.request_id: decision
+            for decision in plan.decisions
+            if decision.kind is policy_plan.DecisionKind.EXPIRED
+            and decision.request_id in self._requests
+        }
+        if expired:
+            self.waiting_queue = [req for req in self.waiting_queue if req.rid not in expired]
+        for request_id, decision in expired.items():
+            req = self._requests[request_id]
+            self._release_aborted_request(req)
+            self.beam_coordinator.retire_group(req)
+            told = self._told(req, DecisionKind.EXPIRED, decision.reason, decision.predicted_s)
+            answer = AbortReq(rid=req.rid, finished_reason=as_finish_reason(told))
+            self.send_abort_output(answer, req)
+            if req.kv.holds_mamba:
+                release_kv_cache(req, self.tree_cache, checkpoint=False)
+
     # ---- one iteration
 
     def get_new_batch_prefill(self, running_batch: ScheduleBatch) -> NextBatchPlan:
@@ -159,6 +189,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         start_s = self._start_s()
         plan = self._plan(self._now_s, start_s, self._free_kv_tokens())
         self._busy_until_s = start_s + plan.predicted_s
+        self._drop_expired(plan)
         self._apply_give_back(plan)
         self._note_policy(plan)
         handover = self._hand_over(plan, running_batch)
@@ -247,6 +278,8 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         return result
 
     def process_batch_result(self, batch: ScheduleBatch, result: Any) -> None:
+        if self._paces:
+            self._attach_releases(batch)
         super().process_batch_result(batch, result)
         if not self._runs_in_step:
             self._timer.ended(self._clock.own_s())
@@ -257,6 +290,16 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
                 self._driver.finished(req.rid)
         if self._making_way:
             self._requeue_parked()
+
+    def _attach_releases(self, batch: ScheduleBatch) -> None:
+        """Let each prompt's first token say when it, and those after it, are to be shown."""
+        if not self.enable_overlap:  # else the plan of the next iteration, made before, has told
+            self._driver.tell(self._clock.now_s())
+        if releases := self._driver.take_releases():
+            for req in batch.reqs:
+                if (release := releases.get(req.rid)) is not None:
+                    entry = Release(release.first_s, release.pace_s).entry()
+                    req.customized_info = {RELEASE_KEY: [entry]}
 
     def _requeue_parked(self) -> None:
         """Queue the parked requests whose last chunk has run; overlapped, that is a step later."""
@@ -381,8 +424,11 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def _note(
         self, req: Req, kind: DecisionKind, reason: str = "", finish_s: float | None = None
     ) -> None:
+        self._decisions.add(self._told(req, kind, reason, finish_s))
+
+    def _told(self, req: Req, kind: DecisionKind, reason: str, finish_s: float | None) -> Decision:
         prediction = Prediction(finish_s=finish_s, deadline_s=req.niyama.qos.deadline_s)
-        self._decisions.add(Decision(req.rid, kind, self._now_s, reason, prediction))
+        return Decision(req.rid, kind, self._now_s, reason, prediction)
 
 
 class _Progress:

@@ -8,6 +8,8 @@ import torch
 from sglang.srt.platforms import current_platform
 from sglang.srt.runtime_context import get_disagg, get_parallel
 
+from workers.niyama.settings import TokenTiming
+
 
 def check_supported(scheduler: Any) -> None:
     """Raise ValueError, with what to change, for a mode whose batches the policy cannot plan."""
@@ -34,6 +36,15 @@ def check_supported(scheduler: Any) -> None:
     for sentence, applies in wrong.items():
         if applies:
             raise ValueError(sentence)
+
+
+def check_timing(timing: TokenTiming, *, has_worker: bool) -> None:
+    """Raise ValueError for a timing that nobody would keep."""
+    if timing is TokenTiming.PACED and not has_worker:
+        raise ValueError(
+            "NIYAMA_TOKEN_TIMING is paced, and no niyama worker is here to hold tokens back: "
+            "say gaps or envelope"
+        )
 
 
 def latency_subject(scheduler: Any) -> dict[str, object]:

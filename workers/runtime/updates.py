@@ -6,6 +6,7 @@ from itertools import zip_longest
 from typing import Any
 
 from workers.engine import (
+    Decision,
     EngineError,
     FinishReason,
     GenerationUpdate,
@@ -13,6 +14,8 @@ from workers.engine import (
     PreparedRequest,
     TokenLogprob,
 )
+from workers.runtime import decisions
+from workers.runtime.release import Release
 
 
 class UpdateReader:
@@ -20,6 +23,8 @@ class UpdateReader:
 
     def __init__(self, prepared: PreparedRequest, cancelled: Collection[str]) -> None:
         self.finished = False
+        self.release: Release | None = None
+        """When its tokens are due to be shown; known with the first of them."""
         self._prepared = prepared
         self._cancelled = cancelled
         self._completion_tokens = 0
@@ -32,6 +37,7 @@ class UpdateReader:
         self.finished = reason is not None
         if reason is not None and reason["type"] == "abort":
             return self._aborted(reason)
+        self.release = self.release or Release.of(meta)
         self._completion_tokens = meta["completion_tokens"]
         self._cached_tokens = meta["cached_tokens"]
         return GenerationUpdate(
@@ -52,15 +58,21 @@ class UpdateReader:
     def _aborted(self, reason: Mapping[str, Any]) -> GenerationUpdate:
         if reason.get("status_code") == HTTPStatus.BAD_REQUEST:
             raise InvalidRequest(reason["message"])
+        if (decision := decisions.from_finish_reason(reason)) is not None:
+            return self._last(FinishReason(decision.kind), decision)
         if self._prepared.request_id not in self._cancelled:
             raise EngineError(f"SGLang gave the request up: {reason['message']}")
+        return self._last(FinishReason.CANCELLED)
+
+    def _last(self, finish: FinishReason, ended_by: Decision | None = None) -> GenerationUpdate:
         return GenerationUpdate(
             text_delta="",
             token_ids=(),
             prompt_tokens=self._prepared.prompt_tokens,
             completion_tokens=self._completion_tokens,
             cached_tokens=self._cached_tokens,
-            finish_reason=FinishReason.CANCELLED,
+            finish_reason=finish,
+            ended_by=ended_by,
         )
 
 

@@ -67,6 +67,7 @@ class _ProfileFile(BaseModel):
     small: _Regime
     large: _Regime
     split_tokens: int = Field(gt=0)
+    decode_only: _Regime | None = None
     kv_tokens: int = Field(gt=0)
     provenance: str = ""
 
@@ -90,6 +91,7 @@ def load_profile(name_or_path: str) -> Profile:
             Coefficients(**file.small.model_dump()),
             Coefficients(**file.large.model_dump()),
             file.split_tokens,
+            Coefficients(**file.decode_only.model_dump()) if file.decode_only else None,
         ),
         file.kv_tokens,
         file.provenance,
@@ -103,6 +105,7 @@ def save_profile(profile: Profile, path: Path) -> None:
         small=_Regime(**asdict(profile.latency.small)),
         large=_Regime(**asdict(profile.latency.large)),
         split_tokens=profile.latency.split_tokens,
+        decode_only=_Regime(**asdict(alone)) if (alone := profile.latency.decode_only) else None,
         kv_tokens=profile.kv_tokens,
         provenance=profile.provenance,
     )

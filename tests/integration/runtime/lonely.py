@@ -28,6 +28,8 @@ async def main() -> None:
         await asyncio.sleep(0.3 if is_chat else 0)
         now_s = time.time()
         qos = EngineQos(now_s, now_s + (1 if is_chat else 600), 0.1 if is_chat else None)
+        if request_id == "late":
+            qos = EngineQos(now_s - 10, now_s + 600, expires_s=now_s - 5)
         sampling = {"temperature": 0, "max_tokens": 12, "ignore_eos": True}
         request = GenerationRequest(request_id, qos, input_ids=prompt, sampling=sampling)
         updates = [u async for u in engine.generate(await engine.prepare(request))]

@@ -2,15 +2,27 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+from fastapi import HTTPException
 
-from workers.engine import FinishReason, GenerationRequest, InvalidRequest, PromptTooLong
+from workers.engine import (
+    DecisionKind,
+    EngineQos,
+    FinishReason,
+    GenerationRequest,
+    GenerationUpdate,
+    InvalidRequest,
+    PromptTooLong,
+)
 
 if TYPE_CHECKING:
     from conftest import Client
@@ -67,9 +79,37 @@ async def test_chats_overtake_batch_prompts_and_every_token_is_stock(
     generated = await asyncio.gather(*jobs)
     assert [ids for ids, _ in generated] == [stock_outputs[name] for name in names]
     assert client.kinds("batch-0")[:3] == ["started", "parked", "resumed"]
-    slowest_chat_s = max(client.ttft_s[n] for n in names if n.startswith("chat"))
-    quickest_batch_s = min(client.ttft_s[n] for n in names if n.startswith("batch"))
-    assert slowest_chat_s < quickest_batch_s
+    told = [d for d in client.decisions if d.request_id in prompts]
+    started = [d.request_id for d in told if d.kind is DecisionKind.STARTED]
+    assert started[0] == "batch-0"
+    assert all(name.startswith("chat") for name in started[1:5])
+
+
+async def test_under_load_a_chats_tokens_are_shown_on_schedule(
+    client: "Client",
+    prompts: dict[str, list[int]],
+    stock_outputs: dict[str, list[int]],
+    tokens: Callable,
+) -> None:
+    """The queue fills the time until it is due: the chat's tokens, early, wait for their turns."""
+    now_s, ttft_s, tbt_s = time.time(), 2.0, 0.2
+    urgent = EngineQos(now_s, now_s + 5.0)
+    batch = [
+        asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=tokens(i + 60, 900)))
+        for i in range(20)
+    ]
+    await until(lambda: "started" in client.kinds("urgent-0"))
+    chat = EngineQos(now_s, now_s + ttft_s, tbt_s)
+    sampling = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
+    request = GenerationRequest("held", chat, input_ids=prompts["chat-0"], sampling=sampling)
+    shown_s, ids = [], []
+    async for update in client.engine.generate(await client.engine.prepare(request)):
+        shown_s.append(time.time())
+        ids += update.token_ids
+    await asyncio.gather(*batch)
+    assert ids == stock_outputs["chat-0"]
+    assert shown_s[0] - now_s > ttft_s / 2
+    assert min(later - earlier for earlier, later in pairwise(shown_s)) > 0.9 * tbt_s, shown_s
 
 
 async def test_aborts_a_request_wherever_it_is(
@@ -102,6 +142,60 @@ async def test_aborts_a_prefill_in_progress(
     await until(lambda: "started" in client.kinds("long"))
     client.engine.abort("long")
     assert await task == ([], FinishReason.CANCELLED)
+
+
+async def test_what_has_not_begun_in_time_expires_and_what_has_does_not(
+    client: "Client", tokens: Callable, batch_qos: Callable
+) -> None:
+    qos = replace(batch_qos(), expires_s=time.time() + 0.5)
+    parked = asyncio.create_task(client.run("parked", qos, input_ids=tokens(50, 3000)))
+    await until(lambda: "started" in client.kinds("parked"))
+    relaxed = EngineQos(time.time(), time.time() + 10, tbt_s=0.5)
+    chat = asyncio.create_task(client.run("chat", relaxed, 60, input_ids=tokens(51, 2000)))
+    await until(lambda: "parked" in client.kinds("parked"))
+    late_qos = replace(batch_qos(), expires_s=qos.expires_s)
+    ended = await last_update(client, "late", late_qos, tokens(53, 300))
+    assert ended.finish_reason is FinishReason.EXPIRED
+    assert (ended.prompt_tokens, ended.completion_tokens) == (300, 0)
+    decision = ended.ended_by
+    assert decision is not None
+    assert re.fullmatch(r"not begun 0\.\d+ s after it arrived", decision.reason)
+    assert decision.prediction.finish_s > decision.at_s
+    assert decision.prediction.deadline_s > time.time() + 500
+    assert (await parked)[1] == FinishReason.LENGTH
+    assert (await chat)[1] == FinishReason.LENGTH
+    assert client.kinds("late") == []
+
+
+async def test_a_request_that_comes_too_late_expires_at_once(
+    client: "Client", tokens: Callable
+) -> None:
+    now_s = time.time()
+    qos = EngineQos(now_s - 60, now_s + 600, expires_s=now_s - 30)
+    ended = await last_update(client, "old", qos, tokens(54, 30))
+    assert ended.finish_reason is FinishReason.EXPIRED
+
+
+async def test_a_plain_client_of_the_server_is_told_what_expired(
+    client: "Client", tokens: Callable
+) -> None:
+    from sglang.srt.managers.io_struct import GenerateReqInput
+
+    qos = {"ttlt_s": 60, "arrival_s": time.time() - 30, "expire_after_s": 20}
+    sampling = {"max_new_tokens": 4, "custom_params": {"qos": qos}}
+    request = GenerateReqInput(input_ids=tokens(52, 20), sampling_params=sampling)
+    with pytest.raises(HTTPException, match="expired: not begun 20 s after it arrived") as raised:
+        await anext(client.engine._manager.generate_request(request))
+    assert raised.value.status_code == 503
+
+
+async def last_update(
+    client: "Client", request_id: str, qos: EngineQos, input_ids: list[int]
+) -> GenerationUpdate:
+    request = GenerationRequest(request_id, qos, input_ids=input_ids)
+    prepared = await client.engine.prepare(request)
+    *_, last = [update async for update in client.engine.generate(prepared)]
+    return last
 
 
 async def test_leaving_the_iterator_aborts(

@@ -18,6 +18,7 @@ def test_two_ranks_decide_alike(tiny_model: Path, prompts: dict[str, list[int]])
     }
     arguments = ["--tp-size", "2", "--chunked-prefill-size", "128"]
     few = {name: ids[:300] for name, ids in prompts.items() if name[-1] in "01"}
+    few["late"] = prompts["batch-2"]
     run = subprocess.run(
         [sys.executable, "-W", "ignore", str(HERE / "lonely.py"), str(tiny_model), *arguments],
         input=json.dumps(few) + "\n",
@@ -30,4 +31,5 @@ def test_two_ranks_decide_alike(tiny_model: Path, prompts: dict[str, list[int]])
     said = run.stdout.splitlines()
     assert said[0].startswith("ready"), run.stderr[-3000:]
     generated = json.loads(said[1])
-    assert {name: len(ids) for name, ids in generated.items()} == dict.fromkeys(few, 12)
+    expected = dict.fromkeys(few, 12) | {"late": 0}  # that one has expired
+    assert {name: len(ids) for name, ids in generated.items()} == expected

@@ -49,7 +49,7 @@ def an_event(**changes: object) -> JobEvent:
 
 
 def test_a_job_arrives_when_its_record_was_published(decoder: RecordDecoder) -> None:
-    job = a_job(job_id=str(uuid4()), metadata={"a": "b"})
+    job = a_job(job_id=str(uuid4()), metadata={"a": "b"}, expire_after_s=2.5)
 
     entry = decoder.decode(Record(TOPICS.interactive.name, job.to_bytes()))
 
@@ -59,6 +59,7 @@ def test_a_job_arrives_when_its_record_was_published(decoder: RecordDecoder) -> 
     assert entry.request.deadline_at == ARRIVED_AT + timedelta(seconds=1)
     assert entry.request.qos_class == "chat"
     assert entry.request.metadata == {"a": "b"}
+    assert entry.request.expire_after_s == 2.5
 
 
 def test_a_job_without_an_id_gets_the_one_that_the_worker_gives_it(decoder: RecordDecoder) -> None:

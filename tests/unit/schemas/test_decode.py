@@ -43,6 +43,12 @@ def test_decodes_what_a_producer_encodes() -> None:
         ({"qos": {"ttft_ms": 5}}, "invalid_request", "qos: give either ttft_ms and tbt_ms, or"),
         ({"qos": {"ttlt_s": 5, "ttft_ms": 1, "tbt_ms": 1}}, "invalid_request", "qos: give either"),
         ({"qos": {"ttlt_s": -1}}, "invalid_request", "qos.ttlt_s: Input should be greater than 0"),
+        (
+            {"expire_after_s": 0},
+            "invalid_request",
+            "expire_after_s: Input should be greater than 0",
+        ),
+        ({"expire_after_s": 604_801}, "invalid_request", "expire_after_s: Input should be less"),
         ({"schema_version": 2}, "unsupported_schema_version", "schema_version 2 is not known"),
         ({"job_id": "seven"}, "invalid_request", "job_id: Input should be a valid UUID"),
         ({"reply_topic": "no spaces"}, "invalid_request", "reply_topic: String should match"),

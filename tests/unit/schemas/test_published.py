@@ -34,11 +34,14 @@ def test_a_job_on_the_wire_fits_its_published_schema() -> None:
     job = JobRequest(
         job_id=JOB_ID, model="tiny", messages=[{"role": "user", "content": "Hi"}],
         qos=QosTargets(ttlt_s=60), stop=["\n"], metadata={"run": "7"},
+        expire_after_s=90,
     )  # fmt: skip
     jsonschema.validate(json.loads(job.to_bytes()), schema("job-request.v1.schema.json"))
 
 
-@pytest.mark.parametrize("wrong", [{"qos": 7}, {"max_tokens": 0}, {"colour": "red"}])
+@pytest.mark.parametrize(
+    "wrong", [{"qos": 7}, {"max_tokens": 0}, {"expire_after_s": 0}, {"colour": "red"}]
+)
 def test_the_published_schema_refuses_what_the_code_refuses(wrong: dict[str, object]) -> None:
     job = {"model": "tiny", "prompt": "Hi", "qos": "chat"} | wrong
     with pytest.raises(jsonschema.ValidationError):

@@ -30,6 +30,11 @@ def test_deadlines_count_from_the_record_s_timestamp(admit: Callable[..., Any]) 
     assert (batch.qos.deadline_s, batch.qos.tbt_s) == (1030.0, None)
 
 
+def test_expiry_counts_from_the_record_s_timestamp(admit: Callable[..., Any]) -> None:
+    assert generation_request(admit(expire_after_s=30), "r").qos.expires_s == 1030.0
+    assert generation_request(admit(), "r").qos.expires_s is None
+
+
 @pytest.mark.parametrize("timestamp", [-1, 2_000_001, 10**17])
 def test_a_timestamp_that_cannot_be_means_now(admit: Callable[..., Any], timestamp: int) -> None:
     assert admit(timestamp=timestamp).arrived_s == NOW_S

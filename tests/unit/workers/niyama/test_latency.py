@@ -89,6 +89,18 @@ def test_a_fit_finds_a_model_that_predicts_within_three_percent() -> None:
         assert fitted.iteration_s(*sample[:4]) == pytest.approx(sample.duration_s, rel=0.03)
 
 
+def test_iterations_of_decodes_only_may_be_of_another_kind() -> None:
+    """Some engines run them by another path: here, in a third of the time."""
+    samples = [
+        s if s.prefill_tokens else s._replace(duration_s=s.duration_s / 3)
+        for s in _samples(300, noise=0.0)
+    ]
+    fitted = fit(samples)
+    for sample in samples:
+        assert fitted.iteration_s(*sample[:4]) == pytest.approx(sample.duration_s, rel=0.01)
+    assert fitted.scaled(2).iteration_s(0, 0, 5, 900) == 2 * fitted.iteration_s(0, 0, 5, 900)
+
+
 def test_a_fit_refuses_too_few_samples() -> None:
     with pytest.raises(FitError, match="at least 12"):
         fit(_samples(5, noise=0.0))

@@ -11,6 +11,7 @@ from workers.runtime.qos import from_custom_params, to_custom_params
     [
         EngineQos(arrival_s=1000.0, deadline_s=1001.5, tbt_s=0.25),
         EngineQos(1000.0, 1600.0, importance="low", tenant="acme", app="summaries"),
+        EngineQos(1000.0, 1600.0, expires_s=1030.0),
     ],
 )
 def test_quality_of_service_survives_the_way(qos: EngineQos) -> None:
@@ -19,6 +20,11 @@ def test_quality_of_service_survives_the_way(qos: EngineQos) -> None:
 
 def test_targets_count_from_receipt_when_no_arrival_is_given() -> None:
     assert from_custom_params({"qos": {"ttlt_s": 600}}, received_s=50.0) == EngineQos(50.0, 650.0)
+
+
+def test_an_expiry_counts_from_receipt_when_no_arrival_is_given() -> None:
+    qos = {"ttlt_s": 600, "expire_after_s": 30}
+    assert from_custom_params({"qos": qos}, received_s=50.0).expires_s == 80.0
 
 
 @pytest.mark.parametrize("custom_params", [None, {}, {"other": 1}])
@@ -39,6 +45,10 @@ def test_a_request_without_qos_is_a_chat(custom_params: dict[str, int] | None) -
         ({}, "needs either"),
         ({"ttlt_s": 1, "importance": "vast"}, "'vast'; say high or low"),
         ({"ttlt_s": 1, "tenant": 7}, "tenant.*7; give a string"),
+        ({"ttlt_s": 1, "expire_after_s": 0}, "expire_after_s.*is 0; give more than 0"),
+        ({"ttlt_s": 1, "expire_after_s": -2.5}, "expire_after_s.*is -2.5; give more than 0"),
+        ({"ttlt_s": 1, "expire_after_s": float("inf")}, "expire_after_s.*inf; give a number"),
+        ({"ttlt_s": 1, "expire_after_s": None}, "expire_after_s.*None; give a number"),
     ],
 )
 def test_says_what_is_wrong_with_qos(qos: object, reason: str) -> None:

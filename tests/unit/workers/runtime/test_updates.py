@@ -5,13 +5,17 @@ from typing import Any
 import pytest
 
 from workers.engine import (
+    Decision,
+    DecisionKind,
     EngineError,
     FinishReason,
     GenerationUpdate,
     InvalidRequest,
+    Prediction,
     PreparedRequest,
     TokenLogprob,
 )
+from workers.runtime.decisions import as_finish_reason
 from workers.runtime.updates import UpdateReader
 
 PREPARED = PreparedRequest("r1", prompt_tokens=7, max_tokens=16)
@@ -38,6 +42,21 @@ def test_a_cancelled_request_ends_with_what_it_had() -> None:
     reader.read(output(3))
     update = reader.read({"meta_info": {"finish_reason": {"type": "abort", "message": "Aborted"}}})
     assert update == GenerationUpdate("", (), 7, 3, 4, FinishReason.CANCELLED)
+
+
+@pytest.mark.parametrize("cancelled", [set(), {"r1"}])
+def test_an_expired_request_ends_with_the_decision_behind_it(cancelled: set[str]) -> None:
+    prediction = Prediction(finish_s=1090.5, deadline_s=1001.0)
+    decision = Decision("r1", DecisionKind.EXPIRED, 1030.1, "not begun in time", prediction)
+    reason = as_finish_reason(decision)
+    assert (reason["status_code"], reason["message"]) == (
+        503,
+        "The request has expired: not begun in time.",
+    )
+    reader = UpdateReader(PREPARED, cancelled)
+    update = reader.read({"meta_info": {"finish_reason": reason}})
+    assert update == GenerationUpdate("", (), 7, 0, 0, FinishReason.EXPIRED, ended_by=decision)
+    assert reader.finished
 
 
 def test_a_refusal_by_the_scheduler_is_an_invalid_request() -> None:

@@ -1,0 +1,78 @@
+"""A job that is not worth serving late, from Kafka through the ledger to its reply topic."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.process import Gateway, listen
+from gateway.settings import GatewaySettings
+from niyama import kafka
+from schemas import EventType, JobEvent
+
+
+async def test_a_job_that_waited_too_long_expires_and_others_are_served(scene: Any) -> None:
+    late = await scene.publish("late", expire_after_s=0.2)
+    patient = await scene.publish("patient", expire_after_s=600)
+    await asyncio.sleep(0.3)
+    worker = await scene.worker()
+    expired, served = await scene.until_ended(late, patient)
+    assert (expired.type, served.type) == (EventType.EXPIRED, EventType.COMPLETED)
+    assert expired.reason == "not begun 0.2 s after it arrived"
+    assert expired.usage.prompt_tokens > 0
+    assert scene.types(late) == [EventType.ADMITTED, EventType.EXPIRED]
+    await worker.drain()
+
+    again = await scene.worker()
+    await scene.settle(0.5)
+    assert again.engine.seen == []  # its end was committed
+
+
+@pytest.fixture
+async def api(scene: Any, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway on the scene's topics, with a ledger of its own."""
+    shared = {name: getattr(scene.settings, name) for name in ("kafka_bootstrap", "topic_prefix")}
+    settings = GatewaySettings(
+        **shared, pool=scene.settings.pool, database_url=database_url, api_port=0
+    )
+    gateway, listener = Gateway(settings), listen(settings)
+    task = asyncio.create_task(gateway.run(listener))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        yield client
+        gateway.stop()
+    await asyncio.wait_for(task, 30)
+
+
+async def test_the_ledger_and_the_reply_topic_are_told(scene: Any, api: httpx.AsyncClient) -> None:
+    answers = f"{scene.settings.topic_prefix}.answers"
+    job = {"model": "null", "prompt": "late", "qos": {"ttlt_s": 60}, "expire_after_s": 0.2}
+    async with asyncio.timeout(30):
+        while (await api.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.05)
+    accepted = await api.post("/v1/jobs", json=job | {"reply_topic": answers})
+    await asyncio.sleep(0.3)
+    await scene.worker()
+    shown = (await api.get(accepted.headers["location"], params={"wait": 20})).json()
+
+    assert (shown["status"], shown["expire_after_s"]) == ("expired", 0.2)
+    assert shown["reason"] == "not begun 0.2 s after it arrived"
+    assert shown["deadlines_met"]["ttlt"] is False
+    last = shown["events"][-1]
+    assert (last["type"], last["reason"]) == ("expired", shown["reason"])
+    assert last["prediction"]["deadline_at"] == shown["deadlines"]["last_token_at"]
+    reply = await _first(scene, answers)
+    assert (str(reply.job_id), reply.type) == (shown["job_id"], EventType.EXPIRED)
+
+
+async def _first(scene: Any, topic: str) -> JobEvent:
+    reader = kafka.consumer(scene.settings, topic, isolation_level="read_committed")
+    await reader.start()
+    try:
+        async with asyncio.timeout(20):
+            record = await anext(reader)
+        return JobEvent.model_validate_json(record.value)
+    finally:
+        await reader.stop()

@@ -1,0 +1,111 @@
+"""Tokens of an interactive request, held back until their reader is due to see them.
+
+The policy lets the engine work ahead of the schedule that it sets when a prompt is complete; the
+reader sees none of the engine's stalls (docs/scheduler.md, "paced"). The schedule comes with the
+request's first token.
+"""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Self
+
+from workers.engine import FinishReason, GenerationUpdate
+
+RELEASE_KEY = "niyama_release"
+"""Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
+
+Updates = AsyncGenerator[GenerationUpdate, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Token n is shown at `first_s + (n - 1) * pace_s`, UTC epoch seconds, or later."""
+
+    first_s: float
+    pace_s: float
+
+    @classmethod
+    def of(cls, meta_info: Mapping[str, Any]) -> Self | None:
+        """The schedule in an output's `meta_info`; None where there is none."""
+        entries = meta_info.get(RELEASE_KEY) or ()
+        return next((cls(*entry) for entry in entries if entry), None)
+
+    def entry(self) -> tuple[float, float]:
+        return self.first_s, self.pace_s
+
+
+async def on_schedule(
+    updates: Updates, release_of: Callable[[], Release | None], clock: Callable[[], float]
+) -> Updates:
+    """The same updates, none before its tokens are due; the end of a cancelled one at once.
+
+    `release_of` is asked once there is an update. `clock` gives UTC epoch seconds.
+    """
+    async with aclosing(updates):
+        async for update in updates:
+            if (release := release_of()) is not None:
+                async with aclosing(_held_back(update, updates, release, clock)) as held:
+                    async for each in held:
+                        yield each
+                return
+            yield update
+
+
+async def _held_back(
+    first: GenerationUpdate, rest: Updates, release: Release, clock: Callable[[], float]
+) -> Updates:
+    buffer = _Buffer(clock)
+    buffer.put(first)
+    # Read on meanwhile: SGLang makes one of updates that wait.
+    reading = asyncio.create_task(buffer.fill(rest))
+    due_s, shown = -math.inf, 0
+    try:
+        while (ready := await buffer.take()) is not None:
+            update, came_s = ready
+            due_s = max(due_s, came_s, release.first_s + shown * release.pace_s)
+            await buffer.wait_until(due_s)
+            yield update
+            due_s += release.pace_s * (update.completion_tokens - shown)
+            shown = update.completion_tokens
+        await reading
+    finally:
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+
+
+class _Buffer:
+    """Updates that have come, with their times; nothing waits any more once one was cancelled."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ready: asyncio.Queue[tuple[GenerationUpdate, float] | None] = asyncio.Queue()
+        self._hurry = asyncio.Event()
+
+    def put(self, update: GenerationUpdate) -> None:
+        self._ready.put_nowait((update, self._clock()))
+        if update.finish_reason is FinishReason.CANCELLED:
+            self._hurry.set()
+
+    async def fill(self, updates: Updates) -> None:
+        try:
+            async for update in updates:
+                self.put(update)
+        except BaseException:
+            self._hurry.set()
+            raise
+        finally:
+            self._ready.put_nowait(None)
+
+    async def take(self) -> tuple[GenerationUpdate, float] | None:
+        return await self._ready.get()
+
+    async def wait_until(self, at_s: float) -> None:
+        left_s = at_s - self._clock()
+        if left_s > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), left_s)
