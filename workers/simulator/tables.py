@@ -18,6 +18,8 @@ def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
         title=f"{experiment.trace.name}, {experiment.profile.name}",
         caption="p99 of the TTFT or TTLT; ∞: not within the run",
         box=box.SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
     )
     table.add_column("policy", no_wrap=True)
     columns = ["req/s", "good\nput", f"% missed\n{names}", f"p99 s\n{names}"]
