@@ -36,8 +36,7 @@ START = {
 ABLATIONS = (
     "niyama", "niyama/no-spread", "niyama/no-alternation", "niyama/chunk-256", "niyama/gaps",
     "niyama/envelope", "niyama/no-cut", "niyama/hybrid", "niyama/no-park", "niyama/no-history",
-    "niyama/no-calibration", "niyama/no-give-back", "niyama/no-kv-growth", "niyama/size-bias-50",
-    "niyama/size-bias-0",
+    "niyama/size-bias-50", "niyama/size-bias-0",
 )  # fmt: skip
 
 
