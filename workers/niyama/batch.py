@@ -32,19 +32,20 @@ class PrefillBatch:
         #: After every decode has grown by a token; negative when there is no room for that.
         self.free_kv_tokens = free_kv_tokens
         self._admissible_kv_tokens = admissible_kv_tokens
+        self._held: set[str] = set()
         self._tokens = 0
         self._context = 0
 
     def admits(self, prefill: Prefill) -> bool:
         """Is there memory for the whole of a prompt that has not begun?"""
-        if prefill.remaining_tokens <= self._admissible_kv_tokens:
+        if prefill.missing_kv_tokens <= self._admissible_kv_tokens:
             return True
         # Alone in the engine, a prompt may have all memory: what was kept for growth is not needed.
         alone = not self._decodes and not self.chunks
-        return alone and prefill.remaining_tokens <= self.free_kv_tokens
+        return alone and prefill.missing_kv_tokens <= self.free_kv_tokens
 
     def holds(self, request_id: str) -> bool:
-        return any(chunk.request_id == request_id for chunk in self.chunks)
+        return request_id in self._held
 
     def give_back(self, prefill: Prefill) -> None:
         """A prompt in progress gives its KV back, and what was kept for the rest of it."""
@@ -55,16 +56,18 @@ class PrefillBatch:
         """Add as much of a prompt as fits; false when nothing more fits after it."""
         context = prefill.computed_tokens or prefill.request.cached_tokens
         room = self._room(self._context + context)
-        tokens = min(room, prefill.remaining_tokens, self.free_kv_tokens)
+        cached = 0 if prefill.started else prefill.missing_kv_tokens - prefill.remaining_tokens
+        tokens = min(room, prefill.remaining_tokens, self.free_kv_tokens - cached)
         if tokens <= 0:
             self.full = True
             return False
         if not prefill.started:
-            self._admissible_kv_tokens -= prefill.remaining_tokens
+            self._admissible_kv_tokens -= prefill.missing_kv_tokens
         self.chunks.append(Chunk(prefill.request.request_id, tokens))
+        self._held.add(prefill.request.request_id)
         self._tokens += tokens
         self._context += context
-        self.free_kv_tokens -= tokens
+        self.free_kv_tokens -= cached + tokens
         self.full = tokens < prefill.remaining_tokens
         return not self.full
 

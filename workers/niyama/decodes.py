@@ -23,6 +23,14 @@ class _Decode(NamedTuple):
     expected_tokens: float
 
 
+class MostUrgent(NamedTuple):
+    """When a token is due, the pace of its decode, and the answer length that is expected."""
+
+    due_s: float
+    pace_s: float
+    expected_tokens: float
+
+
 class Decodes:
     def __init__(self) -> None:
         self._iteration = 0
@@ -76,19 +84,23 @@ class Decodes:
         self._iteration += 1
         self.context_tokens += len(self._running)
 
-    def most_urgent(self) -> tuple[float, float]:
-        """(when the earliest next token is due, that decode's pace); infinities without decodes."""
-        earliest_s, pace_of_earliest_s = math.inf, math.inf
+    def most_urgent(self) -> MostUrgent | None:
+        """The decode whose next token is due first; None without decodes."""
+        first: MostUrgent | None = None
         for pace_s, heap in self._heaps.items():
             while heap and not self._is_current(heap[0]):
                 heapq.heappop(heap)
-            if heap and (due_s := heap[0][0] + self._iteration * pace_s) < earliest_s:
-                earliest_s, pace_of_earliest_s = due_s, pace_s
-        return earliest_s, pace_of_earliest_s
+            if not heap:
+                continue
+            due_s = heap[0][0] + self._iteration * pace_s
+            if first is None or due_s < first.due_s:
+                first = MostUrgent(due_s, pace_s, self._running[heap[0][1]].expected_tokens)
+        return first
 
     def next_due_s(self) -> float:
         """When the most urgent next token is due; infinity without decodes."""
-        return self.most_urgent()[0]
+        first = self.most_urgent()
+        return math.inf if first is None else first.due_s
 
     def shift_late(self, end_s: float) -> None:
         """Tokens that came out late at `end_s` move the rest of their schedule back."""

@@ -9,6 +9,9 @@ import math
 import sys
 from dataclasses import dataclass
 
+#: Alternating batches have to carry this much more than equal ones.
+_WORTH_ALTERNATING = 1.02
+
 
 @dataclass(frozen=True, slots=True)
 class Coefficients:
@@ -73,6 +76,32 @@ class LatencyModel:
             if tokens >= at_least:
                 return tokens if regime is self.large else min(tokens, self._small_room(decodes))
         return 0
+
+    def large_step_s(
+        self,
+        mean_s: float,
+        prefill_context: int,
+        decodes: int,
+        decode_context: int,
+        *,
+        max_tokens: int,
+    ) -> float | None:
+        """Duration of the smallest large batch, where alternating beats equal batches.
+
+        Iterations that last `mean_s` on average can be equal, or the smallest large batches with
+        decodes alone between them. The latter carry more where the cost per token falls at the
+        border of the regimes. None where equal ones carry as much, or `mean_s` is a large batch.
+        """
+        tokens = self.split_tokens + 1 - decodes
+        step_s = self.iteration_s(tokens, prefill_context, decodes, decode_context)
+        alone_s = self.iteration_s(0, 0, decodes, decode_context)
+        if not 0 < tokens <= max_tokens or not alone_s < mean_s < step_s:
+            return None
+        equal = self.max_prefill_tokens(mean_s, prefill_context, decodes, decode_context)
+        alternating = tokens * (mean_s - alone_s) / (step_s - alone_s)
+        if alternating <= _WORTH_ALTERNATING * equal:
+            return None
+        return step_s + self.large.per_prefill_token_s / 2  # rounding must not lose the last token
 
     def scaled(self, factor: float) -> "LatencyModel":
         """The same model with every time multiplied by `factor`."""

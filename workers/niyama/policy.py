@@ -149,10 +149,11 @@ class NiyamaPolicy:
         decodes = self._state.decodes
         free = free_kv_tokens - len(decodes)
         growth = int(self.settings.kv_growth_share * decodes.expected_tokens)
+        limit_s = self._limit_s(now_s)
         return PrefillBatch(
             self.calibration.model,
-            limit_s=self._limit_s(now_s),
-            min_tokens=self.settings.min_chunk_tokens,
+            limit_s=limit_s,
+            min_tokens=self.settings.min_chunk_tokens if limit_s else 0,
             max_tokens=self.settings.max_chunk_tokens,
             decodes=len(decodes),
             decode_context=decodes.context_tokens,
@@ -161,17 +162,47 @@ class NiyamaPolicy:
         )
 
     def _limit_s(self, now_s: float) -> float:
-        """How long this iteration may take, in the uncalibrated model's seconds."""
-        settings = self.settings
-        due_s, pace_s = self._state.decodes.most_urgent()
-        slack_s = due_s - now_s
-        limit_s = slack_s / settings.slack_margin
-        if settings.slack_spread_tokens and slack_s < math.inf:
-            limit_s = min(limit_s, pace_s + slack_s / settings.slack_spread_tokens)
+        """How long this iteration may take, in the uncalibrated model's seconds; 0: no prompts."""
+        limit_s = self._slack_limit_s(now_s)
         if self._unpaced:
             gap_s = self._last_end_s + min(self._unpaced.values()) - now_s
-            limit_s = min(limit_s, gap_s / self._gap_margin())
-        return limit_s / self._bias()
+            limit_s = min(limit_s, gap_s / self._gap_margin() / self._bias())
+        return limit_s
+
+    def _slack_limit_s(self, now_s: float) -> float:
+        """The most urgent decode's slack, spent evenly over the tokens that it still has to come.
+
+        Answers end sooner than expected as often as not, and slack that is left is lost: so over
+        the expected length, and over `slack_spread_tokens` where that is less.
+        """
+        settings, bias = self.settings, self._bias()
+        urgent = self._state.decodes.most_urgent()
+        if urgent is None or urgent.due_s == math.inf:
+            return math.inf
+        slack_s = (urgent.due_s - now_s) / bias
+        affordable_s = slack_s / settings.slack_margin
+        if not settings.slack_spread_tokens:
+            return affordable_s
+        tokens = min(float(settings.slack_spread_tokens), max(1.0, urgent.expected_tokens))
+        equal_s = urgent.pace_s / bias + slack_s / tokens
+        step_s = self._large_step_s(equal_s) if slack_s > 0 else None
+        if step_s is None:
+            return min(equal_s, affordable_s)
+        return step_s if step_s <= affordable_s else 0.0
+
+    def _large_step_s(self, mean_s: float) -> float | None:
+        """See `LatencyModel.large_step_s`; None unless enough waits to fill a large batch."""
+        settings, decodes, model = self.settings, self._state.decodes, self.calibration.model
+        if not settings.alternate or self._lookahead.work < model.split_tokens:
+            return None
+        context = max((p.computed_tokens for p in self._state.started.values()), default=0)
+        return model.large_step_s(
+            mean_s,
+            context,
+            len(decodes),
+            decodes.context_tokens,
+            max_tokens=settings.max_chunk_tokens,
+        )
 
     def _gap_margin(self) -> float:
         return self.calibration.margin(self.settings.in_time_quantile)

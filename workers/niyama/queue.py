@@ -65,26 +65,30 @@ class WaitingQueue:
         is left there, the lowest rank.
         """
         best: Entry | None = None
-        best_key = (math.inf, "")
+        best_s = math.inf
         beyond: Entry | None = None
-        for rank in list(self._heaps):
-            entry = self._rank_head(rank)
-            if entry is None:
+        empty: list[int] = []
+        for rank, heap in self._heaps.items():
+            entry = heap[0]
+            if self._entries.get(entry.request_id) is not entry and not self._tidy(heap):
+                empty.append(rank)
                 continue
+            entry = heap[0]
             if rank > cut:
                 if beyond is None or rank < beyond.rank:
                     beyond = entry
                 continue
-            key = (entry.due_s + weight_s * entry.work, entry.request_id)
-            if key < best_key:
-                best, best_key = entry, key
+            key_s = entry.due_s + weight_s * entry.work
+            if key_s < best_s or (
+                best is not None and key_s == best_s and entry.request_id < best.request_id
+            ):
+                best, best_s = entry, key_s
+        for rank in empty:
+            del self._heaps[rank]
         return best or beyond
 
-    def _rank_head(self, rank: int) -> Entry | None:
-        heap = self._heaps[rank]
+    def _tidy(self, heap: list[Entry]) -> bool:
+        """Drop what was removed from the top of a heap; false when nothing is left."""
         while heap and self._entries.get(heap[0].request_id) is not heap[0]:
             heapq.heappop(heap)
-        if heap:
-            return heap[0]
-        del self._heaps[rank]
-        return None
+        return bool(heap)

@@ -49,6 +49,11 @@ class Prefill:
     def started(self) -> bool:
         return self.computed_tokens > 0
 
+    @property
+    def missing_kv_tokens(self) -> int:
+        """KV that the prompt takes until it is complete; a cached prefix has to stay as well."""
+        return self.request.prompt_tokens + self.generated_tokens - self.computed_tokens
+
     def advance(self, tokens: int) -> bool:
         """Account for one computed chunk; true when the prompt is complete."""
         if not self.computed_tokens:

@@ -37,8 +37,11 @@ class Settings:
     #: Prefill tokens of one iteration: at least, when decodes leave no slack, and at most.
     min_chunk_tokens: int = 128
     max_chunk_tokens: int = 2560
-    #: Slack is used up over this many tokens of the most urgent decode, not at once; 0: at once.
+    #: Slack is used up over the tokens that the most urgent decode is expected to have, at most
+    #: this many, not at once; 0: at once.
     slack_spread_tokens: int = 100
+    #: Alternate large batches with decodes alone where the latency model makes that cheaper.
+    alternate: bool = True
     #: Part of the slack that one iteration may plan to use: 1 / margin.
     slack_margin: float = 1.2
     #: GAPS: share of iterations that should end in time, which sets the margin from recent errors.

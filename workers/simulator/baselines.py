@@ -51,13 +51,13 @@ class FixedChunkPolicy:
         chunks: list[Chunk] = []
         while budget > 0:
             head = self._head(now_s)
-            if head is not None and head.remaining_tokens > unreserved:
+            if head is not None and head.missing_kv_tokens > unreserved:
                 head = None  # no memory: what is in progress goes on
             if started and (head is None or self._order(started[-1]) <= self._order(head)):
                 prefill = started.pop()
             elif head is not None:
                 prefill = head
-                unreserved -= prefill.remaining_tokens
+                unreserved -= prefill.missing_kv_tokens
                 heapq.heappop(self._heap)
             else:
                 break

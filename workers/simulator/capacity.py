@@ -1,13 +1,17 @@
 """Capacity of one policy, and how many replicas a load needs."""
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 
 from workers.simulator.experiment import Experiment
+from workers.simulator.silo import SILO, SiloPool, silo_pools
 from workers.simulator.summary import Summary
 
-_MOST_QPS = 1_000.0
+#: Ways to score a run, see `Summary.meets`.
+SCORINGS = ("first", "envelope", "gaps")
+_LEAST_QPS, _MOST_QPS = 0.01, 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +42,12 @@ class Capacity:
 
 def capacity_of(experiment: Experiment, policy: str, scoring: str) -> Capacity:
     """Search the capacity of each pool; only `silo` has more than one."""
+    asked = [SiloPool("all", experiment, policy, 1.0)]
     pools = []
-    for name, pool, pool_policy, share in _pools(experiment, policy):
-        capacity, runs = find_capacity(_runner(pool, pool_policy), scoring)
-        pools.append(Pool(name, share, capacity / experiment.replicas, tuple(runs)))
+    for pool in silo_pools(experiment) if policy == SILO else asked:
+        capacity, runs = find_capacity(partial(pool.experiment.run, pool.policy), scoring)
+        per_replica = capacity / pool.experiment.replicas
+        pools.append(Pool(pool.name, pool.share, per_replica, tuple(runs)))
     return Capacity(policy, tuple(pools))
 
 
@@ -56,57 +62,34 @@ def find_capacity(
     run: Callable[[float], Summary],
     scoring: str,
     *,
-    low: float = 0.0,
-    high: float = 0.0,
+    start_qps: float = 0.25,
+    growth: float = 2.0,
     resolution: float = 0.01,
+    known: Sequence[Summary] = (),
 ) -> tuple[float, list[Summary]]:
     """The highest rate whose run meets `scoring`, to a relative `resolution`; with all runs made.
 
-    Without a bracket, rates double from 0.25 requests/s until one fails. 0 when even `low` fails.
+    Goes on from the `known` runs; without any from `start_qps`, by factors of `growth` until one
+    run fits and one does not. 0 when none fits, however low the rate.
     """
-    runs: list[Summary] = []
-
-    def fits(qps: float) -> bool:
-        runs.append(run(qps))
-        return runs[-1].meets(scoring)
-
-    if not high:
-        low, high = 0.0, 0.25
-        while fits(high):
-            low, high = high, 2 * high
-            if high > _MOST_QPS:
-                return low, runs
-        if not low:
-            return 0.0, runs
-    elif not fits(low):
-        return 0.0, runs
-    elif fits(high):
-        return high, runs
-    while high - low > resolution * low:
-        middle = (low + high) / 2
-        if fits(middle):
-            low = middle
+    runs = list(known)
+    while True:
+        fitting, failing = _border(runs, scoring)
+        if failing is None:
+            qps = start_qps if fitting is None else fitting * growth
+        elif fitting is None:
+            qps = failing / growth
+        elif failing - fitting <= resolution * fitting:
+            return fitting, runs
         else:
-            high = middle
-    return low, runs
+            qps = (fitting + failing) / 2
+        if not _LEAST_QPS <= qps <= _MOST_QPS:
+            return fitting or 0.0, runs
+        runs.append(run(qps))
 
 
-def _runner(experiment: Experiment, policy: str) -> Callable[[float], Summary]:
-    return lambda qps: experiment.run(policy, qps)
-
-
-def _pools(experiment: Experiment, policy: str) -> list[tuple[str, Experiment, str, float]]:
-    """(name, experiment, policy, share of the load) of each pool.
-
-    Silo: interactive tiers with chunk 256, batch tiers with chunk 2048, first come first served.
-    """
-    if policy != "silo":
-        return [("all", experiment, policy, 1.0)]
-    interactive = tuple(tier for tier in experiment.tiers if tier.tbt_s is not None)
-    batch = tuple(tier for tier in experiment.tiers if tier.tbt_s is None)
-    pools = (("interactive", interactive, "fcfs"), ("batch", batch, "fcfs-2048"))
-    return [
-        (name, replace(experiment, tiers=tiers), fixed, len(tiers) / len(experiment.tiers))
-        for name, tiers, fixed in pools
-        if tiers
-    ]
+def _border(runs: Sequence[Summary], scoring: str) -> tuple[float | None, float | None]:
+    """The highest rate that fits below the lowest that does not, and that."""
+    failing = min((run.qps for run in runs if not run.meets(scoring)), default=None)
+    fits = (run.qps for run in runs if run.meets(scoring))
+    return max((qps for qps in fits if failing is None or qps < failing), default=None), failing

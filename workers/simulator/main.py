@@ -1,6 +1,10 @@
 """`niyama simulate`."""
 
 import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -15,20 +19,24 @@ from rich.progress import (
 
 from niyama.errors import ConfigurationError
 from workers.simulator.capacity import Capacity, capacity_of, gpus_for
+from workers.simulator.cluster import RoundRobin, Router, TierAware
 from workers.simulator.experiment import Experiment
 from workers.simulator.policies import policy_factory
 from workers.simulator.profiles import load_profile
 from workers.simulator.replica import Iteration, SimulationError
 from workers.simulator.settings import (
-    SILO,
     SimulateSettings,
     parse_rates,
     parse_square,
     parse_tiers,
 )
+from workers.simulator.silo import SILO, run_silo
 from workers.simulator.summary import Summary
 from workers.simulator.tables import capacity_table, sweep_table
 from workers.simulator.traces import read_trace
+
+#: What a shell reports for a command ended by Ctrl-C.
+_INTERRUPTED = 130
 
 
 def main(arguments: list[str]) -> int:
@@ -46,6 +54,8 @@ def main(arguments: list[str]) -> int:
             _sweep(settings, experiment, console)
     except SimulationError as error:
         raise ConfigurationError(str(error)) from error
+    except KeyboardInterrupt:
+        return _INTERRUPTED
     return 0
 
 
@@ -68,7 +78,14 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
         square_wave=parse_square(settings.square) if settings.arrivals == "square" else None,
         predictor_factor=settings.predictor_factor,
         replicas=settings.replicas,
+        router=_router(settings.interactive_replicas),
     )
+
+
+def _router(interactive_replicas: int) -> Callable[[], Router]:
+    if interactive_replicas:
+        return partial(TierAware, interactive=interactive_replicas)
+    return RoundRobin
 
 
 def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console) -> None:
@@ -76,12 +93,13 @@ def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console)
     if experiment.square_wave is not None:
         wave = experiment.square_wave
         rates = [(wave.low + wave.high) / 2]
-    with _progress(console) as progress:
-        task = progress.add_task("simulating", total=len(rates) * len(settings.policies))
-        results: list[Summary] = []
-        for policy in settings.policies:
-            for qps in rates:
-                results.append(_tracked(experiment, policy, qps, progress, task, len(results)))
+    results: list[Summary] = []
+    try:
+        _run_all(settings, experiment, rates, results)
+    except KeyboardInterrupt:
+        if results:
+            console.print(sweep_table(results, experiment))
+        raise
     console.print(sweep_table(results, experiment))
     _write_json(settings.json_out, [result.as_dict() for result in results])
     if settings.png is not None:
@@ -90,6 +108,20 @@ def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console)
         plot_sweep(results, settings.png)
     if settings.timeline is not None:
         _timeline(experiment, settings.policies[0], rates[0], settings.timeline)
+
+
+def _run_all(
+    settings: SimulateSettings, experiment: Experiment, rates: list[float], results: list[Summary]
+) -> None:
+    """Every policy at every rate, added to `results` one by one."""
+    with _progress() as progress:
+        task = progress.add_task("simulating", total=len(rates) * len(settings.policies))
+        for policy in settings.policies:
+            progress.update(task, description=policy)
+            run = _runner(experiment, policy, settings.scoring)
+            for qps in rates:
+                progress.update(task, description=f"{policy} at {qps:g}/s")
+                results.append(run(qps, _tracker(progress, task, len(results))))
 
 
 def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> None:
@@ -112,22 +144,25 @@ def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> No
     plot_iterations(second, f"{policy}, {experiment.trace.name} at {qps:g} requests/s", path)
 
 
-def _tracked(
-    experiment: Experiment, policy: str, qps: float, progress: Progress, task: TaskID, done: int
-) -> Summary:
-    progress.update(task, description=f"{policy} at {qps:g}/s")
-    result = experiment.run(
-        policy,
-        qps,
-        lambda share: progress.update(task, completed=done + share),
-    )
-    progress.update(task, completed=done + 1)
-    return result
+def _runner(
+    experiment: Experiment, policy: str, scoring: str
+) -> Callable[[float, Callable[[float], None]], Summary]:
+    """Runs a policy at a rate. The pools of silo are sized first, by what they can carry."""
+    if policy != SILO:
+        return partial(experiment.run, policy)
+    capacities = [pool.capacity_qps for pool in capacity_of(experiment, SILO, scoring).pools]
+    if min(capacities) == 0:
+        raise ConfigurationError("silo meets these SLOs at no rate: leave it out, or relax --slo")
+    return partial(run_silo, experiment, capacities)
+
+
+def _tracker(progress: Progress, task: TaskID, done: int) -> Callable[[float], None]:
+    return lambda share: progress.update(task, completed=done + share)
 
 
 def _search(settings: SimulateSettings, experiment: Experiment, console: Console) -> None:
     capacities: list[Capacity] = []
-    with _progress(console) as progress:
+    with _progress() as progress:
         task = progress.add_task("searching", total=None)
         for policy in settings.policies:
             progress.update(task, description=f"capacity of {policy}")
@@ -141,15 +176,45 @@ def _search(settings: SimulateSettings, experiment: Experiment, console: Console
     if settings.png is not None:
         from workers.simulator.plots import plot_sweep
 
-        runs = [run for capacity in capacities for pool in capacity.pools for run in pool.runs]
+        runs = [run for capacity in capacities for run in _named_runs(capacity)]
         plot_sweep(sorted(runs, key=lambda run: run.qps), settings.png)
 
 
-def _progress(console: Console) -> Progress:
+def _named_runs(capacity: Capacity) -> list[Summary]:
+    """The runs of all pools; those of several pools are called after them."""
+    if len(capacity.pools) == 1:
+        return list(capacity.pools[0].runs)
+    return [
+        replace(run, policy=f"{capacity.policy}, {pool.name}")
+        for pool in capacity.pools
+        for run in pool.runs
+    ]
+
+
+def _progress() -> Progress:
+    """On stderr, and only for a terminal: standard output has the results and nothing else."""
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    return Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def _write_json(path: Path | None, results: list[dict[str, object]]) -> None:
     if path is not None:
-        path.write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(json.dumps(_finite(results), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: object) -> object:
+    """JSON has no infinity: what never came is null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

@@ -5,9 +5,11 @@ from dataclasses import replace
 from functools import partial
 
 from niyama.errors import ConfigurationError
+from workers.niyama.decode_length import DecodeLengths
 from workers.niyama.latency import LatencyModel
 from workers.niyama.plan import Policy
 from workers.niyama.policy import NiyamaPolicy
+from workers.niyama.request import Prefill, Request
 from workers.niyama.settings import Overload, Settings, TokenTiming
 from workers.simulator.baselines import (
     FixedChunkPolicy,
@@ -32,12 +34,40 @@ def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
     return lambda _model: FixedChunkPolicy(key, chunk_tokens)
 
 
+class _PriorOnly(DecodeLengths):
+    def observe(self, request: Request, output_tokens: int) -> None:
+        """Nothing is learned."""
+
+
+class _Unlearned(NiyamaPolicy):
+    """Every answer is expected to be as long as the prior."""
+
+    def __init__(self, latency: LatencyModel) -> None:
+        super().__init__(latency)
+        self.lengths = _PriorOnly()
+
+
+class _AllImportant(NiyamaPolicy):
+    """Importance is not looked at."""
+
+    def add(self, request: Request, now_s: float) -> None:
+        super().add(replace(request, important=True), now_s)
+
+
+class _UnawareOfCache(NiyamaPolicy):
+    """Work is what the prompt has, whether cached or not."""
+
+    def _work(self, prefill: Prefill) -> float:
+        return super()._work(prefill) + prefill.request.cached_tokens
+
+
 #: Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`.
 ABLATIONS: Mapping[str, Settings] = {
     "niyama": _DEFAULT,
     "niyama/envelope": _ENVELOPE,
     "niyama/gaps": replace(_DEFAULT, timing=TokenTiming.GAPS),
     "niyama/no-spread": replace(_DEFAULT, slack_spread_tokens=0),
+    "niyama/no-alternation": replace(_DEFAULT, alternate=False),
     "niyama/no-cut": replace(_DEFAULT, overload=Overload.NONE),
     "niyama/hybrid": replace(_DEFAULT, overload=Overload.HYBRID),
     "niyama/no-park": replace(_DEFAULT, park=False),
@@ -52,6 +82,9 @@ ABLATIONS: Mapping[str, Settings] = {
 POLICIES: dict[str, PolicyFactory] = {
     "niyama-paper": PaperPolicy,
     "niyama-paper/answers": partial(PaperPolicy, answer_s=40.0),
+    "niyama/no-history": _Unlearned,
+    "niyama/no-importance": _AllImportant,
+    "niyama/no-cached-prefixes": _UnawareOfCache,
     "fcfs": _fixed(fcfs_key, 256),
     "edf": _fixed(edf_key, 256),
     "srpf": _fixed(srpf_key, 256),

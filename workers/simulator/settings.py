@@ -1,5 +1,6 @@
 """Settings of `niyama simulate`, and the small languages of its flags."""
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -7,9 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from niyama.settings import CommandSettings
 from workers.simulator.experiment import SquareWave
+from workers.simulator.silo import SILO
 from workers.simulator.workload import Tier
-
-SILO = "silo"
 
 
 class SimulateSettings(CommandSettings):
@@ -30,7 +30,7 @@ class SimulateSettings(CommandSettings):
         description="Tiers in equal shares: NAME=TTFT/TBT (interactive) or NAME=TTLT, in seconds",
     )
     find_capacity: bool = Field(
-        default=False, description="Find the highest rate with at most 1%% misses in any tier"
+        default=False, description="Find the highest rate with at most 1% misses in any tier"
     )
     gpus_for: float | None = Field(
         default=None, gt=0, description="Answer how many replicas this many requests/s need"
@@ -50,8 +50,11 @@ class SimulateSettings(CommandSettings):
     low_importance: float = Field(
         default=0.0, ge=0, le=1, description="Share of requests of low importance"
     )
-    replicas: int = Field(
-        default=1, ge=1, le=64, description="Replicas behind a round-robin router"
+    replicas: int = Field(default=1, ge=1, le=64, description="Replicas that share the load")
+    interactive_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="Only so many replicas take interactive requests; 0: round robin over all",
     )
     kv_tokens: int | None = Field(
         default=None, gt=0, description="KV memory instead of the profile's"
@@ -80,6 +83,13 @@ class SimulateSettings(CommandSettings):
             raise ValueError(f"there is no file {path}")
         return path
 
+    @field_validator("json_out", "png", "timeline")
+    @classmethod
+    def _can_be_written(cls, path: Path | None) -> Path | None:
+        if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+            raise ValueError(f"{path} cannot be written: name a file in a folder that is there")
+        return path
+
     @field_validator("qps")
     @classmethod
     def _qps_parses(cls, text: str) -> str:
@@ -103,8 +113,10 @@ class SimulateSettings(CommandSettings):
         searches = self.find_capacity or self.gpus_for is not None
         if self.arrivals == "square" and searches:
             raise ValueError("a square wave has its own rates: use it without capacity searches")
-        if SILO in self.policies and not searches:
-            raise ValueError("silo is several pools: use it with --find-capacity or --gpus-for")
+        if SILO in self.policies and self.arrivals == "square":
+            raise ValueError("silo has pools of fixed size: use it without a square wave")
+        if self.interactive_replicas > self.replicas:
+            raise ValueError("--interactive-replicas cannot be more than --replicas")
         return self
 
     @property

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from rich import box
 from rich.table import Table
 
 from workers.simulator.capacity import Capacity
@@ -13,14 +14,20 @@ from workers.simulator.summary import Summary
 def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     """One row per policy and rate; shares in percent, times in seconds."""
     names = "/".join(tier.name for tier in experiment.tiers)
-    table = Table(title=f"{experiment.trace.name}, {experiment.profile.name}")
-    table.add_column("policy")
-    columns = ["req/s", "goodput", f"% missed\n{names}", f"p99 s\n{names}"]
-    columns += ["% gaps\nlate", "% missed of\nlongest tenth"]
+    table = Table(
+        title=f"{experiment.trace.name}, {experiment.profile.name}",
+        caption="p99 of the TTFT or TTLT; ∞: not within the run",
+        box=box.SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("policy", no_wrap=True)
+    columns = ["req/s", "good\nput", f"% missed\n{names}", f"p99 s\n{names}"]
+    columns += ["% gaps\nlate", "% missed\nlongest\n10%"]
     if experiment.low_importance:
-        columns.append("% missed\nhigh low")
+        columns.append("% missed\nhigh/low")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for result in results:
         table.add_row(*_sweep_row(result, with_importance=experiment.low_importance > 0))
     return table
@@ -37,7 +44,7 @@ def _sweep_row(result: Summary, *, with_importance: bool) -> list[str]:
         _percent(result.missed_longest_prompts),
     ]
     if with_importance:
-        cells.append(f"{_percent(result.missed_important)} {_percent(result.missed_unimportant)}")
+        cells.append(f"{_percent(result.missed_important)}/{_percent(result.missed_unimportant)}")
     return cells
 
 
@@ -48,7 +55,7 @@ def capacity_table(
     answers: Sequence[tuple[str, int | None]] | None,
 ) -> Table:
     """Requests per second of one replica, and the replicas that `qps` needs."""
-    table = Table(title=f"at most 1% missed in the worst tier, scored by {scoring}")
+    table = Table(caption=f"at most 1% missed in the worst tier, by {scoring}", box=box.SIMPLE)
     table.add_column("policy")
     table.add_column("req/s per GPU", justify="right")
     if answers is not None:
@@ -63,10 +70,10 @@ def capacity_table(
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+    return f"{100 * share:.1f}" if share < 0.0995 else f"{100 * share:.0f}"
 
 
 def _seconds(value: float) -> str:
     if math.isinf(value):
-        return "never"
+        return "∞"
     return f"{value:.1f}" if value < 100 else f"{value:.0f}"

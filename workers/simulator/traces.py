@@ -3,28 +3,38 @@
 | Format | Needs | Arrival times |
 |---|---|---|
 | Azure LLM inference 2023 CSV | `TIMESTAMP,ContextTokens,GeneratedTokens` | yes |
-| Mooncake JSONL | `timestamp` (ms), `input_length`, `output_length` | yes |
+| Mooncake JSONL | `timestamp` (ms), `input_length`, `output_length`; optionally `hash_ids` | yes |
 | plain CSV | a prompt and an output column; optionally `arrival_s` | if `arrival_s` is there |
 
 A plain CSV calls its columns `prompt_tokens,output_tokens`, or `num_prefill_tokens` and
-`num_decode_tokens`.
+`num_decode_tokens`. With `hash_ids`, prefixes that an earlier request had count as cached, as with
+a cache that never evicts.
 """
 
 import csv
 import gzip
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from niyama.errors import ConfigurationError
 from workers.simulator.workload import Lengths
 
-Row = tuple[float | None, int, int]  # arrival in seconds, prompt tokens, output tokens
 
+class Row(NamedTuple):
+    arrival_s: float | None
+    prompt_tokens: int
+    output_tokens: int
+    #: Blocks of the prompt, equal where the text up to their end is equal.
+    blocks: tuple[int, ...] = ()
+
+
+MOONCAKE_BLOCK_TOKENS = 512
 _AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _PLAIN = (("prompt_tokens", "output_tokens"), ("num_prefill_tokens", "num_decode_tokens"))
 _KNOWN = (
@@ -63,15 +73,25 @@ def read_trace(path: Path) -> Trace:
 
 
 def _trace(path: Path, rows: list[Row]) -> Trace:
-    timed = sorted((row[0], index) for index, row in enumerate(rows) if row[0] is not None)
+    timed = sorted(
+        (row.arrival_s, index) for index, row in enumerate(rows) if row.arrival_s is not None
+    )
     if timed and len(timed) != len(rows):
         raise TraceError(f"trace {path} has arrival times in some rows only")
     if timed:
         rows = [rows[index] for _, index in timed]
     arrivals_s = tuple(time_s - timed[0][0] for time_s, _ in timed) if timed else None
-    return Trace(
-        path.name, tuple(Lengths(prompt, output) for _, prompt, output in rows), arrivals_s
-    )
+    return Trace(path.name, tuple(_lengths(rows)), arrivals_s)
+
+
+def _lengths(rows: Iterable[Row]) -> Iterator[Lengths]:
+    """In order of arrival: a prefix is cached when an earlier request had it."""
+    seen: set[int] = set()
+    for row in rows:
+        blocks = sum(1 for _ in itertools.takewhile(seen.__contains__, row.blocks))
+        seen.update(row.blocks)
+        cached = min(blocks * MOONCAKE_BLOCK_TOKENS, row.prompt_tokens - 1)
+        yield Lengths(row.prompt_tokens, row.output_tokens, cached)
 
 
 def _open(path: Path) -> TextIO:
@@ -110,28 +130,33 @@ def _checked(
         if not line.strip():
             continue
         try:
-            arrival_s, prompt, output = parse(line)
+            row = parse(line)
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise TraceError(f"trace {path}, line {at}: {line.strip()[:80]!r}: {error}") from error
-        if prompt < 1 or output < 0:
+        if row.prompt_tokens < 1 or row.output_tokens < 0:
             raise TraceError(f"trace {path}, line {at}: prompts have at least one token")
         # A request that generated nothing still computed its prompt and one token.
-        yield arrival_s, prompt, max(1, output)
+        yield row._replace(output_tokens=max(1, row.output_tokens))
 
 
 def _azure(at: list[int], line: str) -> Row:
     fields = next(csv.reader([line]))
     # Seven decimals in the file; datetime reads six.
     moment = datetime.fromisoformat(fields[at[0]][:26])
-    return moment.timestamp(), int(fields[at[1]]), int(fields[at[2]])
+    return Row(moment.timestamp(), int(fields[at[1]]), int(fields[at[2]]))
 
 
 def _plain(at: list[int], arrival: int | None, line: str) -> Row:
     fields = next(csv.reader([line]))
     arrival_s = None if arrival is None else float(fields[arrival])
-    return arrival_s, int(fields[at[0]]), int(fields[at[1]])
+    return Row(arrival_s, int(fields[at[0]]), int(fields[at[1]]))
 
 
 def _mooncake(line: str) -> Row:
     record = json.loads(line)
-    return record["timestamp"] / 1000, int(record["input_length"]), int(record["output_length"])
+    return Row(
+        record["timestamp"] / 1000,
+        int(record["input_length"]),
+        int(record["output_length"]),
+        tuple(record.get("hash_ids", ())),
+    )

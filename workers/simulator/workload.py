@@ -25,6 +25,8 @@ PAPER_TIERS = (Tier("Q1", 6.0, 0.05), Tier("Q2", 600.0), Tier("Q3", 1800.0))
 class Lengths:
     prompt_tokens: int
     output_tokens: int
+    #: Prompt tokens that an earlier request of the trace shares as its prefix.
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def make_requests(
                     prompt_tokens=size.prompt_tokens,
                     tbt_s=tiers[tier].tbt_s,
                     important=important,
+                    cached_tokens=size.cached_tokens,
                     application=tiers[tier].name,
                 ),
                 size.output_tokens,

@@ -24,7 +24,8 @@ def _add(decodes: Decodes, name: str, due_s: float, pace_s: float, context: int 
 
 
 def test_nothing_is_due_without_decodes() -> None:
-    assert Decodes().most_urgent() == (math.inf, math.inf)
+    assert Decodes().most_urgent() is None
+    assert Decodes().next_due_s() == math.inf
 
 
 def test_each_iteration_adds_a_token_to_every_context_and_moves_every_due_time() -> None:

@@ -42,6 +42,23 @@ def test_the_most_tokens_for_a_limit_stay_within_it(
         assert MODEL.iteration_s(tokens, context, decodes, decode_context) <= limit_s + 1e-9
 
 
+def test_large_batches_alternate_with_decodes_alone_where_that_carries_more() -> None:
+    # 100 decodes alone: 25 ms. With 413 prompt tokens the batch is large: 5 + 41.3 + 3 ms.
+    # Equal batches of 45 ms carry 250 tokens; alternating ones 413 * 20 / 24.3 = 340.
+    step_s = MODEL.large_step_s(0.045, 0, 100, 0, max_tokens=2560)
+    assert step_s == pytest.approx(0.0493, abs=1e-4)
+    assert MODEL.max_prefill_tokens(step_s or 0.0, 0, 100, 0) == 413
+
+
+def test_equal_batches_stay_where_they_carry_as_much() -> None:
+    assert MODEL.large_step_s(0.060, 0, 100, 0, max_tokens=2560) is None  # large already
+    assert MODEL.large_step_s(0.024, 0, 100, 0, max_tokens=2560) is None  # less than decodes alone
+    assert MODEL.large_step_s(0.045, 0, 100, 0, max_tokens=256) is None  # not allowed
+    assert MODEL.large_step_s(0.045, 0, 600, 0, max_tokens=2560) is None  # decodes alone are large
+    one_regime = LatencyModel(MODEL.small, MODEL.small, 512)
+    assert one_regime.large_step_s(0.045, 0, 100, 0, max_tokens=2560) is None
+
+
 def test_no_limit_means_any_number_of_tokens() -> None:
     assert MODEL.max_prefill_tokens(float("inf"), 0, 5, 100) > 1_000_000
 

@@ -1,5 +1,7 @@
 """The policy as a whole, on virtual time."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +72,31 @@ def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
     limit_s = 0.05 + (6.05 - now_s) / 100
     tokens = policy.plan(now_s, PLENTY).chunks[0].tokens
     assert tokens == pytest.approx((limit_s - 0.0101) / 0.0001, abs=2)
+
+
+def test_short_answers_spend_their_slack_over_their_own_length() -> None:
+    policy = NiyamaPolicy(MODEL, Settings(timing=TokenTiming.ENVELOPE))
+    policy.add(replace(_chat("chat", 100), max_output_tokens=60), 0.0)
+    _, now_s = _serve(policy, 0.0)
+    policy.add(_batch("b", 10_000), now_s)
+    limit_s = 0.05 + (6.05 - now_s) / 60
+    tokens = policy.plan(now_s, PLENTY).chunks[0].tokens
+    assert tokens == pytest.approx((limit_s - 0.0101) / 0.0001, abs=2)
+
+
+def test_large_batches_alternate_with_decodes_alone_when_that_carries_more() -> None:
+    small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)  # 20 ms more than large batches
+    policy = NiyamaPolicy(LatencyModel(small, _REGIME, 512), Settings(timing=TokenTiming.ENVELOPE))
+    policy.add(_chat("chat", 100, ttft_s=0.2), 0.0)
+    _, now_s = _serve(policy, 0.0)
+    policy.add(_batch("b", 100_000), now_s)
+    sizes, due_s = [], 0.25
+    for _ in range(20):
+        plan, now_s = _serve(policy, now_s)
+        sizes.append(sum(chunk.tokens for chunk in plan.chunks))
+        assert now_s <= due_s
+        due_s += 0.05
+    assert set(sizes) == {0, 512}  # with the decode, 513 tokens are large: 61 ms; alone it has 30
 
 
 def test_decodes_without_slack_leave_the_smallest_chunk() -> None:
@@ -299,3 +326,14 @@ def test_the_plan_does_not_depend_on_the_order_of_arrival_calls(order: list[int]
     for request in requests:
         reference.add(request, 0.0)
     assert policy.plan(0.0, PLENTY).chunks == reference.plan(0.0, PLENTY).chunks
+
+
+def test_a_cached_prefix_needs_memory_too_while_its_request_runs() -> None:
+    policy = NiyamaPolicy(MODEL)
+    policy.add(_batch("first", 500), 0.0)
+    policy.add(replace(_batch("b", 1_000, ttlt_s=900.0), cached_tokens=900), 0.0)
+    assert policy.plan(0.0, 1_400).chunks == (Chunk("first", 500),)
+    other = NiyamaPolicy(MODEL)
+    other.add(_batch("first", 500), 0.0)
+    other.add(replace(_batch("b", 1_000, ttlt_s=900.0), cached_tokens=900), 0.0)
+    assert other.plan(0.0, 1_500).chunks == (Chunk("first", 500), Chunk("b", 100))

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from workers.simulator import bench
+from workers.simulator.bench_parts import FILES, parts
 from workers.simulator.plan_cost import measure
 
 
@@ -13,17 +14,23 @@ def _traces(folder: Path) -> Path:
         f"2023-11-16 18:17:{i:02d}.0000000,{300 + i},{5 + i}\n" for i in range(30)
     )
     plain = "num_prefill_tokens,num_decode_tokens\n" + "".join(f"{200 + i},9\n" for i in range(30))
-    for name, file in bench.FILES.items():
-        text = plain if name == "sharegpt" else azure
+    mooncake = "".join(
+        f'{{"timestamp": {i}, "input_length": 600, "output_length": 5, "hash_ids": [1, {i + 2}]}}\n'
+        for i in range(30)
+    )
+    texts = {"sharegpt": plain, "mooncake": mooncake}
+    for name, file in FILES.items():
+        text = texts.get(name, azure)
         (folder / file).write_bytes(gzip.compress(text.encode()))
     return folder
 
 
 def test_every_part_has_a_name_of_its_own(tmp_path: Path) -> None:
-    names = [part.name for part in bench.parts(_traces(tmp_path))]
+    names = [part.name for part in parts(_traces(tmp_path))]
     assert len(names) == len(set(names))
     assert {name.split()[0] for name in names} == {
-        "capacity", "overload", "diurnal", "predictor", "burst", "silo", "cluster", "ablation"
+        "ablation", "bound", "burst", "cached", "capacity", "cluster", "diurnal", "overload",
+        "predictor", "silo",
     }  # fmt: skip
 
 

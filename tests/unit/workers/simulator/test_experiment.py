@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from workers.simulator.settings import (
     parse_square,
     parse_tiers,
 )
+from workers.simulator.silo import run_silo
 from workers.simulator.summary import Summary, TierSummary, percentile
 from workers.simulator.traces import Trace
 from workers.simulator.workload import Lengths, Tier, poisson_times, square_wave_times
@@ -81,9 +83,19 @@ def test_capacity_is_found_by_bisection() -> None:
     assert len(runs) < 20
 
 
-def test_capacity_is_zero_when_nothing_fits_and_bounded_by_its_bracket() -> None:
+def test_capacity_is_zero_when_nothing_fits() -> None:
     assert find_capacity(lambda qps: _summary(qps, missed=1.0), "first")[0] == 0
-    assert find_capacity(lambda qps: _summary(qps, missed=0.0), "first", low=1, high=2)[0] == 2
+
+
+def test_a_search_goes_on_from_what_is_known() -> None:
+    def run(qps: float) -> Summary:
+        return _summary(qps, missed=0.5 if qps > 3.3 else 0.0)
+
+    _, known = find_capacity(run, "first", start_qps=3.2, growth=1.05)
+    assert len(known) < 6
+    capacity, runs = find_capacity(run, "gaps", known=known)
+    assert capacity == pytest.approx(3.3, rel=0.01)
+    assert runs == known
 
 
 def test_scoring_by_gaps_wants_both_the_first_token_and_the_gaps() -> None:
@@ -111,6 +123,17 @@ def test_silo_capacity_has_a_pool_per_kind() -> None:
     capacity = capacity_of(EXPERIMENT, "silo", "first")
     assert [pool.name for pool in capacity.pools] == ["interactive", "batch"]
     assert capacity.qps_per_gpu > 0
+
+
+def test_a_silo_under_load_uses_its_pools_alike() -> None:
+    capacities = [pool.capacity_qps for pool in capacity_of(EXPERIMENT, "silo", "first").pools]
+    shares = []
+    within, beyond = (run_silo(EXPERIMENT, capacities, qps, shares.append) for qps in (1.0, 60.0))
+    assert [tier.tier for tier in within.tiers] == ["chat", "batch"]
+    assert within.worst_tier("first") <= 0.01
+    assert within.goodput_qps == pytest.approx(1.0, rel=0.4)
+    assert all(tier.missed_first_or_last > 0.5 for tier in beyond.tiers)
+    assert shares == [0.5, 1.0] * 2
 
 
 def test_routers() -> None:
@@ -194,18 +217,41 @@ def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
     trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, picture, second = (tmp_path / name for name in ("out.json", "out.png", "second.png"))
-    arguments = ["--trace", str(trace), "--policy", "niyama,edf", "--qps", "2,4", *SHORT]
+    arguments = ["--trace", str(trace), "--policy", "niyama,silo", "--qps", "2,4", *SHORT]
     arguments += ["--json-out", str(out), "--png", str(picture), "--timeline", str(second)]
     assert main(arguments) == 0
     results = json.loads(out.read_text())
     assert [(r["policy"], r["qps"]) for r in results] == [
-        ("niyama", 2.0), ("niyama", 4.0), ("edf", 2.0), ("edf", 4.0)
+        ("niyama", 2.0), ("niyama", 4.0), ("silo", 2.0), ("silo", 4.0)
     ]  # fmt: skip
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert second.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
     assert "niyama" in shown
-    assert "edf" in shown
+    assert "silo" in shown
+
+
+def test_what_never_came_is_null_in_json(trace: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--trace", str(trace), "--policy", "fcfs", "--qps", "200", *SHORT]
+    assert main([*arguments, "--json-out", str(out)]) == 0
+    assert json.loads(out.read_text())[0]["tiers"][0]["latency_s"][-1] is None
+
+
+def test_an_interrupted_sweep_shows_what_it_has(
+    trace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Experiment.run
+
+    def interrupted(experiment: Experiment, policy: str, qps: float, *more: Any) -> Summary:
+        if qps > 2.0:
+            raise KeyboardInterrupt
+        return run(experiment, policy, qps, *more)
+
+    monkeypatch.setattr(Experiment, "run", interrupted)
+    assert main(["--trace", str(trace), "--policy", "edf", "--qps", "2,4", *SHORT]) == 130
+    shown = capsys.readouterr().out
+    assert shown.count("edf") == 1
 
 
 def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,13 +264,15 @@ def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ("arguments", "message"),
     [
         (["--policy", "lifo"], "no policy 'lifo'"),
-        (["--policy", "silo"], "--find-capacity or --gpus-for"),
+        (["--policy", "silo", "--arrivals", "square"], "pools of fixed size"),
+        (["--replicas", "2", "--interactive-replicas", "3"], "cannot be more than --replicas"),
         (["--arrivals", "trace"], "no arrival times"),
         (["--arrivals", "square", "--find-capacity"], "has its own rates"),
         (["--qps", "fast"], "is not a rate"),
         (["--slo", "chat"], "is not NAME="),
         (["--profile", "b200"], "no profile"),
         (["--kv-tokens", "300"], "raise --kv-tokens"),
+        (["--json-out", "/no/such/folder/out.json"], "cannot be written"),
     ],
 )
 def test_wrong_settings_are_errors_for_people(
@@ -241,7 +289,10 @@ def test_a_trace_that_is_not_there() -> None:
 
 
 def test_the_experiment_follows_the_settings(trace: Path) -> None:
-    settings = SimulateSettings(trace=trace, arrivals="square", kv_tokens=60_000, replicas=3)
+    settings = SimulateSettings(
+        trace=trace, arrivals="square", kv_tokens=60_000, replicas=3, interactive_replicas=2
+    )
     experiment = build_experiment(settings)
+    assert isinstance(experiment.router(), TierAware)
     assert experiment.square_wave == SquareWave(2.0, 5.0, 900.0)
     assert (experiment.kv_tokens, experiment.replicas) == (60_000, 3)

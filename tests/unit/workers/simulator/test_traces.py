@@ -41,6 +41,15 @@ def test_mooncake_in_milliseconds_sorted_by_time(tmp_path: Path) -> None:
     assert trace.arrivals_s == (0.0, 2.0)
 
 
+def test_a_prefix_that_an_earlier_request_had_is_cached(tmp_path: Path) -> None:
+    text = "".join(
+        f'{{"timestamp": {at}, "input_length": 1100, "output_length": 1, "hash_ids": {blocks}}}\n'
+        for at, blocks in ((0, [1, 2, 3]), (1, [1, 2, 4]), (2, [9, 2, 3]), (3, [1, 2, 3]))
+    )
+    trace = read_trace(_write(tmp_path / "m.jsonl", text))
+    assert [each.cached_tokens for each in trace.lengths] == [0, 1024, 0, 1099]
+
+
 def test_plain_csv_without_times(tmp_path: Path) -> None:
     trace = read_trace(_write(tmp_path / "p.csv", "num_prefill_tokens,num_decode_tokens\n74,918\n"))
     assert trace.lengths == (Lengths(74, 918),)
