@@ -1,9 +1,9 @@
 """What happened to requests that their owners would ask about, each thing told once."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from workers.niyama.plan import Chunk, Decision, DecisionKind
+from workers.niyama.plan import Chunk, Decision, DecisionKind, Forecast
 from workers.niyama.queue import Entry, WaitingQueue
 from workers.niyama.request import Request
 
@@ -33,7 +33,9 @@ class Journal:
         self._relegated.discard(request_id)
         self._parked.discard(request_id)
 
-    def beyond_cut(self, cut: int, waiting: WaitingQueue, now_s: float, predicted_s: float) -> None:
+    def beyond_cut(
+        self, cut: int, waiting: WaitingQueue, now_s: float, forecast: Callable[[str], Forecast]
+    ) -> None:
         """Tell requests beyond the cut, a few per call, that they are relegated."""
         left = _MOST_PER_PLAN
         for rank in [rank for rank in self._untold if rank > cut]:
@@ -41,24 +43,16 @@ class Journal:
             while ids and left:
                 entry = waiting.get(ids.popleft())
                 if entry is not None and entry.request_id not in self._relegated:
-                    self.relegated(entry, "not all can be met", now_s, predicted_s)
+                    known = forecast(entry.request_id)
+                    self.relegated(entry.request_id, "not all can be met", now_s, known)
                     left -= 1
             if not ids:
                 del self._untold[rank]
 
-    def relegated(self, entry: Entry, reason: str, now_s: float, predicted_s: float) -> None:
-        if entry.request_id not in self._relegated:
-            self._relegated.add(entry.request_id)
-            self._decisions.append(
-                Decision(
-                    entry.request_id,
-                    DecisionKind.RELEGATED,
-                    reason,
-                    now_s,
-                    predicted_s,
-                    entry.due_s,
-                )
-            )
+    def relegated(self, request_id: str, reason: str, now_s: float, forecast: Forecast) -> None:
+        if request_id not in self._relegated:
+            self._relegated.add(request_id)
+            self._note(request_id, DecisionKind.RELEGATED, reason, now_s, forecast)
 
     def begun(self, request_id: str, now_s: float, *, in_time: bool) -> None:
         """A prompt that was waiting enters an iteration."""
@@ -71,20 +65,10 @@ class Journal:
         self._parked.discard(request_id)
         self._note(request_id, DecisionKind.GAVE_BACK, reason, now_s)
 
-    def expired(self, request: Request, now_s: float, predicted_s: float) -> None:
+    def expired(self, request: Request, now_s: float, forecast: Forecast) -> None:
         assert request.expires_s is not None
-        after_s = request.expires_s - request.arrival_s
-        reason = f"not begun {after_s:g} s after it arrived"
-        self._decisions.append(
-            Decision(
-                request.request_id,
-                DecisionKind.EXPIRED,
-                reason,
-                now_s,
-                predicted_s,
-                request.deadline_s,
-            )
-        )
+        reason = f"not begun {request.expires_s - request.arrival_s:g} s after it arrived"
+        self._note(request.request_id, DecisionKind.EXPIRED, reason, now_s, forecast)
 
     def planned(
         self, chunks: tuple[Chunk, ...], begun: Iterable[str], *, unfinished: bool, now_s: float
@@ -101,5 +85,12 @@ class Journal:
                 self._note(request_id, DecisionKind.RESUMED, "its turn again", now_s)
         self._running = ids[-1] if ids and unfinished else None
 
-    def _note(self, request_id: str, kind: DecisionKind, reason: str, now_s: float) -> None:
-        self._decisions.append(Decision(request_id, kind, reason, now_s))
+    def _note(
+        self,
+        request_id: str,
+        kind: DecisionKind,
+        reason: str,
+        now_s: float,
+        forecast: Forecast | None = None,
+    ) -> None:
+        self._decisions.append(Decision(request_id, kind, reason, now_s, forecast))

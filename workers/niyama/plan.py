@@ -26,17 +26,24 @@ class DecisionKind(StrEnum):
     EXPIRED = "expired"
 
 
+class Forecast(NamedTuple):
+    """How a waiting request will fare, if nothing changes."""
+
+    #: Until its prompt begins.
+    queue_wait_s: float
+    #: When its deadline-bearing token comes: the first (interactive) or the last (batch).
+    finish_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Something a user may ask about: what happened to a request, why, and on what prediction."""
+    """Something a user may ask about: what happened to a request, why, and on what forecast."""
 
     request_id: str
     kind: DecisionKind
     reason: str
     at_s: float
-    #: When the policy expects the deadline-bearing token, if nothing changes; None when unknown.
-    predicted_s: float | None = None
-    deadline_s: float | None = None
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from workers.niyama.journal import Journal
 from workers.niyama.latency import LatencyModel
 from workers.niyama.lookahead import NO_CUT, Lookahead
 from workers.niyama.pacing import schedule
-from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
+from workers.niyama.plan import Chunk, Forecast, IterationPlan, IterationResult, Release
 from workers.niyama.queue import Entry, WaitingQueue, rank_of
 from workers.niyama.request import Prefill, Request
 from workers.niyama.settings import Overload, Settings, TokenTiming
@@ -243,7 +243,8 @@ class NiyamaPolicy:
             self._waiting.remove(head.request_id)
             self._lookahead.remove(head.request_id)
             self._overdue.push(head._replace(rank=0))
-            self._journal.relegated(head, "too late to be met", now_s, finish_s)
+            forecast = self._forecast(head.request_id, self.backlog_s(), now_s)
+            self._journal.relegated(head.request_id, "too late to be met", now_s, forecast)
         return None
 
     def _most_urgent_begun(self, batch: PrefillBatch, weight_s: float) -> Prefill | None:
@@ -326,18 +327,31 @@ class NiyamaPolicy:
 
     def _expire(self, now_s: float) -> None:
         for request_id in self._expiries.take_due(now_s):
-            prefill = self._state.prefills[request_id]
+            request = self._state.prefills[request_id].request
+            forecast = self._forecast_last(request_id, now_s)
             self.abort(request_id)
-            # After all the others, and its own work: when it would have been done.
-            own_s = self._work(prefill) / self._throughput.tokens_per_s
-            self._journal.expired(prefill.request, now_s, now_s + self.backlog_s() + own_s)
+            self._journal.expired(request, now_s, forecast)
 
     def _review(self, now_s: float) -> None:
         if now_s >= self._next_review_s:
             self._next_review_s = now_s + _REVIEW_S
             self._lookahead.review(now_s, self._throughput.tokens_per_s)
         if self._cut() < NO_CUT:
-            self._journal.beyond_cut(self._cut(), self._waiting, now_s, now_s + self.backlog_s())
+            self._journal.beyond_cut(
+                self._cut(), self._waiting, now_s, lambda i: self._forecast_last(i, now_s)
+            )
+
+    def _forecast_last(self, request_id: str, now_s: float) -> Forecast:
+        """Of a waiting request that comes after all the other work."""
+        own_s = self._work(self._state.prefills[request_id]) / self._throughput.tokens_per_s
+        return self._forecast(request_id, max(0.0, self.backlog_s() - own_s), now_s)
+
+    def _forecast(self, request_id: str, queue_wait_s: float, now_s: float) -> Forecast:
+        prefill = self._state.prefills[request_id]
+        finish_s = now_s + queue_wait_s + prefill.remaining_tokens / self._throughput.tokens_per_s
+        if not prefill.request.interactive:
+            finish_s += self.lengths.mean_tokens(prefill.request) * self.settings.batch_tbt_s
+        return Forecast(queue_wait_s, finish_s)
 
     def _cut(self) -> int:
         return self._lookahead.cut if self.settings.overload is Overload.CUT else NO_CUT

@@ -12,6 +12,7 @@ like any cached prefix. The policy is told what the cache really has before a pr
 """
 
 import os
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -24,7 +25,7 @@ from sglang.srt.utils.rank_consensus_checker import rank_consensus
 
 from workers.engine import Decision, DecisionKind, EngineQos, Prediction
 from workers.niyama import plan as policy_plan
-from workers.niyama.plan import IterationPlan
+from workers.niyama.plan import Forecast, IterationPlan
 from workers.niyama.policy import NiyamaPolicy
 from workers.niyama.request import Request
 from workers.niyama.settings import Settings, TokenTiming
@@ -174,7 +175,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             req = self._requests[request_id]
             self._release_aborted_request(req)
             self.beam_coordinator.retire_group(req)
-            told = self._told(req, DecisionKind.EXPIRED, decision.reason, decision.predicted_s)
+            told = self._told(req, DecisionKind.EXPIRED, decision.reason, decision.forecast)
             answer = AbortReq(rid=req.rid, finished_reason=as_finish_reason(told))
             self.send_abort_output(answer, req)
             if req.kv.holds_mamba:
@@ -419,15 +420,21 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
             req = self._requests.get(decision.request_id)
             if decision.kind in _TOLD and req is not None:
                 kind = _TOLD[decision.kind]
-                self._note(req, kind, decision.reason, decision.predicted_s)
+                self._note(req, kind, decision.reason, decision.forecast)
 
     def _note(
-        self, req: Req, kind: DecisionKind, reason: str = "", finish_s: float | None = None
+        self, req: Req, kind: DecisionKind, reason: str = "", forecast: Forecast | None = None
     ) -> None:
-        self._decisions.add(self._told(req, kind, reason, finish_s))
+        self._decisions.add(self._told(req, kind, reason, forecast))
 
-    def _told(self, req: Req, kind: DecisionKind, reason: str, finish_s: float | None) -> Decision:
-        prediction = Prediction(finish_s=finish_s, deadline_s=req.niyama.qos.deadline_s)
+    def _told(
+        self, req: Req, kind: DecisionKind, reason: str, forecast: Forecast | None
+    ) -> Decision:
+        prediction = Prediction(deadline_s=req.niyama.qos.deadline_s)
+        if forecast is not None:
+            prediction = replace(
+                prediction, finish_s=forecast.finish_s, queue_wait_s=forecast.queue_wait_s
+            )
         return Decision(req.rid, kind, self._now_s, reason, prediction)
 
 
