@@ -84,7 +84,7 @@ def _bounds(dataset: str, experiment: Experiment) -> dict[str, Any]:
 
 def _overload_parts(experiments: dict[str, Experiment]) -> list[Part]:
     asked = [(policy, 1) for policy in ("niyama", "niyama-paper", "niyama-paper/answers", "srpf")]
-    asked += [("edf", 1), ("niyama", 2)]
+    asked += [("edf", 1), ("niyama", 2), ("niyama/no-alternation", 1)]
     return [
         _run_part(
             f"overload {dataset} {times} {policy} seed {seed}",
