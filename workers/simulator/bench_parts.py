@@ -84,7 +84,7 @@ def _bounds(dataset: str, experiment: Experiment) -> dict[str, Any]:
 
 def _overload_parts(experiments: dict[str, Experiment]) -> list[Part]:
     asked = [(policy, 1) for policy in ("niyama", "niyama-paper", "niyama-paper/answers", "srpf")]
-    asked += [("edf", 1), ("niyama", 2)]
+    asked += [("edf", 1), ("niyama", 2), ("niyama/no-alternation", 1)]
     return [
         _run_part(
             f"overload {dataset} {times} {policy} seed {seed}",
@@ -135,20 +135,19 @@ def _capacity(experiment: Experiment, policy: str, start_qps: float) -> dict[str
 
 
 def _cluster_parts(conv: Experiment) -> list[Part]:
+    """Four replicas; the rates are where the searches start."""
     four = replace(conv, replicas=4)
-    placements = {
-        "round robin": four,
-        "tier aware": replace(four, router=partial(TierAware, interactive=2)),
-    }
+    tier_aware = replace(four, router=partial(TierAware, interactive=2))
+    placements = (("round robin", four, 24.0), ("tier aware", tier_aware, 25.0))
     return [
-        Part(f"cluster of four conv {name}", partial(_cluster_capacity, experiment))
-        for name, experiment in placements.items()
+        Part(f"cluster of four conv {name}", partial(_cluster_capacity, experiment, start_qps))
+        for name, experiment, start_qps in placements
     ]
 
 
-def _cluster_capacity(experiment: Experiment) -> dict[str, Any]:
+def _cluster_capacity(experiment: Experiment, start_qps: float) -> dict[str, Any]:
     capacity, runs = find_capacity(
-        partial(experiment.run, "niyama"), "gaps", start_qps=23.8, growth=1.05
+        partial(experiment.run, "niyama"), "gaps", start_qps=start_qps, growth=1.03
     )
     return {"capacity_qps": capacity, "runs": [_brief(run) for run in runs]}
 

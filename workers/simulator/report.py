@@ -21,8 +21,10 @@ from workers.simulator.bench_parts import (
 from workers.simulator.capacity import SCORINGS
 
 Results = Mapping[str, dict[str, Any]]
-OVERLOAD_LINES = ("niyama seed 1", "niyama seed 2", "niyama-paper seed 1",
-    "niyama-paper/answers seed 1", "srpf seed 1", "edf seed 1")  # fmt: skip
+OVERLOAD_LINES = (
+    "niyama seed 1", "niyama seed 2", "niyama/no-alternation seed 1", "niyama-paper seed 1",
+    "niyama-paper/answers seed 1", "srpf seed 1", "edf seed 1",
+)  # fmt: skip
 MISSING = "-"
 
 
