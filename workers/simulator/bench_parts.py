@@ -25,8 +25,8 @@ FILES = {
 REFERENCE_QPS = {"code": 4.69, "conv": 5.45, "sharegpt": 2.03}
 OVERLOADS = (1.3, 1.6, 2.0)
 CAPACITY_POLICIES = (
-    "niyama", "niyama-paper", "niyama/gaps", "edf", "edf-512", "edf-2048", "srpf", "fcfs",
-    "fcfs-2048",
+    "niyama", "niyama-paper", "niyama/no-alternation", "niyama/gaps", "edf", "edf-512", "edf-2048",
+    "srpf", "fcfs", "fcfs-2048",
 )  # fmt: skip
 #: Where a search starts, as a share of the reference; a guess that saves runs.
 START = {
@@ -58,6 +58,7 @@ def parts(traces: Path) -> list[Part]:
         *_overload_parts(paper),
         *_capacity_parts(paper),
         *_predictor_parts(paper),
+        *_nonnegative_parts(paper["conv"]),
         *_cluster_parts(paper["conv"]),
         *_diurnal_parts(paper["code"]),
         *_burst_parts(paper["code"]),
@@ -84,7 +85,7 @@ def _bounds(dataset: str, experiment: Experiment) -> dict[str, Any]:
 
 def _overload_parts(experiments: dict[str, Experiment]) -> list[Part]:
     asked = [(policy, 1) for policy in ("niyama", "niyama-paper", "niyama-paper/answers", "srpf")]
-    asked += [("edf", 1), ("niyama", 2)]
+    asked += [("edf", 1), ("niyama", 2), ("niyama/no-alternation", 1)]
     return [
         _run_part(
             f"overload {dataset} {times} {policy} seed {seed}",
@@ -115,6 +116,22 @@ def _predictor_parts(experiments: dict[str, Experiment]) -> list[Part]:
         )
         for dataset in ("conv", "code")
         for policy in ("niyama", "niyama/no-calibration", "niyama-paper")
+    ]
+
+
+def _nonnegative_parts(conv: Experiment) -> list[Part]:
+    """The released predictor makes large batches cheaper the more decodes are in them: without."""
+    model = conv.profile.latency
+    large = replace(model.large, decode_token_s=model.small.decode_token_s)
+    profile = replace(conv.profile, latency=replace(model, large=large))
+    return [
+        _run_part(
+            f"nonnegative predictor conv 1.6 {policy}",
+            replace(conv, profile=profile),
+            policy,
+            1.6 * REFERENCE_QPS["conv"],
+        )
+        for policy in ("niyama", "niyama/no-alternation", "niyama-paper/answers")
     ]
 
 
