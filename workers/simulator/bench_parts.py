@@ -157,14 +157,18 @@ def _cluster_parts(conv: Experiment) -> list[Part]:
     tier_aware = replace(four, router=partial(TierAware, interactive=2))
     placements = (("round robin", four, 24.0), ("tier aware", tier_aware, 25.0))
     return [
-        Part(f"cluster of four conv {name}", partial(_cluster_capacity, experiment, start_qps))
+        Part(
+            f"cluster of four conv {name} {policy}",
+            partial(_cluster_capacity, experiment, policy, start_qps * share),
+        )
+        for policy, share in (("niyama", 1.0), ("niyama/no-alternation", 0.95))
         for name, experiment, start_qps in placements
     ]
 
 
-def _cluster_capacity(experiment: Experiment, start_qps: float) -> dict[str, Any]:
+def _cluster_capacity(experiment: Experiment, policy: str, start_qps: float) -> dict[str, Any]:
     capacity, runs = find_capacity(
-        partial(experiment.run, "niyama"), "gaps", start_qps=start_qps, growth=1.03
+        partial(experiment.run, policy), "gaps", start_qps=start_qps, growth=1.03
     )
     return {"capacity_qps": capacity, "runs": [_brief(run) for run in runs]}
 
