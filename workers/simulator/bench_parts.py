@@ -25,8 +25,8 @@ FILES = {
 REFERENCE_QPS = {"code": 4.69, "conv": 5.45, "sharegpt": 2.03}
 OVERLOADS = (1.3, 1.6, 2.0)
 CAPACITY_POLICIES = (
-    "niyama", "niyama-paper", "niyama/gaps", "edf", "edf-512", "edf-2048", "srpf", "fcfs",
-    "fcfs-2048",
+    "niyama", "niyama-paper", "niyama/no-alternation", "niyama/gaps", "edf", "edf-512", "edf-2048",
+    "srpf", "fcfs", "fcfs-2048",
 )  # fmt: skip
 #: Where a search starts, as a share of the reference; a guess that saves runs.
 START = {
@@ -58,6 +58,7 @@ def parts(traces: Path) -> list[Part]:
         *_overload_parts(paper),
         *_capacity_parts(paper),
         *_predictor_parts(paper),
+        *_nonnegative_parts(paper["conv"]),
         *_cluster_parts(paper["conv"]),
         *_diurnal_parts(paper["code"]),
         *_burst_parts(paper["code"]),
@@ -118,6 +119,22 @@ def _predictor_parts(experiments: dict[str, Experiment]) -> list[Part]:
     ]
 
 
+def _nonnegative_parts(conv: Experiment) -> list[Part]:
+    """The released predictor makes large batches cheaper the more decodes are in them: without."""
+    model = conv.profile.latency
+    large = replace(model.large, decode_token_s=model.small.decode_token_s)
+    profile = replace(conv.profile, latency=replace(model, large=large))
+    return [
+        _run_part(
+            f"nonnegative predictor conv 1.6 {policy}",
+            replace(conv, profile=profile),
+            policy,
+            1.6 * REFERENCE_QPS["conv"],
+        )
+        for policy in ("niyama", "niyama/no-alternation", "niyama-paper/answers")
+    ]
+
+
 def _capacity_part(name: str, experiment: Experiment, policy: str, dataset: str) -> Part:
     start_qps = START.get(policy, 1.0) * REFERENCE_QPS[dataset]
     return Part(name, partial(_capacity, experiment, policy, start_qps))
@@ -140,14 +157,18 @@ def _cluster_parts(conv: Experiment) -> list[Part]:
     tier_aware = replace(four, router=partial(TierAware, interactive=2))
     placements = (("round robin", four, 24.0), ("tier aware", tier_aware, 25.0))
     return [
-        Part(f"cluster of four conv {name}", partial(_cluster_capacity, experiment, start_qps))
+        Part(
+            f"cluster of four conv {name} {policy}",
+            partial(_cluster_capacity, experiment, policy, start_qps * share),
+        )
+        for policy, share in (("niyama", 1.0), ("niyama/no-alternation", 0.95))
         for name, experiment, start_qps in placements
     ]
 
 
-def _cluster_capacity(experiment: Experiment, start_qps: float) -> dict[str, Any]:
+def _cluster_capacity(experiment: Experiment, policy: str, start_qps: float) -> dict[str, Any]:
     capacity, runs = find_capacity(
-        partial(experiment.run, "niyama"), "gaps", start_qps=start_qps, growth=1.03
+        partial(experiment.run, policy), "gaps", start_qps=start_qps, growth=1.03
     )
     return {"capacity_qps": capacity, "runs": [_brief(run) for run in runs]}
 
