@@ -90,7 +90,7 @@ def _others(results: Results) -> Iterable[str]:
     yield from _head("part", ("result",))
     for name, result in results.items():
         kind = name.split()[0]
-        if kind in ("burst", "diurnal", "cached"):
+        if kind in ("burst", "cached", "diurnal", "nonnegative"):
             yield _row(name, [f"{_missed([result])}, important {_percent(result['important'])}"])
         elif kind in ("cluster", "predictor", "silo"):
             found = {key: value for key, value in result.items() if key != "runs"}
