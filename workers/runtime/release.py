@@ -74,8 +74,7 @@ async def _held_back(
         await reading
     finally:
         reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
+        await asyncio.gather(reading, return_exceptions=True)  # who leaves is told no more
 
 
 class _Buffer:

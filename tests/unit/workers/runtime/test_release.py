@@ -97,6 +97,11 @@ def test_who_stops_reading_ends_the_generation() -> None:
     assert shown(coming, Release(1.0, 0.5), leave_after=2) == [1.0, 1.5]
 
 
+def test_who_stops_reading_hears_no_more_of_errors() -> None:
+    coming = [(0.0, update(1)), (0.1, update(2)), (1.2, EngineError("dead"))]
+    assert shown(coming, Release(1.0, 0.5), leave_after=2) == [1.0, 1.2]
+
+
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.floats(0, 3), st.floats(0.01, 0.5))
 def test_no_token_is_early_lost_or_later_than_needed(
     gaps_s: list[float], first_s: float, pace_s: float
