@@ -1,6 +1,7 @@
 """The real Kafka and the real Postgres, one of each per run, started when a test first asks."""
 
 import asyncio
+import ctypes
 import os
 import subprocess
 import sys
@@ -114,3 +115,15 @@ async def _execute(postgres: LocalPostgres, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def pytest_unconfigure() -> None:
+    """Keep the types of SWIG's modules for ever.
+
+    sentencepiece comes with SGLang; freeing SWIG's type table while the interpreter ends crashes it
+    (`SWIG_Python_DestroyModule` makes an object of a type that is gone), after a green run.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("swig_runtime_data"):
+            for value in vars(module).values():
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
