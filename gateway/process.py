@@ -23,7 +23,7 @@ from gateway.ledger.queries import Ledger
 from gateway.ledger.writer import Written
 from gateway.migrate import check_schema
 from gateway.notices import Notices
-from gateway.outbox import ReplyRelay
+from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer, kafka
 from niyama.errors import ConfigurationError

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -12,12 +12,25 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from niyama.errors import UnavailableError
 from niyama.settings import KafkaSettings
+from schemas.headers import Headers
 from schemas.topics import MAX_RECORD_BYTES, TopicSpec
 
 log = logging.getLogger(__name__)
 
 RETRY_INTERVAL_S = 1.0
 NOTICE_INTERVAL_S = 10.0
+
+
+class ConsumedRecord(Protocol):
+    """A Kafka record, as aiokafka gives it."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 
 from niyama.errors import ConfigurationError
-from workers.engine import Engine, EngineStartError
+from workers.engine.port import Engine, EngineStartError
 from workers.health import Health, serving
 from workers.settings import WorkerSettings
 from workers.stop import Stop
@@ -50,7 +50,7 @@ async def _serve(settings: WorkerSettings, health: Health) -> None:
 def _engine(settings: WorkerSettings) -> Engine:
     """The engine that the settings ask for. SGLang is imported only when it is used."""
     if settings.engine == "null":
-        from workers.null_engine import NullEngine
+        from workers.engine.null import NullEngine
 
         return NullEngine(
             settings.served_model_name or settings.model or "null",

@@ -11,7 +11,7 @@ from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings
-from workers.niyama.settings import TokenTiming
+from workers.policy.settings import TokenTiming
 
 
 def _worker_id() -> str:

@@ -13,23 +13,23 @@ from aiokafka.errors import KafkaError
 
 from niyama import kafka
 from niyama.errors import UnavailableError
-from workers.admission import Admission
-from workers.assignor import EvenStickyAssignor
-from workers.cancellations import Cancellations
-from workers.control import ControlReader
-from workers.engine import Engine, EngineDead
-from workers.execution import Execution
-from workers.flow import Limits
+from workers.engine.port import Engine, EngineDead
+from workers.execution.executor import Execution
+from workers.execution.in_flight import Roster
 from workers.health import Health
-from workers.intake import Intake
-from workers.outbox import Outbox
-from workers.partitions import Partitions
-from workers.reception import Reception
-from workers.reporting import Reporter
-from workers.roster import Roster
+from workers.intake.admission import Admission
+from workers.intake.backpressure import Limits
+from workers.intake.cancellations import Cancellations
+from workers.intake.control import ControlReader
+from workers.intake.dispatch import Reception
+from workers.intake.poll_loop import Intake
+from workers.offsets.assignor import EvenStickyAssignor
+from workers.offsets.partitions import Partitions
+from workers.reporting.batch_sender import Outbox
+from workers.reporting.record_sizes import check_record_sizes
+from workers.reporting.reporter import Reporter
 from workers.settings import WorkerSettings
 from workers.stop import Stop
-from workers.topic_limits import check_record_sizes
 
 log = logging.getLogger(__name__)
 

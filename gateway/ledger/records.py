@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from uuid import UUID
 
 from pydantic import ValidationError
 
 from gateway.ledger.projection import Request
+from niyama.kafka import ConsumedRecord
 from schemas import (
     JobControl,
     JobEvent,
@@ -23,7 +24,7 @@ from schemas import (
     decode_job,
 )
 from schemas.decode import job_id_of_record
-from schemas.headers import Headers, trace_context
+from schemas.headers import trace_context
 from schemas.qos import UnknownQosClassError
 
 log = logging.getLogger(__name__)
@@ -33,17 +34,6 @@ log = logging.getLogger(__name__)
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _REPLACEMENT = rb"\1\\ufffd"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Record(Protocol):
-    """What is needed of a consumed Kafka record."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    value: bytes | None
-    headers: Headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +74,7 @@ class RecordDecoder:
         self._catalog = catalog
         self._pool = pool
 
-    def decode(self, record: Record) -> Entry | None:
+    def decode(self, record: ConsumedRecord) -> Entry | None:
         """What the ledger takes from ``record``, or None for one that it cannot use."""
         try:
             if record.topic == self._events:
@@ -99,11 +89,11 @@ class RecordDecoder:
             )
             return None
 
-    def decode_all(self, records: Sequence[Record]) -> list[Entry]:
+    def decode_all(self, records: Sequence[ConsumedRecord]) -> list[Entry]:
         """What the ledger takes from ``records``, in their order."""
         return [entry for entry in map(self.decode, records) if entry is not None]
 
-    def _submission(self, record: Record) -> Submission | None:
+    def _submission(self, record: ConsumedRecord) -> Submission | None:
         arrived_at = _EPOCH + timedelta(milliseconds=record.timestamp)
         place = Place(record.topic, record.partition, record.offset)
         sha256 = digest(record.value or b"")
@@ -169,13 +159,13 @@ def storable(value: bytes | None) -> bytes | None:
     return _NUL.sub(_REPLACEMENT, value)
 
 
-def _report(record: Record) -> Report:
+def _report(record: ConsumedRecord) -> Report:
     event = JobEvent.model_validate_json(storable(record.value) or b"")
     trace = trace_context(record.headers) if event.type.is_terminal else []
     return Report(event, record.value or b"", trace)
 
 
-def _cancellation(record: Record) -> Cancellation | None:
+def _cancellation(record: ConsumedRecord) -> Cancellation | None:
     if record.value is None:  # a tombstone in a compacted topic
         return None
     control = JobControl.model_validate_json(storable(record.value) or b"")

@@ -35,8 +35,8 @@ from servers import (
     sglang_server,
 )
 
-from workers.niyama.fit import Sample
-from workers.simulator.profiles import load_profile
+from workers.latency.fit import Sample
+from workers.latency.profiles import load_profile
 
 PRIORITIES = "--enable-priority-scheduling"
 SYSTEMS = {

@@ -7,7 +7,7 @@ from typing import Any
 from sglang.srt.platforms import current_platform
 from sglang.srt.server_args import prepare_server_args
 
-from workers.engine import EngineStartError
+from workers.engine.port import EngineStartError
 from workers.runtime.cpu_platform import NiyamaCpuPlatform
 from workers.runtime.logs import own_logging
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import zmq
 
-from workers.engine import Decision, DecisionKind, Prediction
+from workers.policy.decision import Decision, DecisionKind, Forecast
 
 ADDRESS_VARIABLE = "NIYAMA_DECISIONS"
 """The worker's ZeroMQ address, in the environment that SGLang's processes inherit."""
@@ -88,5 +88,6 @@ def from_finish_reason(reason: Mapping[str, Any]) -> Decision | None:
     return None if message is None else decode(message.encode())[0]
 
 
-def _decision(kind: str, prediction: dict[str, Any], **fields: Any) -> Decision:
-    return Decision(kind=DecisionKind(kind), prediction=Prediction(**prediction), **fields)
+def _decision(kind: str, forecast: list[float] | None, **fields: Any) -> Decision:
+    known = None if forecast is None else Forecast(*forecast)
+    return Decision(kind=DecisionKind(kind), forecast=known, **fields)

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from workers.niyama.fit import Sample
-from workers.niyama.latency import LatencyModel
-from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
-from workers.niyama.policy import NiyamaPolicy
-from workers.niyama.request import Request
-from workers.runtime.learning import LatencyLearner
+from workers.latency.fit import Sample
+from workers.latency.learner import LatencyLearner
+from workers.latency.model import LatencyModel
+from workers.policy.plan import Chunk, IterationPlan, IterationResult
+from workers.policy.policy import NiyamaPolicy
+from workers.policy.release import Release
+from workers.policy.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,7 @@ class PolicyDriver:
             results[-1] = replace(results[-1], finished=tuple(self._finished))
         self._untold, self._finished, self._planned = [], [], False
         for result in results:
-            for release in self.policy.observe(result):
-                self._releases[release.request_id] = release
+            self._releases |= self.policy.observe(result)
 
     def take_releases(self) -> dict[str, Release]:
         """When the tokens are shown of requests whose prompts were complete since the last call."""

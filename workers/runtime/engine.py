@@ -20,15 +20,15 @@ from sglang.srt.entrypoints.engine import Engine as SglangRuntime
 from sglang.srt.managers.io_struct import AbortReq
 from sglang.srt.utils import kill_process_tree
 
-from workers.engine import (
-    Decision,
+from workers.engine.port import (
     EngineDead,
     EngineStartError,
     GenerationRequest,
     GenerationUpdate,
     PreparedRequest,
 )
-from workers.niyama.settings import TokenTiming
+from workers.policy.decision import Decision
+from workers.policy.settings import TokenTiming
 from workers.runtime import decisions, warm_up
 from workers.runtime.arguments import child_environment, server_arguments
 from workers.runtime.limits import TokenLimits

@@ -13,9 +13,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from workers.niyama.fit import Sample
-from workers.niyama.latency import LatencyModel
-from workers.simulator.profiles import Profile, save_profile
+from workers.latency.fit import Sample
+from workers.latency.model import LatencyModel
+from workers.latency.profiles import Profile, save_profile
 
 log = logging.getLogger(__name__)
 

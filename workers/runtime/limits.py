@@ -1,6 +1,6 @@
 """How long requests can be."""
 
-from workers.engine import PromptTooLong
+from workers.engine.port import PromptTooLong
 
 
 class TokenLimits:

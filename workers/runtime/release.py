@@ -10,10 +10,10 @@ import contextlib
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
-from workers.engine import FinishReason, GenerationUpdate
+from workers.engine.port import FinishReason, GenerationUpdate
+from workers.policy.release import Release
 
 RELEASE_KEY = "niyama_release"
 """Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
@@ -21,21 +21,10 @@ RELEASE_KEY = "niyama_release"
 Updates = AsyncGenerator[GenerationUpdate, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Token n is shown at `first_s + (n - 1) * pace_s`, UTC epoch seconds, or later."""
-
-    first_s: float
-    pace_s: float
-
-    @classmethod
-    def of(cls, meta_info: Mapping[str, Any]) -> Self | None:
-        """The schedule in an output's `meta_info`; None where there is none."""
-        entries = meta_info.get(RELEASE_KEY) or ()
-        return next((cls(*entry) for entry in entries if entry), None)
-
-    def entry(self) -> tuple[float, float]:
-        return self.first_s, self.pace_s
+def release_in(meta_info: Mapping[str, Any]) -> Release | None:
+    """The schedule (UTC epoch seconds) in an output's `meta_info`; None where there is none."""
+    entries = meta_info.get(RELEASE_KEY) or ()
+    return next((Release(*entry) for entry in entries if entry), None)
 
 
 async def on_schedule(

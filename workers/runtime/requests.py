@@ -9,9 +9,9 @@ from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, Comple
 from sglang.srt.entrypoints.openai.serving_chat import OpenAIServingChat
 from sglang.srt.entrypoints.openai.serving_completions import OpenAIServingCompletion
 
-from workers.engine import GenerationRequest, InvalidRequest, PreparedRequest
+from workers.engine.port import GenerationRequest, InvalidRequest, PreparedRequest
+from workers.policy.qos import to_custom_params
 from workers.runtime.limits import TokenLimits
-from workers.runtime.qos import to_custom_params
 
 _UNSTREAMED_TOKENS = 32
 """Tokens that one update may combine when nobody watches the stream or measures its gaps."""
@@ -42,7 +42,7 @@ class RequestTranslator:
         max_tokens = self._limits.max_tokens(prompt_tokens, sampling.get("max_new_tokens"))
         sampling["max_new_tokens"] = max_tokens
         sampling["custom_params"] = to_custom_params(request.qos)
-        if not request.stream and request.qos.tbt_s is None:
+        if not request.stream and not request.qos.is_interactive:
             sampling["stream_interval"] = _UNSTREAMED_TOKENS
         return PreparedRequest(request.request_id, prompt_tokens, max_tokens, generate)
 

@@ -23,21 +23,20 @@ from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
 from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache, touch_waiting_prefix
 from sglang.srt.utils.rank_consensus_checker import rank_consensus
 
-from workers.engine import Decision, DecisionKind, EngineQos, Prediction
-from workers.niyama import plan as policy_plan
-from workers.niyama.plan import Forecast, IterationPlan
-from workers.niyama.policy import NiyamaPolicy
-from workers.niyama.request import Request
-from workers.niyama.settings import Settings, TokenTiming
-from workers.runtime import qos
+from workers.latency.learner import FIRST_GUESS, LatencyLearner
+from workers.policy.decision import Decision, DecisionKind, Forecast
+from workers.policy.plan import IterationPlan
+from workers.policy.policy import NiyamaPolicy
+from workers.policy.qos import RequestQos, from_custom_params
+from workers.policy.request import Request
+from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.decisions import ADDRESS_VARIABLE, DecisionSender, as_finish_reason
 from workers.runtime.driver import Computed, Launched, PolicyDriver
 from workers.runtime.handover import Handover, Planned, hand_over
 from workers.runtime.iteration_timer import IterationTimer
 from workers.runtime.latency_file import LatencyFile
-from workers.runtime.learning import FIRST_GUESS, LatencyLearner
 from workers.runtime.ranks import SharedClock, from_first_rank, is_first_rank
-from workers.runtime.release import RELEASE_KEY, Release
+from workers.runtime.release import RELEASE_KEY
 from workers.runtime.settings import SchedulingSettings
 from workers.runtime.support import check_supported, check_timing, latency_subject
 
@@ -50,10 +49,7 @@ _DELIVERY_SHARE = 0.05
 """Of a TBT: two processes pass a token on before its reader sees it, some sooner, some later."""
 _TOUCH_INTERVAL = 32
 """Plans between two refreshes of the parked prefixes' place in the cache's eviction order."""
-_TOLD = {
-    policy_plan.DecisionKind.RELEGATED: DecisionKind.RELEGATED,
-    policy_plan.DecisionKind.RESTORED: DecisionKind.RESTORED,
-}
+_TOLD = {DecisionKind.RELEGATED, DecisionKind.RESTORED}
 """What the policy alone knows. Started, parked and resumed are told as SGLang carries them out."""
 
 
@@ -125,26 +121,20 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def _read_qos(self, req: Req) -> None:
         """Note the request's quality of service; what is unreadable is answered with the reason."""
         try:
-            read = qos.from_custom_params(req.sampling_params.custom_params, self._now_s)
+            read = from_custom_params(req.sampling_params.custom_params, self._now_s)
         except ValueError as error:
-            read = qos.from_custom_params(None, self._now_s)
+            read = from_custom_params(None, self._now_s)
             req.set_finish_with_abort(str(error))
         req.niyama = _Progress(read)
 
     def _policy_request(self, req: Req) -> Request:
-        wanted = req.niyama.qos
+        qos = req.niyama.qos
         return Request(
             request_id=req.rid,
-            arrival_s=wanted.arrival_s,
-            deadline_s=wanted.deadline_s,
+            qos=replace(qos, tbt_s=qos.tbt_s * (1 - _DELIVERY_SHARE)),
             prompt_tokens=len(req.origin_input_ids),
-            tbt_s=None if wanted.tbt_s is None else wanted.tbt_s * (1 - _DELIVERY_SHARE),
-            important=wanted.importance == "high",
             cached_tokens=self._cached_tokens(req),
-            application=wanted.app,
-            tenant=wanted.tenant,
             max_output_tokens=req.sampling_params.max_new_tokens,
-            expires_s=wanted.expires_s,
         )
 
     def _abort_on_queued_limit(self, recv_req: Req) -> bool:
@@ -166,8 +156,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         expired = {
             decision.request_id: decision
             for decision in plan.decisions
-            if decision.kind is policy_plan.DecisionKind.EXPIRED
-            and decision.request_id in self._requests
+            if decision.kind is DecisionKind.EXPIRED and decision.request_id in self._requests
         }
         if expired:
             self.waiting_queue = [req for req in self.waiting_queue if req.rid not in expired]
@@ -299,8 +288,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         if releases := self._driver.take_releases():
             for req in batch.reqs:
                 if (release := releases.get(req.rid)) is not None:
-                    entry = Release(release.first_s, release.pace_s).entry()
-                    req.customized_info = {RELEASE_KEY: [entry]}
+                    req.customized_info = {RELEASE_KEY: [tuple(release)]}
 
     def _requeue_parked(self) -> None:
         """Queue the parked requests whose last chunk has run; overlapped, that is a step later."""
@@ -419,8 +407,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         for decision in plan.decisions:
             req = self._requests.get(decision.request_id)
             if decision.kind in _TOLD and req is not None:
-                kind = _TOLD[decision.kind]
-                self._note(req, kind, decision.reason, decision.forecast)
+                self._note(req, decision.kind, decision.reason, decision.forecast)
 
     def _note(
         self, req: Req, kind: DecisionKind, reason: str = "", forecast: Forecast | None = None
@@ -430,12 +417,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def _told(
         self, req: Req, kind: DecisionKind, reason: str, forecast: Forecast | None
     ) -> Decision:
-        prediction = Prediction(deadline_s=req.niyama.qos.deadline_s)
-        if forecast is not None:
-            prediction = replace(
-                prediction, finish_s=forecast.finish_s, queue_wait_s=forecast.queue_wait_s
-            )
-        return Decision(req.rid, kind, self._now_s, reason, prediction)
+        return Decision(req.rid, kind, self._now_s, reason, forecast)
 
 
 class _Progress:
@@ -443,8 +425,8 @@ class _Progress:
 
     __slots__ = ("keeps_kv", "parked", "qos", "started")
 
-    def __init__(self, wanted: EngineQos) -> None:
-        self.qos = wanted
+    def __init__(self, qos: RequestQos) -> None:
+        self.qos = qos
         self.started = False
         #: It waits after it was parked, or is about to.
         self.parked = False

@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from workers.niyama.settings import TokenTiming
+from workers.policy.settings import TokenTiming
 
 _PREFIX = "NIYAMA_"
 

@@ -8,7 +8,7 @@ import torch
 from sglang.srt.platforms import current_platform
 from sglang.srt.runtime_context import get_disagg, get_parallel
 
-from workers.niyama.settings import TokenTiming
+from workers.policy.settings import TokenTiming
 
 
 def check_supported(scheduler: Any) -> None:

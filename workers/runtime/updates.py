@@ -5,8 +5,7 @@ from http import HTTPStatus
 from itertools import zip_longest
 from typing import Any
 
-from workers.engine import (
-    Decision,
+from workers.engine.port import (
     EngineError,
     FinishReason,
     GenerationUpdate,
@@ -14,8 +13,10 @@ from workers.engine import (
     PreparedRequest,
     TokenLogprob,
 )
+from workers.policy.decision import Decision
+from workers.policy.release import Release
 from workers.runtime import decisions
-from workers.runtime.release import Release
+from workers.runtime.release import release_in
 
 
 class UpdateReader:
@@ -37,7 +38,7 @@ class UpdateReader:
         self.finished = reason is not None
         if reason is not None and reason["type"] == "abort":
             return self._aborted(reason)
-        self.release = self.release or Release.of(meta)
+        self.release = self.release or release_in(meta)
         self._completion_tokens = meta["completion_tokens"]
         self._cached_tokens = meta["cached_tokens"]
         return GenerationUpdate(

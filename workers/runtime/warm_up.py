@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from workers.engine import EngineQos, GenerationRequest
+from workers.engine.port import GenerationRequest
+from workers.policy.qos import RequestQos
 
 _ROUNDS = 2
 _SMALLEST_PROMPT_TOKENS = 16
@@ -15,7 +16,7 @@ _TOKEN_IDS = 256  # every vocabulary has that many
 def _request(name: str, prompt: list[int], max_tokens: int) -> GenerationRequest:
     return GenerationRequest(
         request_id=f"niyama-warm-up-{name}",
-        qos=EngineQos(arrival_s=0.0, deadline_s=0.0),
+        qos=RequestQos.batch(0.0, ttlt_s=0.0),
         input_ids=prompt,
         sampling={"max_tokens": max_tokens, "ignore_eos": True},
     )

@@ -8,20 +8,21 @@ importance.
 import heapq
 from collections.abc import Callable
 
-from workers.niyama.latency import LatencyModel
-from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
-from workers.niyama.request import Prefill, Request
-from workers.niyama.state import EngineState
+from workers.latency.model import LatencyModel
+from workers.policy.plan import Chunk, IterationPlan, IterationResult
+from workers.policy.release import Release
+from workers.policy.request import Prefill, Request
+from workers.policy.state import EngineState
 
 Key = Callable[[Prefill], float]
 
 
 def fcfs_key(prefill: Prefill) -> float:
-    return prefill.request.arrival_s
+    return prefill.request.qos.arrival_s
 
 
 def edf_key(prefill: Prefill) -> float:
-    return prefill.request.deadline_s
+    return prefill.request.qos.deadline_s
 
 
 def srpf_key(prefill: Prefill) -> float:
@@ -66,7 +67,7 @@ class FixedChunkPolicy:
             budget -= tokens
         return IterationPlan(tuple(chunks))
 
-    def observe(self, result: IterationResult) -> tuple[Release, ...]:
+    def observe(self, result: IterationResult) -> dict[str, Release]:
         state = self._state
         for request_id in result.retracted:
             self._push(state.retract(request_id))
@@ -76,7 +77,7 @@ class FixedChunkPolicy:
             self._join_decodes(prefill, result.end_s)
         for request_id in result.finished:
             state.abort(request_id)
-        return ()
+        return {}
 
     def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
         request = prefill.request
@@ -126,7 +127,7 @@ class PaperPolicy(FixedChunkPolicy):
         self._chunk_tokens = self._budget(now_s, context) + len(self._state.decodes)
         return super().plan(now_s, free_kv_tokens)
 
-    def observe(self, result: IterationResult) -> tuple[Release, ...]:
+    def observe(self, result: IterationResult) -> dict[str, Release]:
         tokens = sum(chunk.tokens for chunk in result.chunks)
         if tokens:
             self._throughput += 0.05 * (tokens / result.duration_s - self._throughput)
@@ -134,9 +135,9 @@ class PaperPolicy(FixedChunkPolicy):
 
     def _hybrid_key(self, prefill: Prefill) -> float:
         work = prefill.remaining_tokens
-        if not prefill.request.interactive:
+        if not prefill.request.qos.is_interactive:
             work += PAPER_OUTPUT_TOKENS
-        return prefill.request.deadline_s + PAPER_SRPF_WEIGHT_S * work
+        return prefill.request.qos.deadline_s + PAPER_SRPF_WEIGHT_S * work
 
     def _budget(self, now_s: float, prefill_context: int) -> int:
         decodes = self._state.decodes
@@ -153,9 +154,9 @@ class PaperPolicy(FixedChunkPolicy):
 
     def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
         request = prefill.request
-        if request.tbt_s is not None:
-            pace_s = request.tbt_s
-            due_s = request.deadline_s + (prefill.generated_tokens + 1) * pace_s
+        if request.qos.is_interactive:
+            pace_s = request.qos.tbt_s
+            due_s = request.qos.deadline_s + (prefill.generated_tokens + 1) * pace_s
         else:
             pace_s = PAPER_BATCH_PACE_S
             due_s = end_s + pace_s
@@ -171,9 +172,9 @@ class PaperPolicy(FixedChunkPolicy):
         """The most urgent waiting prompt; hopeless ones go behind all others."""
         while (prefill := super()._head(now_s)) is not None:
             finish_s = now_s + prefill.remaining_tokens / self._throughput
-            if not prefill.request.interactive:
+            if not prefill.request.qos.is_interactive:
                 finish_s += self._answer_s
-            if finish_s <= prefill.request.deadline_s:
+            if finish_s <= prefill.request.qos.deadline_s:
                 return prefill
             heapq.heappush(self._relegated, heapq.heappop(self._heap))
         return self._serve_relegated()

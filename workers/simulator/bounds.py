@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from workers.niyama.latency import Coefficients, LatencyModel
+from workers.latency.model import Coefficients, LatencyModel
 from workers.simulator.workload import Lengths, SimRequest
 
 #: Prefill tokens of the largest iteration: spreads the fixed cost of an iteration furthest.

@@ -30,8 +30,10 @@ class TierAware:
         self._interactive = interactive
 
     def __call__(self, sim: SimRequest, replicas: Sequence[Replica]) -> int:
-        allowed = range(self._interactive) if sim.request.interactive else range(len(replicas))
-        if sim.request.interactive:
+        allowed = (
+            range(self._interactive) if sim.request.qos.is_interactive else range(len(replicas))
+        )
+        if sim.request.qos.is_interactive:
             return min(allowed, key=lambda i: (replicas[i].interactive_outstanding, i))
         return min(allowed, key=lambda i: (replicas[i].outstanding_tokens, i))
 
@@ -47,10 +49,10 @@ def run_cluster(
     """Serve the requests in arrival order; outcomes of all, finished or not by `until_s`."""
     for index, sim in enumerate(requests):
         for replica in replicas:
-            replica.run_until(sim.request.arrival_s)
+            replica.run_until(sim.request.qos.arrival_s)
         replicas[router(sim, replicas)].submit(sim)
         if progress is not None and index % 256 == 0:
-            progress(sim.request.arrival_s / until_s)
+            progress(sim.request.qos.arrival_s / until_s)
     for replica in replicas:
         replica.run_until(until_s)
     return [o for replica in replicas for o in (*replica.outcomes, *replica.unfinished())]

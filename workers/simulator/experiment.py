@@ -5,10 +5,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.niyama.latency import LatencyModel
+from workers.latency.model import LatencyModel
+from workers.latency.profiles import Profile
 from workers.simulator.cluster import RoundRobin, Router, run_cluster
 from workers.simulator.policies import policy_factory
-from workers.simulator.profiles import Profile
 from workers.simulator.replica import Replica
 from workers.simulator.summary import Summary, summarize
 from workers.simulator.traces import Trace
@@ -103,7 +103,7 @@ class Experiment:
         )
         start_s, end_s = self.window_s
         return summarize(
-            [o for o in outcomes if start_s <= o.sim.request.arrival_s < end_s],
+            [o for o in outcomes if start_s <= o.sim.request.qos.arrival_s < end_s],
             self.tiers,
             policy=policy,
             qps=qps,

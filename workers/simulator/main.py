@@ -18,11 +18,11 @@ from rich.progress import (
 )
 
 from niyama.errors import ConfigurationError
+from workers.latency.profiles import load_profile
 from workers.simulator.capacity import Capacity, capacity_of, gpus_for
 from workers.simulator.cluster import RoundRobin, Router, TierAware
 from workers.simulator.experiment import Experiment
 from workers.simulator.policies import policy_factory
-from workers.simulator.profiles import load_profile
 from workers.simulator.replica import Iteration, SimulationError
 from workers.simulator.settings import (
     SimulateSettings,
@@ -132,7 +132,7 @@ def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> No
     replica = experiment.replica(policy)
     iterations: list[Iteration] = []
     for sim in experiment.requests(qps):
-        replica.run_until(sim.request.arrival_s)
+        replica.run_until(sim.request.qos.arrival_s)
         replica.submit(sim)
         if iterations and replica.now_s > iterations[0].start_s + 1.0:
             break

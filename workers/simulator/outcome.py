@@ -4,7 +4,8 @@ from array import array
 
 import numpy
 
-from workers.niyama.plan import Decision, DecisionKind, Release
+from workers.policy.decision import Decision, DecisionKind
+from workers.policy.release import Release
 from workers.simulator.workload import SimRequest
 
 INFINITE_S = float("inf")
@@ -51,18 +52,18 @@ class Outcome:
 
     def score(self) -> None:
         """Turn the token times into figures, as the user sees them, and forget them."""
-        tbt_s = self.sim.request.tbt_s
+        qos = self.sim.request.qos
         self.first_token_s = self.token_times[0][0]
         self.last_token_s = self.token_times[-1][-1]
-        if tbt_s is not None:
+        if qos.is_interactive:
             times = numpy.concatenate([numpy.asarray(part) for part in self.token_times])
-            self._score_tokens(_released(times, self.release), tbt_s)
+            self._score_tokens(_released(times, self.release), qos.tbt_s)
         self.token_times = []
 
     def _score_tokens(self, times: Times, tbt_s: float) -> None:
         self.first_token_s, self.last_token_s = float(times[0]), float(times[-1])
         schedule = times - tbt_s * numpy.arange(len(times))
-        self.envelope_late_s = float(schedule.max()) - self.sim.request.deadline_s
+        self.envelope_late_s = float(schedule.max()) - self.sim.request.qos.deadline_s
         if len(times) > 1:
             gaps = times[1:] - times[:-1]
             self.gaps = len(gaps)
@@ -76,18 +77,18 @@ class Outcome:
     def latency_s(self) -> float:
         """TTFT of an interactive request, TTLT of a batch request; infinity while unfinished."""
         request = self.sim.request
-        token_s = self.first_token_s if request.interactive else self.last_token_s
-        return token_s - request.arrival_s
+        token_s = self.first_token_s if request.qos.is_interactive else self.last_token_s
+        return token_s - request.qos.arrival_s
 
     def missed_first_or_last(self) -> bool:
         """TTFT of an interactive request, TTLT of a batch request."""
         request = self.sim.request
-        token_s = self.first_token_s if request.interactive else self.last_token_s
-        return token_s > request.deadline_s
+        token_s = self.first_token_s if request.qos.is_interactive else self.last_token_s
+        return token_s > request.qos.deadline_s
 
     def missed_envelope(self) -> bool:
         """Any token behind its deadline, as the paper scores."""
-        if self.sim.request.interactive:
+        if self.sim.request.qos.is_interactive:
             return self.envelope_late_s > 0
         return self.missed_first_or_last()
 

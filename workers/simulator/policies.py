@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import partial
 
 from niyama.errors import ConfigurationError
-from workers.niyama.decode_length import DecodeLengths
-from workers.niyama.latency import LatencyModel
-from workers.niyama.plan import Policy
-from workers.niyama.policy import NiyamaPolicy
-from workers.niyama.request import Prefill, Request
-from workers.niyama.settings import Overload, Settings, TokenTiming
+from workers.latency.model import LatencyModel
+from workers.policy.decode_length import DecodeLengths
+from workers.policy.plan import Policy
+from workers.policy.policy import NiyamaPolicy
+from workers.policy.request import Prefill, Request
+from workers.policy.settings import Overload, Settings, TokenTiming
 from workers.simulator.baselines import (
     FixedChunkPolicy,
     Key,
@@ -51,7 +51,7 @@ class _AllImportant(NiyamaPolicy):
     """Importance is not looked at."""
 
     def add(self, request: Request, now_s: float) -> None:
-        super().add(replace(request, important=True), now_s)
+        super().add(replace(request, qos=replace(request.qos, importance="high")), now_s)
 
 
 class _UnawareOfCache(NiyamaPolicy):

@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.niyama.latency import LatencyModel
-from workers.niyama.plan import Chunk, DecisionKind, IterationPlan, IterationResult, Policy
-from workers.niyama.request import Prefill
+from workers.latency.model import LatencyModel
+from workers.policy.decision import DecisionKind
+from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
+from workers.policy.request import Prefill
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import SimRequest
 
@@ -96,7 +97,7 @@ class Replica:
             )
         self._requests[sim.request.request_id] = _Running(sim)
         self.outstanding_tokens += sim.request.prompt_tokens
-        self.interactive_outstanding += sim.request.interactive
+        self.interactive_outstanding += sim.request.qos.is_interactive
         self.policy.add(sim.request, self.now_s)
 
     def run_until(self, until_s: float) -> None:
@@ -128,8 +129,8 @@ class Replica:
         finished = self._finishing.pop(self.iterations, [])
         self.iterations += 1
         result = IterationResult(self.now_s, duration_s, plan.chunks, tuple(finished), retracted)
-        for release in self.policy.observe(result):
-            self._requests[release.request_id].outcome.release = release
+        for request_id, release in self.policy.observe(result).items():
+            self._requests[request_id].outcome.release = release
         for request_id in finished:
             self._finish(request_id)
 
@@ -168,7 +169,7 @@ class Replica:
             sum(
                 chunk.tokens
                 for chunk in plan.chunks
-                if self._requests[chunk.request_id].sim.request.interactive
+                if self._requests[chunk.request_id].sim.request.qos.is_interactive
             ),
             decodes,
             sum(
@@ -236,7 +237,7 @@ class Replica:
     def _finish(self, request_id: str) -> None:
         running = self._requests.pop(request_id)
         self.outstanding_tokens -= running.sim.request.prompt_tokens
-        self.interactive_outstanding -= running.sim.request.interactive
+        self.interactive_outstanding -= running.sim.request.qos.is_interactive
         del self._decoding[request_id]
         context = running.context_tokens + self.iterations - running.first_iteration - 1
         self._used_kv -= context

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from workers.policy.qos import Kind
 from workers.simulator.experiment import Experiment
 from workers.simulator.summary import Summary
 
@@ -21,8 +22,8 @@ class SiloPool:
 
 def silo_pools(experiment: Experiment) -> list[SiloPool]:
     """Interactive tiers with chunk 256, batch tiers with chunk 2048, first come first served."""
-    interactive = tuple(tier for tier in experiment.tiers if tier.tbt_s is not None)
-    batch = tuple(tier for tier in experiment.tiers if tier.tbt_s is None)
+    interactive = tuple(tier for tier in experiment.tiers if tier.kind is Kind.INTERACTIVE)
+    batch = tuple(tier for tier in experiment.tiers if tier.kind is Kind.BATCH)
     pools = (("interactive", interactive, "fcfs"), ("batch", batch, "fcfs-2048"))
     return [
         SiloPool(

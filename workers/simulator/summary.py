@@ -82,10 +82,10 @@ def summarize(
         missed=_share(outcomes, Outcome.missed_envelope),
         missed_longest_prompts=_share(longest, Outcome.missed_envelope),
         missed_important=_share(
-            [o for o in outcomes if o.sim.request.important], Outcome.missed_envelope
+            [o for o in outcomes if o.sim.request.qos.is_important], Outcome.missed_envelope
         ),
         missed_unimportant=_share(
-            [o for o in outcomes if not o.sim.request.important], Outcome.missed_envelope
+            [o for o in outcomes if not o.sim.request.qos.is_important], Outcome.missed_envelope
         ),
         late_gaps=sum(outcome.late_gaps for outcome in outcomes) / gaps if gaps else 0.0,
         longest_gap_p99_s=percentile([o.longest_gap_s for o in outcomes if o.gaps], 99),

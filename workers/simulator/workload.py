@@ -1,11 +1,12 @@
 """Requests of a simulated run: lengths, arrival times and tiers."""
 
-import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from workers.niyama.request import Request
+from workers.policy.qos import Importance, Kind, RequestQos
+from workers.policy.request import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,17 @@ class Tier:
     name: str
     target_s: float
     tbt_s: float | None = None
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.BATCH if self.tbt_s is None else Kind.INTERACTIVE
+
+    def qos(self, arrival_s: float, importance: Importance = "high") -> RequestQos:
+        """That of a request which arrives at `arrival_s`; its answers are like its tier's."""
+        owner: dict[str, Any] = {"importance": importance, "application": self.name}
+        if self.tbt_s is None:
+            return RequestQos.batch(arrival_s, ttlt_s=self.target_s, **owner)
+        return RequestQos.interactive(arrival_s, ttft_s=self.target_s, tbt_s=self.tbt_s, **owner)
 
 
 #: The evaluation of arXiv 2503.22562: one third of the requests each.
@@ -36,14 +48,6 @@ class SimRequest:
     request: Request
     output_tokens: int
     tier: int
-
-
-Arrivals = Callable[[random.Random], float]
-
-
-def poisson_gaps(rate: float, rng: random.Random) -> "itertools.chain[float]":
-    """Endless gaps in seconds of a Poisson process of `rate` requests per second."""
-    return itertools.chain.from_iterable([rng.expovariate(1.0) / rate] for _ in itertools.count())
 
 
 def square_wave_times(
@@ -87,18 +91,14 @@ def make_requests(
     for index, time_s in enumerate(times_s):
         size = lengths[index % len(lengths)] if in_order else rng.choice(lengths)
         tier = rng.randrange(len(tiers))
-        important = rng.random() >= low_importance
+        importance: Importance = "high" if rng.random() >= low_importance else "low"
         requests.append(
             SimRequest(
                 Request(
                     request_id=f"{index:07d}",
-                    arrival_s=time_s,
-                    deadline_s=time_s + tiers[tier].target_s,
+                    qos=tiers[tier].qos(time_s, importance),
                     prompt_tokens=size.prompt_tokens,
-                    tbt_s=tiers[tier].tbt_s,
-                    important=important,
                     cached_tokens=size.cached_tokens,
-                    application=tiers[tier].name,
                 ),
                 size.output_tokens,
                 tier,

@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from gateway import outbox
-from gateway.outbox import Reply, ReplyRelay
+from gateway.replies import relay as outbox
+from gateway.replies.relay import Reply, ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import kafka
 

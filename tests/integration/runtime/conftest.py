@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from workers.engine import Decision, EngineQos, FinishReason, GenerationRequest, PreparedRequest
+from workers.engine.port import FinishReason, GenerationRequest, PreparedRequest
+from workers.policy.decision import Decision
+from workers.policy.qos import RequestQos
 
 if TYPE_CHECKING:
     from workers.runtime.engine import SglangEngine
@@ -23,14 +25,14 @@ CHUNK_TOKENS = 128
 ENGINE_ARGUMENTS = ["--chunked-prefill-size", str(CHUNK_TOKENS), "--max-total-tokens", "6144"]
 
 
-def chat_qos() -> EngineQos:
+def chat_qos() -> RequestQos:
     now_s = time.time()
-    return EngineQos(now_s, now_s + 1.0, tbt_s=0.1)
+    return RequestQos.interactive(now_s, ttft_s=1.0, tbt_s=0.1)
 
 
-def batch_qos() -> EngineQos:
+def batch_qos() -> RequestQos:
     now_s = time.time()
-    return EngineQos(now_s, now_s + 600.0)
+    return RequestQos.batch(now_s, ttlt_s=600.0)
 
 
 def tokens(seed: int, count: int) -> list[int]:
@@ -82,7 +84,7 @@ class Client:
             self.decisions.append(decision)
 
     async def run(
-        self, request_id: str, qos: EngineQos, max_tokens: int = 12, **prompt: Any
+        self, request_id: str, qos: RequestQos, max_tokens: int = 12, **prompt: Any
     ) -> tuple[list[int], FinishReason | None]:
         sampling = {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
         sampling |= prompt.pop("sampling", {})
@@ -148,12 +150,12 @@ def _tokens() -> Callable[[int, int], list[int]]:
 
 
 @pytest.fixture(name="chat_qos", scope="session")
-def _chat_qos() -> Callable[[], EngineQos]:
+def _chat_qos() -> Callable[[], RequestQos]:
     return chat_qos
 
 
 @pytest.fixture(name="batch_qos", scope="session")
-def _batch_qos() -> Callable[[], EngineQos]:
+def _batch_qos() -> Callable[[], RequestQos]:
     return batch_qos
 
 

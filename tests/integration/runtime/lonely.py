@@ -11,7 +11,8 @@ import time
 
 
 async def main() -> None:
-    from workers.engine import EngineDead, EngineQos, GenerationRequest
+    from workers.engine.port import EngineDead, GenerationRequest
+    from workers.policy.qos import RequestQos
     from workers.runtime.engine import SglangEngine
 
     def interrupted() -> None:
@@ -27,9 +28,11 @@ async def main() -> None:
         is_chat = request_id.startswith("chat")
         await asyncio.sleep(0.3 if is_chat else 0)
         now_s = time.time()
-        qos = EngineQos(now_s, now_s + (1 if is_chat else 600), 0.1 if is_chat else None)
+        qos = RequestQos.batch(now_s, ttlt_s=600)
+        if is_chat:
+            qos = RequestQos.interactive(now_s, ttft_s=1.0, tbt_s=0.1)
         if request_id == "late":
-            qos = EngineQos(now_s - 10, now_s + 600, expires_s=now_s - 5)
+            qos = RequestQos.batch(now_s - 10, ttlt_s=610, expire_after_s=5)
         sampling = {"temperature": 0, "max_tokens": 12, "ignore_eos": True}
         request = GenerationRequest(request_id, qos, input_ids=prompt, sampling=sampling)
         updates = [u async for u in engine.generate(await engine.prepare(request))]

@@ -14,15 +14,15 @@ import pytest
 import pytest_asyncio
 from fastapi import HTTPException
 
-from workers.engine import (
-    DecisionKind,
-    EngineQos,
+from workers.engine.port import (
     FinishReason,
     GenerationRequest,
     GenerationUpdate,
     InvalidRequest,
     PromptTooLong,
 )
+from workers.policy.decision import DecisionKind
+from workers.policy.qos import RequestQos
 
 if TYPE_CHECKING:
     from conftest import Client
@@ -93,13 +93,13 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
 ) -> None:
     """The queue fills the time until it is due: the chat's tokens, early, wait for their turns."""
     now_s, ttft_s, tbt_s = time.time(), 2.0, 0.2
-    urgent = EngineQos(now_s, now_s + 5.0)
+    urgent = RequestQos.batch(now_s, ttlt_s=5.0)
     batch = [
         asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=tokens(i + 60, 900)))
         for i in range(20)
     ]
     await until(lambda: "started" in client.kinds("urgent-0"))
-    chat = EngineQos(now_s, now_s + ttft_s, tbt_s)
+    chat = RequestQos.interactive(now_s, ttft_s=ttft_s, tbt_s=tbt_s)
     sampling = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
     request = GenerationRequest("held", chat, input_ids=prompts["chat-0"], sampling=sampling)
     shown_s, ids = [], []
@@ -150,7 +150,7 @@ async def test_what_has_not_begun_in_time_expires_and_what_has_does_not(
     qos = replace(batch_qos(), expires_s=time.time() + 0.5)
     parked = asyncio.create_task(client.run("parked", qos, input_ids=tokens(50, 3000)))
     await until(lambda: "started" in client.kinds("parked"))
-    relaxed = EngineQos(time.time(), time.time() + 10, tbt_s=0.5)
+    relaxed = RequestQos.interactive(time.time(), ttft_s=10, tbt_s=0.5)
     chat = asyncio.create_task(client.run("chat", relaxed, 60, input_ids=tokens(51, 2000)))
     await until(lambda: "parked" in client.kinds("parked"))
     late_qos = replace(batch_qos(), expires_s=qos.expires_s)
@@ -171,7 +171,7 @@ async def test_a_request_that_comes_too_late_expires_at_once(
     client: "Client", tokens: Callable
 ) -> None:
     now_s = time.time()
-    qos = EngineQos(now_s - 60, now_s + 600, expires_s=now_s - 30)
+    qos = RequestQos.batch(now_s - 60, ttlt_s=660, expire_after_s=30)
     ended = await last_update(client, "old", qos, tokens(54, 30))
     assert ended.finish_reason is FinishReason.EXPIRED
 
@@ -190,7 +190,7 @@ async def test_a_plain_client_of_the_server_is_told_what_expired(
 
 
 async def last_update(
-    client: "Client", request_id: str, qos: EngineQos, input_ids: list[int]
+    client: "Client", request_id: str, qos: RequestQos, input_ids: list[int]
 ) -> GenerationUpdate:
     request = GenerationRequest(request_id, qos, input_ids=input_ids)
     prepared = await client.engine.prepare(request)

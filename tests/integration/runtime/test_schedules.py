@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from workers.engine import EngineQos, FinishReason
+from workers.engine.port import FinishReason
+from workers.policy.qos import RequestQos
 
 if TYPE_CHECKING:
     from conftest import Client
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-def some_qos(choose: random.Random) -> EngineQos:
+def some_qos(choose: random.Random) -> RequestQos:
     """From a chat in a hurry to a batch that has an hour; some can never be met."""
     now_s = time.time()
     importance = choose.choice(["high", "low"])
     if choose.random() < 0.5:
         tbt_s = choose.choice([0.02, 0.1, 1.0])
-        return EngineQos(now_s, now_s + choose.uniform(0.05, 3), tbt_s, importance)
-    return EngineQos(now_s, now_s + choose.choice([0.5, 10, 3600]), None, importance)
+        return RequestQos.interactive(
+            now_s, ttft_s=choose.uniform(0.05, 3), tbt_s=tbt_s, importance=importance
+        )
+    return RequestQos.batch(now_s, ttlt_s=choose.choice([0.5, 10, 3600]), importance=importance)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -82,7 +85,7 @@ async def test_the_engine_has_learned_what_its_iterations_take(
     engine: "SglangEngine", latency_dir: Path
 ) -> None:
     """The profile at start is kept, and says that larger prompts take longer."""
-    from workers.simulator.profiles import load_profile
+    from workers.latency.profiles import load_profile
 
     files = [file for file in latency_dir.glob("*.json") if ".samples" not in file.name]
     assert files

@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaConsumer
 
 from niyama import JobRequest, Producer, kafka
 from schemas import EventType, JobEvent, TokenChunk
-from workers.engine import GenerationUpdate, PreparedRequest
+from workers.engine.null import NullEngine
+from workers.engine.port import GenerationUpdate, PreparedRequest
 from workers.health import Health
-from workers.null_engine import NullEngine
 from workers.settings import WorkerSettings
 from workers.stop import Stop
 from workers.worker import Worker

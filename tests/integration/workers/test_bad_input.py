@@ -11,8 +11,8 @@ from niyama import kafka
 from niyama.errors import ConfigurationError
 from schemas import EventType, headers
 from schemas.job import MAX_JOB_BYTES
+from workers.engine.null import NullEngine
 from workers.health import Health
-from workers.null_engine import NullEngine
 from workers.stop import Stop
 from workers.worker import Worker
 

@@ -13,20 +13,20 @@ import pytest
 
 from niyama.errors import UnavailableError
 from schemas import EventType, headers
-from workers.engine import (
+from workers.engine.null import NullEngine
+from workers.engine.port import (
     Decision,
     DecisionKind,
     EngineDead,
     GenerationUpdate,
     PreparedRequest,
 )
-from workers.null_engine import NullEngine
 from workers.settings import WorkerSettings
 
 MAIN = "import sys; from workers.main import main; sys.exit(main(sys.argv[1:]))"
 DIES_ON_POISON = """
 import asyncio, os, sys
-from workers import null_engine
+from workers.engine import null as null_engine
 class Engine(null_engine.NullEngine):
     async def prepare(self, request):
         if request.prompt == "poison":

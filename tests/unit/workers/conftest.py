@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from schemas.event import Source
-from workers.reporting import Subject
+from workers.reporting.reporter import Subject
 
 
 @dataclass

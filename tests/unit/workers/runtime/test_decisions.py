@@ -4,10 +4,10 @@ from pathlib import Path
 
 import zmq
 
-from workers.engine import Decision, DecisionKind, Prediction
+from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.runtime.decisions import DecisionSender, decode
 
-PARKED = Decision("a", DecisionKind.PARKED, 12.5, "for b", Prediction(deadline_s=600.0))
+PARKED = Decision("a", DecisionKind.PARKED, 12.5, "for b", Forecast(3.5, 600.0))
 STARTED = Decision("b", DecisionKind.STARTED, 12.5)
 
 

@@ -1,29 +1,24 @@
 """The policy's side of the engine's loop, on virtual time."""
 
-from workers.niyama.latency import Coefficients, LatencyModel
-from workers.niyama.plan import DecisionKind
-from workers.niyama.policy import NiyamaPolicy
-from workers.niyama.request import Request
-from workers.niyama.settings import Settings, TokenTiming
+from tests.support import requests
+from tests.support.requests import FLAT_MODEL, batch
+from workers.latency.learner import LatencyLearner
+from workers.policy.decision import DecisionKind
+from workers.policy.policy import NiyamaPolicy
+from workers.policy.request import Request
+from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.driver import Computed, Launched, PolicyDriver
-from workers.runtime.learning import LatencyLearner
 
-_REGIME = Coefficients(0.010, 0.0001, 0.0, 0.0, 0.0, 0.0)
-MODEL = LatencyModel(_REGIME, _REGIME, split_tokens=512)
 PLENTY = 100_000
 
 
 def driver() -> PolicyDriver:
     settings = Settings(timing=TokenTiming.GAPS, max_chunk_tokens=256)
-    return PolicyDriver(NiyamaPolicy(MODEL, settings), LatencyLearner())
+    return PolicyDriver(NiyamaPolicy(FLAT_MODEL, settings), LatencyLearner())
 
 
 def chat(name: str, prompt: int, arrival_s: float = 0.0) -> Request:
-    return Request(name, arrival_s, arrival_s + 1.0, prompt, tbt_s=0.1)
-
-
-def batch(name: str, prompt: int) -> Request:
-    return Request(name, 0.0, 600.0, prompt)
+    return requests.chat(name, prompt, arrival_s=arrival_s, ttft_s=1.0, tbt_s=0.1)
 
 
 def planned(driver: PolicyDriver, now_s: float, free: int = PLENTY) -> list[tuple[str, int]]:

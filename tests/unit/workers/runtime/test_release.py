@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.engine import EngineError, FinishReason, GenerationUpdate
-from workers.runtime.release import RELEASE_KEY, Release, on_schedule
+from workers.engine.port import EngineError, FinishReason, GenerationUpdate
+from workers.policy.release import Release
+from workers.runtime.release import RELEASE_KEY, on_schedule, release_in
 
 Coming = Sequence[tuple[float, GenerationUpdate | Exception]]
 
@@ -116,6 +117,6 @@ def test_no_token_is_early_lost_or_later_than_needed(
 
 
 def test_the_schedule_comes_with_the_first_token_only() -> None:
-    assert Release.of({RELEASE_KEY: [Release(5.0, 0.1).entry(), None]}) == Release(5.0, 0.1)
-    assert Release.of({RELEASE_KEY: []}) is None
-    assert Release.of({}) is None
+    assert release_in({RELEASE_KEY: [tuple(Release(5.0, 0.1)), None]}) == Release(5.0, 0.1)
+    assert release_in({RELEASE_KEY: []}) is None
+    assert release_in({}) is None

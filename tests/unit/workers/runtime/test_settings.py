@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from workers.niyama.settings import TokenTiming
+from workers.policy.settings import TokenTiming
 from workers.runtime.settings import SchedulingSettings
 
 

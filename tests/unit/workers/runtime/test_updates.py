@@ -4,17 +4,15 @@ from typing import Any
 
 import pytest
 
-from workers.engine import (
-    Decision,
-    DecisionKind,
+from workers.engine.port import (
     EngineError,
     FinishReason,
     GenerationUpdate,
     InvalidRequest,
-    Prediction,
     PreparedRequest,
     TokenLogprob,
 )
+from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.runtime.decisions import as_finish_reason
 from workers.runtime.updates import UpdateReader
 
@@ -46,8 +44,8 @@ def test_a_cancelled_request_ends_with_what_it_had() -> None:
 
 @pytest.mark.parametrize("cancelled", [set(), {"r1"}])
 def test_an_expired_request_ends_with_the_decision_behind_it(cancelled: set[str]) -> None:
-    prediction = Prediction(finish_s=1090.5, deadline_s=1001.0)
-    decision = Decision("r1", DecisionKind.EXPIRED, 1030.1, "not begun in time", prediction)
+    forecast = Forecast(queue_wait_s=60.0, finish_s=1090.5)
+    decision = Decision("r1", DecisionKind.EXPIRED, 1030.1, "not begun in time", forecast)
     reason = as_finish_reason(decision)
     assert (reason["status_code"], reason["message"]) == (
         503,

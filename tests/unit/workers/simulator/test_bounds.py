@@ -2,8 +2,8 @@
 
 import pytest
 
-from workers.niyama.latency import Coefficients, LatencyModel
-from workers.niyama.request import Request
+from tests.support.requests import batch
+from workers.latency.model import Coefficients, LatencyModel
 from workers.simulator.bounds import least_missed, least_time_s, throughput_limit_qps
 from workers.simulator.workload import Lengths, SimRequest
 
@@ -23,9 +23,7 @@ def test_the_limit_is_what_fits_into_a_second() -> None:
 
 
 def test_the_costliest_requests_have_to_miss() -> None:
-    requests = [
-        SimRequest(Request(str(size), 0.0, 6.0, size), 1, 0) for size in (400, 100, 200, 300)
-    ]
+    requests = [SimRequest(batch(str(size), size), 1, 0) for size in (400, 100, 200, 300)]
     # 100 + 200 + 300 tokens take 0.6024 s.
     assert least_missed(MODEL, requests, 0.61) == 0.25
     assert least_missed(MODEL, requests, 0.60) == 0.5

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from niyama.errors import ConfigurationError
+from workers.latency.profiles import A100_LLAMA3_8B, load_profile, save_profile
 from workers.simulator.capacity import Capacity, Pool, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import RoundRobin, TierAware
 from workers.simulator.experiment import Experiment, SquareWave
 from workers.simulator.main import build_experiment, main
 from workers.simulator.policies import POLICIES, policy_factory
-from workers.simulator.profiles import A100_LLAMA3_8B, load_profile, save_profile
 from workers.simulator.settings import (
     SimulateSettings,
     parse_rates,
@@ -48,13 +48,13 @@ def test_policies_are_compared_on_the_same_requests() -> None:
     assert once == again
     faster = EXPERIMENT.requests(6.0)
     assert [r.output_tokens for r in faster[: len(once)]] == [r.output_tokens for r in once]
-    assert faster[5].request.arrival_s == pytest.approx(once[5].request.arrival_s / 2)
+    assert faster[5].request.qos.arrival_s == pytest.approx(once[5].request.qos.arrival_s / 2)
 
 
 def test_only_requests_of_the_window_are_scored() -> None:
     assert EXPERIMENT.window_s == (10.0, 70.0)
     tiers = EXPERIMENT.run("niyama", 2.0).tiers
-    inside = [r for r in EXPERIMENT.requests(2.0) if 10.0 <= r.request.arrival_s < 70.0]
+    inside = [r for r in EXPERIMENT.requests(2.0) if 10.0 <= r.request.qos.arrival_s < 70.0]
     assert sum(tier.requests for tier in tiers) == len(inside)
 
 
@@ -62,7 +62,7 @@ def test_trace_arrivals_are_scaled_to_the_rate_and_repeated() -> None:
     trace = Trace("timed", (Lengths(10, 1), Lengths(20, 2)), (0.0, 1.0))
     experiment = Experiment(trace, A100_LLAMA3_8B, TIERS, duration_s=8.0, trace_arrivals=True)
     requests = experiment.requests(0.5)  # two requests in 2 s are stretched to 4 s
-    assert [r.request.arrival_s for r in requests] == pytest.approx([0.0, 2.0, 4.0, 6.0])
+    assert [r.request.qos.arrival_s for r in requests] == pytest.approx([0.0, 2.0, 4.0, 6.0])
     assert [r.request.prompt_tokens for r in requests] == [10, 20, 10, 20]
 
 
@@ -139,8 +139,8 @@ def test_a_silo_under_load_uses_its_pools_alike() -> None:
 def test_routers() -> None:
     replicas = [EXPERIMENT.replica("niyama", seed) for seed in range(3)]
     requests = EXPERIMENT.requests(5.0)
-    chat = next(r for r in requests if r.request.interactive)
-    batch = next(r for r in requests if not r.request.interactive)
+    chat = next(r for r in requests if r.request.qos.is_interactive)
+    batch = next(r for r in requests if not r.request.qos.is_interactive)
     around = RoundRobin()
     assert [around(chat, replicas) for _ in range(4)] == [0, 1, 2, 0]
     aware = TierAware(interactive=1)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from workers.niyama.latency import Coefficients, LatencyModel
-from workers.niyama.plan import Chunk, IterationPlan, IterationResult, Release
-from workers.niyama.request import Request
+from tests.support.requests import batch, chat, either
+from workers.latency.model import Coefficients, LatencyModel
+from workers.policy.plan import Chunk, IterationPlan, IterationResult
+from workers.policy.release import Release
 from workers.simulator.baselines import FixedChunkPolicy, PaperPolicy, edf_key, fcfs_key, srpf_key
 from workers.simulator.replica import Replica, SimulationError
 from workers.simulator.workload import SimRequest
@@ -17,7 +18,9 @@ MODEL = LatencyModel(_REGIME, _REGIME, split_tokens=512)
 def _request(
     name: str, prompt: int, output: int, *, arrival_s: float = 0.0, tbt_s: float | None = 0.05
 ) -> SimRequest:
-    return SimRequest(Request(name, arrival_s, arrival_s + 6.0, prompt, tbt_s=tbt_s), output, 0)
+    return SimRequest(
+        either(name, prompt, arrival_s=arrival_s, target_s=6.0, tbt_s=tbt_s), output, 0
+    )
 
 
 def _replica(policy: object, kv_tokens: int = 10_000) -> Replica:
@@ -60,22 +63,22 @@ def test_the_baselines_differ_in_whom_they_serve_first(key: object, first: str) 
         ("urgent", 0.1, 2.0, 2_500),
         ("short", 0.2, 10.0, 2_100),
     ):
-        policy.add(Request(name, arrival_s, deadline_s, prompt), 0.2)
+        policy.add(batch(name, prompt, arrival_s=arrival_s, ttlt_s=deadline_s - arrival_s), 0.2)
     assert policy.plan(0.2, 100_000).chunks == (Chunk(first, 2_000),)
 
 
 def test_decodes_count_in_the_fixed_chunk() -> None:
     policy = FixedChunkPolicy(fcfs_key, 256)
-    policy.add(Request("a", 0.0, 1.0, 200), 0.0)
+    policy.add(batch("a", 200), 0.0)
     policy.observe(IterationResult(0.1, 0.1, policy.plan(0.0, 10_000).chunks))
-    policy.add(Request("b", 0.0, 1.0, 900), 0.1)
+    policy.add(batch("b", 900), 0.1)
     assert policy.plan(0.1, 10_000).chunks == (Chunk("b", 255),)
 
 
 def test_the_paper_relegates_the_hopeless_behind_all_others() -> None:
     policy = PaperPolicy(MODEL)
-    policy.add(Request("hopeless", 0.0, 0.01, 2_000, tbt_s=0.05), 0.0)
-    policy.add(Request("fine", 0.0, 600.0, 2_000), 0.0)
+    policy.add(chat("hopeless", 2_000, ttft_s=0.01), 0.0)
+    policy.add(batch("fine", 2_000), 0.0)
     assert [chunk.request_id for chunk in policy.plan(0.0, 10_000).chunks] == ["fine", "hopeless"]
 
 
@@ -87,9 +90,9 @@ def test_the_paper_relegates_the_hopeless_behind_all_others() -> None:
 )
 def test_the_paper_takes_the_largest_chunk_that_fits_the_slack(now_s: float, tokens: int) -> None:
     policy = PaperPolicy(MODEL)
-    policy.add(Request("chat", 0.0, 1.0, 100, tbt_s=0.05), 0.0)
+    policy.add(chat("chat", 100, ttft_s=1.0), 0.0)
     policy.observe(IterationResult(0.5, 0.5, policy.plan(0.0, 10_000).chunks))
-    policy.add(Request("b", 0.0, 600.0, 5_000), 0.5)
+    policy.add(batch("b", 5_000), 0.5)
     assert policy.plan(now_s, 10_000).chunks == (Chunk("b", tokens),)
 
 
@@ -113,9 +116,9 @@ def test_a_request_that_can_never_fit_is_refused_with_what_to_change() -> None:
 
 
 class _Paced(FixedChunkPolicy):
-    def observe(self, result: IterationResult) -> tuple[Release, ...]:
+    def observe(self, result: IterationResult) -> dict[str, Release]:
         super().observe(result)
-        return (Release("a", 1.0, 0.05),) if result.chunks else ()
+        return {"a": Release(1.0, 0.05)} if result.chunks else {}
 
 
 def test_paced_tokens_are_scored_as_shown() -> None:

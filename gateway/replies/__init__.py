@@ -1,0 +1,1 @@
+"""Final events for the topics that jobs named."""

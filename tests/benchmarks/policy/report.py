@@ -1,0 +1,138 @@
+"""The tables and the picture of docs/scheduler.md, from the results of the benchmark.
+
+`python -m tests.benchmarks.policy.report --results bench-scheduler.json --png overload.png`
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from niyama.settings import CommandSettings
+from tests.benchmarks.policy.parts import (
+    ABLATIONS,
+    CAPACITY_POLICIES,
+    OVERLOADS,
+    REFERENCE_QPS,
+)
+from workers.simulator.capacity import SCORINGS
+
+Results = Mapping[str, dict[str, Any]]
+OVERLOAD_LINES = (
+    "niyama seed 1", "niyama seed 2", "niyama/no-alternation seed 1", "niyama-paper seed 1",
+    "niyama-paper/answers seed 1", "srpf seed 1", "edf seed 1",
+)  # fmt: skip
+MISSING = "-"
+
+
+class ReportSettings(CommandSettings):
+    """Print what the benchmark measured as tables in Markdown."""
+
+    results: Path = Field(description="What tests.benchmarks.policy.run wrote")
+    png: Path | None = Field(default=None, description="Plot misses over load to this PNG file")
+
+
+def main(arguments: list[str]) -> int:
+    settings = ReportSettings.from_command_line(arguments, "report-scheduler")
+    results: Results = json.loads(settings.results.read_text())
+    tables = (_capacity, _overload, _ablation, _others)
+    print("\n\n".join("\n".join(table(results)) for table in tables))
+    if settings.png is not None:
+        from workers.simulator.plots import plot_overload  # matplotlib is an extra
+
+        plot_overload(_curves(results), settings.png)
+    return 0
+
+
+def _capacity(results: Results) -> Iterable[str]:
+    """Requests/s by TTFT only / envelope / true gaps."""
+    yield from _head("policy", REFERENCE_QPS)
+    for policy in CAPACITY_POLICIES:
+        cells = []
+        for dataset in REFERENCE_QPS:
+            found = results.get(f"capacity {dataset} {policy}", {})
+            cells.append(" / ".join(_number(found.get(scoring)) for scoring in SCORINGS))
+        yield _row(policy, cells)
+    limits = [results.get(f"bound {dataset}", {}) for dataset in REFERENCE_QPS]
+    yield _row("limit", [_number(limit.get("throughput_limit_qps")) for limit in limits])
+
+
+def _overload(results: Results) -> Iterable[str]:
+    """% missed at each multiple of the reference."""
+    yield from _head("policy", REFERENCE_QPS)
+    for line in OVERLOAD_LINES:
+        yield _row(
+            line,
+            [
+                _missed([results.get(f"overload {dataset} {x} {line}") for x in OVERLOADS])
+                for dataset in REFERENCE_QPS
+            ],
+        )
+    bounds = [
+        results.get(f"bound {dataset}", {}).get("least_missed", {}) for dataset in REFERENCE_QPS
+    ]
+    yield _row("bound", [" / ".join(_percent(b.get(str(x))) for x in OVERLOADS) for b in bounds])
+
+
+def _ablation(results: Results) -> Iterable[str]:
+    """% missed, and the tenth with the longest prompts."""
+    at = ("conv 1.08", "conv 1.6", "code 1.6")
+    yield from _head("policy", at)
+    for policy in ABLATIONS:
+        runs = [results.get(f"ablation {where} {policy}") for where in at]
+        yield _row(policy, [_missed([run]) for run in runs])
+
+
+def _others(results: Results) -> Iterable[str]:
+    yield from _head("part", ("result",))
+    for name, result in results.items():
+        kind = name.split()[0]
+        if kind in ("burst", "cached", "diurnal", "nonnegative"):
+            yield _row(name, [f"{_missed([result])}, important {_percent(result['important'])}"])
+        elif kind in ("cluster", "predictor", "silo"):
+            found = {key: value for key, value in result.items() if key != "runs"}
+            yield _row(name, [json.dumps(found)])
+
+
+def _curves(results: Results) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Dataset -> line -> (multiple of the reference, % missed)."""
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for dataset in REFERENCE_QPS:
+        lines = curves.setdefault(dataset, {})
+        for line in OVERLOAD_LINES:
+            runs = [(x, results.get(f"overload {dataset} {x} {line}")) for x in OVERLOADS]
+            points = [(x, 100 * run["missed"]) for x, run in runs if run is not None]
+            if points and "seed 2" not in line:
+                lines[line.removesuffix(" seed 1")] = points
+        least = results.get(f"bound {dataset}", {}).get("least_missed", {})
+        lines["bound"] = [(x, 100 * least[str(x)]) for x in OVERLOADS if str(x) in least]
+    return curves
+
+
+def _head(first: str, columns: Iterable[str]) -> Iterable[str]:
+    names = [first, *columns]
+    yield _row(names[0], names[1:])
+    yield "|" + "---|" * len(names)
+
+
+def _row(first: str, cells: Sequence[str]) -> str:
+    return "| " + " | ".join([first, *cells]) + " |"
+
+
+def _missed(runs: Sequence[dict[str, Any] | None]) -> str:
+    return " / ".join(MISSING if run is None else _percent(run["missed"]) for run in runs)
+
+
+def _percent(share: float | None) -> str:
+    return MISSING if share is None else f"{100 * share:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,41 @@
+"""Every figure of docs/scheduler.md: `python -m tests.benchmarks.policy.run --traces DIR`.
+
+DIR holds the public traces under their usual names (gzipped), see `parts.FILES`. Results go to a
+JSON file after each run; what is already there is not run again. `report.py` makes the tables.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from pydantic import Field
+
+from niyama.settings import CommandSettings
+from tests.benchmarks.policy.parts import parts
+
+
+class BenchSettings(CommandSettings):
+    """Measure what docs/scheduler.md reports."""
+
+    traces: Path = Field(description="Folder with the public traces")
+    out: Path = Field(
+        default=Path("bench-scheduler.json"), description="Results, kept and added to"
+    )
+    only: str = Field(default="", description="Run the parts whose name matches this expression")
+
+
+def main(arguments: list[str]) -> int:
+    settings = BenchSettings.from_command_line(arguments, "bench-scheduler")
+    results = json.loads(settings.out.read_text()) if settings.out.exists() else {}
+    for part in parts(settings.traces):
+        if re.search(settings.only, part.name) and part.name not in results:
+            results[part.name] = part.run()
+            settings.out.write_text(json.dumps(results, indent=1))
+            shown = {k: v for k, v in results[part.name].items() if k != "runs"}
+            print(part.name, json.dumps(shown), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""Requests and a latency model with which worked arithmetic stays simple."""
+
+from typing import Any
+
+from workers.latency.model import Coefficients, LatencyModel
+from workers.policy.qos import RequestQos
+from workers.policy.request import Request
+
+_REGIME = Coefficients(0.010, 0.0001, 0.0, 0.0, 0.0, 0.0)
+FLAT_MODEL = LatencyModel(_REGIME, _REGIME, split_tokens=512)
+"""10 ms and 0.1 ms per token, whatever the batch."""
+
+
+def chat(
+    request_id: str,
+    prompt_tokens: int,
+    *,
+    arrival_s: float = 0.0,
+    ttft_s: float = 6.0,
+    tbt_s: float = 0.05,
+    **qos: Any,
+) -> Request:
+    """An interactive request; `qos` are further fields of a job."""
+    wanted = RequestQos.interactive(arrival_s, ttft_s=ttft_s, tbt_s=tbt_s, **qos)
+    return Request(request_id, wanted, prompt_tokens)
+
+
+def batch(
+    request_id: str,
+    prompt_tokens: int,
+    *,
+    arrival_s: float = 0.0,
+    ttlt_s: float = 600.0,
+    **qos: Any,
+) -> Request:
+    """A batch request; `qos` are further fields of a job."""
+    return Request(request_id, RequestQos.batch(arrival_s, ttlt_s=ttlt_s, **qos), prompt_tokens)
+
+
+def either(
+    request_id: str,
+    prompt_tokens: int,
+    *,
+    arrival_s: float,
+    target_s: float,
+    tbt_s: float | None,
+    **qos: Any,
+) -> Request:
+    """A chat with this TTFT and TBT, or batch work with this TTLT when there is no TBT."""
+    if tbt_s is None:
+        return batch(request_id, prompt_tokens, arrival_s=arrival_s, ttlt_s=target_s, **qos)
+    return chat(request_id, prompt_tokens, arrival_s=arrival_s, ttft_s=target_s, tbt_s=tbt_s, **qos)

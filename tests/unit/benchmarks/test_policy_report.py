@@ -1,0 +1,36 @@
+"""The tables and the picture, from results that are complete and from those that are not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.policy import report
+
+RUN = {"missed": 0.0827, "important": 0.0002}
+RESULTS = {
+    "bound code": {"throughput_limit_qps": 4.8, "least_missed": {"1.3": 0.058, "1.6": 0.11}},
+    "capacity code niyama": {"first": 4.7, "envelope": 4.65, "gaps": 4.6, "runs": [RUN]},
+    "overload code 1.3 niyama seed 1": RUN,
+    "overload code 1.6 niyama seed 1": {"missed": 0.141, "important": 0.141},
+    "ablation conv 1.6 niyama/no-cut": {"missed": 1.0, "important": 1.0},
+    "diurnal 1.3 niyama": RUN,
+    "silo code": {"qps_per_gpu": 1.5, "runs": []},
+}
+
+
+def test_tables_have_what_was_measured_and_dashes_for_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, picture = tmp_path / "results.json", tmp_path / "overload.png"
+    results.write_text(json.dumps(RESULTS))
+    assert report.main(["--results", str(results), "--png", str(picture)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| niyama | 4.70 / 4.65 / 4.60 | - / - / - | - / - / - |" in lines
+    assert "| limit | 4.80 | - | - |" in lines
+    assert "| niyama seed 1 | 8.27 / 14.10 / - | - / - / - | - / - / - |" in lines
+    assert "| bound | 5.80 / 11.00 / - | - / - / - | - / - / - |" in lines
+    assert "| niyama/no-cut | - | 100.00 | - |" in lines
+    assert "| diurnal 1.3 niyama | 8.27, important 0.02 |" in lines
+    assert '| silo code | {"qps_per_gpu": 1.5} |' in lines
+    assert picture.read_bytes().startswith(b"\x89PNG")

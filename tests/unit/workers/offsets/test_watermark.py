@@ -1,0 +1,195 @@
+"""Whatever finishes in whatever order, a restart loses nothing and repeats only what it must."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.offsets.watermark import (
+    METADATA_BYTES,
+    CommitPoint,
+    History,
+    PartitionProgress,
+)
+
+# Offsets with gaps, as compaction and transaction markers leave them, and which of them finish.
+LOGS = st.lists(
+    st.tuples(st.integers(1, 300), st.booleans(), st.booleans()), min_size=1, max_size=300
+)
+
+
+def _run(log: list[tuple[int, bool, bool]]) -> tuple[PartitionProgress, set[int], set[int]]:
+    """Progress after reading the log, its unfinished offsets, and those that were begun."""
+    progress = PartitionProgress()
+    offset, unfinished, begun = 0, set(), set()
+    for gap, finishes, begins in log:
+        offset += gap
+        flight = progress.take(offset)
+        assert flight is not None
+        flight.begun = begins
+        if finishes:
+            assert progress.finish(offset)
+        else:
+            unfinished.add(offset)
+            begun |= {offset} if begins else set()
+    return progress, unfinished, begun
+
+
+def _offsets(log: list[tuple[int, bool, bool]]) -> list[int]:
+    offsets, offset = [], 0
+    for gap, _, _ in log:
+        offset += gap
+        offsets.append(offset)
+    return offsets
+
+
+@given(LOGS)
+def test_never_commits_past_an_unfinished_offset(log: list[tuple[int, bool, bool]]) -> None:
+    progress, unfinished, _ = _run(log)
+    expected = min(unfinished) if unfinished else progress.position
+    assert progress.commit_point().offset == expected
+
+
+@given(LOGS)
+def test_a_restart_takes_exactly_what_is_unfinished(log: list[tuple[int, bool, bool]]) -> None:
+    progress, unfinished, begun = _run(log)
+    committed = progress.commit_point()
+    assert progress.fits
+    restored = PartitionProgress.restored(committed)
+    assert restored.resume_at == committed.offset
+    taken = {}
+    for offset in _offsets(log):
+        if offset >= committed.offset:
+            flight = restored.take(offset)
+            if flight is not None:
+                taken[offset] = flight.history
+    assert taken == {o: History(1, 1) if o in begun else History() for o in unfinished}
+
+
+@given(LOGS)
+def test_giving_up_alive_counts_the_attempt_but_no_crash(
+    log: list[tuple[int, bool, bool]],
+) -> None:
+    progress, unfinished, begun = _run(log)
+    restored = PartitionProgress.restored(progress.commit_point(crashed=False))
+    for offset in sorted(unfinished):
+        flight = restored.take(offset)
+        assert flight is not None
+        assert flight.history == History(int(offset in begun), 0)
+
+
+@given(st.integers(0, 2**40), st.lists(st.integers(1, 100_000), min_size=1, max_size=6000))
+def test_metadata_is_bounded_and_what_is_cut_off_is_done_again(start: int, gaps: list[int]) -> None:
+    progress = PartitionProgress()
+    offsets = []
+    for gap in gaps:
+        start += gap
+        offsets.append(start)
+        flight = progress.take(start)
+        assert flight is not None
+        flight.begun = True
+    finished = set(offsets[1::3])
+    for offset in finished:
+        progress.finish(offset)
+    committed = progress.commit_point()
+    assert len(committed.metadata.encode()) <= METADATA_BYTES
+    restored = PartitionProgress.restored(committed)
+    taken = {offset for offset in offsets if offset >= restored.resume_at and restored.take(offset)}
+    assert taken >= set(offsets) - finished
+    assert progress.fits == (taken == set(offsets) - finished)
+
+
+@given(LOGS, st.randoms(use_true_random=False))
+def test_any_number_of_crashes_at_any_point_ends_with_everything_done_once_known(
+    log: list[tuple[int, bool, bool]], rng: random.Random
+) -> None:
+    """Each life commits at random moments and dies; no offset below a commit is left undone."""
+    offsets = _offsets(log)
+    committed = CommitPoint(0)
+    done: set[int] = set()
+    for _ in range(5):
+        progress = PartitionProgress.restored(committed)
+        for offset in [o for o in offsets if o >= progress.resume_at]:
+            if progress.take(offset) is not None and rng.random() < 0.6:
+                progress.finish(offset)
+                done.add(offset)
+            if rng.random() < 0.2:
+                committed = progress.commit_point()
+                assert all(o in done for o in offsets if o < committed.offset)
+            if rng.random() < 0.02:
+                break  # the crash
+    progress = PartitionProgress.restored(committed)
+    done |= {o for o in offsets if o >= progress.resume_at and progress.take(o)}
+    assert done == set(offsets)
+
+
+@given(LOGS, LOGS)
+def test_merging_joins_what_either_side_knows_to_be_finished(
+    mine: list[tuple[int, bool, bool]], others: list[tuple[int, bool, bool]]
+) -> None:
+    here, my_unfinished, _ = _run(mine)
+    there, their_unfinished, _ = _run(others)
+    my_position, their_position = here.position, there.position
+    here.merge(there.commit_point())
+    unfinished = {
+        o
+        for o in my_unfinished | their_unfinished
+        if (o in my_unfinished or o >= my_position)
+        and (o in their_unfinished or o >= their_position)
+    }
+    assert here.position == max(my_position, their_position)
+    assert here.watermark == min(unfinished, default=here.position)
+    assert set(here.in_hand()) == unfinished & my_unfinished
+    assert here.resume_at == min(unfinished - my_unfinished, default=here.position)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    ["", "x", "checkpoint=17", "niyama1:", "niyama1:\u00e9", "niyama1:00000", "niyama1:~~~~~"],
+)
+def test_foreign_or_broken_metadata_means_just_the_offset(metadata: str) -> None:
+    progress = PartitionProgress.restored(CommitPoint(42, metadata))
+    assert (progress.position, progress.resume_at) == (42, 42)
+    assert progress.take(42) is not None
+
+
+@given(st.text(max_size=60), st.integers(0, 2**50))
+def test_no_metadata_whatever_skips_an_offset_that_it_does_not_cover(
+    garbage: str, offset: int
+) -> None:
+    progress = PartitionProgress.restored(CommitPoint(offset, garbage))
+    assert progress.position >= offset
+
+
+def test_offsets_that_no_longer_exist_do_not_hold_the_watermark() -> None:
+    progress = PartitionProgress()
+    for offset in (3, 4, 5):
+        progress.take(offset)
+    progress.finish(4)
+    restored = PartitionProgress.restored(progress.commit_point())
+    assert restored.resume_at == 3
+    assert restored.take(5) is not None  # 3 was compacted away
+    assert restored.watermark == 5
+
+
+def test_a_record_read_twice_is_taken_once() -> None:
+    progress = PartitionProgress()
+    assert progress.take(7) is not None
+    assert progress.take(7) is None
+    assert progress.finish(7)
+    assert progress.take(7) is None
+    assert not progress.finish(7)
+    assert progress.commit_point() == CommitPoint(8, progress.commit_point().metadata)
+
+
+def test_ten_thousand_jobs_behind_a_stuck_one_cost_a_few_bytes() -> None:
+    progress = PartitionProgress()
+    for offset in range(10_000):
+        progress.take(offset)
+        if offset:
+            progress.finish(offset)
+    point = progress.commit_point()
+    assert point.offset == 0
+    assert len(point.metadata) < 20
+    assert progress.fits

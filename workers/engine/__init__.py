@@ -1,0 +1,1 @@
+"""What generates tokens for a worker: the port, and an engine without a model."""

@@ -1,0 +1,154 @@
+"""The port between a worker and whatever generates tokens for it.
+
+The worker knows this file only. `workers.runtime.engine` implements it with SGLang,
+`workers.engine.null` with nothing, for benchmarks. All times here are UTC epoch seconds: the
+engine's scheduler is another process, and the wall clock is what the two share.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from workers.policy.decision import Decision
+from workers.policy.qos import RequestQos
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One generation to be done; exactly one of `messages`, `prompt` and `input_ids` is set."""
+
+    request_id: str
+    """Unique among the requests that the engine holds, and not the beginning of another's."""
+    qos: RequestQos
+    messages: Sequence[Mapping[str, Any]] | None = None
+    """Chat messages in OpenAI's form; they go through the model's own chat template."""
+    prompt: str | None = None
+    input_ids: Sequence[int] | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """Options under OpenAI's names (max_tokens, temperature, stop, response_format, ...) and
+    SGLang's further ones (top_k, min_p, regex, ...). Left out or None: the model's default."""
+    stream: bool = True
+    """False: after the first token, updates may be combined into fewer, larger ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request that the engine has checked and tokenized: `generate` will accept it."""
+
+    request_id: str
+    prompt_tokens: int
+    max_tokens: int
+    """The most tokens that it can generate, after the context length has bounded it."""
+    payload: Any = None
+    """The engine's own form of the request; nobody else looks inside."""
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    """An end-of-sequence token or a stop string."""
+    LENGTH = "length"
+    """`max_tokens` or the context length was reached."""
+    CANCELLED = "cancelled"
+    """`abort` was called."""
+    EXPIRED = "expired"
+    """Its prompt had not begun to be computed by `RequestQos.expires_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural logarithm of the probability of one generated token, and of its alternatives."""
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationUpdate:
+    """What was generated since the update before; the counts are totals so far."""
+
+    text_delta: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    """Prompt tokens that were found in the prefix cache."""
+    finish_reason: FinishReason | None = None
+    """Set in the last update, and only there."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """One for each of `token_ids`, when the request asked for them."""
+    ended_by: Decision | None = None
+    """The scheduler's decision behind an end as EXPIRED; `Engine.decisions` does not repeat it."""
+
+
+class EngineError(Exception):
+    """Base of everything an engine raises on purpose."""
+
+
+class InvalidRequest(EngineError):  # noqa: N818 - it names what is wrong, like the ones below
+    """The request can never be served as it is; the message says what to change."""
+
+
+class PromptTooLong(InvalidRequest):
+    """The prompt leaves no room for a generated token in the context or in the KV cache."""
+
+
+class EngineStartError(EngineError):
+    """The engine cannot start as it is configured; the message says what to change."""
+
+
+class EngineDead(EngineError):  # noqa: N818
+    """The engine is gone: every request in it is lost to this process and must be done again."""
+
+
+class Engine(Protocol):
+    """One replica of one model. Call it from one event loop, in the process's main thread."""
+
+    @property
+    def model(self) -> str:
+        """The name by which jobs ask for the model."""
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that one request, prompt and answer, may have."""
+
+    @property
+    def kv_tokens(self) -> int:
+        """The tokens that fit in the KV cache, over all requests. Known after `start`."""
+
+    async def start(self) -> None:
+        """Load the model; returns when the engine can serve. Holds the event loop meanwhile.
+
+        Raises EngineStartError.
+        """
+
+    async def close(self) -> None:
+        """Stop the engine and its processes; requests still in it raise EngineDead."""
+
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+        """Check and tokenize a request without queueing it.
+
+        Raises InvalidRequest, PromptTooLong.
+        """
+
+    def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
+        """Queue a request in the engine and yield what it generates, until a finish reason.
+
+        Updates that the reader has not taken yet are combined. Leaving the iterator early
+        aborts the request. Raises EngineDead; InvalidRequest when only the scheduler could tell,
+        such as for a grammar that does not compile; EngineError when the engine gave it up.
+        """
+
+    def abort(self, request_id: str) -> None:
+        """Cancel a request that is queued, parked or running; its iterator ends as CANCELLED.
+
+        A request that the engine does not hold is ignored.
+        """
+
+    def decisions(self) -> AsyncIterator[Decision]:
+        """Yield the scheduler's decisions, in order, until `close`. One reader at a time.
+
+        Raises EngineDead when the engine dies, also while no request is running.
+        """

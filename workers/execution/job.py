@@ -1,0 +1,62 @@
+"""A job as the worker holds it."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from schemas import JobRequest, Qos
+from schemas.job import SamplingParameters
+from workers.engine.port import GenerationRequest
+from workers.policy.qos import JOB_FIELDS, RequestQos
+
+_SAMPLING = tuple(name for name in SamplingParameters.model_fields if name != "response_format")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A record that was decoded and found to be for this worker's model."""
+
+    job_id: UUID
+    request: JobRequest
+    qos: RequestQos
+
+
+def qos_of(request: JobRequest, targets: Qos, arrived_s: float) -> RequestQos:
+    """What the scheduler needs to know of a job that arrived at `arrived_s` (UTC epoch)."""
+    said = {name: getattr(request, name) for name in JOB_FIELDS}
+    owner = {name: value for name, value in said.items() if value is not None}
+    if targets.ttft_s is not None and targets.tbt_s is not None:
+        return RequestQos.interactive(
+            arrived_s, ttft_s=targets.ttft_s, tbt_s=targets.tbt_s, **owner
+        )
+    assert targets.ttlt_s is not None
+    return RequestQos.batch(arrived_s, ttlt_s=targets.ttlt_s, **owner)
+
+
+def generation_request(job: Job, request_id: str) -> GenerationRequest:
+    """The job in the engine's terms."""
+    request = job.request
+    return GenerationRequest(
+        request_id=request_id,
+        qos=job.qos,
+        messages=_messages(request),
+        prompt=request.prompt,
+        input_ids=request.input_ids,
+        sampling=_sampling(request),
+        stream=request.stream,
+    )
+
+
+def _messages(request: JobRequest) -> list[dict[str, Any]] | None:
+    if request.messages is None:
+        return None
+    return [message.model_dump(exclude_none=True) for message in request.messages]
+
+
+def _sampling(request: JobRequest) -> dict[str, Any]:
+    sampling = {name: getattr(request, name) for name in _SAMPLING}
+    if request.response_format is not None:
+        sampling["response_format"] = request.response_format.model_dump(
+            exclude_none=True, by_alias=True
+        )
+    return sampling

@@ -1,0 +1,61 @@
+"""Streamed output of one job: tokens gather for a moment, so that a record carries several."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from schemas import TokenChunk
+from workers.engine.port import GenerationUpdate
+from workers.reporting.reporter import Reporter, Subject
+
+LINGER_S = 0.02
+
+
+class TokenStream:
+    """Publishes updates as token chunks, at most one each `LINGER_S` and the first at once."""
+
+    def __init__(self, reporter: Reporter, subject: Subject, clock: Callable[[], float]) -> None:
+        """``clock`` gives UTC epoch seconds."""
+        self._reporter = reporter
+        self._subject = subject
+        self._clock = clock
+        self._text = ""
+        self._token_ids: list[int] = []
+        self._index = 0
+        self._last_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, update: GenerationUpdate) -> None:
+        """Publish what ``update`` brings, now or in a moment."""
+        self._text += update.text_delta
+        self._token_ids += update.token_ids
+        if update.finish_reason is not None:
+            self._publish(update.finish_reason.value)
+            return
+        wait_s = self._last_s + LINGER_S - self._clock()
+        if wait_s <= 0:
+            self._publish(None)
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._publish, None)
+
+    def close(self) -> None:
+        """Publish nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _publish(self, finish_reason: str | None) -> None:
+        self.close()
+        self._last_s = self._clock()
+        chunk = TokenChunk(
+            job_id=self._subject.job_id,
+            attempt=self._subject.attempt,
+            at=datetime.fromtimestamp(self._last_s, UTC),
+            index=self._index,
+            text=self._text,
+            token_ids=self._token_ids,
+            finish_reason=finish_reason,
+        )
+        self._index += len(self._token_ids)
+        self._text, self._token_ids = "", []
+        self._reporter.tokens(self._subject, chunk)

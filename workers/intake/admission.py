@@ -1,0 +1,38 @@
+"""From a Kafka record to a job, or to the reason why it is none."""
+
+from dataclasses import dataclass
+
+from niyama.kafka import ConsumedRecord
+from schemas import JobError, QosCatalog, Refusal, decode_job
+from schemas.decode import job_id_of_record
+from schemas.qos import UnknownQosClassError
+from workers.execution.job import Job, qos_of
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What this worker serves."""
+
+    model: str
+    catalog: QosCatalog
+
+    def admit(self, record: ConsumedRecord, now_s: float) -> Job | Refusal:
+        """The job in a record that arrived by `now_s` (UTC epoch seconds)."""
+        request = decode_job(record.value)
+        if isinstance(request, Refusal):
+            return request
+        job_id = request.job_id or job_id_of_record(record.topic, record.partition, record.offset)
+        if request.model != self.model:
+            message = f"model {request.model!r} is not served by this pool, which has "
+            return Refusal(JobError(code="wrong_model", message=f"{message}{self.model!r}"), job_id)
+        try:
+            targets = self.catalog.resolve(request.qos)
+        except UnknownQosClassError as error:
+            return Refusal(JobError(code="unknown_qos", message=str(error)), job_id)
+        return Job(job_id, request, qos_of(request, targets, _arrival_s(record, now_s)))
+
+
+def _arrival_s(record: ConsumedRecord, now_s: float) -> float:
+    """A job cannot have arrived in the future, nor before there were clocks (timestamp -1)."""
+    published_s = record.timestamp / 1000
+    return published_s if 0 <= published_s <= now_s else now_s

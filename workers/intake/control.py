@@ -1,0 +1,60 @@
+"""The control topic: every worker reads all of it, as a cancellation may concern any of them."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from aiokafka import AIOKafkaConsumer
+from pydantic import ValidationError
+
+from schemas import JobControl
+from workers.intake.cancellations import Cancellations
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 1000
+
+
+class ControlReader:
+    """Feeds `Cancellations` and tells about new ones.
+
+    The consumer is started, without a group, on the control topic from its beginning.
+    """
+
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        cancellations: Cancellations,
+        on_cancel: Callable[[JobControl], None],
+    ) -> None:
+        self._consumer = consumer
+        self._cancellations = cancellations
+        self._on_cancel = on_cancel
+
+    async def catch_up(self) -> None:
+        """Read what is there. Before it returns, no job may be taken."""
+        ends = await self._consumer.end_offsets(self._consumer.assignment())
+        while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):
+            await self._poll()
+        log.info("%d cancellations are known", len(self._cancellations))
+
+    async def run(self) -> None:
+        """Follow the topic, for ever."""
+        while True:
+            await self._poll()
+
+    async def _poll(self) -> None:
+        for records in (await self._consumer.getmany(timeout_ms=POLL_MS)).values():
+            for record in records:
+                self._read(record.value)
+
+    def _read(self, value: bytes | None) -> None:
+        if value is None:
+            return
+        try:
+            request = JobControl.model_validate_json(value)
+        except ValidationError as error:
+            log.warning("ignored a control record: %s", error.errors()[0]["msg"])
+            return
+        if self._cancellations.add(request, time.time()):
+            self._on_cancel(request)

@@ -1,0 +1,1 @@
+"""How long an iteration takes: the model, its fit to measured iterations, profiles of devices."""

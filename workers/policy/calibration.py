@@ -1,0 +1,43 @@
+"""Keeping the latency model honest while it runs.
+
+The model is multiplied by the median of actual/predicted over recent iterations, so that a model
+that is wrong by a factor costs nothing once the window has seen it; what remains is spread, and
+the margin is a high quantile of it.
+"""
+
+import bisect
+from collections import deque
+
+from workers.latency.model import LatencyModel
+
+_FIRST_MARGIN = 1.2
+_LEAST_MARGIN = 1.02
+
+
+class Calibration:
+    def __init__(self, model: LatencyModel, *, window: int = 256) -> None:
+        self.model = model
+        #: Actual / predicted of the unscaled model, typical of recent iterations.
+        self.bias = 1.0
+        self._window = window
+        self._recent: deque[float] = deque()
+        self._sorted: list[float] = []
+
+    def observe(self, predicted_s: float, actual_s: float) -> None:
+        """One iteration: `predicted_s` by the unscaled model, and what it took."""
+        if predicted_s <= 0:
+            return
+        ratio = actual_s / predicted_s
+        self._recent.append(ratio)
+        bisect.insort(self._sorted, ratio)
+        if len(self._recent) > self._window:
+            oldest = self._recent.popleft()
+            del self._sorted[bisect.bisect_left(self._sorted, oldest)]
+        self.bias = self._sorted[len(self._sorted) // 2]
+
+    def margin(self, quantile: float) -> float:
+        """Actual over calibrated prediction that a share `quantile` of iterations stays below."""
+        if not self._sorted:
+            return _FIRST_MARGIN
+        index = min(len(self._sorted) - 1, int(quantile * len(self._sorted)))
+        return max(_LEAST_MARGIN, self._sorted[index] / self.bias)

@@ -1,0 +1,43 @@
+"""What the scheduler did with a request, as far as its owner would ask."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class DecisionKind(StrEnum):
+    STARTED = "started"
+    """The first chunk of its prompt entered an iteration."""
+    PARKED = "parked"
+    """Its prefill was paused for a more urgent one; what was computed is kept."""
+    RESUMED = "resumed"
+    """Its prefill goes on after it was parked."""
+    GAVE_BACK = "gave_back"
+    """It gave its KV back to a more urgent request; everything is to be computed again."""
+    RELEGATED = "relegated"
+    """It will be served only when capacity is left."""
+    RESTORED = "restored"
+    """It is no longer relegated."""
+    EXPIRED = "expired"
+    """Its prefill had not started in time. The policy has dropped it; so must the engine."""
+
+
+class Forecast(NamedTuple):
+    """How a waiting request will fare, if nothing changes."""
+
+    queue_wait_s: float
+    """Until its prefill starts."""
+    finish_s: float
+    """When its deadline-bearing token comes: the first (interactive) or the last (batch)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One scheduling decision about one request: what, when, why, and on what forecast."""
+
+    request_id: str
+    kind: DecisionKind
+    at_s: float
+    reason: str = ""
+    """A sentence for the job's history."""
+    forecast: Forecast | None = None

@@ -1,0 +1,122 @@
+"""The running decodes: how many, how much context, and when the next token is due.
+
+All decodes take part in every iteration, so each advances by one token per iteration. A decode
+whose tokens are due every `pace_s` seconds keeps its rank among decodes of the same pace, which
+makes the earliest due token a heap head: no iteration looks at every decode.
+"""
+
+import heapq
+import math
+from typing import NamedTuple
+
+from workers.policy.request import Request
+
+
+class _Decode(NamedTuple):
+    request: Request
+    pace_s: float
+    #: Due time of the next token minus `iteration * pace_s`: constant while the decode runs.
+    rank_s: float
+    joined_iteration: int
+    context_tokens: int
+    generated_tokens: int
+    expected_tokens: float
+
+
+class MostUrgent(NamedTuple):
+    """When a token is due, the pace of its decode, and the answer length that is expected."""
+
+    due_s: float
+    pace_s: float
+    expected_tokens: float
+
+
+class Decodes:
+    def __init__(self) -> None:
+        self._iteration = 0
+        self._running: dict[str, _Decode] = {}
+        self._heaps: dict[float, list[tuple[float, str]]] = {}
+        #: Sum of the context lengths, and of the growth that was expected when each started.
+        self.context_tokens = 0
+        self.expected_tokens = 0.0
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._running
+
+    def add(
+        self,
+        request: Request,
+        *,
+        next_due_s: float,
+        pace_s: float,
+        context_tokens: int,
+        generated_tokens: int,
+        expected_tokens: float = 0.0,
+    ) -> None:
+        """A prompt is complete and `generated_tokens` are out; later ones follow at `pace_s`."""
+        rank_s = next_due_s - self._iteration * pace_s
+        self._running[request.request_id] = _Decode(
+            request,
+            pace_s,
+            rank_s,
+            self._iteration,
+            context_tokens,
+            generated_tokens,
+            expected_tokens,
+        )
+        self.expected_tokens += expected_tokens
+        self.context_tokens += context_tokens
+        heapq.heappush(self._heaps.setdefault(pace_s, []), (rank_s, request.request_id))
+
+    def remove(self, request_id: str) -> tuple[Request, int]:
+        """Take a decode out; returns its request and the tokens generated so far."""
+        decode = self._running.pop(request_id)
+        progressed = self._iteration - decode.joined_iteration
+        self.context_tokens -= decode.context_tokens + progressed
+        self.expected_tokens -= decode.expected_tokens
+        return decode.request, decode.generated_tokens + progressed
+
+    def advance(self) -> None:
+        """Every running decode produced one token."""
+        self._iteration += 1
+        self.context_tokens += len(self._running)
+
+    def most_urgent(self) -> MostUrgent | None:
+        """The decode whose next token is due first; None without decodes."""
+        first: MostUrgent | None = None
+        for pace_s, heap in self._heaps.items():
+            while heap and not self._is_current(heap[0]):
+                heapq.heappop(heap)
+            if not heap:
+                continue
+            due_s = heap[0][0] + self._iteration * pace_s
+            if first is None or due_s < first.due_s:
+                first = MostUrgent(due_s, pace_s, self._running[heap[0][1]].expected_tokens)
+        return first
+
+    def next_due_s(self) -> float:
+        """When the most urgent next token is due; infinity without decodes."""
+        first = self.most_urgent()
+        return math.inf if first is None else first.due_s
+
+    def shift_late(self, end_s: float) -> None:
+        """Tokens that came out late at `end_s` move the rest of their schedule back."""
+        for pace_s, heap in self._heaps.items():
+            while heap:
+                if not self._is_current(heap[0]):
+                    heapq.heappop(heap)
+                    continue
+                # Due time of the token that was just produced.
+                if heap[0][0] + (self._iteration - 1) * pace_s >= end_s:
+                    break
+                _, request_id = heapq.heappop(heap)
+                rank_s = end_s - (self._iteration - 1) * pace_s
+                self._running[request_id] = self._running[request_id]._replace(rank_s=rank_s)
+                heapq.heappush(heap, (rank_s, request_id))
+
+    def _is_current(self, entry: tuple[float, str]) -> bool:
+        decode = self._running.get(entry[1])
+        return decode is not None and decode.rank_s == entry[0]

@@ -1,0 +1,98 @@
+"""What happened to requests that their owners would ask about, each thing told once."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from workers.policy.decision import Decision, DecisionKind, Forecast
+from workers.policy.plan import Chunk
+from workers.policy.queue import Entry, WaitingQueue
+from workers.policy.request import Request
+
+#: Relegations told per iteration: keeps the cost of a plan bounded when the cut falls.
+_MOST_PER_PLAN = 16
+
+
+class Journal:
+    def __init__(self) -> None:
+        self._decisions: list[Decision] = []
+        self._relegated: set[str] = set()
+        self._parked: set[str] = set()
+        #: The prompt that the last plan left unfinished.
+        self._running: str | None = None
+        #: Waiting requests by rank, that have not been told of a relegation.
+        self._untold: dict[int, deque[str]] = {}
+
+    def take(self) -> tuple[Decision, ...]:
+        """Everything since the last call."""
+        decisions, self._decisions = tuple(self._decisions), []
+        return decisions
+
+    def queued(self, entry: Entry) -> None:
+        self._untold.setdefault(entry.rank, deque()).append(entry.request_id)
+
+    def forget(self, request_id: str) -> None:
+        self._relegated.discard(request_id)
+        self._parked.discard(request_id)
+
+    def beyond_cut(
+        self, cut: int, waiting: WaitingQueue, now_s: float, forecast: Callable[[str], Forecast]
+    ) -> None:
+        """Tell requests beyond the cut, a few per call, that they are relegated."""
+        left = _MOST_PER_PLAN
+        for rank in [rank for rank in self._untold if rank > cut]:
+            ids = self._untold[rank]
+            while ids and left:
+                entry = waiting.get(ids.popleft())
+                if entry is not None and entry.request_id not in self._relegated:
+                    known = forecast(entry.request_id)
+                    self.relegated(entry.request_id, "not all can be met", now_s, known)
+                    left -= 1
+            if not ids:
+                del self._untold[rank]
+
+    def relegated(self, request_id: str, reason: str, now_s: float, forecast: Forecast) -> None:
+        if request_id not in self._relegated:
+            self._relegated.add(request_id)
+            self._note(request_id, DecisionKind.RELEGATED, reason, now_s, forecast)
+
+    def begun(self, request_id: str, now_s: float, *, in_time: bool) -> None:
+        """A prompt that was waiting enters an iteration."""
+        self._note(request_id, DecisionKind.STARTED, "its turn", now_s)
+        if request_id in self._relegated and in_time:
+            self._relegated.discard(request_id)
+            self._note(request_id, DecisionKind.RESTORED, "capacity is left", now_s)
+
+    def gave_back(self, request_id: str, reason: str, now_s: float) -> None:
+        self._parked.discard(request_id)
+        self._note(request_id, DecisionKind.GAVE_BACK, reason, now_s)
+
+    def expired(self, request: Request, now_s: float, forecast: Forecast) -> None:
+        qos = request.qos
+        assert qos.expires_s is not None
+        reason = f"not begun {qos.expires_s - qos.arrival_s:g} s after it arrived"
+        self._note(request.request_id, DecisionKind.EXPIRED, reason, now_s, forecast)
+
+    def planned(
+        self, chunks: tuple[Chunk, ...], begun: Iterable[str], *, unfinished: bool, now_s: float
+    ) -> None:
+        """Tell who was parked and who goes on; `begun` are the prompts in progress."""
+        ids = [chunk.request_id for chunk in chunks]
+        before = self._running
+        if before is not None and before in begun and before not in ids:
+            self._parked.add(before)
+            self._note(before, DecisionKind.PARKED, "a closer deadline", now_s)
+        for request_id in ids:
+            if request_id in self._parked:
+                self._parked.discard(request_id)
+                self._note(request_id, DecisionKind.RESUMED, "its turn again", now_s)
+        self._running = ids[-1] if ids and unfinished else None
+
+    def _note(
+        self,
+        request_id: str,
+        kind: DecisionKind,
+        reason: str,
+        now_s: float,
+        forecast: Forecast | None = None,
+    ) -> None:
+        self._decisions.append(Decision(request_id, kind, now_s, reason, forecast))

@@ -1,0 +1,68 @@
+"""What a policy decides for one iteration, and what it is told about it afterwards."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from workers.policy.decision import Decision
+from workers.policy.release import Release
+from workers.policy.request import Request
+
+
+class Chunk(NamedTuple):
+    """Prompt tokens of one request that one iteration computes."""
+
+    request_id: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class IterationPlan:
+    """One iteration: every running decode plus these chunks.
+
+    At most one chunk (the last) leaves its prompt unfinished: the runtime can do no more in one
+    batch.
+    """
+
+    chunks: tuple[Chunk, ...] = ()
+    #: Expected duration of the iteration, without margin.
+    predicted_s: float = 0.0
+    #: Requests in progress whose KV the engine takes back before the iteration starts.
+    give_back: tuple[str, ...] = ()
+    #: More prompt tokens were waiting than fit.
+    full: bool = False
+    decisions: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IterationResult:
+    """What the engine did: `chunks` as computed, ids that finished, ids that lost their KV."""
+
+    end_s: float
+    #: 0 when it is not known yet (see `NiyamaPolicy.measured`) or nothing ran.
+    duration_s: float
+    chunks: tuple[Chunk, ...] = ()
+    finished: tuple[str, ...] = ()
+    #: Decodes that the engine pushed back for lack of memory; the policy queues them again.
+    retracted: tuple[str, ...] = ()
+    #: Every running decode produced a token.
+    decoded: bool = True
+
+
+class Policy(Protocol):
+    """A scheduler: told of arrivals and results, asked once per iteration for a plan."""
+
+    def add(self, request: Request, now_s: float) -> None:
+        """A request has arrived."""
+
+    def abort(self, request_id: str) -> None:
+        """A request is gone, whatever its state; unknown ids are ignored."""
+
+    def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
+        """Decide one iteration that starts now."""
+
+    def observe(self, result: IterationResult) -> Mapping[str, Release]:
+        """Learn how the planned iteration went.
+
+        Returns, by request id, how the tokens are shown of requests whose prompts are complete.
+        """

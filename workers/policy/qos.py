@@ -1,0 +1,169 @@
+"""The quality of service of one request: one type from the worker's edge to the policy.
+
+On its way into SGLang's scheduler process it is a part of the request's sampling parameters,
+`custom_params["qos"]`, with the names of a job:
+
+    {"ttft_ms": 1000, "tbt_ms": 100}     interactive
+    {"ttlt_s": 600}                      batch
+
+and optionally `importance` ("high" or "low"), `tenant` and `application`, whose answers are
+expected to be of similar length; `expire_after_s`, the seconds after which the request is answered
+with an error when its prefill has not started; and `arrival_s`, the UTC epoch seconds from which
+all of these count; without it they count from when the scheduler receives the request.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+Importance = Literal["high", "low"]
+
+CUSTOM_PARAMS_KEY = "qos"
+DEFAULT_QOS: Mapping[str, Any] = {"ttft_ms": 1000.0, "tbt_ms": 100.0}
+"""For requests that say nothing: among themselves they are served in order of arrival."""
+JOB_FIELDS = ("importance", "tenant", "application", "expire_after_s")
+"""What a job says beside its targets, under the same names."""
+
+_TARGETS = {"ttft_ms", "tbt_ms", "ttlt_s"}
+_FIELDS = frozenset({"arrival_s", *_TARGETS, *JOB_FIELDS})
+
+
+class Kind(StrEnum):
+    INTERACTIVE = "interactive"
+    """The first token is due at the deadline, and each later one soon after the one before it."""
+    BATCH = "batch"
+    """The last token is due at the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestQos:
+    """When a request's tokens are due, and whose request it is. Times are on one clock, in s."""
+
+    kind: Kind
+    arrival_s: float
+    """When the job was published."""
+    deadline_s: float
+    """Interactive: when the first token is due. Batch: when the last token is due."""
+    tbt_s: float = math.inf
+    """Interactive: the longest gap allowed between two tokens."""
+    importance: Importance = "high"
+    """Decides only who is relegated first."""
+    tenant: str = ""
+    application: str = ""
+    """Requests of one tenant and application are expected to have answers of similar length."""
+    expires_s: float | None = None
+    """The request is dropped when its prefill has not started by then; None: never."""
+
+    @classmethod
+    def interactive(
+        cls,
+        arrival_s: float,
+        *,
+        ttft_s: float,
+        tbt_s: float,
+        expire_after_s: float | None = None,
+        **owner: Any,
+    ) -> Self:
+        """The first token is due `ttft_s` after the arrival."""
+        expires_s = _after(arrival_s, expire_after_s)
+        deadline_s = arrival_s + ttft_s
+        return cls(Kind.INTERACTIVE, arrival_s, deadline_s, tbt_s, expires_s=expires_s, **owner)
+
+    @classmethod
+    def batch(
+        cls,
+        arrival_s: float,
+        *,
+        ttlt_s: float,
+        expire_after_s: float | None = None,
+        **owner: Any,
+    ) -> Self:
+        """The last token is due `ttlt_s` after the arrival."""
+        expires_s = _after(arrival_s, expire_after_s)
+        return cls(Kind.BATCH, arrival_s, arrival_s + ttlt_s, expires_s=expires_s, **owner)
+
+    @property
+    def is_interactive(self) -> bool:
+        return self.kind is Kind.INTERACTIVE
+
+    @property
+    def is_important(self) -> bool:
+        return self.importance == "high"
+
+
+def _after(arrival_s: float, duration_s: float | None) -> float | None:
+    return None if duration_s is None else arrival_s + duration_s
+
+
+def to_custom_params(qos: RequestQos) -> dict[str, Any]:
+    """The `custom_params` of a request with this quality of service."""
+    target_s = qos.deadline_s - qos.arrival_s
+    if qos.is_interactive:
+        targets = {"ttft_ms": target_s * 1000, "tbt_ms": qos.tbt_s * 1000}
+    else:
+        targets = {"ttlt_s": target_s}
+    owner = {
+        "importance": qos.importance,
+        "tenant": qos.tenant,
+        "application": qos.application,
+    }
+    expiry = {} if qos.expires_s is None else {"expire_after_s": qos.expires_s - qos.arrival_s}
+    return {CUSTOM_PARAMS_KEY: {"arrival_s": qos.arrival_s, **targets, **owner, **expiry}}
+
+
+def from_custom_params(custom_params: Mapping[str, Any] | None, received_s: float) -> RequestQos:
+    """The quality of service of a request that the scheduler received at `received_s` (UTC epoch).
+
+    Raises ValueError with a sentence that says what to change.
+    """
+    fields = (custom_params or {}).get(CUSTOM_PARAMS_KEY, DEFAULT_QOS)
+    if not isinstance(fields, Mapping):
+        raise ValueError(f'custom_params["qos"] is {fields!r}; give an object like {DEFAULT_QOS}')
+    if unknown := sorted(fields.keys() - _FIELDS):
+        raise ValueError(f'custom_params["qos"] has unknown fields: {", ".join(unknown)}')
+    arrival_s = _number(fields, "arrival_s", default=received_s)
+    owner: dict[str, Any] = {
+        "importance": _importance(fields),
+        "tenant": _text(fields, "tenant"),
+        "application": _text(fields, "application"),
+        "expire_after_s": _expire_after_s(fields),
+    }
+    given = fields.keys() & _TARGETS
+    if given == {"ttlt_s"}:
+        return RequestQos.batch(arrival_s, ttlt_s=_number(fields, "ttlt_s"), **owner)
+    if given == {"ttft_ms", "tbt_ms"}:
+        ttft_s, tbt_s = _number(fields, "ttft_ms") / 1000, _number(fields, "tbt_ms") / 1000
+        return RequestQos.interactive(arrival_s, ttft_s=ttft_s, tbt_s=tbt_s, **owner)
+    raise ValueError('custom_params["qos"] needs either ttft_ms and tbt_ms, or ttlt_s')
+
+
+def _importance(fields: Mapping[str, Any]) -> Importance:
+    importance: Importance = fields.get("importance", "high")
+    if importance not in ("high", "low"):
+        raise ValueError(f'custom_params["qos"]["importance"] is {importance!r}; say high or low')
+    return importance
+
+
+def _expire_after_s(fields: Mapping[str, Any]) -> float | None:
+    if "expire_after_s" not in fields:
+        return None
+    after_s = _number(fields, "expire_after_s")
+    if after_s <= 0:
+        raise ValueError(f'custom_params["qos"]["expire_after_s"] is {after_s:g}; give more than 0')
+    return after_s
+
+
+def _number(fields: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    value = fields.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f'custom_params["qos"]["{name}"] is {value!r}; give a number')
+    return float(value)
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name, "")
+    if not isinstance(value, str):
+        raise ValueError(f'custom_params["qos"]["{name}"] is {value!r}; give a string')
+    return value

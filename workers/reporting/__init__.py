@@ -1,0 +1,1 @@
+"""What a worker tells the world: events, tokens and dead letters."""
