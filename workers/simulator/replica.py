@@ -141,7 +141,7 @@ class Replica:
         for request_id, tokens in plan.chunks:
             prefill = self._requests[request_id].prefill
             prefill_tokens += tokens
-            prefill_context += prefill.computed_tokens or prefill.request.cached_tokens
+            prefill_context += prefill.context_tokens
         duration_s = self._latency.iteration_s(
             prefill_tokens, prefill_context, decodes, self._decode_context
         ) * max(0.5, self._random.gauss(1.0, self._noise))
@@ -173,7 +173,7 @@ class Replica:
             ),
             decodes,
             sum(
-                running.prefill.started and running.prefill.remaining_tokens > 0
+                running.prefill.has_kv and running.prefill.remaining_tokens > 0
                 for request_id, running in self._requests.items()
                 if request_id not in planned
             ),
