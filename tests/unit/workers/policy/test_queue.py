@@ -24,7 +24,7 @@ def test_without_size_bias_only_chance_decides() -> None:
     assert small == large
 
 
-def test_up_to_the_cut_the_earliest_due_goes_first_and_beyond_it_the_lowest_rank() -> None:
+def test_up_to_the_cutoff_the_earliest_due_goes_first_and_beyond_it_the_lowest_rank() -> None:
     queue = WaitingQueue()
     queue.push(Entry(5.0, "late", 100.0, 1))
     queue.push(Entry(1.0, "soon but large", 9_000.0, 8))
