@@ -67,10 +67,8 @@ class Journal:
         self._note(request_id, DecisionKind.GAVE_BACK, reason, now_s)
 
     def expired(self, request: Request, now_s: float, forecast: Forecast) -> None:
-        qos = request.qos
-        assert qos.expires_s is not None
-        reason = f"not started {qos.expires_s - qos.arrival_s:g} s after it arrived"
-        self._note(request.request_id, DecisionKind.EXPIRED, reason, now_s, forecast)
+        decision = Decision.expired(request.request_id, request.qos, now_s, forecast)
+        self._decisions.append(decision)
 
     def planned(
         self, chunks: Sequence[Chunk], started: Container[str], *, unfinished: bool, now_s: float

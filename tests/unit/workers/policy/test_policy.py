@@ -150,6 +150,11 @@ def test_low_importance_is_relegated_before_size_counts() -> None:
     assert relegated[0] in {"0", "2", "4", "6", "8"}
 
 
+def test_without_heeding_importance_only_size_counts() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(heed_importance=False))
+    assert all(int(name) % 2 for name in _overload(policy, important=False))
+
+
 def test_a_request_that_is_too_late_is_relegated_with_reason_and_still_served_last() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(chat("hopeless", 2_000, ttft_s=0.1), 0.0)
