@@ -1,9 +1,9 @@
 """Requests and a latency model with which worked arithmetic stays simple."""
 
-from typing import Any
+from typing import Unpack
 
 from workers.latency.model import Coefficients, LatencyModel
-from workers.policy.qos import RequestQos
+from workers.policy.qos import Owner, RequestQos
 from workers.policy.request import Request
 
 _REGIME = Coefficients(0.010, 0.0001, 0.0, 0.0, 0.0, 0.0)
@@ -18,10 +18,10 @@ def chat(
     arrival_s: float = 0.0,
     ttft_s: float = 6.0,
     tbt_s: float = 0.05,
-    **qos: Any,
+    **owner: Unpack[Owner],
 ) -> Request:
-    """An interactive request; `qos` are further fields of a job."""
-    wanted = RequestQos.interactive(arrival_s, ttft_s=ttft_s, tbt_s=tbt_s, **qos)
+    """An interactive request; `owner` has further fields of a job."""
+    wanted = RequestQos.interactive(arrival_s, ttft_s=ttft_s, tbt_s=tbt_s, **owner)
     return Request(request_id, wanted, prompt_tokens)
 
 
@@ -31,10 +31,10 @@ def batch(
     *,
     arrival_s: float = 0.0,
     ttlt_s: float = 600.0,
-    **qos: Any,
+    **owner: Unpack[Owner],
 ) -> Request:
-    """A batch request; `qos` are further fields of a job."""
-    return Request(request_id, RequestQos.batch(arrival_s, ttlt_s=ttlt_s, **qos), prompt_tokens)
+    """A batch request; `owner` has further fields of a job."""
+    return Request(request_id, RequestQos.batch(arrival_s, ttlt_s=ttlt_s, **owner), prompt_tokens)
 
 
 def either(
@@ -44,9 +44,11 @@ def either(
     arrival_s: float,
     target_s: float,
     tbt_s: float | None,
-    **qos: Any,
+    **owner: Unpack[Owner],
 ) -> Request:
     """A chat with this TTFT and TBT, or batch work with this TTLT when there is no TBT."""
     if tbt_s is None:
-        return batch(request_id, prompt_tokens, arrival_s=arrival_s, ttlt_s=target_s, **qos)
-    return chat(request_id, prompt_tokens, arrival_s=arrival_s, ttft_s=target_s, tbt_s=tbt_s, **qos)
+        return batch(request_id, prompt_tokens, arrival_s=arrival_s, ttlt_s=target_s, **owner)
+    return chat(
+        request_id, prompt_tokens, arrival_s=arrival_s, ttft_s=target_s, tbt_s=tbt_s, **owner
+    )

@@ -104,9 +104,8 @@ def _expired(prepared: PreparedRequest, now_s: float) -> Decision | None:
     qos: RequestQos = prepared.payload
     if qos.expires_s is None or now_s <= qos.expires_s:
         return None
-    reason = f"not begun {qos.expires_s - qos.arrival_s:g} s after it arrived"
     forecast = Forecast(queue_wait_s=0.0, finish_s=now_s)
-    return Decision(prepared.request_id, DecisionKind.EXPIRED, now_s, reason, forecast)
+    return Decision.expired(prepared.request_id, qos, now_s, forecast)
 
 
 def _update(

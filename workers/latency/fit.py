@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from workers.latency.model import Coefficients, LatencyModel
 
-#: Regimes need this many samples of their own to get their own coefficients.
-_LEAST_SAMPLES = 12
+_MIN_SAMPLES = 12
+"""Regimes need this many samples of their own to get their own coefficients."""
 _DAMPING = 1e-9
 
 
@@ -34,20 +34,20 @@ def fit(samples: Sequence[Sample], *, split_tokens: int = 512) -> LatencyModel:
     are never negative: what would be is left out of the model. Raises FitError for fewer than 12
     samples or non-positive durations.
     """
-    if len(samples) < _LEAST_SAMPLES:
-        raise FitError(f"{len(samples)} samples; a fit needs at least {_LEAST_SAMPLES}")
+    if len(samples) < _MIN_SAMPLES:
+        raise FitError(f"{len(samples)} samples; a fit needs at least {_MIN_SAMPLES}")
     if any(sample.duration_s <= 0 for sample in samples):
         raise FitError("every duration must be above zero")
     decode_only = [s for s in samples if not s.prefill_tokens]
     mixed = [s for s in samples if s.prefill_tokens]
-    apart = min(len(decode_only), len(mixed)) >= _LEAST_SAMPLES
+    apart = min(len(decode_only), len(mixed)) >= _MIN_SAMPLES
     rest = mixed if apart else samples
     small = [s for s in rest if s.prefill_tokens + s.decodes <= split_tokens]
     large = [s for s in rest if s.prefill_tokens + s.decodes > split_tokens]
     both = _regime(rest)
     return LatencyModel(
-        _regime(small) if len(small) >= _LEAST_SAMPLES else both,
-        _regime(large) if len(large) >= _LEAST_SAMPLES else both,
+        _regime(small) if len(small) >= _MIN_SAMPLES else both,
+        _regime(large) if len(large) >= _MIN_SAMPLES else both,
         split_tokens,
         _regime(decode_only) if apart else None,
     )

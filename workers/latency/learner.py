@@ -23,8 +23,8 @@ FIRST_GUESS = LatencyModel(_GUESS, _GUESS, split_tokens=512)
 
 _SAMPLES_PER_KIND = 4
 _FIRST_FIT = 32
-_LONGEST_PAUSE = 4096
-_LEAST_PREFILL_SIZES = 3
+_MAX_PAUSE = 4096
+_MIN_PREFILL_SIZES = 3
 
 
 class LatencyLearner:
@@ -44,7 +44,7 @@ class LatencyLearner:
     def model(self) -> LatencyModel | None:
         """A fit to what was collected; None while that is too little, or all of one size."""
         samples = self.samples
-        if len({s.prefill_tokens.bit_length() for s in samples}) < _LEAST_PREFILL_SIZES:
+        if len({s.prefill_tokens.bit_length() for s in samples}) < _MIN_PREFILL_SIZES:
             return None
         try:
             return fit(samples)
@@ -59,7 +59,7 @@ class LatencyLearner:
         self._count += 1
         if self._count < self._next_fit:
             return None
-        self._next_fit = self._count + min(self._count, _LONGEST_PAUSE)
+        self._next_fit = self._count + min(self._count, _MAX_PAUSE)
         return self.model()
 
     def _keep(self, sample: Sample) -> None:

@@ -9,8 +9,8 @@ import math
 import sys
 from dataclasses import dataclass
 
-#: Alternating batches have to carry this much more than equal ones.
 _WORTH_ALTERNATING = 1.02
+"""Alternating batches have to carry this much more than equal ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,10 @@ class Coefficients:
 class LatencyModel:
     small: Coefficients
     large: Coefficients
-    #: Batches of at most this many tokens (prefill and decode) are in the small regime.
     split_tokens: int
-    #: Iterations of decodes only; None: as the small regime says.
+    """Batches of at most this many tokens (prefill and decode) are in the small regime."""
     decode_only: Coefficients | None = None
+    """Iterations of decodes only; None: as the small regime says."""
 
     def iteration_s(
         self, prefill_tokens: int, prefill_context: int, decodes: int, decode_context: int

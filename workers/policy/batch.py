@@ -1,6 +1,8 @@
 """The prefill part of one iteration while it is being filled."""
 
 from workers.latency.model import LatencyModel
+from workers.policy.decodes import DecodeLoad
+from workers.policy.memory import Memory
 from workers.policy.plan import Chunk
 from workers.policy.request import Prefill
 
@@ -11,74 +13,69 @@ class PrefillBatch:
     def __init__(
         self,
         model: LatencyModel,
+        decodes: DecodeLoad,
+        memory: Memory,
         *,
         limit_s: float,
         min_tokens: int,
         max_tokens: int,
-        decodes: int,
-        decode_context: int,
-        free_kv_tokens: int,
-        admissible_kv_tokens: int,
     ) -> None:
+        """`limit_s` is in the model's seconds; `min_tokens` go in even when it leaves no time."""
+        self.memory = memory
         self.chunks: list[Chunk] = []
-        #: A prompt had to be left unfinished, or out, for lack of time: more work was waiting.
+        self.given_back: list[str] = []
+        """Prompts in progress whose KV this iteration takes."""
         self.full = False
+        """A prompt had to be left unfinished, or out, for lack of time: more work was waiting."""
         self._model = model
+        self._decodes = decodes
         self._limit_s = limit_s
         self._min_tokens = min_tokens
         self._max_tokens = max_tokens
-        self._decodes = decodes
-        self._decode_context = decode_context
-        #: After every decode has grown by a token; negative when there is no room for that.
-        self.free_kv_tokens = free_kv_tokens
-        self._admissible_kv_tokens = admissible_kv_tokens
         self._held: set[str] = set()
         self._tokens = 0
         self._context = 0
 
+    @property
+    def is_alone(self) -> bool:
+        """The next prompt would have the engine for itself."""
+        return not self._decodes.decodes and not self.chunks
+
     def admits(self, prefill: Prefill) -> bool:
-        """Is there memory for the whole of a prompt that has not begun?"""
-        if prefill.missing_kv_tokens <= self._admissible_kv_tokens:
-            return True
-        # Alone in the engine, a prompt may have all memory: what was kept for growth is not needed.
-        alone = not self._decodes and not self.chunks
-        return alone and prefill.missing_kv_tokens <= self.free_kv_tokens
+        """Is there memory for the whole of a prompt that has no KV yet?"""
+        return self.memory.admits(prefill, alone=self.is_alone)
 
     def holds(self, request_id: str) -> bool:
         return request_id in self._held
 
-    def give_back(self, prefill: Prefill) -> None:
-        """A prompt in progress gives its KV back, and what was kept for the rest of it."""
-        self.free_kv_tokens += prefill.computed_tokens
-        self._admissible_kv_tokens += prefill.computed_tokens + prefill.remaining_tokens
+    def take_back(self, victim: Prefill) -> None:
+        """A prompt in progress gives its KV to this iteration."""
+        self.memory = self.memory.after_give_back(victim)
+        self.given_back.append(victim.request_id)
 
     def take(self, prefill: Prefill) -> bool:
-        """Add as much of a prompt as fits; false when nothing more fits after it."""
-        context = prefill.computed_tokens or prefill.request.cached_tokens
-        room = self._room(self._context + context)
-        cached = 0 if prefill.started else prefill.missing_kv_tokens - prefill.remaining_tokens
-        tokens = min(room, prefill.remaining_tokens, self.free_kv_tokens - cached)
+        """Add as much of a prompt as fits; false, and `full`, when nothing of it does."""
+        free, admissible = self.memory
+        room = self._room(self._context + prefill.context_tokens)
+        cached = 0 if prefill.has_kv else prefill.missing_kv_tokens - prefill.remaining_tokens
+        tokens = min(room, prefill.remaining_tokens, free - cached)
         if tokens <= 0:
             self.full = True
             return False
-        if not prefill.started:
-            self._admissible_kv_tokens -= prefill.missing_kv_tokens
-        self.chunks.append(Chunk(prefill.request.request_id, tokens))
-        self._held.add(prefill.request.request_id)
+        if not prefill.has_kv:
+            admissible -= prefill.missing_kv_tokens
+        self.memory = Memory(free - cached - tokens, admissible)
+        self.chunks.append(Chunk(prefill.request_id, tokens))
+        self._held.add(prefill.request_id)
         self._tokens += tokens
-        self._context += context
-        self.free_kv_tokens -= cached + tokens
+        self._context += prefill.context_tokens
         self.full = tokens < prefill.remaining_tokens
-        return not self.full
+        return True
 
     def predicted_s(self) -> float:
-        """Duration by the model as it is, without calibration."""
-        return self._model.iteration_s(
-            self._tokens, self._context, self._decodes, self._decode_context
-        )
+        """Duration by the uncorrected model."""
+        return self._model.iteration_s(self._tokens, self._context, *self._decodes)
 
     def _room(self, context: int) -> int:
-        most = self._model.max_prefill_tokens(
-            self._limit_s, context, self._decodes, self._decode_context
-        )
-        return min(max(most, self._min_tokens), self._max_tokens) - self._tokens
+        within_limit = self._model.max_prefill_tokens(self._limit_s, context, *self._decodes)
+        return min(max(within_limit, self._min_tokens), self._max_tokens) - self._tokens

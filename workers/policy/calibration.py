@@ -11,14 +11,17 @@ from collections import deque
 from workers.latency.model import LatencyModel
 
 _FIRST_MARGIN = 1.2
-_LEAST_MARGIN = 1.02
+_MIN_MARGIN = 1.02
 
 
 class Calibration:
-    def __init__(self, model: LatencyModel, *, window: int = 256) -> None:
+    def __init__(self, model: LatencyModel, *, window: int = 256, correct: bool = True) -> None:
+        """`window` iterations are remembered; without `correct` the bias stays 1."""
         self.model = model
-        #: Actual / predicted of the unscaled model, typical of recent iterations.
         self.bias = 1.0
+        """Actual / predicted of the unscaled model, typical of recent iterations."""
+        self._correct = correct
+        self._median = 1.0
         self._window = window
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
@@ -33,11 +36,13 @@ class Calibration:
         if len(self._recent) > self._window:
             oldest = self._recent.popleft()
             del self._sorted[bisect.bisect_left(self._sorted, oldest)]
-        self.bias = self._sorted[len(self._sorted) // 2]
+        self._median = self._sorted[len(self._sorted) // 2]
+        if self._correct:
+            self.bias = self._median
 
     def margin(self, quantile: float) -> float:
-        """Actual over calibrated prediction that a share `quantile` of iterations stays below."""
+        """Actual over corrected prediction that a share `quantile` of iterations stays below."""
         if not self._sorted:
             return _FIRST_MARGIN
         index = min(len(self._sorted) - 1, int(quantile * len(self._sorted)))
-        return max(_LEAST_MARGIN, self._sorted[index] / self.bias)
+        return max(_MIN_MARGIN, self._sorted[index] / self._median)

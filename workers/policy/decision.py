@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from workers.policy.qos import RequestQos
 
 
 class DecisionKind(StrEnum):
@@ -41,3 +43,10 @@ class Decision:
     reason: str = ""
     """A sentence for the job's history."""
     forecast: Forecast | None = None
+
+    @classmethod
+    def expired(cls, request_id: str, qos: RequestQos, at_s: float, forecast: Forecast) -> Self:
+        """Of a request with an expiry."""
+        assert qos.expires_s is not None
+        reason = f"not started {qos.expires_s - qos.arrival_s:g} s after it arrived"
+        return cls(request_id, DecisionKind.EXPIRED, at_s, reason, forecast)

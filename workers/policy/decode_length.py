@@ -20,7 +20,8 @@ class _History:
     def __init__(self) -> None:
         self.count = PRIOR_COUNT
         self.mean = PRIOR_TOKENS
-        self.square = 2 * PRIOR_TOKENS**2  # a standard deviation as large as the mean
+        self.square = 2 * PRIOR_TOKENS**2
+        """The mean square; at first for a standard deviation as large as the mean."""
 
 
 class DecodeLengths:

@@ -15,12 +15,19 @@ from workers.policy.request import Request
 class _Decode(NamedTuple):
     request: Request
     pace_s: float
-    #: Due time of the next token minus `iteration * pace_s`: constant while the decode runs.
     rank_s: float
+    """Due time of the next token minus `iteration * pace_s`: constant while the decode runs."""
     joined_iteration: int
     context_tokens: int
     generated_tokens: int
     expected_tokens: float
+
+
+class DecodeLoad(NamedTuple):
+    """What the decodes add to an iteration: how many, and the sum of their context lengths."""
+
+    decodes: int
+    context_tokens: int
 
 
 class MostUrgent(NamedTuple):
@@ -36,9 +43,12 @@ class Decodes:
         self._iteration = 0
         self._running: dict[str, _Decode] = {}
         self._heaps: dict[float, list[tuple[float, str]]] = {}
-        #: Sum of the context lengths, and of the growth that was expected when each started.
+        self._unscheduled: dict[str, float] = {}
+        """The paces of decodes whose every gap counts."""
         self.context_tokens = 0
+        """Sum of the context lengths."""
         self.expected_tokens = 0.0
+        """Sum of the growth that was expected when each started."""
 
     def __len__(self) -> int:
         return len(self._running)
@@ -46,17 +56,28 @@ class Decodes:
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._running
 
+    @property
+    def load(self) -> DecodeLoad:
+        return DecodeLoad(len(self._running), self.context_tokens)
+
     def add(
         self,
         request: Request,
         *,
-        next_due_s: float,
+        next_due_s: float | None,
         pace_s: float,
         context_tokens: int,
         generated_tokens: int,
         expected_tokens: float = 0.0,
     ) -> None:
-        """A prompt is complete and `generated_tokens` are out; later ones follow at `pace_s`."""
+        """A prompt is complete and `generated_tokens` are out; later ones follow at `pace_s`.
+
+        `next_due_s` None: there is no schedule, and each token is due `pace_s` after the one
+        before it.
+        """
+        if next_due_s is None:
+            next_due_s = math.inf
+            self._unscheduled[request.request_id] = pace_s
         rank_s = next_due_s - self._iteration * pace_s
         self._running[request.request_id] = _Decode(
             request,
@@ -74,6 +95,7 @@ class Decodes:
     def remove(self, request_id: str) -> tuple[Request, int]:
         """Take a decode out; returns its request and the tokens generated so far."""
         decode = self._running.pop(request_id)
+        self._unscheduled.pop(request_id, None)
         progressed = self._iteration - decode.joined_iteration
         self.context_tokens -= decode.context_tokens + progressed
         self.expected_tokens -= decode.expected_tokens
@@ -84,8 +106,12 @@ class Decodes:
         self._iteration += 1
         self.context_tokens += len(self._running)
 
+    def shortest_gap_s(self) -> float:
+        """The least pace of the decodes without a schedule; infinity without any."""
+        return min(self._unscheduled.values(), default=math.inf)
+
     def most_urgent(self) -> MostUrgent | None:
-        """The decode whose next token is due first; None without decodes."""
+        """The decode whose next token is due first, infinity without a schedule; None for none."""
         first: MostUrgent | None = None
         for pace_s, heap in self._heaps.items():
             while heap and not self._is_current(heap[0]):

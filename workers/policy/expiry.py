@@ -1,15 +1,15 @@
-"""When requests that have not begun are dropped: they are not worth serving late."""
+"""When requests whose prefill has not started are dropped: they are not worth serving late."""
 
 import heapq
 
 from workers.policy.request import Request
 
-#: Entries of requests that are gone, beyond as many as are still here, before they are cleared.
-_MOST_STALE = 64
+_MAX_STALE = 64
+"""Entries of requests that are gone, beyond as many as are still here, before they are cleared."""
 
 
 class Expiries:
-    """Requests that wait and expire; what has begun, or never expires, is not here."""
+    """Requests that expire unless their prefill starts in time."""
 
     def __init__(self) -> None:
         self._times_s: dict[str, float] = {}
@@ -18,20 +18,24 @@ class Expiries:
     def __len__(self) -> int:
         return len(self._times_s)
 
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._times_s
+
     def add(self, request: Request) -> None:
+        """Requests that never expire are ignored."""
         if (expires_s := request.qos.expires_s) is not None:
             self._times_s[request.request_id] = expires_s
             heapq.heappush(self._heap, (expires_s, request.request_id))
 
     def remove(self, request_id: str) -> None:
-        """The request has begun or is gone; unknown ids are ignored."""
+        """The request's prefill has started, or the request is gone; unknown ids are ignored."""
         self._times_s.pop(request_id, None)
-        if len(self._heap) > 2 * len(self._times_s) + _MOST_STALE:
+        if len(self._heap) > 2 * len(self._times_s) + _MAX_STALE:
             self._heap = [(at_s, request_id) for request_id, at_s in self._times_s.items()]
             heapq.heapify(self._heap)
 
     def take_due(self, now_s: float) -> list[str]:
-        """Take out the requests that cannot begin in time any more, in order of their times."""
+        """Take out the requests that can no longer start in time, in order of their times."""
         due = []
         while self._heap and self._heap[0][0] < now_s:
             at_s, request_id = heapq.heappop(self._heap)

@@ -1,15 +1,15 @@
-"""What happened to requests that their owners would ask about, each thing told once."""
+"""What happened to requests that their owners would ask about, each thing reported once."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Sequence
 
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.plan import Chunk
 from workers.policy.queue import Entry, WaitingQueue
 from workers.policy.request import Request
 
-#: Relegations told per iteration: keeps the cost of a plan bounded when the cut falls.
-_MOST_PER_PLAN = 16
+_MAX_PER_PLAN = 16
+"""Relegations reported per plan: bounds the cost of a plan when the cutoff falls."""
 
 
 class Journal:
@@ -17,10 +17,10 @@ class Journal:
         self._decisions: list[Decision] = []
         self._relegated: set[str] = set()
         self._parked: set[str] = set()
-        #: The prompt that the last plan left unfinished.
         self._running: str | None = None
-        #: Waiting requests by rank, that have not been told of a relegation.
-        self._untold: dict[int, deque[str]] = {}
+        """The prompt that the last plan left unfinished."""
+        self._unreported: dict[int, deque[str]] = {}
+        """Waiting requests by rank whose relegation would still have to be reported."""
 
     def take(self) -> tuple[Decision, ...]:
         """Everything since the last call."""
@@ -28,19 +28,19 @@ class Journal:
         return decisions
 
     def queued(self, entry: Entry) -> None:
-        self._untold.setdefault(entry.rank, deque()).append(entry.request_id)
+        self._unreported.setdefault(entry.rank, deque()).append(entry.request_id)
 
     def forget(self, request_id: str) -> None:
         self._relegated.discard(request_id)
         self._parked.discard(request_id)
 
-    def beyond_cut(
-        self, cut: int, waiting: WaitingQueue, now_s: float, forecast: Callable[[str], Forecast]
+    def beyond_cutoff(
+        self, cutoff: int, waiting: WaitingQueue, now_s: float, forecast: Callable[[str], Forecast]
     ) -> None:
-        """Tell requests beyond the cut, a few per call, that they are relegated."""
-        left = _MOST_PER_PLAN
-        for rank in [rank for rank in self._untold if rank > cut]:
-            ids = self._untold[rank]
+        """Report the requests beyond the cutoff as relegated, a few per call."""
+        left = _MAX_PER_PLAN
+        for rank in [rank for rank in self._unreported if rank > cutoff]:
+            ids = self._unreported[rank]
             while ids and left:
                 entry = waiting.get(ids.popleft())
                 if entry is not None and entry.request_id not in self._relegated:
@@ -48,15 +48,15 @@ class Journal:
                     self.relegated(entry.request_id, "not all can be met", now_s, known)
                     left -= 1
             if not ids:
-                del self._untold[rank]
+                del self._unreported[rank]
 
     def relegated(self, request_id: str, reason: str, now_s: float, forecast: Forecast) -> None:
         if request_id not in self._relegated:
             self._relegated.add(request_id)
             self._note(request_id, DecisionKind.RELEGATED, reason, now_s, forecast)
 
-    def begun(self, request_id: str, now_s: float, *, in_time: bool) -> None:
-        """A prompt that was waiting enters an iteration."""
+    def started(self, request_id: str, now_s: float, *, in_time: bool) -> None:
+        """A prompt that was waiting enters an iteration; `in_time` when it was not overdue."""
         self._note(request_id, DecisionKind.STARTED, "its turn", now_s)
         if request_id in self._relegated and in_time:
             self._relegated.discard(request_id)
@@ -67,18 +67,16 @@ class Journal:
         self._note(request_id, DecisionKind.GAVE_BACK, reason, now_s)
 
     def expired(self, request: Request, now_s: float, forecast: Forecast) -> None:
-        qos = request.qos
-        assert qos.expires_s is not None
-        reason = f"not begun {qos.expires_s - qos.arrival_s:g} s after it arrived"
-        self._note(request.request_id, DecisionKind.EXPIRED, reason, now_s, forecast)
+        decision = Decision.expired(request.request_id, request.qos, now_s, forecast)
+        self._decisions.append(decision)
 
     def planned(
-        self, chunks: tuple[Chunk, ...], begun: Iterable[str], *, unfinished: bool, now_s: float
+        self, chunks: Sequence[Chunk], started: Container[str], *, unfinished: bool, now_s: float
     ) -> None:
-        """Tell who was parked and who goes on; `begun` are the prompts in progress."""
+        """Report who was parked and who goes on; `started` are the prompts in progress."""
         ids = [chunk.request_id for chunk in chunks]
         before = self._running
-        if before is not None and before in begun and before not in ids:
+        if before is not None and before in started and before not in ids:
             self._parked.add(before)
             self._note(before, DecisionKind.PARKED, "a closer deadline", now_s)
         for request_id in ids:

@@ -1,9 +1,9 @@
-"""Which waiting work can be met: the cut.
+"""How much of the waiting work can be done in time: the admission cutoff.
 
-Waiting requests have a rank, the order in which they yield (`queue.rank_of`). The cut is the
+Waiting requests have a rank, the order in which they yield (`queue.rank_of`). The cutoff is the
 highest rank such that the work of that rank and below, done in order of due time, meets every due
 time. To give up the largest first leaves the fewest late (Moore and Hodgson, Management Science
-15(1), 1968); a cut that moves rank by rank comes close without looking at single requests, and
+15(1), 1968); a cutoff that moves rank by rank comes close without looking at single requests, and
 nothing is lost when it moves back.
 """
 
@@ -11,10 +11,11 @@ import bisect
 import math
 from collections.abc import Mapping
 
-NO_CUT = 1000
-#: Due times are rounded down to steps of at most this fraction of the time that is left.
+NO_CUTOFF = 1000
+"""A rank that no request has: every rank is admitted."""
 _STEPS = 16
-_LEAST_LEFT_S = 0.25
+"""Due times are rounded down to steps of at most 1 / `_STEPS` of the time that is left."""
+_MIN_LEFT_S = 0.25
 _EMPTY: Mapping[float, float] = {}
 
 
@@ -22,42 +23,46 @@ class Lookahead:
     """`base_s` and `share`: within t seconds, min(t, base_s + share * t) seconds of work fit."""
 
     def __init__(self, *, base_s: float, share: float) -> None:
-        self.cut = NO_CUT
-        #: Prefill-equivalent tokens of all waiting and begun requests that are not yet overdue.
+        self.cutoff = NO_CUTOFF
         self.work = 0.0
-        #: Largest share of the usable time that work takes, over all due times; above 1 not all
-        #: can be met.
+        """Prefill-equivalent tokens of all waiting and started requests that are not overdue."""
         self.pressure = 0.0
+        """Largest share of the usable time that work takes, over all due times; above 1 not all
+        due times can be met."""
         self._base_s = base_s
         self._share = share
         self._waiting: dict[str, tuple[float, int, float]] = {}
-        self._begun: dict[str, tuple[float, float]] = {}
+        self._started: dict[str, tuple[float, float]] = {}
         self._by_rank: dict[int, dict[float, float]] = {}
         self._due_times: list[float] = []
         self._past_s = -math.inf
-        #: Work up to the cut, and begun work, by due time.
         self._fitting: dict[float, float] = {}
+        """Waiting work up to the cutoff, by due time."""
         self._committed: dict[float, float] = {}
+        """Started work, by due time."""
 
     def add(self, request_id: str, *, due_s: float, now_s: float, rank: int, work: float) -> None:
         due_s = _rounded(due_s, now_s)
         self._waiting[request_id] = (due_s, rank, work)
         self._change(due_s, rank, work)
 
-    def begin(self, request_id: str) -> None:
-        """The request is in progress: its work counts whatever the cut."""
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._waiting or request_id in self._started
+
+    def start(self, request_id: str) -> None:
+        """The request's prefill starts: its work counts whatever the cutoff."""
         if request_id in self._waiting:
             due_s, rank, work = self._waiting.pop(request_id)
             self._change(due_s, rank, -work)
-            self._begun[request_id] = (due_s, work)
+            self._started[request_id] = (due_s, work)
             self._commit(due_s, work)
 
     def progress(self, request_id: str, work: float) -> None:
-        """Some of the work of a begun request is done."""
-        if request_id in self._begun:
-            due_s, left = self._begun[request_id]
+        """Some of the work of a started request is done."""
+        if request_id in self._started:
+            due_s, left = self._started[request_id]
             work = min(work, left)
-            self._begun[request_id] = (due_s, left - work)
+            self._started[request_id] = (due_s, left - work)
             self._commit(due_s, -work)
 
     def remove(self, request_id: str) -> None:
@@ -65,43 +70,46 @@ class Lookahead:
         if request_id in self._waiting:
             due_s, rank, work = self._waiting.pop(request_id)
             self._change(due_s, rank, -work)
-        elif request_id in self._begun:
-            due_s, work = self._begun.pop(request_id)
+        elif request_id in self._started:
+            due_s, work = self._started.pop(request_id)
             self._commit(due_s, -work)
 
     def review(self, now_s: float, throughput: float) -> None:
-        """Lower the cut until the rest can be met, or raise it by one rank if that can.
+        """Lower the cutoff until the rest fits, or raise it by one rank if that fits.
 
         `throughput` is prefill-equivalent tokens per second.
         """
         self._forget_past(now_s)
         self.pressure = self._pressure(now_s, throughput)
-        if self.pressure <= 1.0 and self.cut == NO_CUT:
+        if self.pressure <= 1.0 and self.cutoff == NO_CUTOFF:
             return
         ranks = sorted(self._by_rank)
         if self._fits(_EMPTY, now_s, throughput):
             self._raise(ranks, now_s, throughput)
             return
-        below = ranks[: bisect.bisect_right(ranks, self.cut)]
+        below = ranks[: bisect.bisect_right(ranks, self.cutoff)]
         while below and not self._fits(_EMPTY, now_s, throughput):
             rank = below.pop()
             for due_s, work in self._by_rank[rank].items():
                 self._fitting[due_s] -= work
-            self.cut = rank - 1
+            self.cutoff = rank - 1
 
     def _raise(self, ranks: list[int], now_s: float, throughput: float) -> None:
-        position = bisect.bisect_right(ranks, self.cut)
+        position = bisect.bisect_right(ranks, self.cutoff)
         if position == len(ranks):
-            self.cut = NO_CUT
+            self.cutoff = NO_CUTOFF
             return
         amounts = self._by_rank[ranks[position]]
         if self._fits(amounts, now_s, throughput):
-            self.cut = ranks[position]
+            self.cutoff = ranks[position]
             for due_s, work in amounts.items():
                 self._fitting[due_s] += work
 
     def _fits(self, extra: Mapping[float, float], now_s: float, throughput: float) -> bool:
-        """Can the work up to the cut, and `extra`, be done in time? Begun work alone always can."""
+        """Can the work up to the cutoff, and `extra`, be done in time?
+
+        Started work alone always counts as done in time.
+        """
         total = yielding = 0.0
         for due_s in self._due_times:
             more = self._fitting[due_s] + extra.get(due_s, 0.0)
@@ -121,7 +129,7 @@ class Lookahead:
             usable_s = base_s + share * left_s
             if left_s < usable_s:
                 usable_s = left_s
-            if usable_s > _LEAST_LEFT_S and total > worst * usable_s:
+            if usable_s > _MIN_LEFT_S and total > worst * usable_s:
                 worst = total / usable_s
         return worst / throughput
 
@@ -138,7 +146,7 @@ class Lookahead:
             del amounts[due_s]
             if not amounts:
                 del self._by_rank[rank]
-        if rank <= self.cut:
+        if rank <= self.cutoff:
             self._fitting[due_s] += work
         self.work += work
 
@@ -167,6 +175,6 @@ class Lookahead:
 
 
 def _rounded(due_s: float, now_s: float) -> float:
-    left_s = max(due_s - now_s, _LEAST_LEFT_S)
+    left_s = max(due_s - now_s, _MIN_LEFT_S)
     step_s = 2.0 ** math.floor(math.log2(left_s / _STEPS))
     return math.floor(due_s / step_s) * step_s

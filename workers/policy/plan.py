@@ -1,4 +1,4 @@
-"""What a policy decides for one iteration, and what it is told about it afterwards."""
+"""What a policy decides for one iteration, and what it learns of it afterwards."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class IterationPlan:
     """
 
     chunks: tuple[Chunk, ...] = ()
-    #: Expected duration of the iteration, without margin.
     predicted_s: float = 0.0
-    #: Requests in progress whose KV the engine takes back before the iteration starts.
+    """Expected duration of the iteration, without margin."""
     give_back: tuple[str, ...] = ()
-    #: More prompt tokens were waiting than fit.
+    """Requests in progress whose KV the engine takes back before the iteration starts."""
     full: bool = False
+    """More prompt tokens were waiting than fit."""
     decisions: tuple[Decision, ...] = ()
 
 
@@ -39,18 +39,18 @@ class IterationResult:
     """What the engine did: `chunks` as computed, ids that finished, ids that lost their KV."""
 
     end_s: float
-    #: 0 when it is not known yet (see `NiyamaPolicy.measured`) or nothing ran.
     duration_s: float
+    """0 when it is not known yet (see `NiyamaPolicy.measured`) or nothing ran."""
     chunks: tuple[Chunk, ...] = ()
     finished: tuple[str, ...] = ()
-    #: Decodes that the engine pushed back for lack of memory; the policy queues them again.
     retracted: tuple[str, ...] = ()
-    #: Every running decode produced a token.
+    """Decodes that the engine pushed back for lack of memory; the policy queues them again."""
     decoded: bool = True
+    """Every running decode produced a token."""
 
 
 class Policy(Protocol):
-    """A scheduler: told of arrivals and results, asked once per iteration for a plan."""
+    """A scheduler: learns of arrivals and results, and plans every iteration."""
 
     def add(self, request: Request, now_s: float) -> None:
         """A request has arrived."""
@@ -64,5 +64,5 @@ class Policy(Protocol):
     def observe(self, result: IterationResult) -> Mapping[str, Release]:
         """Learn how the planned iteration went.
 
-        Returns, by request id, how the tokens are shown of requests whose prompts are complete.
+        Returns, by request id, how to show the tokens of requests whose prompts are complete now.
         """

@@ -1,363 +1,186 @@
 """The Niyama policy: which prompts, and how much of them, join the decodes in each iteration."""
 
-import math
+from collections.abc import Iterable, Iterator
 
 from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
+from workers.policy.backlog import Backlog
 from workers.policy.batch import PrefillBatch
 from workers.policy.calibration import Calibration
-from workers.policy.decision import Forecast
-from workers.policy.decode_length import DecodeLengths
-from workers.policy.expiry import Expiries
-from workers.policy.journal import Journal
-from workers.policy.lookahead import NO_CUT, Lookahead
-from workers.policy.pacing import schedule
-from workers.policy.plan import Chunk, IterationPlan, IterationResult
-from workers.policy.queue import Entry, WaitingQueue, rank_of
+from workers.policy.decodes import Decodes
+from workers.policy.learning import Learning
+from workers.policy.memory import Memory, victims_for_decodes, victims_for_prompt
+from workers.policy.pacing import decode_schedule
+from workers.policy.plan import IterationPlan, IterationResult
+from workers.policy.qos import Kind
+from workers.policy.queue import Entry
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
-from workers.policy.settings import Overload, Settings, TokenTiming
-from workers.policy.state import EngineState
-from workers.policy.throughput import Throughput
-
-#: Time between two looks ahead when nothing arrives, seconds.
-_REVIEW_S = 0.25
+from workers.policy.selection import Order, choose, is_too_late, order_of
+from workers.policy.settings import Settings, TokenTiming
+from workers.policy.time_limit import Situation, time_limit_s
 
 
 class NiyamaPolicy:
-    """One replica's scheduler. Holds the whole queue; all times are on the caller's clock."""
+    """One replica's scheduler. Holds the whole queue; all times are on the caller's clock.
+
+    `plan` and `observe` alternate. What they ask is answered elsewhere: how long (`time_limit`),
+    who (`selection`), with which memory (`memory`).
+    """
 
     def __init__(self, latency: LatencyModel, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
-        self.calibration = Calibration(latency)
-        self.lengths = DecodeLengths()
-        self._state = EngineState()
-        self._waiting = WaitingQueue()
-        self._overdue = WaitingQueue()
-        self._expiries = Expiries()
-        self._lookahead = Lookahead(
-            base_s=self.settings.lookahead_base_s, share=self.settings.lookahead_share
-        )
-        self._throughput = Throughput(latency)
-        self._journal = Journal()
-        self._next_review_s = -math.inf
-        self._last_end_s = -math.inf
-        #: Decodes whose next token is due TBT after the last iteration.
-        self._unpaced: dict[str, float] = {}
+        self._learned = Learning(latency, self.settings)
+        self._backlog = Backlog(self.settings, self._learned)
+        self._decodes = Decodes()
+        self._decoded_s = 0.0
+        """When the running decodes had their last tokens."""
         self._batch: PrefillBatch | None = None
+        """What was planned last."""
 
-    # Arrivals
+    @property
+    def calibration(self) -> Calibration:
+        return self._learned.calibration
+
+    @property
+    def decodes(self) -> int:
+        """Requests that are generating."""
+        return len(self._decodes)
+
+    def backlog_s(self) -> float:
+        """Time that the waiting work takes at the present throughput, seconds."""
+        return self._backlog.work_s
+
+    # What happens to requests
 
     def add(self, request: Request, now_s: float) -> None:
-        self._expiries.add(request)
-        self._enqueue(self._state.add(request), now_s)
+        self._backlog.arrive(request, now_s)
 
     def abort(self, request_id: str) -> None:
-        self._state.abort(request_id)
-        self._waiting.remove(request_id)
-        self._overdue.remove(request_id)
-        self._expiries.remove(request_id)
-        self._lookahead.remove(request_id)
-        self._unpaced.pop(request_id, None)
-        self._journal.forget(request_id)
+        if request_id in self._decodes:
+            self._decodes.remove(request_id)
+        self._backlog.leave(request_id)
 
     def retract(self, request_id: str, now_s: float) -> None:
         """The engine took the KV of a request back: it waits again.
 
         Requests that have no KV, and unknown ones, are ignored.
         """
-        if request_id in self._state.decodes:
-            self._unpaced.pop(request_id, None)
-            self._enqueue(self._state.retract(request_id), now_s)
-        elif (prefill := self._state.started.pop(request_id, None)) is not None:
-            self._lookahead.remove(request_id)
+        if request_id in self._decodes:
+            self._backlog.requeue(Prefill.of_retracted(*self._decodes.remove(request_id)), now_s)
+            return
+        prefill = self._backlog.started.get(request_id)
+        if prefill is not None and prefill.has_kv:
             prefill.lose_kv()
-            self._enqueue(prefill, now_s)
+            self._backlog.requeue(prefill, now_s)
 
     def correct(self, request_id: str, *, held_tokens: int, remaining_tokens: int) -> None:
         """The engine's own count of a prompt: tokens it holds or has cached, tokens to compute.
 
         Ids that are no prompts here are ignored.
         """
-        prefill = self._state.prefills.get(request_id)
+        prefill = self._backlog.get(request_id)
         if prefill is not None:
             prefill.correct(held_tokens, remaining_tokens)
-
-    @property
-    def decodes(self) -> int:
-        """Requests that are generating."""
-        return len(self._state.decodes)
-
-    def backlog_s(self) -> float:
-        """Time that the waiting work takes at the present throughput, seconds."""
-        return self._lookahead.work / self._throughput.tokens_per_s
-
-    def _enqueue(self, prefill: Prefill, now_s: float) -> None:
-        request = prefill.request
-        work = self._work(prefill)
-        rank = rank_of(
-            request.request_id,
-            work,
-            important=request.qos.is_important,
-            size_bias=self.settings.size_bias,
-        )
-        prefill.due_s = self._due_s(prefill)
-        entry = Entry(prefill.due_s, request.request_id, work, rank)
-        self._waiting.push(entry)
-        self._lookahead.add(
-            request.request_id, due_s=entry.due_s, now_s=now_s, rank=rank, work=work
-        )
-        self._journal.queued(entry)
-        self._next_review_s = -math.inf
-
-    def _due_s(self, prefill: Prefill) -> float:
-        """When the prompt has to be computed: a batch answer needs time after it.
-
-        At most half of its time, so that a guessed length never makes a short deadline hopeless.
-        """
-        request = prefill.request
-        qos = request.qos
-        if qos.is_interactive:
-            return qos.deadline_s + prefill.generated_tokens * qos.tbt_s
-        answer_s = self.lengths.high_tokens(request) * self.settings.batch_tbt_s
-        return qos.deadline_s - min(answer_s, (qos.deadline_s - qos.arrival_s) / 2)
-
-    def _work(self, prefill: Prefill) -> float:
-        """Prefill-equivalent tokens that the request still costs."""
-        request = prefill.request
-        decode_tokens = self.lengths.mean_tokens(request)
-        return self._throughput.work(prefill.remaining_tokens, decode_tokens, request.prompt_tokens)
 
     # Planning
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
-        self._expire(now_s)
-        self._review(now_s)
+        backlog = self._backlog
+        backlog.expire(now_s)
+        backlog.review(now_s)
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
-        give_back: list[str] = []
-        self._make_room_for_decodes(batch, give_back, now_s)
-        while (prefill := self._next(now_s, batch, give_back)) is not None:
-            if not batch.take(prefill):
-                break
-            self._begin(prefill, now_s)
-        if batch.chunks and batch.full:
-            self._begin(self._state.prefills[batch.chunks[-1].request_id], now_s)
-        chunks = tuple(batch.chunks)
-        self._journal.planned(chunks, self._state.started, unfinished=batch.full, now_s=now_s)
-        predicted_s = batch.predicted_s() * self._bias()
-        decisions = self._journal.take()
-        return IterationPlan(chunks, predicted_s, tuple(give_back), batch.full, decisions)
+        victims = victims_for_decodes(batch.memory, backlog.started.values())
+        self._take_back(victims, batch, "memory for running decodes", now_s)
+        while not batch.full and (prefill := self._next(batch, now_s)) is not None:
+            if batch.take(prefill):
+                backlog.start(prefill, now_s)
+        backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
+        return IterationPlan(
+            chunks=tuple(batch.chunks),
+            predicted_s=batch.predicted_s() * self.calibration.bias,
+            give_back=tuple(batch.given_back),
+            full=batch.full,
+            decisions=backlog.journal.take(),
+        )
 
     def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
-        decodes = self._state.decodes
-        free = free_kv_tokens - len(decodes)
-        growth = int(self.settings.kv_growth_share * decodes.expected_tokens)
-        limit_s = self._limit_s(now_s)
+        limit_s = time_limit_s(self._situation(now_s), self.calibration, self.settings)
         return PrefillBatch(
             self.calibration.model,
+            self._decodes.load,
+            self._memory(free_kv_tokens),
             limit_s=limit_s,
             min_tokens=self.settings.min_chunk_tokens if limit_s else 0,
             max_tokens=self.settings.max_chunk_tokens,
-            decodes=len(decodes),
-            decode_context=decodes.context_tokens,
-            free_kv_tokens=free,
-            admissible_kv_tokens=free - self._state.reserved_kv_tokens() - growth,
         )
 
-    def _limit_s(self, now_s: float) -> float:
-        """How long this iteration may take, in the uncalibrated model's seconds; 0: no prompts."""
-        limit_s = self._slack_limit_s(now_s)
-        if self._unpaced:
-            gap_s = self._last_end_s + min(self._unpaced.values()) - now_s
-            limit_s = min(limit_s, gap_s / self._gap_margin() / self._bias())
-        return limit_s
-
-    def _slack_limit_s(self, now_s: float) -> float:
-        """The most urgent decode's slack, spent evenly over the tokens that it still has to come.
-
-        Answers end sooner than expected as often as not, and slack that is left is lost: so over
-        the expected length, and over `slack_spread_tokens` where that is less.
-        """
-        settings, bias = self.settings, self._bias()
-        urgent = self._state.decodes.most_urgent()
-        if urgent is None or urgent.due_s == math.inf:
-            return math.inf
-        slack_s = (urgent.due_s - now_s) / bias
-        affordable_s = slack_s / settings.slack_margin
-        if not settings.slack_spread_tokens:
-            return affordable_s
-        tokens = min(float(settings.slack_spread_tokens), max(1.0, urgent.expected_tokens))
-        equal_s = urgent.pace_s / bias + slack_s / tokens
-        step_s = self._large_step_s(equal_s) if slack_s > 0 else None
-        if step_s is None:
-            return min(equal_s, affordable_s)
-        return step_s if step_s <= affordable_s else 0.0
-
-    def _large_step_s(self, mean_s: float) -> float | None:
-        """See `LatencyModel.large_step_s`; None unless enough waits to fill a large batch."""
-        settings, decodes, model = self.settings, self._state.decodes, self.calibration.model
-        if not settings.alternate or self._lookahead.work < model.split_tokens:
-            return None
-        context = max((p.computed_tokens for p in self._state.started.values()), default=0)
-        return model.large_step_s(
-            mean_s,
-            context,
-            len(decodes),
-            decodes.context_tokens,
-            max_tokens=settings.max_chunk_tokens,
+    def _situation(self, now_s: float) -> Situation:
+        started = self._backlog.started.values()
+        return Situation(
+            now_s=now_s,
+            decodes=self._decodes.load,
+            urgent=self._decodes.most_urgent(),
+            gap_due_s=self._decoded_s + self._decodes.shortest_gap_s(),
+            waiting_work=self._backlog.work,
+            prefill_context=max((p.computed_tokens for p in started), default=0),
         )
 
-    def _gap_margin(self) -> float:
-        return self.calibration.margin(self.settings.in_time_quantile)
+    def _memory(self, free_kv_tokens: int) -> Memory:
+        free = free_kv_tokens - len(self._decodes)
+        growth = int(self.settings.kv_growth_share * self._decodes.expected_tokens)
+        return Memory(free, free - self._backlog.reserved_kv_tokens() - growth)
 
-    def _bias(self) -> float:
-        return self.calibration.bias if self.settings.calibrate else 1.0
-
-    def _next(self, now_s: float, batch: PrefillBatch, give_back: list[str]) -> Prefill | None:
+    def _next(self, batch: PrefillBatch, now_s: float) -> Prefill | None:
         """The prompt to add to the batch; None when there is none that may be added."""
-        weight_s = self._weight_s()
-        begun = self._most_urgent_begun(batch, weight_s)
-        head = self._head(now_s, weight_s)
-        if begun is not None and head is not None and self._goes_first(begun, head, weight_s):
-            head = None
-        if head is not None:
-            prefill = self._state.prefills[head.request_id]
-            if not batch.admits(prefill):
-                self._make_room(prefill, batch, give_back, now_s)
-            if batch.admits(prefill):
-                return prefill
-        if begun is not None:
-            return None if begun.request.request_id in give_back else begun
-        if head is not None:
+        backlog = self._backlog
+        order = order_of(self.settings, backlog.cutoff, backlog.work_s)
+        choice = choose(
+            self._parked(batch),
+            self._waiting_head(order, now_s),
+            backlog.overdue_head(),
+            order,
+            self._learned.work,
+            park=self.settings.park,
+        )
+        if choice is None:
             return None
-        overdue = self._overdue.head(cut=NO_CUT)
-        prefill_or_none = self._state.prefills[overdue.request_id] if overdue else None
-        return prefill_or_none if prefill_or_none and batch.admits(prefill_or_none) else None
+        prefill = backlog[choice.request_id]
+        if prefill.request_id in backlog.started or self._finds_room(prefill, batch, now_s):
+            return prefill
+        # A prompt in progress, unless it has just given its memory back.
+        return backlog.started.get(choice.otherwise) if choice.otherwise else None
 
-    def _head(self, now_s: float, weight_s: float) -> Entry | None:
-        """The most urgent waiting prompt that can still be met."""
-        if self.settings.overload is Overload.NONE:
-            return self._waiting.head(cut=NO_CUT)
-        token_s = self.calibration.model.large.per_prefill_token_s * self._bias()
-        while (head := self._waiting.head(cut=self._cut(), weight_s=weight_s)) is not None:
-            finish_s = now_s + self._state.prefills[head.request_id].remaining_tokens * token_s
-            if finish_s <= head.due_s:
+    def _parked(self, batch: PrefillBatch) -> Iterator[Prefill]:
+        """Prompts in progress that are not in the batch."""
+        started = self._backlog.started.values()
+        return (prefill for prefill in started if not batch.holds(prefill.request_id))
+
+    def _waiting_head(self, order: Order, now_s: float) -> Entry | None:
+        """The most urgent waiting prompt that can still be met; those before it are overdue."""
+        backlog, token_s = self._backlog, self._learned.prefill_token_s
+        while (head := backlog.head(order)) is not None:
+            remaining_tokens = backlog[head.request_id].remaining_tokens
+            if not is_too_late(head, remaining_tokens, now_s, token_s, self.settings):
                 return head
-            self._waiting.remove(head.request_id)
-            self._lookahead.remove(head.request_id)
-            self._overdue.push(head._replace(rank=0))
-            forecast = self._forecast(head.request_id, self.backlog_s(), now_s)
-            self._journal.relegated(head.request_id, "too late to be met", now_s, forecast)
+            backlog.overdue(head, now_s)
         return None
 
-    def _most_urgent_begun(self, batch: PrefillBatch, weight_s: float) -> Prefill | None:
-        best, best_key = None, (math.inf, "")
-        for request_id, prefill in self._state.started.items():
-            if batch.holds(request_id):
-                continue
-            key = (self._begun_key(prefill, weight_s), request_id)
-            if key < best_key:
-                best, best_key = prefill, key
-        return best
-
-    def _begun_key(self, prefill: Prefill, weight_s: float) -> float:
-        return prefill.due_s + (weight_s * self._work(prefill) if weight_s else 0.0)
-
-    def _goes_first(self, begun: Prefill, head: Entry, weight_s: float) -> bool:
-        if not self.settings.park:
-            return True
-        if head.rank > self._cut():
-            return True
-        return self._begun_key(begun, weight_s) <= head.due_s + weight_s * head.work
-
-    def _make_room(
-        self, prefill: Prefill, batch: PrefillBatch, give_back: list[str], now_s: float
-    ) -> None:
-        """Take KV from prompts in progress that are less urgent, the least urgent first."""
-        if not self.settings.give_back or not prefill.request.qos.is_interactive:
-            return
-        for victim in self._least_urgent_begun(batch):
-            if batch.admits(prefill) or victim.due_s <= prefill.due_s:
-                return
-            self._give_back(victim, batch, give_back, "memory for a closer deadline", now_s)
-
-    def _make_room_for_decodes(
-        self, batch: PrefillBatch, give_back: list[str], now_s: float
-    ) -> None:
-        """Decodes go on at the cost of prompts in progress: more of their work is done."""
-        for victim in self._least_urgent_begun(batch):
-            if batch.free_kv_tokens >= 0:
-                return
-            self._give_back(victim, batch, give_back, "memory for running decodes", now_s)
-
-    def _least_urgent_begun(self, batch: PrefillBatch) -> list[Prefill]:
-        begun = (p for p in self._state.started.values() if not batch.holds(p.request.request_id))
-        return sorted(begun, key=lambda p: (-p.due_s, p.request.request_id))
-
-    def _give_back(
-        self,
-        victim: Prefill,
-        batch: PrefillBatch,
-        give_back: list[str],
-        reason: str,
-        now_s: float,
-    ) -> None:
-        request_id = victim.request.request_id
-        batch.give_back(victim)
-        give_back.append(request_id)
-        self._lookahead.remove(request_id)
-        del self._state.started[request_id]
-        victim.lose_kv()
-        self._enqueue(victim, now_s)
-        self._journal.gave_back(request_id, reason, now_s)
-
-    def _begin(self, prefill: Prefill, now_s: float) -> None:
-        request_id = prefill.request.request_id
-        in_time = self._waiting.remove(request_id) is not None
-        if in_time or self._overdue.remove(request_id) is not None:
-            self._lookahead.begin(request_id)
-            self._journal.begun(request_id, now_s, in_time=in_time)
-
-    def _weight_s(self) -> float:
-        """HYBRID's control law: the weight rises linearly between backlogs of 60 s and 260 s."""
-        if self.settings.overload is not Overload.HYBRID:
-            return 0.0
-        low_s, high_s = self.settings.srpf_weight_low_s, self.settings.srpf_weight_high_s
-        share = min(1.0, max(0.0, (self.backlog_s() - 60.0) / 200.0))
-        return max(low_s, high_s * share)
-
-    # Relegation and expiry
-
-    def _expire(self, now_s: float) -> None:
-        for request_id in self._expiries.take_due(now_s):
-            request = self._state.prefills[request_id].request
-            forecast = self._forecast_last(request_id, now_s)
-            self.abort(request_id)
-            self._journal.expired(request, now_s, forecast)
-
-    def _review(self, now_s: float) -> None:
-        if now_s >= self._next_review_s:
-            self._next_review_s = now_s + _REVIEW_S
-            self._lookahead.review(now_s, self._throughput.tokens_per_s)
-        if self._cut() < NO_CUT:
-            self._journal.beyond_cut(
-                self._cut(), self._waiting, now_s, lambda i: self._forecast_last(i, now_s)
+    def _finds_room(self, prefill: Prefill, batch: PrefillBatch, now_s: float) -> bool:
+        """Is there memory for a prompt? An interactive one takes it from others if it must."""
+        if self.settings.give_back and prefill.request.qos.kind is Kind.INTERACTIVE:
+            victims = victims_for_prompt(
+                prefill, batch.memory, self._parked(batch), alone=batch.is_alone
             )
+            self._take_back(victims, batch, "memory for a closer deadline", now_s)
+        return batch.admits(prefill)
 
-    def _forecast_last(self, request_id: str, now_s: float) -> Forecast:
-        """Of a waiting request that comes after all the other work."""
-        own_s = self._work(self._state.prefills[request_id]) / self._throughput.tokens_per_s
-        return self._forecast(request_id, max(0.0, self.backlog_s() - own_s), now_s)
-
-    def _forecast(self, request_id: str, queue_wait_s: float, now_s: float) -> Forecast:
-        prefill = self._state.prefills[request_id]
-        finish_s = now_s + queue_wait_s + prefill.remaining_tokens / self._throughput.tokens_per_s
-        if not prefill.request.qos.is_interactive:
-            finish_s += self.lengths.mean_tokens(prefill.request) * self.settings.batch_tbt_s
-        return Forecast(queue_wait_s, finish_s)
-
-    def _cut(self) -> int:
-        return self._lookahead.cut if self.settings.overload is Overload.CUT else NO_CUT
+    def _take_back(
+        self, victims: Iterable[Prefill], batch: PrefillBatch, reason: str, now_s: float
+    ) -> None:
+        for victim in victims:
+            batch.take_back(victim)
+            self._backlog.give_back(victim, reason, now_s)
 
     # Learning
 
@@ -365,93 +188,65 @@ class NiyamaPolicy:
         for request_id in result.retracted:
             self.retract(request_id, result.end_s)
         self._learn(result)
-        decodes = self._state.decodes
-        if result.decoded:
-            decodes.advance()
-        if result.decoded and self.settings.timing is TokenTiming.PACED:
-            decodes.shift_late(result.end_s)
-        if result.decoded or not decodes:
-            self._last_end_s = result.end_s
-        for chunk in result.chunks:
-            self._computed(chunk, result.end_s)
-        completed, _ = self._state.compute(result)
-        self._requeue_untaken(result)
-        releases = {
-            prefill.request.request_id: self._start_decode(prefill, result.end_s)
-            for prefill in completed
-        }
+        self._advance_decodes(result)
+        completed = self._backlog.compute(result.chunks, result.end_s)
+        self._requeue_untaken(result.end_s)
+        releases: dict[str, Release] = {}
+        for prefill in completed:
+            if (release := self._start_decode(prefill, result.end_s)) is not None:
+                releases[prefill.request_id] = release
         for request_id in result.finished:
             self._finish(request_id)
-        return {i: release for i, release in releases.items() if release is not None}
-
-    def _computed(self, chunk: Chunk, end_s: float) -> None:
-        """Also what was not planned: the engine has the last word."""
-        prefill = self._state.prefills.get(chunk.request_id)
-        if prefill is not None:
-            self._begin(prefill, end_s)
-            self._expiries.remove(chunk.request_id)
-            self._lookahead.progress(chunk.request_id, chunk.tokens)
-
-    def _requeue_untaken(self, result: IterationResult) -> None:
-        """What was planned and not computed (the engine had no room after all) waits again."""
-        if self._batch is None:
-            return
-        for chunk in self._batch.chunks:
-            prefill = self._state.prefills.get(chunk.request_id)
-            if prefill is not None and not prefill.started:
-                self._lookahead.remove(chunk.request_id)
-                self._enqueue(prefill, result.end_s)
-
-    def _learn(self, result: IterationResult) -> None:
-        batch, decodes = self._batch, self._state.decodes
-        if batch is None or result.duration_s <= 0:  # nothing ran
-            return
-        self.calibration.observe(batch.predicted_s(), result.duration_s)
-        if batch.full:
-            tokens = sum(chunk.tokens for chunk in result.chunks)
-            context = decodes.context_tokens
-            self._throughput.observe(Sample(tokens, 0, len(decodes), context, result.duration_s))
+        return releases
 
     def measured(self, ran: Sample, *, full: bool) -> None:
         """What an iteration took, for engines that know it only after the plans that follow it.
 
         `full` as in its plan.
         """
-        predicted_s = self.calibration.model.iteration_s(*ran[:4])
-        self.calibration.observe(predicted_s, ran.duration_s)
-        if full:
-            self._throughput.observe(ran)
+        self._learned.iteration(self.calibration.model.iteration_s(*ran[:4]), ran, full=full)
 
     def use(self, model: LatencyModel) -> None:
         """Go on with another latency model, such as one fitted to what was measured."""
-        self.calibration = Calibration(model)
-        self._throughput = Throughput(model)
+        self._learned.use(model)
+
+    def _learn(self, result: IterationResult) -> None:
+        if self._batch is None or result.duration_s <= 0:  # nothing ran
+            return
+        tokens = sum(chunk.tokens for chunk in result.chunks)
+        ran = Sample(tokens, 0, *self._decodes.load, result.duration_s)
+        self._learned.iteration(self._batch.predicted_s(), ran, full=self._batch.full)
+
+    def _advance_decodes(self, result: IterationResult) -> None:
+        if result.decoded:
+            self._decodes.advance()
+            if self.settings.timing is TokenTiming.PACED:
+                self._decodes.shift_late(result.end_s)
+        if result.decoded or not self._decodes:
+            self._decoded_s = result.end_s
+
+    def _requeue_untaken(self, now_s: float) -> None:
+        """What was planned and not computed (the engine had no room after all) waits again."""
+        for chunk in self._batch.chunks if self._batch is not None else ():
+            prefill = self._backlog.get(chunk.request_id)
+            if prefill is not None and not prefill.has_kv:
+                self._backlog.requeue(prefill, now_s)
 
     def _start_decode(self, prefill: Prefill, end_s: float) -> Release | None:
-        request, generated = prefill.request, prefill.generated_tokens + 1
-        self._lookahead.remove(request.request_id)
-        release = None
-        if not request.qos.is_interactive:
-            pace_s = self.settings.batch_tbt_s
-            to_come = max(1.0, self.lengths.high_tokens(request) - generated)
-            due_s: float | None = max(end_s, request.qos.deadline_s - to_come * pace_s) + pace_s
-        else:
-            pace_s = request.qos.tbt_s
-            due_s, release = schedule(prefill, end_s, self._lookahead.pressure, self.settings)
-            if due_s is None:
-                self._unpaced[request.request_id] = pace_s
-        self._state.decodes.add(
+        """How the tokens are shown; None: immediately."""
+        request, lengths = prefill.request, self._learned.lengths
+        schedule = decode_schedule(prefill, end_s, self._backlog.pressure, lengths, self.settings)
+        self._decodes.add(
             request,
-            next_due_s=math.inf if due_s is None else due_s,
-            pace_s=pace_s,
+            next_due_s=schedule.next_due_s,
+            pace_s=schedule.pace_s,
             context_tokens=prefill.computed_tokens,
-            generated_tokens=generated,
-            expected_tokens=self.lengths.mean_tokens(request),
+            generated_tokens=prefill.generated_tokens + 1,
+            expected_tokens=lengths.mean_tokens(request),
         )
-        return release
+        return schedule.release
 
     def _finish(self, request_id: str) -> None:
-        if request_id in self._state.decodes:
-            request, generated = self._state.decodes.remove(request_id)
-            self.lengths.observe(request, generated)
-        self.abort(request_id)
+        if request_id in self._decodes:
+            self._learned.answer(*self._decodes.remove(request_id))
+        self._backlog.leave(request_id)

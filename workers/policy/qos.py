@@ -16,12 +16,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Literal, Self, TypedDict, Unpack
 
 Importance = Literal["high", "low"]
 
 CUSTOM_PARAMS_KEY = "qos"
-DEFAULT_QOS: Mapping[str, Any] = {"ttft_ms": 1000.0, "tbt_ms": 100.0}
+DEFAULT_QOS: Mapping[str, object] = {"ttft_ms": 1000.0, "tbt_ms": 100.0}
 """For requests that say nothing: among themselves they are served in order of arrival."""
 JOB_FIELDS = ("importance", "tenant", "application", "expire_after_s")
 """What a job says beside its targets, under the same names."""
@@ -35,6 +35,16 @@ class Kind(StrEnum):
     """The first token is due at the deadline, and each later one soon after the one before it."""
     BATCH = "batch"
     """The last token is due at the deadline."""
+
+
+class Owner(TypedDict, total=False):
+    """What a job says beside its targets; see `RequestQos`."""
+
+    importance: Importance
+    tenant: str
+    application: str
+    expire_after_s: float | None
+    """Seconds from the arrival; None: the request never expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +68,31 @@ class RequestQos:
 
     @classmethod
     def interactive(
-        cls,
-        arrival_s: float,
-        *,
-        ttft_s: float,
-        tbt_s: float,
-        expire_after_s: float | None = None,
-        **owner: Any,
+        cls, arrival_s: float, *, ttft_s: float, tbt_s: float, **owner: Unpack[Owner]
     ) -> Self:
         """The first token is due `ttft_s` after the arrival."""
-        expires_s = _after(arrival_s, expire_after_s)
-        deadline_s = arrival_s + ttft_s
-        return cls(Kind.INTERACTIVE, arrival_s, deadline_s, tbt_s, expires_s=expires_s, **owner)
+        return cls._of(Kind.INTERACTIVE, arrival_s, arrival_s + ttft_s, tbt_s, **owner)
 
     @classmethod
-    def batch(
-        cls,
-        arrival_s: float,
-        *,
-        ttlt_s: float,
-        expire_after_s: float | None = None,
-        **owner: Any,
-    ) -> Self:
+    def batch(cls, arrival_s: float, *, ttlt_s: float, **owner: Unpack[Owner]) -> Self:
         """The last token is due `ttlt_s` after the arrival."""
-        expires_s = _after(arrival_s, expire_after_s)
-        return cls(Kind.BATCH, arrival_s, arrival_s + ttlt_s, expires_s=expires_s, **owner)
+        return cls._of(Kind.BATCH, arrival_s, arrival_s + ttlt_s, math.inf, **owner)
+
+    @classmethod
+    def _of(
+        cls,
+        kind: Kind,
+        arrival_s: float,
+        deadline_s: float,
+        tbt_s: float,
+        *,
+        importance: Importance = "high",
+        tenant: str = "",
+        application: str = "",
+        expire_after_s: float | None = None,
+    ) -> Self:
+        expires_s = None if expire_after_s is None else arrival_s + expire_after_s
+        return cls(kind, arrival_s, deadline_s, tbt_s, importance, tenant, application, expires_s)
 
     @property
     def is_interactive(self) -> bool:
@@ -93,11 +103,7 @@ class RequestQos:
         return self.importance == "high"
 
 
-def _after(arrival_s: float, duration_s: float | None) -> float | None:
-    return None if duration_s is None else arrival_s + duration_s
-
-
-def to_custom_params(qos: RequestQos) -> dict[str, Any]:
+def to_custom_params(qos: RequestQos) -> dict[str, object]:
     """The `custom_params` of a request with this quality of service."""
     target_s = qos.deadline_s - qos.arrival_s
     if qos.is_interactive:
@@ -113,7 +119,7 @@ def to_custom_params(qos: RequestQos) -> dict[str, Any]:
     return {CUSTOM_PARAMS_KEY: {"arrival_s": qos.arrival_s, **targets, **owner, **expiry}}
 
 
-def from_custom_params(custom_params: Mapping[str, Any] | None, received_s: float) -> RequestQos:
+def from_custom_params(custom_params: Mapping[str, object] | None, received_s: float) -> RequestQos:
     """The quality of service of a request that the scheduler received at `received_s` (UTC epoch).
 
     Raises ValueError with a sentence that says what to change.
@@ -124,7 +130,7 @@ def from_custom_params(custom_params: Mapping[str, Any] | None, received_s: floa
     if unknown := sorted(fields.keys() - _FIELDS):
         raise ValueError(f'custom_params["qos"] has unknown fields: {", ".join(unknown)}')
     arrival_s = _number(fields, "arrival_s", default=received_s)
-    owner: dict[str, Any] = {
+    owner: Owner = {
         "importance": _importance(fields),
         "tenant": _text(fields, "tenant"),
         "application": _text(fields, "application"),
@@ -139,14 +145,17 @@ def from_custom_params(custom_params: Mapping[str, Any] | None, received_s: floa
     raise ValueError('custom_params["qos"] needs either ttft_ms and tbt_ms, or ttlt_s')
 
 
-def _importance(fields: Mapping[str, Any]) -> Importance:
-    importance: Importance = fields.get("importance", "high")
-    if importance not in ("high", "low"):
-        raise ValueError(f'custom_params["qos"]["importance"] is {importance!r}; say high or low')
-    return importance
+def _importance(fields: Mapping[str, object]) -> Importance:
+    match fields.get("importance", "high"):
+        case "high":
+            return "high"
+        case "low":
+            return "low"
+        case other:
+            raise ValueError(f'custom_params["qos"]["importance"] is {other!r}; say high or low')
 
 
-def _expire_after_s(fields: Mapping[str, Any]) -> float | None:
+def _expire_after_s(fields: Mapping[str, object]) -> float | None:
     if "expire_after_s" not in fields:
         return None
     after_s = _number(fields, "expire_after_s")
@@ -155,14 +164,14 @@ def _expire_after_s(fields: Mapping[str, Any]) -> float | None:
     return after_s
 
 
-def _number(fields: Mapping[str, Any], name: str, default: float | None = None) -> float:
+def _number(fields: Mapping[str, object], name: str, default: float | None = None) -> float:
     value = fields.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f'custom_params["qos"]["{name}"] is {value!r}; give a number')
     return float(value)
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _text(fields: Mapping[str, object], name: str) -> str:
     value = fields.get(name, "")
     if not isinstance(value, str):
         raise ValueError(f'custom_params["qos"]["{name}"] is {value!r}; give a string')

@@ -1,6 +1,6 @@
-"""The waiting prompts: earliest due first up to the cut, the others after them by rank.
+"""Waiting prompts: earliest due first up to the admission cutoff, the others after them by rank.
 
-Requests of one rank share a heap ordered by due time. The cut may move at any moment without
+Requests of one rank share a heap ordered by due time. The cutoff may move at any moment without
 touching a heap; the head of the queue is the best of a few dozen heads.
 """
 
@@ -9,7 +9,7 @@ import math
 import zlib
 from typing import NamedTuple
 
-_SMALLEST_WORK = 64.0
+_MIN_WORK = 64.0
 _STEP = math.log(1.2)
 _LOW_IMPORTANCE = 100
 _CHANCE_RANKS = 32
@@ -30,7 +30,7 @@ def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) 
     Every low-importance request ranks above every other; then size counts, in steps of 20%, mixed
     with chance (a hash of the id) as far as `size_bias` is below 1.
     """
-    size_class = math.log(max(work, _SMALLEST_WORK) / _SMALLEST_WORK) / _STEP
+    size_class = math.log(max(work, _MIN_WORK) / _MIN_WORK) / _STEP
     chance = zlib.crc32(request_id.encode()) % _CHANCE_RANKS if size_bias < 1 else 0
     rank = int(size_bias * size_class + (1 - size_bias) * chance)
     return min(rank, _LOW_IMPORTANCE - 1) + (0 if important else _LOW_IMPORTANCE)
@@ -58,11 +58,11 @@ class WaitingQueue:
         """Take a request out, wherever it stands; None when it is not here."""
         return self._entries.pop(request_id, None)
 
-    def head(self, *, cut: int, weight_s: float = 0.0) -> Entry | None:
+    def head(self, *, cutoff: int, weight_s: float = 0.0) -> Entry | None:
         """The next request; ties go to the smaller id.
 
-        Up to the cut the smallest `due_s + weight_s * work` wins (weight_s 0 is EDF); when nothing
-        is left there, the lowest rank.
+        Up to the cutoff the smallest `due_s + weight_s * work` wins (weight_s 0 is EDF); when
+        nothing is left there, the lowest rank.
         """
         best: Entry | None = None
         best_s = math.inf
@@ -74,7 +74,7 @@ class WaitingQueue:
                 empty.append(rank)
                 continue
             entry = heap[0]
-            if rank > cut:
+            if rank > cutoff:
                 if beyond is None or rank < beyond.rank:
                     beyond = entry
                 continue

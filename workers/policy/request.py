@@ -1,6 +1,7 @@
 """What the policy knows about one request, and how far the engine has brought it."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from workers.policy.qos import RequestQos
 
@@ -12,8 +13,8 @@ class Request:
     request_id: str
     qos: RequestQos
     prompt_tokens: int
-    #: Prompt tokens that the engine already holds in its prefix cache.
     cached_tokens: int = 0
+    """Prompt tokens that the engine already holds in its prefix cache."""
     max_output_tokens: int | None = None
 
 
@@ -24,17 +25,35 @@ class Prefill:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        #: Tokens whose KV the engine holds; a cached prefix counts once the request has started.
         self.computed_tokens = 0
+        """Tokens whose KV the engine holds; a cached prefix counts after the first chunk."""
         self.remaining_tokens = max(1, request.prompt_tokens - request.cached_tokens)
-        #: When the prompt has to be computed; the policy sets it when it queues the request.
         self.due_s = request.qos.deadline_s
-        #: Tokens already delivered, when the engine took the KV of a decode back.
+        """When the prompt has to be computed; set when the request is queued."""
         self.generated_tokens = 0
+        """Tokens already delivered, when the engine took the KV of a decode back."""
+
+    @classmethod
+    def of_retracted(cls, request: Request, generated_tokens: int) -> Self:
+        """A decode that lost its KV: a prompt again, longer by what it has generated."""
+        prefill = cls(request)
+        prefill.generated_tokens = generated_tokens
+        prefill.lose_kv()
+        return prefill
 
     @property
-    def started(self) -> bool:
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def has_kv(self) -> bool:
+        """The engine has computed a part of the prompt."""
         return self.computed_tokens > 0
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens that the next chunk attends to, beside its own."""
+        return self.computed_tokens or self.request.cached_tokens
 
     @property
     def missing_kv_tokens(self) -> int:
@@ -52,7 +71,7 @@ class Prefill:
 
     def correct(self, held_tokens: int, remaining_tokens: int) -> None:
         """Take over the engine's count: tokens it holds or has cached, and tokens to compute."""
-        if self.started:
+        if self.has_kv:
             self.computed_tokens = max(1, held_tokens)
         self.remaining_tokens = remaining_tokens
 

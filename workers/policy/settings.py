@@ -7,24 +7,24 @@ from enum import StrEnum
 class TokenTiming(StrEnum):
     """When the tokens of an interactive request, after the first, are due."""
 
-    #: Token n at arrival + TTFT + (n - 1) * TBT, as the paper has it: an early start buys a stall.
     ENVELOPE = "envelope"
-    #: Each token TBT after the one before it.
+    """Token n at arrival + TTFT + (n - 1) * TBT, as in the paper: an early start buys a stall."""
     GAPS = "gaps"
-    #: As GAPS, but under load tokens are shown at an even pace behind the engine, so that the
-    #: engine has the freedom of the envelope and the reader sees no stall.
+    """Each token TBT after the one before it."""
     PACED = "paced"
+    """As GAPS, but under load tokens are shown at an even pace behind the engine, so that the
+    engine has the freedom of the envelope and the reader sees no stall."""
 
 
 class Overload(StrEnum):
-    """What yields when not everything can be met."""
+    """Which requests yield when not all can meet their deadlines."""
 
-    #: The largest requests that do not fit (`lookahead`); earliest deadline first below that.
-    CUT = "cut"
-    #: The paper's hybrid key, with a weight that follows the backlog.
+    CUTOFF = "cutoff"
+    """The largest requests that do not fit (`lookahead`); earliest deadline first below that."""
     HYBRID = "hybrid"
-    #: Nothing: earliest deadline first throughout.
+    """The paper's hybrid key, with a weight that follows the backlog."""
     NONE = "none"
+    """None: earliest deadline first throughout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,45 +32,53 @@ class Settings:
     """Defaults are the ones that measured best; docs/scheduler.md has the figures."""
 
     timing: TokenTiming = TokenTiming.PACED
-    overload: Overload = Overload.CUT
+    overload: Overload = Overload.CUTOFF
 
-    #: Prefill tokens of one iteration: at least, when decodes leave no slack, and at most.
     min_chunk_tokens: int = 128
+    """Prefill tokens of one iteration when decodes leave no slack."""
     max_chunk_tokens: int = 2560
-    #: Slack is used up over the tokens that the most urgent decode is expected to have, at most
-    #: this many, not at once; 0: at once.
+    """Prefill tokens of one iteration at most."""
     slack_spread_tokens: int = 100
-    #: Alternate large batches with decodes alone where the latency model makes that cheaper.
+    """Slack is spent evenly over the tokens that the most urgent decode is expected to have, and
+    over at most this many; 0: all of it on the next iteration."""
     alternate: bool = True
-    #: Part of the slack that one iteration may plan to use: 1 / margin.
+    """Alternate large batches with decodes alone where the latency model makes that cheaper."""
     slack_margin: float = 1.2
-    #: GAPS: share of iterations that should end in time, which sets the margin from recent errors.
+    """An iteration may plan to use 1 / margin of the slack."""
     in_time_quantile: float = 0.995
-    #: Correct the latency model by what iterations really take.
+    """GAPS: share of iterations that should end in time; sets the margin from recent errors."""
     calibrate: bool = True
+    """Correct the latency model by what iterations really take."""
 
-    #: Expected gap between tokens of a batch request, seconds.
     batch_tbt_s: float = 0.1
+    """Expected gap between tokens of a batch request."""
+    learn_answer_lengths: bool = True
+    """Expect answers as long as those of the same application; else all are like the prior."""
+    discount_cached_prefixes: bool = True
+    """Prompt tokens in the prefix cache are no work."""
 
-    #: Work that counts as feasible within t seconds of time left, in seconds:
-    #: min(t, lookahead_base_s + lookahead_share * t). The rest is left to later arrivals.
     lookahead_base_s: float = 20.0
+    """Work that counts as feasible within t seconds, in seconds: min(t, lookahead_base_s +
+    lookahead_share * t). The rest is left to later arrivals."""
     lookahead_share: float = 0.5
-    #: 1: the largest requests yield first, 0: chance decides. Lower values spare long prompts.
     size_bias: float = 1.0
+    """1: the largest requests yield first, 0: chance decides. Lower values spare long prompts."""
+    heed_importance: bool = True
+    """Requests of low importance yield before all others."""
 
-    #: HYBRID: seconds per token at and beyond a backlog of 260 s, and up to one of 60 s.
     srpf_weight_high_s: float = 0.1
+    """HYBRID: seconds per token at and beyond a backlog of 260 s."""
     srpf_weight_low_s: float = 0.008
+    """HYBRID: seconds per token up to a backlog of 60 s."""
 
-    #: PACED: pressure (work over usable time) at which tokens start to be held back, and at which
-    #: they are held back as far as the TTFT allows.
     hold_from: float = 0.2
+    """PACED: pressure (work over usable time) at which tokens start to be held back."""
     hold_full: float = 0.5
+    """PACED: pressure at which tokens are held back as far as the TTFT allows."""
 
-    #: A prefill in progress waits for a more urgent prompt.
     park: bool = True
-    #: Share of the expected growth of running decodes that admission keeps free.
+    """A prefill in progress waits for a more urgent prompt."""
     kv_growth_share: float = 1.0
-    #: Parked prompts give their KV back to an interactive prompt that finds no room.
+    """Share of the expected growth of running decodes that admission keeps free."""
     give_back: bool = True
+    """Parked prompts give their KV back to an interactive prompt that finds no room."""

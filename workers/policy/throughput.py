@@ -3,10 +3,10 @@
 from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
 
-#: Averaged over this much busy time, seconds.
 _MEMORY_S = 60.0
-#: Share of the fastest possible prefill that is assumed before anything has run.
+"""The busy time that the average covers."""
 _FIRST_SHARE = 0.7
+"""Share of the fastest possible prefill that is assumed before anything has run."""
 
 
 class Throughput:

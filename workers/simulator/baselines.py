@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from workers.latency.model import LatencyModel
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
+from workers.policy.qos import Kind
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
-from workers.policy.state import EngineState
+from workers.simulator.engine_state import EngineState
 
 Key = Callable[[Prefill], float]
 
@@ -63,7 +64,7 @@ class FixedChunkPolicy:
             else:
                 break
             tokens = min(budget, prefill.remaining_tokens)
-            chunks.append(Chunk(prefill.request.request_id, tokens))
+            chunks.append(Chunk(prefill.request_id, tokens))
             budget -= tokens
         return IterationPlan(tuple(chunks))
 
@@ -72,8 +73,7 @@ class FixedChunkPolicy:
         for request_id in result.retracted:
             self._push(state.retract(request_id))
         state.decodes.advance()
-        completed, _ = state.compute(result)
-        for prefill in completed:
+        for prefill in state.compute(result):
             self._join_decodes(prefill, result.end_s)
         for request_id in result.finished:
             state.abort(request_id)
@@ -90,7 +90,7 @@ class FixedChunkPolicy:
         )
 
     def _order(self, prefill: Prefill) -> tuple[float, str]:
-        return self._key(prefill), prefill.request.request_id
+        return self._key(prefill), prefill.request_id
 
     def _push(self, prefill: Prefill) -> None:
         heapq.heappush(self._heap, self._order(prefill))
@@ -135,7 +135,7 @@ class PaperPolicy(FixedChunkPolicy):
 
     def _hybrid_key(self, prefill: Prefill) -> float:
         work = prefill.remaining_tokens
-        if not prefill.request.qos.is_interactive:
+        if prefill.request.qos.kind is Kind.BATCH:
             work += PAPER_OUTPUT_TOKENS
         return prefill.request.qos.deadline_s + PAPER_SRPF_WEIGHT_S * work
 
@@ -154,7 +154,7 @@ class PaperPolicy(FixedChunkPolicy):
 
     def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
         request = prefill.request
-        if request.qos.is_interactive:
+        if request.qos.kind is Kind.INTERACTIVE:
             pace_s = request.qos.tbt_s
             due_s = request.qos.deadline_s + (prefill.generated_tokens + 1) * pace_s
         else:
@@ -172,7 +172,7 @@ class PaperPolicy(FixedChunkPolicy):
         """The most urgent waiting prompt; hopeless ones go behind all others."""
         while (prefill := super()._head(now_s)) is not None:
             finish_s = now_s + prefill.remaining_tokens / self._throughput
-            if not prefill.request.qos.is_interactive:
+            if prefill.request.qos.kind is Kind.BATCH:
                 finish_s += self._answer_s
             if finish_s <= prefill.request.qos.deadline_s:
                 return prefill

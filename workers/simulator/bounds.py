@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from workers.latency.model import Coefficients, LatencyModel
 from workers.simulator.workload import Lengths, SimRequest
 
-#: Prefill tokens of the largest iteration: spreads the fixed cost of an iteration furthest.
-MOST_TOKENS = 2560
+MAX_TOKENS = 2560
+"""Prefill tokens of the largest iteration: spreads the fixed cost of an iteration furthest."""
 
 
 def least_time_s(model: LatencyModel, lengths: Lengths) -> float:
@@ -14,7 +14,7 @@ def least_time_s(model: LatencyModel, lengths: Lengths) -> float:
     prompt, decodes = lengths.prompt_tokens, lengths.output_tokens - 1
     prefill_s = prompt * min(
         _with_fixed_s(model.small, model.small.per_prefill_token_s, model.split_tokens),
-        _with_fixed_s(model.large, model.large.per_prefill_token_s, MOST_TOKENS),
+        _with_fixed_s(model.large, model.large.per_prefill_token_s, MAX_TOKENS),
     )
     context = decodes * prompt + decodes * (decodes + 1) / 2
     decode_s = min(
@@ -25,14 +25,14 @@ def least_time_s(model: LatencyModel, lengths: Lengths) -> float:
 
 
 def throughput_limit_qps(model: LatencyModel, lengths: Sequence[Lengths]) -> float:
-    """Requests per second of one replica that nobody waits for."""
+    """Requests per second of one replica when no request has a deadline."""
     return len(lengths) / sum(least_time_s(model, each) for each in lengths)
 
 
 def least_missed(model: LatencyModel, requests: Sequence[SimRequest], window_s: float) -> float:
     """Share of requests that has to miss: the costliest, until the rest fits into the window.
 
-    A bound for those who know every answer's length and need not keep any TBT.
+    A bound even for a scheduler that knows every answer's length and need not keep any TBT.
     """
     if not requests:
         return 0.0
@@ -49,8 +49,8 @@ def least_missed(model: LatencyModel, requests: Sequence[SimRequest], window_s: 
     return 1 - met / len(times_s)
 
 
-def _with_fixed_s(regime: Coefficients, token_s: float, most_tokens: int) -> float:
-    return token_s + regime.intercept_s / most_tokens
+def _with_fixed_s(regime: Coefficients, token_s: float, max_tokens: int) -> float:
+    return token_s + regime.intercept_s / max_tokens
 
 
 def _decode_s(regime: Coefficients, decodes: int, context: float, fixed_s: float) -> float:

@@ -9,9 +9,9 @@ from workers.simulator.experiment import Experiment
 from workers.simulator.silo import SILO, SiloPool, silo_pools
 from workers.simulator.summary import Summary
 
-#: Ways to score a run, see `Summary.meets`.
 SCORINGS = ("first", "envelope", "gaps")
-_LEAST_QPS, _MOST_QPS = 0.01, 1_000.0
+"""Ways to score a run, see `Summary.meets`."""
+_MIN_QPS, _MAX_QPS = 0.01, 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def find_capacity(
             return fitting, runs
         else:
             qps = (fitting + failing) / 2
-        if not _LEAST_QPS <= qps <= _MOST_QPS:
+        if not _MIN_QPS <= qps <= _MAX_QPS:
             return fitting or 0.0, runs
         runs.append(run(qps))
 

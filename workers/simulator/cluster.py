@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+from workers.policy.qos import Kind
 from workers.simulator.outcome import Outcome
 from workers.simulator.replica import Replica
 from workers.simulator.workload import SimRequest
 
-#: Chooses the replica of a request that arrives now.
 Router = Callable[[SimRequest, Sequence[Replica]], int]
+"""Chooses the replica of a request that arrives now."""
 
 
 class RoundRobin:
@@ -20,22 +21,20 @@ class RoundRobin:
 
 
 class TierAware:
-    """Interactive requests on the first `interactive` replicas only, batch where the least waits.
+    """Interactive requests go to the first `interactive` replicas only, batch to the least loaded.
 
-    An interactive decode holds the iterations of its whole replica short; packed together they do
-    so on fewer replicas. Load is the token work outstanding.
+    An interactive decode keeps the iterations of its whole replica short; packed together they do
+    so on fewer replicas. Load is prompt tokens outstanding.
     """
 
     def __init__(self, interactive: int) -> None:
         self._interactive = interactive
 
     def __call__(self, sim: SimRequest, replicas: Sequence[Replica]) -> int:
-        allowed = (
-            range(self._interactive) if sim.request.qos.is_interactive else range(len(replicas))
-        )
-        if sim.request.qos.is_interactive:
+        if sim.request.qos.kind is Kind.INTERACTIVE:
+            allowed = range(self._interactive)
             return min(allowed, key=lambda i: (replicas[i].interactive_outstanding, i))
-        return min(allowed, key=lambda i: (replicas[i].outstanding_tokens, i))
+        return min(range(len(replicas)), key=lambda i: (replicas[i].outstanding_tokens, i))
 
 
 def run_cluster(

@@ -50,11 +50,11 @@ class Experiment:
     noise: float = 0.03
     low_importance: float = 0.0
     kv_tokens: int | None = None
-    #: Arrival times of the trace instead of Poisson; its rate is scaled to the one asked for.
     trace_arrivals: bool = False
+    """Arrival times of the trace instead of Poisson; its rate is scaled to the one asked for."""
     square_wave: SquareWave | None = None
-    #: What policies believe, as a factor on the true iteration time; 0.8 is 25% too fast.
     predictor_factor: float = 1.0
+    """What policies believe, as a factor on the true iteration time; 0.8 is 25% too fast."""
     replicas: int = 1
     router: Callable[[], Router] = RoundRobin
 

@@ -35,12 +35,12 @@ from workers.simulator.summary import Summary
 from workers.simulator.tables import capacity_table, sweep_table
 from workers.simulator.traces import read_trace
 
-#: What a shell reports for a command ended by Ctrl-C.
 _INTERRUPTED = 130
+"""What a shell reports for a command ended by Ctrl-C."""
 
 
 def main(arguments: list[str]) -> int:
-    """Simulate and print. Raises NiyamaError with a sentence for people."""
+    """Simulate and print. Raises NiyamaError with a message for the user."""
     settings = SimulateSettings.from_command_line(arguments, "niyama simulate")
     for name in settings.policies:
         if name != SILO:

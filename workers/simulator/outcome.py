@@ -5,12 +5,13 @@ from array import array
 import numpy
 
 from workers.policy.decision import Decision, DecisionKind
+from workers.policy.qos import Kind
 from workers.policy.release import Release
 from workers.simulator.workload import SimRequest
 
 INFINITE_S = float("inf")
-#: Paced gaps equal the TBT exactly; sums of floats do not.
 CLOCK_ERROR_S = 1e-6
+"""Paced gaps equal the TBT exactly; sums of floats do not."""
 
 Times = numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]
 
@@ -36,8 +37,8 @@ class Outcome:
         self.token_times: list[array[float]] = []
         self.first_token_s = INFINITE_S
         self.last_token_s = INFINITE_S
-        #: Most that any token is behind arrival + TTFT + (n - 1) * TBT; negative is early.
         self.envelope_late_s = INFINITE_S
+        """Most that any token is behind arrival + TTFT + (n - 1) * TBT; negative is early."""
         self.gaps = 0
         self.late_gaps = 0
         self.longest_gap_s = 0.0
@@ -55,7 +56,7 @@ class Outcome:
         qos = self.sim.request.qos
         self.first_token_s = self.token_times[0][0]
         self.last_token_s = self.token_times[-1][-1]
-        if qos.is_interactive:
+        if qos.kind is Kind.INTERACTIVE:
             times = numpy.concatenate([numpy.asarray(part) for part in self.token_times])
             self._score_tokens(_released(times, self.release), qos.tbt_s)
         self.token_times = []
@@ -76,21 +77,23 @@ class Outcome:
 
     def latency_s(self) -> float:
         """TTFT of an interactive request, TTLT of a batch request; infinity while unfinished."""
-        request = self.sim.request
-        token_s = self.first_token_s if request.qos.is_interactive else self.last_token_s
-        return token_s - request.qos.arrival_s
+        return self._deciding_token_s() - self.sim.request.qos.arrival_s
 
     def missed_first_or_last(self) -> bool:
         """TTFT of an interactive request, TTLT of a batch request."""
-        request = self.sim.request
-        token_s = self.first_token_s if request.qos.is_interactive else self.last_token_s
-        return token_s > request.qos.deadline_s
+        return self._deciding_token_s() > self.sim.request.qos.deadline_s
 
     def missed_envelope(self) -> bool:
         """Any token behind its deadline, as the paper scores."""
-        if self.sim.request.qos.is_interactive:
+        if self.sim.request.qos.kind is Kind.INTERACTIVE:
             return self.envelope_late_s > 0
         return self.missed_first_or_last()
+
+    def _deciding_token_s(self) -> float:
+        """When the token came that the deadline is for."""
+        if self.sim.request.qos.kind is Kind.INTERACTIVE:
+            return self.first_token_s
+        return self.last_token_s
 
 
 def _released(times: Times, release: Release | None) -> Times:

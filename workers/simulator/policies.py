@@ -6,10 +6,8 @@ from functools import partial
 
 from niyama.errors import ConfigurationError
 from workers.latency.model import LatencyModel
-from workers.policy.decode_length import DecodeLengths
 from workers.policy.plan import Policy
 from workers.policy.policy import NiyamaPolicy
-from workers.policy.request import Prefill, Request
 from workers.policy.settings import Overload, Settings, TokenTiming
 from workers.simulator.baselines import (
     FixedChunkPolicy,
@@ -26,7 +24,7 @@ _DEFAULT = Settings()
 _ENVELOPE = replace(_DEFAULT, timing=TokenTiming.ENVELOPE)
 
 
-def niyama(settings: Settings) -> PolicyFactory:
+def _niyama(settings: Settings) -> PolicyFactory:
     return lambda model: NiyamaPolicy(model, settings)
 
 
@@ -34,34 +32,6 @@ def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
     return lambda _model: FixedChunkPolicy(key, chunk_tokens)
 
 
-class _PriorOnly(DecodeLengths):
-    def observe(self, request: Request, output_tokens: int) -> None:
-        """Nothing is learned."""
-
-
-class _Unlearned(NiyamaPolicy):
-    """Every answer is expected to be as long as the prior."""
-
-    def __init__(self, latency: LatencyModel) -> None:
-        super().__init__(latency)
-        self.lengths = _PriorOnly()
-
-
-class _AllImportant(NiyamaPolicy):
-    """Importance is not looked at."""
-
-    def add(self, request: Request, now_s: float) -> None:
-        super().add(replace(request, qos=replace(request.qos, importance="high")), now_s)
-
-
-class _UnawareOfCache(NiyamaPolicy):
-    """Work is what the prompt has, whether cached or not."""
-
-    def _work(self, prefill: Prefill) -> float:
-        return super()._work(prefill) + prefill.request.cached_tokens
-
-
-#: Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`.
 ABLATIONS: Mapping[str, Settings] = {
     "niyama": _DEFAULT,
     "niyama/envelope": _ENVELOPE,
@@ -77,23 +47,26 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/chunk-256": replace(_DEFAULT, min_chunk_tokens=256, max_chunk_tokens=256),
     "niyama/size-bias-50": replace(_DEFAULT, size_bias=0.5),
     "niyama/size-bias-0": replace(_DEFAULT, size_bias=0.0),
+    "niyama/no-history": replace(_DEFAULT, learn_answer_lengths=False),
+    "niyama/no-importance": replace(_DEFAULT, heed_importance=False),
+    "niyama/no-cached-prefixes": replace(_DEFAULT, discount_cached_prefixes=False),
 }
+"""Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`."""
 
-POLICIES: dict[str, PolicyFactory] = {
+POLICIES: Mapping[str, PolicyFactory] = {
     "niyama-paper": PaperPolicy,
     "niyama-paper/answers": partial(PaperPolicy, answer_s=40.0),
-    "niyama/no-history": _Unlearned,
-    "niyama/no-importance": _AllImportant,
-    "niyama/no-cached-prefixes": _UnawareOfCache,
     "fcfs": _fixed(fcfs_key, 256),
     "edf": _fixed(edf_key, 256),
     "srpf": _fixed(srpf_key, 256),
-    **{name: niyama(settings) for name, settings in ABLATIONS.items()},
+    "fcfs-512": _fixed(fcfs_key, 512),
+    "edf-512": _fixed(edf_key, 512),
+    "srpf-512": _fixed(srpf_key, 512),
+    "fcfs-2048": _fixed(fcfs_key, 2048),
+    "edf-2048": _fixed(edf_key, 2048),
+    "srpf-2048": _fixed(srpf_key, 2048),
+    **{name: _niyama(settings) for name, settings in ABLATIONS.items()},
 }
-for _chunk in (512, 2048):
-    POLICIES[f"fcfs-{_chunk}"] = _fixed(fcfs_key, _chunk)
-    POLICIES[f"edf-{_chunk}"] = _fixed(edf_key, _chunk)
-    POLICIES[f"srpf-{_chunk}"] = _fixed(srpf_key, _chunk)
 
 
 def policy_factory(name: str) -> PolicyFactory:

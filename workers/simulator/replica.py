@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from workers.latency.model import LatencyModel
 from workers.policy.decision import DecisionKind
 from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
+from workers.policy.qos import Kind
 from workers.policy.request import Prefill
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import SimRequest
@@ -62,16 +63,17 @@ class Replica:
     ) -> None:
         self.policy = policy
         self.now_s = 0.0
-        #: Prompt tokens, and interactive requests, submitted and not finished.
         self.outstanding_tokens = 0
+        """Prompt tokens submitted and not finished."""
         self.interactive_outstanding = 0
+        """Interactive requests submitted and not finished."""
         self.outcomes: list[Outcome] = []
         self.busy_s = 0.0
         self.iterations = 0
         self.retractions = 0
         self.decisions: dict[DecisionKind, int] = defaultdict(int)
-        #: Called with every iteration when set; costs a look at every request inside.
         self.on_iteration: Callable[[Iteration], None] | None = None
+        """Called with every iteration when set; costs a look at every request inside."""
         self._latency = latency
         self._kv_tokens = kv_tokens
         self._noise = noise
@@ -97,7 +99,7 @@ class Replica:
             )
         self._requests[sim.request.request_id] = _Running(sim)
         self.outstanding_tokens += sim.request.prompt_tokens
-        self.interactive_outstanding += sim.request.qos.is_interactive
+        self.interactive_outstanding += sim.request.qos.kind is Kind.INTERACTIVE
         self.policy.add(sim.request, self.now_s)
 
     def run_until(self, until_s: float) -> None:
@@ -121,7 +123,7 @@ class Replica:
             self._give_back(request_id)
         retracted = self._make_room_for_decodes()
         if not plan.chunks and not self._decoding:
-            # The policy waits for something, or was just told to start over: look again soon.
+            # The policy waits, or retracted prompts have to start over: plan again soon.
             self.now_s = min(until_s, self.now_s + IDLE_S)
             self.policy.observe(IterationResult(self.now_s, 0.0, retracted=retracted))
             return
@@ -141,7 +143,7 @@ class Replica:
         for request_id, tokens in plan.chunks:
             prefill = self._requests[request_id].prefill
             prefill_tokens += tokens
-            prefill_context += prefill.computed_tokens or prefill.request.cached_tokens
+            prefill_context += prefill.context_tokens
         duration_s = self._latency.iteration_s(
             prefill_tokens, prefill_context, decodes, self._decode_context
         ) * max(0.5, self._random.gauss(1.0, self._noise))
@@ -169,11 +171,11 @@ class Replica:
             sum(
                 chunk.tokens
                 for chunk in plan.chunks
-                if self._requests[chunk.request_id].sim.request.qos.is_interactive
+                if self._requests[chunk.request_id].sim.request.qos.kind is Kind.INTERACTIVE
             ),
             decodes,
             sum(
-                running.prefill.started and running.prefill.remaining_tokens > 0
+                running.prefill.has_kv and running.prefill.remaining_tokens > 0
                 for request_id, running in self._requests.items()
                 if request_id not in planned
             ),
@@ -237,7 +239,7 @@ class Replica:
     def _finish(self, request_id: str) -> None:
         running = self._requests.pop(request_id)
         self.outstanding_tokens -= running.sim.request.prompt_tokens
-        self.interactive_outstanding -= running.sim.request.qos.is_interactive
+        self.interactive_outstanding -= running.sim.request.qos.kind is Kind.INTERACTIVE
         del self._decoding[request_id]
         context = running.context_tokens + self.iterations - running.first_iteration - 1
         self._used_kv -= context

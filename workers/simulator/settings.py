@@ -1,4 +1,4 @@
-"""Settings of `niyama simulate`, and the small languages of its flags."""
+"""Settings of `niyama simulate`, and the syntax of its flags."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from niyama.settings import CommandSettings
+from workers.latency.profiles import BUILT_IN
 from workers.simulator.experiment import SquareWave
+from workers.simulator.policies import POLICIES
 from workers.simulator.silo import SILO
 from workers.simulator.workload import Tier
 
@@ -19,10 +21,12 @@ class SimulateSettings(CommandSettings):
         description="Requests: Azure CSV, Mooncake JSONL, or a CSV with prompt_tokens,output_tokens"
     )
     profile: str = Field(
-        default="a100-llama3-8b", description="Latency profile: a built-in name or a JSON file"
+        default="a100-llama3-8b",
+        description=f"Latency profile: a JSON file, or one of {', '.join(BUILT_IN)}",
     )
     policy: str = Field(
-        default="niyama,niyama-paper,edf,fcfs", description="Schedulers, comma-separated"
+        default="niyama,niyama-paper,edf,fcfs",
+        description=f"Schedulers, comma-separated: {', '.join(sorted([*POLICIES, SILO]))}",
     )
     qps: str = Field(default="1:6:1", description="Requests per second: N, A,B,C or FROM:TO:STEP")
     slo: str = Field(
@@ -33,40 +37,48 @@ class SimulateSettings(CommandSettings):
         default=False, description="Find the highest rate with at most 1% misses in any tier"
     )
     gpus_for: float | None = Field(
-        default=None, gt=0, description="Answer how many replicas this many requests/s need"
+        default=None, gt=0, description="Find how many replicas this many requests/s need"
     )
     scoring: Literal["first", "envelope", "gaps"] = Field(
         default="envelope",
-        description="What capacity means: first (TTFT, TTLT only), envelope, or gaps (true gaps)",
+        description="What has to be met: first, the TTFT or TTLT; envelope, also token n by"
+        " TTFT + (n - 1) * TBT; gaps, TTFT or TTLT and gaps within the TBT",
     )
     arrivals: Literal["poisson", "trace", "square"] = Field(
-        default="poisson", description="Poisson, the trace's own times scaled, or a square wave"
+        default="poisson",
+        description="Poisson; trace: its own times, scaled to --qps; square: see --square",
     )
     square: str = Field(
-        default="2:5:900", description="Square wave: LOW:HIGH requests/s and the half period in s"
+        default="2:5:900",
+        description="Square wave, LOW:HIGH:SECONDS: two rates in requests/s, and the time of each",
     )
     duration_s: float = Field(default=10_800, gt=0, description="Simulated time, seconds")
     warm_up_s: float = Field(default=3_600, ge=0, description="Not scored at the start, seconds")
     low_importance: float = Field(
-        default=0.0, ge=0, le=1, description="Share of requests of low importance"
+        default=0.0, ge=0, le=1, description="Share of requests of low importance, 0 to 1"
     )
-    replicas: int = Field(default=1, ge=1, le=64, description="Replicas that share the load")
+    replicas: int = Field(
+        default=1, ge=1, le=64, description="Replicas that share the load, 1 to 64"
+    )
     interactive_replicas: int = Field(
         default=0,
         ge=0,
-        description="Only so many replicas take interactive requests; 0: round robin over all",
+        description="Interactive requests go to this many replicas only; 0: round robin over all",
     )
     kv_tokens: int | None = Field(
-        default=None, gt=0, description="KV memory instead of the profile's"
+        default=None, gt=0, description="KV memory of a replica, tokens; default: the profile's"
     )
     noise: float = Field(
-        default=0.03, ge=0, le=0.3, description="Standard deviation of iteration times"
+        default=0.03,
+        ge=0,
+        le=0.3,
+        description="Standard deviation of iteration times, as a share of them, 0 to 0.3",
     )
     predictor_factor: float = Field(
         default=1.0,
         gt=0.1,
         lt=10,
-        description="What schedulers believe of iteration times; 0.8: too fast",
+        description="Predicted over true iteration times, 0.1 to 10; 0.8: predicted too fast",
     )
     seed: int = Field(default=1, description="Seed of lengths, tiers, arrivals and noise")
     json_out: Path | None = Field(default=None, description="Write all figures to this JSON file")
@@ -87,7 +99,7 @@ class SimulateSettings(CommandSettings):
     @classmethod
     def _can_be_written(cls, path: Path | None) -> Path | None:
         if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
-            raise ValueError(f"{path} cannot be written: name a file in a folder that is there")
+            raise ValueError(f"{path} cannot be written: name a file in a folder that exists")
         return path
 
     @field_validator("qps")

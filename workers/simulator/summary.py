@@ -17,8 +17,8 @@ class TierSummary:
     requests: int
     missed_first_or_last: float
     missed_envelope: float
-    #: TTFT of an interactive tier, TTLT of a batch tier; infinity for what never came.
     latency_s: tuple[float, ...]
+    """TTFT of an interactive tier, TTLT of a batch tier; infinity for what never came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +29,17 @@ class Summary:
     qps: float
     tiers: tuple[TierSummary, ...]
     missed: float
-    #: Misses of the tenth with the longest prompts, of high and of low importance.
+    """Of all requests, any token behind its deadline (`Outcome.missed_envelope`)."""
     missed_longest_prompts: float
+    """Of the tenth with the longest prompts."""
     missed_important: float
     missed_unimportant: float
-    #: True gaps between tokens shown, interactive tiers.
     late_gaps: float
+    """Of the true gaps between tokens shown, interactive tiers."""
     longest_gap_p99_s: float
     relegated: float
-    #: Requests per second that met everything.
     goodput_qps: float
+    """Requests per second that met everything."""
     replicas: int = 1
     retractions: int = 0
 

@@ -30,8 +30,8 @@ class Row(NamedTuple):
     arrival_s: float | None
     prompt_tokens: int
     output_tokens: int
-    #: Blocks of the prompt, equal where the text up to their end is equal.
     blocks: tuple[int, ...] = ()
+    """Blocks of the prompt, equal where the text up to their end is equal."""
 
 
 MOONCAKE_BLOCK_TOKENS = 512
@@ -52,8 +52,8 @@ class TraceError(ConfigurationError):
 class Trace:
     name: str
     lengths: tuple[Lengths, ...]
-    #: Seconds from the first request, ascending; None when the file has no times.
     arrivals_s: tuple[float, ...] | None
+    """Seconds from the first request, ascending; None when the file has no times."""
 
 
 def read_trace(path: Path) -> Trace:

@@ -3,9 +3,8 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from workers.policy.qos import Importance, Kind, RequestQos
+from workers.policy.qos import Importance, Kind, Owner, RequestQos
 from workers.policy.request import Request
 
 
@@ -22,23 +21,23 @@ class Tier:
         return Kind.BATCH if self.tbt_s is None else Kind.INTERACTIVE
 
     def qos(self, arrival_s: float, importance: Importance = "high") -> RequestQos:
-        """That of a request which arrives at `arrival_s`; its answers are like its tier's."""
-        owner: dict[str, Any] = {"importance": importance, "application": self.name}
+        """Of a request that arrives at `arrival_s`; its answer is like those of its tier."""
+        owner: Owner = {"importance": importance, "application": self.name}
         if self.tbt_s is None:
             return RequestQos.batch(arrival_s, ttlt_s=self.target_s, **owner)
         return RequestQos.interactive(arrival_s, ttft_s=self.target_s, tbt_s=self.tbt_s, **owner)
 
 
-#: The evaluation of arXiv 2503.22562: one third of the requests each.
 PAPER_TIERS = (Tier("Q1", 6.0, 0.05), Tier("Q2", 600.0), Tier("Q3", 1800.0))
+"""The evaluation of arXiv 2503.22562: one third of the requests each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
     prompt_tokens: int
     output_tokens: int
-    #: Prompt tokens that an earlier request of the trace shares as its prefix.
     cached_tokens: int = 0
+    """Prompt tokens that an earlier request of the trace shares as its prefix."""
 
 
 @dataclass(frozen=True, slots=True)

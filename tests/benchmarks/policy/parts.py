@@ -21,18 +21,18 @@ FILES = {
     "sharegpt": "sharegpt_8k_llama2_lengths.csv.gz",
     "mooncake": "mooncake_fast25_conversation.jsonl.gz",
 }
-#: Requests/s that overload is counted from: near the envelope capacity of niyama-paper.
 REFERENCE_QPS = {"code": 4.69, "conv": 5.45, "sharegpt": 2.03}
+"""Requests/s that overload is counted from: near the envelope capacity of niyama-paper."""
 OVERLOADS = (1.3, 1.6, 2.0)
 CAPACITY_POLICIES = (
     "niyama", "niyama-paper", "niyama/no-alternation", "niyama/gaps", "edf", "edf-512", "edf-2048",
     "srpf", "fcfs", "fcfs-2048",
 )  # fmt: skip
-#: Where a search starts, as a share of the reference; a guess that saves runs.
 START = {
     "niyama/gaps": 0.93, "edf": 0.84, "edf-512": 0.8, "edf-2048": 0.5, "srpf": 0.6, "fcfs": 0.63,
     "fcfs-2048": 0.5,
 }  # fmt: skip
+"""Where a search starts, as a share of the reference; a guess that saves runs."""
 ABLATIONS = (
     "niyama", "niyama/no-spread", "niyama/no-alternation", "niyama/chunk-256", "niyama/gaps",
     "niyama/envelope", "niyama/no-cut", "niyama/hybrid", "niyama/no-park", "niyama/no-history",
@@ -48,9 +48,11 @@ class Part:
     run: Callable[[], dict[str, Any]]
 
 
-def parts(traces: Path) -> list[Part]:
+def parts(traces: Path, duration_s: float = 10_800.0) -> list[Part]:
+    """All parts, on the traces in a folder; docs/scheduler.md has runs of the default duration."""
     experiments = {
-        name: Experiment(read_trace(traces / file), A100_LLAMA3_8B) for name, file in FILES.items()
+        name: Experiment(read_trace(traces / file), A100_LLAMA3_8B, duration_s=duration_s)
+        for name, file in FILES.items()
     }
     paper = {name: experiments[name] for name in REFERENCE_QPS}
     return [

@@ -20,7 +20,7 @@ async def test_a_job_that_waited_too_long_expires_and_others_are_served(scene: A
     worker = await scene.worker()
     expired, served = await scene.until_ended(late, patient)
     assert (expired.type, served.type) == (EventType.EXPIRED, EventType.COMPLETED)
-    assert expired.reason == "not begun 0.2 s after it arrived"
+    assert expired.reason == "not started 0.2 s after it arrived"
     assert expired.usage.prompt_tokens > 0
     assert scene.types(late) == [EventType.ADMITTED, EventType.EXPIRED]
     await worker.drain()
@@ -58,7 +58,7 @@ async def test_the_ledger_and_the_reply_topic_are_told(scene: Any, api: httpx.As
     shown = (await api.get(accepted.headers["location"], params={"wait": 20})).json()
 
     assert (shown["status"], shown["expire_after_s"]) == ("expired", 0.2)
-    assert shown["reason"] == "not begun 0.2 s after it arrived"
+    assert shown["reason"] == "not started 0.2 s after it arrived"
     assert shown["deadlines_met"]["ttlt"] is False
     last = shown["events"][-1]
     assert (last["type"], last["reason"]) == ("expired", shown["reason"])

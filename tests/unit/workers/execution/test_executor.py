@@ -33,7 +33,7 @@ class ExpiringEngine(NullEngine):
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         forecast = Forecast(queue_wait_s=60.0, finish_s=ARRIVED_S + 90)
-        reason = "not begun 30 s after it arrived"
+        reason = "not started 30 s after it arrived"
         decision = Decision(prepared.request_id, DecisionKind.EXPIRED, 1030.1, reason, forecast)
         yield GenerationUpdate("", (), 7, 0, 0, FinishReason.EXPIRED, ended_by=decision)
 
@@ -62,7 +62,7 @@ async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
 
     admitted, end = (JobEvent.model_validate_json(sent.value) for _, sent in outbox.records)
     assert (admitted.type, end.type) == (EventType.ADMITTED, EventType.EXPIRED)
-    assert end.reason == "not begun 30 s after it arrived"
+    assert end.reason == "not started 30 s after it arrived"
     assert end.prediction is not None
     assert end.prediction.finish_at == datetime.fromtimestamp(ARRIVED_S + 90, UTC)
     assert end.prediction.deadline_at == datetime.fromtimestamp(ARRIVED_S + 1, UTC)

@@ -121,7 +121,7 @@ def test_calibration_learns_a_constant_error() -> None:
     for _ in range(64):
         calibration.observe(0.04, 0.05)
     assert calibration.bias == pytest.approx(1.25)
-    assert calibration.margin(0.995) == pytest.approx(1.02)  # nothing but bias: the least margin
+    assert calibration.margin(0.995) == pytest.approx(1.02)  # nothing but bias: the minimum
 
 
 def test_the_margin_is_a_high_quantile_of_what_is_left() -> None:

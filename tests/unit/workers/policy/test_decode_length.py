@@ -9,8 +9,8 @@ from workers.policy.decode_length import PRIOR_TOKENS, DecodeLengths
 from workers.policy.request import Request
 
 
-def _request(app: str = "a", tenant: str = "t", most: int | None = None) -> Request:
-    return replace(batch("r", 10, application=app, tenant=tenant), max_output_tokens=most)
+def _request(app: str = "a", tenant: str = "t", limit: int | None = None) -> Request:
+    return replace(batch("r", 10, application=app, tenant=tenant), max_output_tokens=limit)
 
 
 def test_without_history_the_prior_stands_in() -> None:
@@ -39,4 +39,4 @@ def test_two_standard_deviations_lie_above_the_mean() -> None:
 
 
 def test_a_request_never_expects_more_than_it_allows() -> None:
-    assert DecodeLengths().high_tokens(_request(most=32)) == 32
+    assert DecodeLengths().high_tokens(_request(limit=32)) == 32

@@ -32,7 +32,7 @@ def _expired(plan: IterationPlan) -> list[Decision]:
     return [d for d in plan.decisions if d.kind is DecisionKind.EXPIRED]
 
 
-def test_what_has_not_begun_by_its_time_is_dropped_with_reason_and_prediction() -> None:
+def test_a_request_that_has_not_started_in_time_is_dropped_with_reason_and_forecast() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(_batch("first", 30_000, ttlt_s=100.0, expires_s=None), 0.0)
     policy.add(_batch("late", 10_000, expires_s=0.5), 0.0)
@@ -43,7 +43,7 @@ def test_what_has_not_begun_by_its_time_is_dropped_with_reason_and_prediction() 
         expired = _expired(plan)
     (decision,) = expired
     assert decision.request_id == "late"
-    assert decision.reason == "not begun 0.5 s after it arrived"
+    assert decision.reason == "not started 0.5 s after it arrived"
     assert 0.5 < decision.at_s < 0.8
     # After the first prompt (24,880 tokens are left) and the answer to it; then its own 10,000
     # tokens and an answer of 256 tokens, 0.1 s each.
@@ -64,7 +64,7 @@ def test_a_request_that_is_late_when_it_comes_expires_in_the_first_plan() -> Non
     assert policy.plan(50.1, PLENTY) == IterationPlan(predicted_s=plan.predicted_s)
 
 
-def test_it_may_begin_at_the_very_moment() -> None:
+def test_it_may_start_at_the_very_moment() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(_batch("b", 1_000, expires_s=10.0), 10.0)
     assert policy.plan(10.0, PLENTY).chunks == (Chunk("b", 1_000),)
@@ -141,7 +141,7 @@ requests_st = st.lists(
     st.sampled_from(list(Overload)),
     st.lists(st.sampled_from(["run", "run", "run", "refuse", "retract", "abort"]), max_size=40),
 )
-def test_every_request_begins_in_time_or_expires_once(
+def test_every_request_starts_in_time_or_expires_once(
     items: list[tuple[int, tuple[float, float | None], float | None, float]],
     overload: Overload,
     fates: list[str],
@@ -150,19 +150,19 @@ def test_every_request_begins_in_time_or_expires_once(
     policy = NiyamaPolicy(FLAT_MODEL, Settings(overload=overload))
     arrivals = _requests(items)
     requests = {request.request_id: request for request in arrivals}
-    begun_s: dict[str, float] = {}
+    started_s: dict[str, float] = {}
     expired: Counter[str] = Counter()
     now_s = 0.0
-    while arrivals or requests.keys() - begun_s.keys() - expired.keys():
+    while arrivals or requests.keys() - started_s.keys() - expired.keys():
         while arrivals and arrivals[0].qos.arrival_s <= now_s:
             policy.add(arrivals.pop(0), now_s)
         plan = policy.plan(now_s, PLENTY)
         expired.update(decision.request_id for decision in _expired(plan))
-        assert not expired.keys() & begun_s.keys()
+        assert not expired.keys() & started_s.keys()
         fate = fates.pop() if fates else "run"
         chunks = () if fate == "refuse" else plan.chunks
         for chunk in chunks:
-            begun_s.setdefault(chunk.request_id, now_s)
+            started_s.setdefault(chunk.request_id, now_s)
         now_s += plan.predicted_s
         policy.observe(IterationResult(now_s, plan.predicted_s, chunks))
         for chunk in chunks if fate == "retract" else ():
@@ -170,8 +170,8 @@ def test_every_request_begins_in_time_or_expires_once(
         for chunk in chunks if fate == "abort" else ():
             policy.abort(chunk.request_id)
     assert set(expired.values()) <= {1}
-    assert not expired.keys() & begun_s.keys()
-    for name, at_s in begun_s.items():
+    assert not expired.keys() & started_s.keys()
+    for name, at_s in started_s.items():
         assert at_s <= (requests[name].qos.expires_s or at_s)
 
 

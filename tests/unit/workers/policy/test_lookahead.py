@@ -1,9 +1,9 @@
-"""The cut: which ranks of waiting work can all be met. Throughput 1000 tokens/s throughout."""
+"""The admission cutoff: up to which rank all work can be done in time. 1000 tokens/s throughout."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.policy.lookahead import NO_CUT, Lookahead
+from workers.policy.lookahead import NO_CUTOFF, Lookahead
 
 THROUGHPUT = 1000.0
 
@@ -16,21 +16,21 @@ def _add(lookahead: Lookahead, name: str, due_s: float, rank: int, work: float) 
     lookahead.add(name, due_s=due_s, now_s=0.0, rank=rank, work=work)
 
 
-def test_work_that_fits_is_not_cut() -> None:
+def test_work_that_fits_is_all_admitted() -> None:
     lookahead = _lookahead()
     _add(lookahead, "a", due_s=8.0, rank=5, work=6_000)
     lookahead.review(0.0, THROUGHPUT)
-    assert lookahead.cut == NO_CUT
+    assert lookahead.cutoff == NO_CUTOFF
     assert lookahead.pressure == 0.75
 
 
-def test_the_highest_rank_is_cut_until_the_rest_fits() -> None:
+def test_the_highest_ranks_are_beyond_the_cutoff_until_the_rest_fits() -> None:
     lookahead = _lookahead()
     _add(lookahead, "small", due_s=8.0, rank=3, work=3_000)
     _add(lookahead, "middle", due_s=8.0, rank=5, work=4_000)
     _add(lookahead, "large", due_s=4.0, rank=9, work=3_000)
     lookahead.review(0.0, THROUGHPUT)
-    assert 5 <= lookahead.cut < 9
+    assert 5 <= lookahead.cutoff < 9
 
 
 def test_a_later_due_time_does_not_suffer_for_an_earlier_one_that_fits() -> None:
@@ -38,38 +38,38 @@ def test_a_later_due_time_does_not_suffer_for_an_earlier_one_that_fits() -> None
     _add(lookahead, "soon", due_s=2.0, rank=9, work=1_500)
     _add(lookahead, "later", due_s=8.0, rank=3, work=4_000)
     lookahead.review(0.0, THROUGHPUT)
-    assert lookahead.cut == NO_CUT
+    assert lookahead.cutoff == NO_CUTOFF
 
 
-def test_the_cut_comes_back_when_work_leaves() -> None:
+def test_the_cutoff_rises_again_when_work_leaves() -> None:
     lookahead = _lookahead()
     _add(lookahead, "small", due_s=8.0, rank=3, work=6_000)
     _add(lookahead, "large", due_s=8.0, rank=9, work=6_000)
     lookahead.review(0.0, THROUGHPUT)
-    assert lookahead.cut < 9
+    assert lookahead.cutoff < 9
     lookahead.remove("small")
     lookahead.review(0.0, THROUGHPUT)
     lookahead.review(0.0, THROUGHPUT)
-    assert lookahead.cut >= 9
+    assert lookahead.cutoff >= 9
 
 
-def test_begun_work_counts_whatever_the_cut_and_shrinks_with_progress() -> None:
+def test_started_work_counts_whatever_the_cutoff_and_shrinks_with_progress() -> None:
     lookahead = _lookahead()
-    _add(lookahead, "begun", due_s=4.0, rank=9, work=3_500)
-    lookahead.begin("begun")
+    _add(lookahead, "started", due_s=4.0, rank=9, work=3_500)
+    lookahead.start("started")
     _add(lookahead, "small", due_s=4.0, rank=1, work=1_000)
     lookahead.review(0.0, THROUGHPUT)
-    assert lookahead.cut < 1
-    lookahead.progress("begun", 1_000)
+    assert lookahead.cutoff < 1
+    lookahead.progress("started", 1_000)
     lookahead.review(0.0, THROUGHPUT)
-    assert lookahead.cut >= 1
+    assert lookahead.cutoff >= 1
 
 
 def test_only_the_usable_share_of_far_time_counts() -> None:
     lookahead = Lookahead(base_s=20.0, share=0.5)
     _add(lookahead, "batch", due_s=1024.0, rank=4, work=600_000)
     lookahead.review(0.0, THROUGHPUT)  # usable: 20 s + 512 s
-    assert lookahead.cut < 4
+    assert lookahead.cutoff < 4
 
 
 def test_overdue_work_is_forgotten() -> None:
@@ -98,7 +98,7 @@ def test_sums_stay_exact_through_any_history(
             lookahead.add(name, due_s=1_000 + due_s, now_s=0.0, rank=rank, work=work)
             alive[name] = work
         elif action < 32:
-            lookahead.begin(next(iter(alive)))
+            lookahead.start(next(iter(alive)))
         else:
             gone = next(iter(alive))
             lookahead.remove(gone)

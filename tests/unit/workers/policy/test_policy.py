@@ -150,6 +150,11 @@ def test_low_importance_is_relegated_before_size_counts() -> None:
     assert relegated[0] in {"0", "2", "4", "6", "8"}
 
 
+def test_without_heeding_importance_only_size_counts() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(heed_importance=False))
+    assert all(int(name) % 2 for name in _overload(policy, important=False))
+
+
 def test_a_request_that_is_too_late_is_relegated_with_reason_and_still_served_last() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(chat("hopeless", 2_000, ttft_s=0.1), 0.0)
@@ -179,12 +184,12 @@ def test_a_relegated_request_that_starts_in_time_is_restored() -> None:
         policy.add(
             batch(f"{index}", 80_000, ttlt_s=100.0, importance="high" if index else "low"), 0.0
         )
-    told: list[tuple[str, DecisionKind]] = []
+    reported: list[tuple[str, DecisionKind]] = []
     now_s = 0.0
     for _ in range(3):
         plan, now_s = _serve(policy, now_s)
-        told += [(d.request_id, d.kind) for d in plan.decisions]
-    assert ("0", DecisionKind.RELEGATED) in told
+        reported += [(d.request_id, d.kind) for d in plan.decisions]
+    assert ("0", DecisionKind.RELEGATED) in reported
     for index in range(1, 4):
         policy.abort(f"{index}")
     plan, _ = _serve(policy, now_s)
@@ -230,7 +235,7 @@ def test_under_load_tokens_are_shown_at_an_even_pace() -> None:
     assert plan.predicted_s < release.first_s <= 5.9
 
 
-def test_without_load_tokens_are_shown_at_once() -> None:
+def test_without_load_tokens_are_shown_immediately() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(chat("chat", 100), 0.0)
     plan = policy.plan(0.0, PLENTY)
@@ -240,9 +245,9 @@ def test_without_load_tokens_are_shown_at_once() -> None:
 def test_an_aborted_request_is_never_planned_again() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("waiting", 1_000), 0.0)
-    policy.add(batch("begun", 9_000, ttlt_s=100.0), 0.0)
+    policy.add(batch("started", 9_000, ttlt_s=100.0), 0.0)
     _, now_s = _serve(policy, 0.0)
-    for name in ("waiting", "begun", "unknown"):
+    for name in ("waiting", "started", "unknown"):
         policy.abort(name)
     assert policy.plan(now_s, PLENTY).chunks == ()
     assert policy.backlog_s() == 0

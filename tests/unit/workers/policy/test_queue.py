@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.policy.lookahead import NO_CUT
+from workers.policy.lookahead import NO_CUTOFF
 from workers.policy.queue import Entry, WaitingQueue, rank_of
 
 
@@ -24,19 +24,19 @@ def test_without_size_bias_only_chance_decides() -> None:
     assert small == large
 
 
-def test_up_to_the_cut_the_earliest_due_goes_first_and_beyond_it_the_lowest_rank() -> None:
+def test_up_to_the_cutoff_the_earliest_due_goes_first_and_beyond_it_the_lowest_rank() -> None:
     queue = WaitingQueue()
     queue.push(Entry(5.0, "late", 100.0, 1))
     queue.push(Entry(1.0, "soon but large", 9_000.0, 8))
     queue.push(Entry(0.5, "soonest and larger", 20_000.0, 9))
-    assert _names(queue, cut=3) == ["late", "soon but large", "soonest and larger"]
-    assert _names(queue, cut=NO_CUT) == ["soonest and larger", "soon but large", "late"]
+    assert _names(queue, cutoff=3) == ["late", "soon but large", "soonest and larger"]
+    assert _names(queue, cutoff=NO_CUTOFF) == ["soonest and larger", "soon but large", "late"]
 
 
-def _names(queue: WaitingQueue, cut: int) -> list[str]:
+def _names(queue: WaitingQueue, cutoff: int) -> list[str]:
     names = []
     taken = []
-    while (entry := queue.head(cut=cut)) is not None:
+    while (entry := queue.head(cutoff=cutoff)) is not None:
         names.append(entry.request_id)
         taken.append(queue.remove(entry.request_id))
     for entry in taken:
@@ -62,7 +62,7 @@ def test_the_head_is_the_smallest_key_of_those_still_there(
         if remove:
             queue.remove(name)
             del kept[name]
-    head = queue.head(cut=NO_CUT, weight_s=weight_s)
+    head = queue.head(cutoff=NO_CUTOFF, weight_s=weight_s)
     if not kept:
         assert head is None
         return

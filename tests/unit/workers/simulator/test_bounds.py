@@ -7,9 +7,9 @@ from workers.latency.model import Coefficients, LatencyModel
 from workers.simulator.bounds import least_missed, least_time_s, throughput_limit_qps
 from workers.simulator.workload import Lengths, SimRequest
 
-#: 10.24 ms per iteration and 1 ms per token of either kind, at most 512 or 2560 of them.
 _REGIME = Coefficients(0.01024, 0.001, 0.0, 0.0, 0.0, 0.0)
 MODEL = LatencyModel(_REGIME, _REGIME, split_tokens=512)
+"""10.24 ms per iteration and 1 ms per token of either kind, at most 512 or 2560 of them."""
 
 
 def test_a_request_costs_its_tokens_and_a_share_of_full_iterations() -> None:

@@ -2,8 +2,9 @@
 
 import json
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,6 +29,15 @@ from workers.simulator.workload import Lengths, Tier, poisson_times, square_wave
 TRACE = Trace("small", tuple(Lengths(200 + 40 * i, 5 + i) for i in range(40)), None)
 TIERS = (Tier("chat", 2.0, 0.05), Tier("batch", 20.0))
 EXPERIMENT = Experiment(TRACE, A100_LLAMA3_8B, TIERS, duration_s=90.0, warm_up_s=10.0)
+
+
+BRIEF = replace(EXPERIMENT, duration_s=30.0, warm_up_s=2.0)
+"""For searches, which run many times."""
+
+
+@pytest.fixture(scope="module")
+def silo_capacity() -> Capacity:
+    return capacity_of(BRIEF, "silo", "first")
 
 
 def _summary(qps: float, *, missed: float, late_gaps: float = 0.0) -> Summary:
@@ -119,15 +129,14 @@ def test_no_number_of_replicas_helps_a_pool_without_capacity() -> None:
     assert gpus_for(1.0, capacity) is None
 
 
-def test_silo_capacity_has_a_pool_per_kind() -> None:
-    capacity = capacity_of(EXPERIMENT, "silo", "first")
-    assert [pool.name for pool in capacity.pools] == ["interactive", "batch"]
-    assert capacity.qps_per_gpu > 0
+def test_silo_capacity_has_a_pool_per_kind(silo_capacity: Capacity) -> None:
+    assert [pool.name for pool in silo_capacity.pools] == ["interactive", "batch"]
+    assert silo_capacity.qps_per_gpu > 0
 
 
-def test_a_silo_under_load_uses_its_pools_alike() -> None:
-    capacities = [pool.capacity_qps for pool in capacity_of(EXPERIMENT, "silo", "first").pools]
-    shares = []
+def test_a_silo_under_load_uses_its_pools_alike(silo_capacity: Capacity) -> None:
+    capacities = [pool.capacity_qps for pool in silo_capacity.pools]
+    shares: list[float] = []
     within, beyond = (run_silo(EXPERIMENT, capacities, qps, shares.append) for qps in (1.0, 60.0))
     assert [tier.tier for tier in within.tiers] == ["chat", "batch"]
     assert within.worst_tier("first") <= 0.01
@@ -210,7 +219,7 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-SHORT = ["--slo", "chat=2/0.05,batch=20", "--duration-s", "60", "--warm-up-s", "5"]
+SHORT = ["--slo", "chat=2/0.05,batch=8", "--duration-s", "16", "--warm-up-s", "1"]
 
 
 def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
@@ -243,10 +252,12 @@ def test_an_interrupted_sweep_shows_what_it_has(
 ) -> None:
     run = Experiment.run
 
-    def interrupted(experiment: Experiment, policy: str, qps: float, *more: Any) -> Summary:
+    def interrupted(
+        experiment: Experiment, policy: str, qps: float, progress: Callable[[float], None]
+    ) -> Summary:
         if qps > 2.0:
             raise KeyboardInterrupt
-        return run(experiment, policy, qps, *more)
+        return run(experiment, policy, qps, progress)
 
     monkeypatch.setattr(Experiment, "run", interrupted)
     assert main(["--trace", str(trace), "--policy", "edf", "--qps", "2,4", *SHORT]) == 130

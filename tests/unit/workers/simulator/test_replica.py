@@ -2,17 +2,19 @@
 
 import pytest
 
-from tests.support.requests import batch, chat, either
-from workers.latency.model import Coefficients, LatencyModel
-from workers.policy.plan import Chunk, IterationPlan, IterationResult
+from tests.support.requests import FLAT_MODEL, batch, chat, either
+from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
 from workers.policy.release import Release
-from workers.simulator.baselines import FixedChunkPolicy, PaperPolicy, edf_key, fcfs_key, srpf_key
+from workers.simulator.baselines import (
+    FixedChunkPolicy,
+    Key,
+    PaperPolicy,
+    edf_key,
+    fcfs_key,
+    srpf_key,
+)
 from workers.simulator.replica import Replica, SimulationError
 from workers.simulator.workload import SimRequest
-
-#: 10 ms and 0.1 ms per token of either kind.
-_REGIME = Coefficients(0.010, 0.0001, 0.0, 0.0, 0.0, 0.0)
-MODEL = LatencyModel(_REGIME, _REGIME, split_tokens=512)
 
 
 def _request(
@@ -23,8 +25,8 @@ def _request(
     )
 
 
-def _replica(policy: object, kv_tokens: int = 10_000) -> Replica:
-    return Replica(policy, MODEL, kv_tokens, noise=0.0)  # type: ignore[arg-type]
+def _replica(policy: Policy, kv_tokens: int = 10_000) -> Replica:
+    return Replica(policy, FLAT_MODEL, kv_tokens, noise=0.0)
 
 
 def test_one_request_takes_its_chunks_and_its_decodes() -> None:
@@ -56,8 +58,8 @@ def test_a_chunk_beside_a_decode_makes_its_gap_longer() -> None:
 @pytest.mark.parametrize(
     ("key", "first"), [(fcfs_key, "old"), (edf_key, "urgent"), (srpf_key, "short")]
 )
-def test_the_baselines_differ_in_whom_they_serve_first(key: object, first: str) -> None:
-    policy = FixedChunkPolicy(key, 2_000)  # type: ignore[arg-type]
+def test_the_baselines_differ_in_whom_they_serve_first(key: Key, first: str) -> None:
+    policy = FixedChunkPolicy(key, 2_000)
     for name, arrival_s, deadline_s, prompt in (
         ("old", 0.0, 9.0, 3_000),
         ("urgent", 0.1, 2.0, 2_500),
@@ -76,7 +78,7 @@ def test_decodes_count_in_the_fixed_chunk() -> None:
 
 
 def test_the_paper_relegates_the_hopeless_behind_all_others() -> None:
-    policy = PaperPolicy(MODEL)
+    policy = PaperPolicy(FLAT_MODEL)
     policy.add(chat("hopeless", 2_000, ttft_s=0.01), 0.0)
     policy.add(batch("fine", 2_000), 0.0)
     assert [chunk.request_id for chunk in policy.plan(0.0, 10_000).chunks] == ["fine", "hopeless"]
@@ -89,7 +91,7 @@ def test_the_paper_relegates_the_hopeless_behind_all_others() -> None:
     [(0.7, 2552), (2.0, 128)],
 )
 def test_the_paper_takes_the_largest_chunk_that_fits_the_slack(now_s: float, tokens: int) -> None:
-    policy = PaperPolicy(MODEL)
+    policy = PaperPolicy(FLAT_MODEL)
     policy.add(chat("chat", 100, ttft_s=1.0), 0.0)
     policy.observe(IterationResult(0.5, 0.5, policy.plan(0.0, 10_000).chunks))
     policy.add(batch("b", 5_000), 0.5)
@@ -145,7 +147,7 @@ def test_a_plan_that_no_engine_can_run_is_an_error() -> None:
 
 def test_the_same_seed_gives_the_same_run() -> None:
     def ends(seed: int) -> list[float]:
-        replica = Replica(PaperPolicy(MODEL), MODEL, 10_000, seed=seed)
+        replica = Replica(PaperPolicy(FLAT_MODEL), FLAT_MODEL, 10_000, seed=seed)
         for index in range(20):
             replica.submit(_request(f"{index:02d}", 400, 20))
         replica.run_until(100.0)

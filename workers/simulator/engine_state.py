@@ -1,4 +1,4 @@
-"""The engine as a policy sees it: prompts not computed yet, decodes running, and their KV."""
+"""The engine as the baselines see it: prompts not computed yet, running decodes, their KV."""
 
 from workers.policy.decodes import Decodes
 from workers.policy.plan import IterationResult
@@ -6,7 +6,7 @@ from workers.policy.request import Prefill, Request
 
 
 class EngineState:
-    """Book-keeping that every policy needs; it decides nothing."""
+    """Bookkeeping that every baseline needs; it decides nothing."""
 
     def __init__(self) -> None:
         self.prefills: dict[str, Prefill] = {}
@@ -23,9 +23,9 @@ class EngineState:
         if request_id in self.decodes:
             self.decodes.remove(request_id)
 
-    def compute(self, result: IterationResult) -> tuple[list[Prefill], list[Prefill]]:
-        """Account for the chunks of one iteration: prompts (completed, still in progress)."""
-        completed, in_progress = [], []
+    def compute(self, result: IterationResult) -> list[Prefill]:
+        """Account for the chunks of one iteration; returns the prompts that are complete."""
+        completed = []
         for request_id, tokens in result.chunks:
             prefill = self.prefills.get(request_id)
             if prefill is None:  # aborted while it ran
@@ -36,15 +36,12 @@ class EngineState:
                 completed.append(prefill)
             else:
                 self.started[request_id] = prefill
-                in_progress.append(prefill)
-        return completed, in_progress
+        return completed
 
     def retract(self, request_id: str) -> Prefill:
         """A decode lost its KV: it becomes a prompt again, longer by what it has generated."""
-        request, generated = self.decodes.remove(request_id)
-        prefill = self.prefills[request_id] = Prefill(request)
-        prefill.generated_tokens = generated
-        prefill.lose_kv()
+        prefill = Prefill.of_retracted(*self.decodes.remove(request_id))
+        self.prefills[request_id] = prefill
         return prefill
 
     def reserved_kv_tokens(self) -> int:

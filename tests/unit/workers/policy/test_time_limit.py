@@ -1,0 +1,95 @@
+"""How long an iteration may take, by worked arithmetic."""
+
+import math
+
+import pytest
+
+from tests.support.requests import FLAT_MODEL
+from workers.latency.model import Coefficients, LatencyModel
+from workers.policy.calibration import Calibration
+from workers.policy.decodes import DecodeLoad, MostUrgent
+from workers.policy.settings import Settings
+from workers.policy.time_limit import Situation, time_limit_s
+
+NOTHING_RUNS = Situation(
+    now_s=10.0,
+    decodes=DecodeLoad(0, 0),
+    urgent=None,
+    gap_due_s=math.inf,
+    waiting_work=0.0,
+    prefill_context=0,
+)
+
+
+def _due_in(slack_s: float, *, expected_tokens: float, waiting_work: float = 0.0) -> Situation:
+    """One decode with a token every 50 ms."""
+    return NOTHING_RUNS._replace(
+        decodes=DecodeLoad(1, 100),
+        urgent=MostUrgent(10.0 + slack_s, 0.05, expected_tokens),
+        waiting_work=waiting_work,
+    )
+
+
+def _limit_s(at: Situation, settings: Settings | None = None, bias: float = 1.0) -> float:
+    calibration = Calibration(FLAT_MODEL)
+    if bias != 1.0:
+        calibration.observe(1.0, bias)
+    return time_limit_s(at, calibration, settings or Settings())
+
+
+def test_without_decodes_there_is_no_limit() -> None:
+    assert _limit_s(NOTHING_RUNS) == math.inf
+
+
+def test_slack_is_spread_over_the_tokens_to_come() -> None:
+    assert _limit_s(_due_in(1.0, expected_tokens=50.0)) == pytest.approx(0.05 + 1.0 / 50)
+
+
+def test_slack_is_spread_over_no_more_tokens_than_the_setting_says() -> None:
+    settings = Settings(slack_spread_tokens=20)
+    assert _limit_s(_due_in(1.0, expected_tokens=50.0), settings) == pytest.approx(0.05 + 1.0 / 20)
+
+
+def test_no_iteration_plans_to_use_the_slack_beyond_its_margin() -> None:
+    assert _limit_s(_due_in(0.06, expected_tokens=2.0)) == pytest.approx(0.06 / 1.2)
+
+
+def test_slack_can_be_spent_on_one_iteration() -> None:
+    settings = Settings(slack_spread_tokens=0)
+    assert _limit_s(_due_in(1.2, expected_tokens=50.0), settings) == pytest.approx(1.0)
+
+
+def test_the_limit_is_in_the_seconds_of_the_model_before_correction() -> None:
+    limit_s = _limit_s(_due_in(1.0, expected_tokens=50.0), bias=2.0)
+    assert limit_s == pytest.approx((0.05 + 1.0 / 50) / 2)
+
+
+def test_a_gap_is_kept_by_the_margin_of_recent_errors() -> None:
+    gap = NOTHING_RUNS._replace(decodes=DecodeLoad(1, 100), gap_due_s=10.06)
+    assert _limit_s(gap) == pytest.approx(0.06 / 1.2)  # nothing has run yet
+    assert _limit_s(gap, bias=2.0) == pytest.approx(0.06 / 1.02 / 2)  # what ran was all alike
+
+
+def test_the_shorter_of_slack_and_gap_counts() -> None:
+    both = _due_in(1.0, expected_tokens=50.0)._replace(gap_due_s=10.06)
+    assert _limit_s(both) == pytest.approx(0.06 / 1.2)
+
+
+@pytest.mark.parametrize(
+    # With the decode, 513 tokens are large: 61.3 ms, and 30.1 ms for the decode alone. 50 ms and
+    # a hundredth of the slack lie between them.
+    ("slack_s", "limit_s"),
+    [(0.06, 0.0), (0.10, 0.0613)],
+)
+def test_large_batches_wait_until_the_slack_affords_them(slack_s: float, limit_s: float) -> None:
+    small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)
+    calibration = Calibration(LatencyModel(small, FLAT_MODEL.large, 512))
+    at = _due_in(slack_s, expected_tokens=100.0, waiting_work=5_000.0)
+    assert time_limit_s(at, calibration, Settings()) == pytest.approx(limit_s, abs=1e-4)
+
+
+def test_equal_batches_stay_where_too_little_waits_for_a_large_one() -> None:
+    small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)
+    calibration = Calibration(LatencyModel(small, FLAT_MODEL.large, 512))
+    at = _due_in(0.10, expected_tokens=100.0, waiting_work=400.0)
+    assert time_limit_s(at, calibration, Settings()) == pytest.approx(0.05 + 0.001)

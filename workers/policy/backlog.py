@@ -1,0 +1,208 @@
+"""Prompts that are not computed yet, and every structure that has to agree about them."""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from workers.policy.decision import Forecast
+from workers.policy.expiry import Expiries
+from workers.policy.forecast import forecast, forecast_last
+from workers.policy.journal import Journal
+from workers.policy.learning import Learning
+from workers.policy.lookahead import NO_CUTOFF, Lookahead
+from workers.policy.pacing import prompt_due_s
+from workers.policy.plan import Chunk
+from workers.policy.queue import Entry, WaitingQueue, rank_of
+from workers.policy.request import Prefill, Request
+from workers.policy.selection import Order
+from workers.policy.settings import Overload, Settings
+
+_REVIEW_S = 0.25
+"""Time between two looks ahead when nothing arrives."""
+
+
+class Backlog:
+    """Every request here is in one of three places, and moves between them by one of the verbs.
+
+    *Waiting*: counts in the look-ahead, from which the admission cutoff comes. *Overdue*: can no
+    longer be met, and is served last. *Started*: has entered an iteration; it counts in the
+    look-ahead unless it was overdue. A request expires until a chunk of it has been computed.
+    """
+
+    def __init__(self, settings: Settings, learned: Learning) -> None:
+        self.journal = Journal()
+        self._settings = settings
+        self._learned = learned
+        self._prompts: dict[str, Prefill] = {}
+        self._waiting = WaitingQueue()
+        self._overdue = WaitingQueue()
+        self._started: dict[str, Prefill] = {}
+        self._expiries = Expiries()
+        self._lookahead = Lookahead(
+            base_s=settings.lookahead_base_s, share=settings.lookahead_share
+        )
+        self._next_review_s = -math.inf
+
+    # Who is here
+
+    def __getitem__(self, request_id: str) -> Prefill:
+        return self._prompts[request_id]
+
+    def get(self, request_id: str) -> Prefill | None:
+        return self._prompts.get(request_id)
+
+    @property
+    def started(self) -> Mapping[str, Prefill]:
+        """Prompts that have entered an iteration, in progress or parked."""
+        return self._started
+
+    def head(self, order: Order) -> Entry | None:
+        """The waiting request that is most urgent."""
+        return self._waiting.head(cutoff=order.cutoff, weight_s=order.srpf_weight_s)
+
+    def overdue_head(self) -> Entry | None:
+        """The overdue request that was due first."""
+        return self._overdue.head(cutoff=NO_CUTOFF)
+
+    # How much there is
+
+    @property
+    def work(self) -> float:
+        """Prefill-equivalent tokens of what is not overdue."""
+        return self._lookahead.work
+
+    @property
+    def work_s(self) -> float:
+        """Time that this work takes at the present throughput, seconds."""
+        return self._lookahead.work / self._learned.tokens_per_s
+
+    @property
+    def pressure(self) -> float:
+        """See `Lookahead.pressure`."""
+        return self._lookahead.pressure
+
+    @property
+    def cutoff(self) -> int:
+        """The highest rank whose deadlines can all be met."""
+        if self._settings.overload is Overload.CUTOFF:
+            return self._lookahead.cutoff
+        return NO_CUTOFF
+
+    def reserved_kv_tokens(self) -> int:
+        """KV that started prompts still need to complete."""
+        return sum(prefill.remaining_tokens for prefill in self._started.values())
+
+    # What happens to a request
+
+    def arrive(self, request: Request, now_s: float) -> None:
+        """A request is new: it waits, and may expire."""
+        self._expiries.add(request)
+        self._wait(Prefill(request), now_s)
+
+    def overdue(self, entry: Entry, now_s: float) -> None:
+        """A waiting request can no longer be met: it yields to all others."""
+        self._waiting.remove(entry.request_id)
+        self._lookahead.remove(entry.request_id)
+        self._overdue.push(entry._replace(rank=0))
+        expected = self._forecast(entry.request_id, now_s)
+        self.journal.relegated(entry.request_id, "too late to be met", now_s, expected)
+
+    def start(self, prefill: Prefill, now_s: float) -> None:
+        """A prompt enters an iteration; nothing changes for one that has started."""
+        request_id = prefill.request_id
+        in_time = self._waiting.remove(request_id) is not None
+        if in_time or self._overdue.remove(request_id) is not None:
+            self._lookahead.start(request_id)
+            self.journal.started(request_id, now_s, in_time=in_time)
+        self._started[request_id] = prefill
+
+    def compute(self, chunks: Iterable[Chunk], now_s: float) -> list[Prefill]:
+        """The engine computed chunks, planned or not; prompts that are complete leave.
+
+        Returns those prompts. Unknown ids are ignored: they were aborted while they ran.
+        """
+        known = [chunk for chunk in chunks if chunk.request_id in self._prompts]
+        for request_id, tokens in known:
+            self.start(self._prompts[request_id], now_s)
+            self._expiries.remove(request_id)
+            self._lookahead.progress(request_id, tokens)
+        completed = []
+        for request_id, tokens in known:
+            prefill = self._prompts[request_id]
+            if prefill.advance(tokens):
+                self._remove(request_id)
+                completed.append(prefill)
+        return completed
+
+    def requeue(self, prefill: Prefill, now_s: float) -> None:
+        """A prompt waits again, or for the first time as one: a decode that lost its KV."""
+        self._remove(prefill.request_id)
+        self._wait(prefill, now_s)
+
+    def give_back(self, prefill: Prefill, reason: str, now_s: float) -> None:
+        """A started prompt loses its KV to another request and waits again."""
+        prefill.lose_kv()
+        self.requeue(prefill, now_s)
+        self.journal.gave_back(prefill.request_id, reason, now_s)
+
+    def expire(self, now_s: float) -> None:
+        """Requests that have not started in time leave."""
+        for request_id in self._expiries.take_due(now_s):
+            prefill, expected = self._prompts[request_id], self._forecast_last(request_id, now_s)
+            self.leave(request_id)
+            self.journal.expired(prefill.request, now_s, expected)
+
+    def leave(self, request_id: str) -> None:
+        """A request is done or was aborted, here or as a decode; unknown ids are ignored."""
+        self._remove(request_id)
+        self._expiries.remove(request_id)
+        self.journal.forget(request_id)
+
+    # Looking ahead
+
+    def review(self, now_s: float) -> None:
+        """Move the cutoff when it is time, and report whom it relegates."""
+        if now_s >= self._next_review_s:
+            self._next_review_s = now_s + _REVIEW_S
+            self._lookahead.review(now_s, self._learned.tokens_per_s)
+        if self.cutoff < NO_CUTOFF:
+            self.journal.beyond_cutoff(
+                self.cutoff, self._waiting, now_s, lambda i: self._forecast_last(i, now_s)
+            )
+
+    # Details
+
+    def _wait(self, prefill: Prefill, now_s: float) -> None:
+        prefill.due_s = prompt_due_s(prefill, self._learned.lengths, self._settings)
+        entry = self._entry(prefill)
+        self._prompts[entry.request_id] = prefill
+        self._waiting.push(entry)
+        self._lookahead.add(
+            entry.request_id, due_s=entry.due_s, now_s=now_s, rank=entry.rank, work=entry.work
+        )
+        self.journal.queued(entry)
+        self._next_review_s = -math.inf
+
+    def _entry(self, prefill: Prefill) -> Entry:
+        work = self._learned.work(prefill)
+        rank = rank_of(
+            prefill.request_id,
+            work,
+            important=prefill.request.qos.is_important or not self._settings.heed_importance,
+            size_bias=self._settings.size_bias,
+        )
+        return Entry(prefill.due_s, prefill.request_id, work, rank)
+
+    def _remove(self, request_id: str) -> None:
+        self._prompts.pop(request_id, None)
+        self._started.pop(request_id, None)
+        self._waiting.remove(request_id)
+        self._overdue.remove(request_id)
+        self._lookahead.remove(request_id)
+
+    def _forecast(self, request_id: str, now_s: float) -> Forecast:
+        prefill, tbt_s = self._prompts[request_id], self._settings.batch_tbt_s
+        return forecast(prefill, self.work_s, now_s, self._learned, tbt_s)
+
+    def _forecast_last(self, request_id: str, now_s: float) -> Forecast:
+        prefill, tbt_s = self._prompts[request_id], self._settings.batch_tbt_s
+        return forecast_last(prefill, self.work_s, now_s, self._learned, tbt_s)

@@ -1,0 +1,59 @@
+"""What the policy has learned: how long iterations take, what gets done, how long answers are."""
+
+from workers.latency.fit import Sample
+from workers.latency.model import LatencyModel
+from workers.policy.calibration import Calibration
+from workers.policy.decode_length import DecodeLengths
+from workers.policy.request import Prefill, Request
+from workers.policy.settings import Settings
+from workers.policy.throughput import Throughput
+
+
+class Learning:
+    """Estimates of iterations, of work and of answers, corrected by what is observed of them."""
+
+    def __init__(self, latency: LatencyModel, settings: Settings) -> None:
+        self.calibration = Calibration(latency, correct=settings.calibrate)
+        self.lengths = DecodeLengths()
+        self._throughput = Throughput(latency)
+        self._settings = settings
+
+    # Estimates
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Prefill-equivalent tokens that the replica gets done."""
+        return self._throughput.tokens_per_s
+
+    @property
+    def prefill_token_s(self) -> float:
+        """Time of one prompt token in a large batch, corrected."""
+        return self.calibration.model.large.per_prefill_token_s * self.calibration.bias
+
+    def work(self, prefill: Prefill) -> float:
+        """Prefill-equivalent tokens that the request still costs, its answer included."""
+        request = prefill.request
+        decode_tokens = self.lengths.mean_tokens(request)
+        work = self._throughput.work(prefill.remaining_tokens, decode_tokens, request.prompt_tokens)
+        return work if self._settings.discount_cached_prefixes else work + request.cached_tokens
+
+    # Observations
+
+    def iteration(self, predicted_s: float, ran: Sample, *, full: bool) -> None:
+        """What an iteration took, and what the uncorrected model had predicted.
+
+        `full`: more prompts were waiting than fit.
+        """
+        self.calibration.observe(predicted_s, ran.duration_s)
+        if full:
+            self._throughput.observe(ran)
+
+    def use(self, latency: LatencyModel) -> None:
+        """Start over with another latency model; what is known of answers stays."""
+        self.calibration = Calibration(latency, correct=self._settings.calibrate)
+        self._throughput = Throughput(latency)
+
+    def answer(self, request: Request, output_tokens: int) -> None:
+        """A request finished by itself after `output_tokens`."""
+        if self._settings.learn_answer_lengths:
+            self.lengths.observe(request, output_tokens)

@@ -1,0 +1,63 @@
+"""KV memory: which prompts find room, and which prompts in progress give theirs back.
+
+Everything here is a plan; `PrefillBatch` and `Backlog` carry it out.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from workers.policy.request import Prefill
+
+
+class Memory(NamedTuple):
+    """KV that one iteration has left, tokens."""
+
+    free_tokens: int
+    """After every decode has grown by a token; negative when there is no room for that."""
+    admissible_tokens: int
+    """For prompts that have no KV yet: less what prompts in progress and decodes will need."""
+
+    def admits(self, prefill: Prefill, *, alone: bool) -> bool:
+        """Is there room for the whole of a prompt that has no KV yet?
+
+        A prompt that is `alone` in the engine may have all memory: nothing else will grow.
+        """
+        missing = prefill.missing_kv_tokens
+        return missing <= self.admissible_tokens or (alone and missing <= self.free_tokens)
+
+    def after_give_back(self, victim: Prefill) -> "Memory":
+        """A prompt in progress gives its KV back, and what was kept for the rest of it."""
+        computed, remaining = victim.computed_tokens, victim.remaining_tokens
+        return Memory(self.free_tokens + computed, self.admissible_tokens + computed + remaining)
+
+
+def victims_for_decodes(memory: Memory, in_progress: Iterable[Prefill]) -> Sequence[Prefill]:
+    """Who gives KV back so that every decode can go on: more of its work is done."""
+    if memory.free_tokens >= 0:
+        return ()
+    victims = []
+    for victim in _least_urgent_first(in_progress):
+        if memory.free_tokens >= 0:
+            break
+        victims.append(victim)
+        memory = memory.after_give_back(victim)
+    return victims
+
+
+def victims_for_prompt(
+    prompt: Prefill, memory: Memory, in_progress: Iterable[Prefill], *, alone: bool
+) -> Sequence[Prefill]:
+    """Who gives KV back to a waiting prompt: those due later than it, until it finds room."""
+    if memory.admits(prompt, alone=alone):
+        return ()
+    victims = []
+    for victim in _least_urgent_first(in_progress):
+        if memory.admits(prompt, alone=alone) or victim.due_s <= prompt.due_s:
+            break
+        victims.append(victim)
+        memory = memory.after_give_back(victim)
+    return victims
+
+
+def _least_urgent_first(in_progress: Iterable[Prefill]) -> list[Prefill]:
+    return sorted(in_progress, key=lambda p: (-p.due_s, p.request_id))

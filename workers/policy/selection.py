@@ -1,0 +1,88 @@
+"""Who is next: which prompt gets the tokens that an iteration has left."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from workers.policy.lookahead import NO_CUTOFF
+from workers.policy.queue import Entry
+from workers.policy.request import Prefill
+from workers.policy.settings import Overload, Settings
+
+_BACKLOG_LOW_S = 60.0
+_BACKLOG_SPAN_S = 200.0
+
+
+class Order(NamedTuple):
+    """How prompts are compared: the smallest `due_s + srpf_weight_s * work` is most urgent."""
+
+    cutoff: int = NO_CUTOFF
+    """Waiting prompts of a higher rank come after all others."""
+    srpf_weight_s: float = 0.0
+    """Seconds per prefill-equivalent token; 0 is earliest deadline first."""
+
+
+class Choice(NamedTuple):
+    """Who gets the next tokens of an iteration."""
+
+    request_id: str
+    otherwise: str | None = None
+    """A prompt in progress that gets them when there is no memory for the first."""
+
+
+def order_of(settings: Settings, cutoff: int, backlog_s: float) -> Order:
+    """The order of this moment.
+
+    HYBRID is the priority of arXiv 2503.22562; its weight rises linearly between backlogs of 60 s
+    and 260 s.
+    """
+    if settings.overload is Overload.CUTOFF:
+        return Order(cutoff)
+    if settings.overload is Overload.NONE:
+        return Order()
+    share = min(1.0, max(0.0, (backlog_s - _BACKLOG_LOW_S) / _BACKLOG_SPAN_S))
+    weight_s = max(settings.srpf_weight_low_s, settings.srpf_weight_high_s * share)
+    return Order(srpf_weight_s=weight_s)
+
+
+def is_too_late(
+    waiting: Entry, remaining_tokens: int, now_s: float, token_s: float, settings: Settings
+) -> bool:
+    """Its prompt would not be computed by its due time if it had the engine for itself.
+
+    `token_s` is the time of one prompt token in a large batch. Plain EDF (`Overload.NONE`) does
+    not ask.
+    """
+    if settings.overload is Overload.NONE:
+        return False
+    return now_s + remaining_tokens * token_s > waiting.due_s
+
+
+def choose(
+    in_progress: Iterable[Prefill],
+    waiting: Entry | None,
+    overdue: Entry | None,
+    order: Order,
+    work: Callable[[Prefill], float],
+    *,
+    park: bool,
+) -> Choice | None:
+    """The most urgent of the prompts in progress and the heads of both queues; None without any.
+
+    A waiting prompt goes before those in progress only when it is more urgent than all of them,
+    up to the cutoff, and they may be parked. Overdue prompts go last. `work` is in
+    prefill-equivalent tokens.
+    """
+
+    def key(prefill: Prefill) -> tuple[float, str]:
+        weighted_s = order.srpf_weight_s * work(prefill) if order.srpf_weight_s else 0.0
+        return prefill.due_s + weighted_s, prefill.request_id
+
+    running = min(in_progress, key=key, default=None)
+    if running is None:
+        head = waiting or overdue
+        return Choice(head.request_id) if head is not None else None
+    if waiting is None or not park or waiting.rank > order.cutoff:
+        return Choice(running.request_id)
+    if key(running)[0] <= waiting.due_s + order.srpf_weight_s * waiting.work:
+        return Choice(running.request_id)
+    return Choice(waiting.request_id, otherwise=running.request_id)

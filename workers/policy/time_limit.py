@@ -1,0 +1,65 @@
+"""How long the next iteration may take, so that the tokens of running decodes come in time."""
+
+import math
+from typing import NamedTuple
+
+from workers.policy.calibration import Calibration
+from workers.policy.decodes import DecodeLoad, MostUrgent
+from workers.policy.settings import Settings
+
+
+class Situation(NamedTuple):
+    """What the time limit of an iteration depends on, beside what was learned and set."""
+
+    now_s: float
+    decodes: DecodeLoad
+    urgent: MostUrgent | None
+    """The decode whose next token is due first, of those that have a schedule."""
+    gap_due_s: float
+    """When the next token is due of decodes whose every gap counts; infinity without any."""
+    waiting_work: float
+    """Prefill-equivalent tokens that could be computed now."""
+    prefill_context: int
+    """Tokens computed of the longest prompt in progress."""
+
+
+def time_limit_s(at: Situation, calibration: Calibration, settings: Settings) -> float:
+    """How long the iteration may take, in the uncorrected model's seconds; 0: decodes alone."""
+    limit_s = _slack_limit_s(at, calibration, settings)
+    if at.gap_due_s == math.inf:
+        return limit_s
+    margin = calibration.margin(settings.in_time_quantile)
+    return min(limit_s, (at.gap_due_s - at.now_s) / margin / calibration.bias)
+
+
+def _slack_limit_s(at: Situation, calibration: Calibration, settings: Settings) -> float:
+    """The most urgent decode's slack, spent evenly over the tokens that it still has to come.
+
+    Answers end sooner than expected as often as not, and slack that is left is lost: so over
+    the expected length, and over `slack_spread_tokens` where that is less.
+    """
+    if at.urgent is None or at.urgent.due_s == math.inf:
+        return math.inf
+    bias = calibration.bias
+    slack_s = (at.urgent.due_s - at.now_s) / bias
+    affordable_s = slack_s / settings.slack_margin
+    if not settings.slack_spread_tokens:
+        return affordable_s
+    tokens = min(float(settings.slack_spread_tokens), max(1.0, at.urgent.expected_tokens))
+    equal_s = at.urgent.pace_s / bias + slack_s / tokens
+    step_s = _large_step_s(equal_s, at, calibration, settings) if slack_s > 0 else None
+    if step_s is None:
+        return min(equal_s, affordable_s)
+    return step_s if step_s <= affordable_s else 0.0
+
+
+def _large_step_s(
+    mean_s: float, at: Situation, calibration: Calibration, settings: Settings
+) -> float | None:
+    """See `LatencyModel.large_step_s`; None unless enough waits to fill a large batch."""
+    model = calibration.model
+    if not settings.alternate or at.waiting_work < model.split_tokens:
+        return None
+    return model.large_step_s(
+        mean_s, at.prefill_context, *at.decodes, max_tokens=settings.max_chunk_tokens
+    )
