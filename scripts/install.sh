@@ -24,7 +24,7 @@ find_python() {
     fail "no Python 3.11, 3.12 or 3.13 found; on Debian or Ubuntu: sudo apt-get install python3"
 }
 
-# Debian's python3 comes without venv and pip: root gets the missing package, others are told.
+# Debian's python3 comes without venv and pip: for root the package is installed, others are told.
 need_venv() {
     if "$1" -c 'import ensurepip, venv' 2>/dev/null; then
         return
@@ -59,7 +59,7 @@ if [ "${1:-}" = --print-uv ]; then
     echo "$uv"
     exit
 fi
-# Another interpreter, or a copy from another folder, would not work: begin anew.
+# Another interpreter, or a copy from another folder, would not work: start over.
 if ! .venv/bin/python -c 'import sys; sys.exit(sys.prefix != sys.argv[1])' "$PWD/.venv" 2>/dev/null; then
     "$uv" venv --quiet --clear --python "$python" .venv
 fi
