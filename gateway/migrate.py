@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def migrate(settings: MigrateSettings) -> None:
-    """Do what `settings` say, after every migration that is already running."""
+    """Do what `settings` say, once no other migration runs."""
     await wait_for_postgres(settings)
     if settings.check:
         await check_schema(settings)

@@ -31,7 +31,7 @@ async def prepare_kafka(settings: KafkaSettings) -> None:
 
 
 async def prepare_postgres(settings: DatabaseSettings) -> None:
-    """Return once Postgres can take events. Raises ConfigurationError for what waiting won't cure."""
+    """Return once Postgres can take events. Raises ConfigurationError when it never will."""
 
     async def prepare() -> None:
         await database.wait_for_postgres(settings)

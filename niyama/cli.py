@@ -9,7 +9,7 @@ from niyama.suggestions import suggest
 GROUP = "niyama.commands"
 SUMMARIES = {
     "up": "start the whole stack here: Kafka, Postgres, gateway, worker",
-    "demo": "start the stack, publish a mixed workload, show how it went, stop",
+    "demo": "run a mixed workload through a stack of its own",
     "gateway": "serve the HTTP API and keep the ledger",
     "worker": "serve a model: take jobs from Kafka into SGLang",
     "simulate": "predict how scheduling policies fare on a trace, without a GPU",
@@ -54,7 +54,7 @@ def _command(name: str) -> EntryPoint:
 
 def _usage() -> str:
     names = sorted(entry_points(group=GROUP).names)
-    commands = "\n".join(f"  {name:<13} {SUMMARIES.get(name, '')}" for name in names)
+    commands = "\n".join(f"  {name:<14} {SUMMARIES.get(name, '')}" for name in names)
     return f"""\
 usage: niyama <command> [options]
 
@@ -62,8 +62,8 @@ commands:
 {commands}
 
 options:
-  -h, --help    show this help message and exit
-  -V, --version show the version and exit
+  -h, --help     show this help message and exit
+  -V, --version  show the version and exit
 
 `niyama <command> --help` lists the options of a command."""
 

@@ -67,7 +67,7 @@ class SettingsParser(ArgumentParser):
 
 
 def _help(field: FieldInfo) -> str:
-    """The description and the default. One that is computed is in the description already."""
+    """The description and the default; the description itself gives a default that is computed."""
     text = field.description or ""
     if field.is_required():
         return f"{text} (required)"
@@ -77,7 +77,7 @@ def _help(field: FieldInfo) -> str:
 
 
 def _placeholder(name: str, annotation: Any) -> str:
-    """What stands for a value in the help: its choices, its unit, or its type."""
+    """Shown in place of a value: its choices, its unit, or its type."""
     if isinstance(annotation, UnionType):
         [annotation] = set(get_args(annotation)) - {NoneType}
     if get_origin(annotation) is Literal:

@@ -1,4 +1,4 @@
-"""Logging of every command: how it looks, which libraries are quiet, what is not repeated."""
+"""Logging: its setup, the same for every command, and a throttle for repeated messages."""
 
 import logging
 import math
@@ -39,7 +39,7 @@ class Throttle:
             log.warning(message, *arguments)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """As a filter of a logging handler: whatever the messages say, few of them."""
+        """Serve as a filter of a logging handler, which then drops most records."""
         return self.allows(record.created)
 
 
