@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum
 from inspect import get_annotations, getdoc
 from pathlib import Path
+from textwrap import wrap
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,9 +14,17 @@ from pydantic_settings import BaseSettings
 
 from niyama.suggestions import with_suggestions
 
+VARIABLE_PREFIX = "NIYAMA_"
 ENVIRONMENT = """\
-Each option can also be set in the environment, --log-level as NIYAMA_LOG_LEVEL,
-for example; an option on the command line wins."""
+Options can also be set in the environment, where {flag}
+is {variable}. The command line wins."""
+
+
+class _Formatter(RawDescriptionHelpFormatter):
+    """Leaves the line breaks of the description, and names such as SCRAM-SHA-512 in one piece."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrap(text, width, break_on_hyphens=False)
 
 
 class SettingsParser(ArgumentParser):
@@ -29,9 +38,12 @@ class SettingsParser(ArgumentParser):
             prog=program,
             usage=f"{program} [options]",
             description=getdoc(settings),
-            epilog=ENVIRONMENT,
-            formatter_class=RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
+        )
+        any_setting = next(iter(settings.model_fields))
+        self.epilog = ENVIRONMENT.format(
+            flag=flag_of(any_setting), variable=variable_of(any_setting)
         )
         self.flags = ["--help"]
         self._settings = settings
@@ -64,6 +76,16 @@ class SettingsParser(ArgumentParser):
             title = (getdoc(owner) or "").partition("\n")[0].rstrip(".")
             self._shared[owner] = self.add_argument_group(title).add_argument
         return self._shared[owner]
+
+
+def flag_of(setting: str) -> str:
+    """`--log-level` for `log_level`."""
+    return f"--{setting.replace('_', '-')}"
+
+
+def variable_of(setting: str) -> str:
+    """`NIYAMA_LOG_LEVEL` for `log_level`."""
+    return f"{VARIABLE_PREFIX}{setting.upper()}"
 
 
 def _help(field: FieldInfo) -> str:

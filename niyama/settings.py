@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
 
 from niyama.errors import ConfigurationError
-from niyama.flags import SettingsParser
+from niyama.flags import VARIABLE_PREFIX, SettingsParser, flag_of, variable_of
 from niyama.logs import LogLevel
 from schemas import PoolTopics, QosCatalog
 
@@ -16,7 +16,7 @@ class CommandSettings(BaseSettings):
     """Base of one command's settings. Flags win over the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NIYAMA_",
+        env_prefix=VARIABLE_PREFIX,
         extra="ignore",
         frozen=True,
         cli_kebab_case=True,
@@ -53,7 +53,7 @@ def _explain(error: ValidationError) -> str:
     for detail in error.errors(include_url=False):
         name = "_".join(str(part) for part in detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
-        setting = f"--{name.replace('_', '-')} (NIYAMA_{name.upper()})"
+        setting = f"{flag_of(name)} ({variable_of(name)})"
         lines.append(f"{setting}: {message}" if name else message)
     return "\n".join(lines)
 
@@ -62,7 +62,7 @@ class LogSettings(CommandSettings):
     """Logging."""
 
     log_level: LogLevel = Field(
-        default="info", description="Least severe messages that are logged, in upper or lower case"
+        default="info", description="Least severe messages that are logged; upper case works too"
     )
 
 

@@ -90,6 +90,6 @@ def test_help_shows_what_is_accepted_and_the_defaults(
         "--timing {envelope,gaps,paced} When tokens are due (default: paced)",
         "--trace PATH What to read (required)",
         "Kafka, and the topics of one pool: --kafka-bootstrap TEXT",
-        "NIYAMA_LOG_LEVEL",
+        "--kafka-bootstrap is NIYAMA_KAFKA_BOOTSTRAP",
     ):
         assert shown in words
