@@ -1,6 +1,6 @@
 # Two images: `--target gateway` (the API and the ledger, small) and `--target worker` (SGLang).
 # Builds with BuildKit and with the classic builder, so it uses no cache mounts: instead the
-# dependencies are a layer of their own, made anew only when they change, and a change of code
+# dependencies are a layer of their own, rebuilt only when they change, and a change of code
 # replaces a last, small layer.
 
 FROM python:3.11-slim AS base

@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint schemas bench bench-scheduler test-compose lock clean
+.PHONY: help install demo unit test lint schemas bench bench-scheduler test-compose lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -15,20 +15,23 @@ $(STAMP): constraints.txt pyproject.toml scripts/install.sh
 	@scripts/install.sh
 	@touch $@
 
-demo: $(STAMP) ## Start the stack, run a mixed workload through it, show how it went
+demo: $(STAMP) ## Run a mixed workload through the whole stack
 	@$(BIN)/niyama demo
 
-test: lint ## Check the code and run all tests against the real parts
+unit: $(STAMP) ## Run the unit tests alone (half a minute)
+	$(BIN)/python -m pytest tests/unit
+
+test: lint ## Check the code, run all tests against the real parts
 	$(BIN)/python -m pytest
 
-test-compose: $(STAMP) ## Build the images and test `docker compose up` from outside (needs Docker; heavy)
+test-compose: $(STAMP) ## Build the images, test `docker compose up` (heavy)
 	$(BIN)/python -m pytest tests/compose
 
-bench: $(STAMP) ## Measure the pipeline and the time to first token (minutes)
+bench: $(STAMP) ## Measure the pipeline and time to first token (minutes)
 	$(BIN)/python tests/benchmarks/pipeline.py
 	$(BIN)/python tests/benchmarks/first_token.py
 
-bench-scheduler: $(STAMP) ## Compare SGLang's own scheduling with Niyama's, on the same workload (12 minutes)
+bench-scheduler: $(STAMP) ## Compare SGLang's scheduling with Niyama's (12 min)
 	$(BIN)/python tests/benchmarks/scheduler.py
 
 lint: $(STAMP) ## Check style, types and the import rules
@@ -37,10 +40,10 @@ lint: $(STAMP) ## Check style, types and the import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-schemas: $(STAMP) ## Write the published JSON Schemas and AsyncAPI document anew
+schemas: $(STAMP) ## Write the published JSON Schemas and AsyncAPI again
 	$(BIN)/python -m schemas.publish
 
-lock: ## Choose exact versions anew: constraints.txt
+lock: ## Choose exact versions again: constraints.txt
 	$$(scripts/install.sh --print-uv) pip compile --quiet --universal --generate-hashes \
 	    --no-emit-index-url --no-annotate --python-version 3.11 --all-extras \
 	    --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml

@@ -1,6 +1,7 @@
 """Connections to the ledger's Postgres."""
 
 import asyncio
+import logging
 
 import asyncpg
 from sqlalchemy import text
@@ -8,11 +9,12 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from gateway.notices import Notices
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
+from niyama.retry import retry
 
-RETRY_INTERVAL_S = 1.0
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 
@@ -28,19 +30,19 @@ UNREACHABLE = (
     DBAPIError,  # SQLAlchemy's form of the above, and of errors in statements: see is_outage
     PoolTimeoutError,
 )
-"""What a statement raises when Postgres is not there, or went away."""
+"""What a statement raises when Postgres is unreachable, or went away."""
 
 
 def is_outage(error: DBAPIError) -> bool:
-    """Whether SQLAlchemy's ``error`` is about the connection, not about the statement."""
+    """Whether SQLAlchemy's `error` is about the connection, not about the statement."""
     return error.connection_invalidated or isinstance(error, (InterfaceError, OperationalError))
 
 
 def engine(settings: DatabaseSettings, connections: int) -> AsyncEngine:
-    """A pool of at most ``connections``, for reading. Connects when first used.
+    """A pool of at most `connections`, for reading. Connects when first used.
 
-    A statement is one round trip: no transaction around it, and no ping before it. Whoever
-    reads tries again when a pooled connection proves dead, see ``queries.Ledger``.
+    A statement is one round trip: no transaction around it, and no ping before it. Readers try
+    again when a pooled connection proves dead, see `queries.Ledger`.
     """
     return create_async_engine(
         settings.database_url,
@@ -57,9 +59,9 @@ def engine(settings: DatabaseSettings, connections: int) -> AsyncEngine:
 
 
 async def connect(settings: DatabaseSettings, purpose: str, **options: str) -> asyncpg.Connection:
-    """One connection outside the pool, for a task that holds on to it.
+    """One connection outside the pool, for a task that keeps it.
 
-    ``options`` are Postgres settings of its session. Raises one of UNREACHABLE.
+    `options` are Postgres settings of its session. Raises one of UNREACHABLE.
     """
     return await asyncpg.connect(
         settings.database_url.replace("+asyncpg", "", 1),
@@ -74,27 +76,26 @@ async def wait_for_postgres(settings: DatabaseSettings) -> None:
 
     Raises ConfigurationError for what waiting does not cure: a wrong password or database name.
     """
-    notices = Notices()
-    while True:
-        try:
-            connection = await connect(settings, "probe")
-            await connection.close()
-            return
-        except (
-            asyncpg.InvalidAuthorizationSpecificationError,
-            asyncpg.InvalidCatalogNameError,
-        ) as error:
-            raise ConfigurationError(
-                f"Postgres at {settings.shown_database_url} refuses: {error}. "
-                "Correct --database-url (NIYAMA_DATABASE_URL), or create the role and the database"
-            ) from error
-        except UNREACHABLE as error:
-            notices.warn(
-                "waiting for Postgres at %s (NIYAMA_DATABASE_URL): %r",
-                settings.shown_database_url,
-                error,
-            )
-        await asyncio.sleep(RETRY_INTERVAL_S)
+    await retry(
+        lambda: _probe(settings),
+        *UNREACHABLE,
+        notice=f"waiting for Postgres at {settings.shown_database_url} (NIYAMA_DATABASE_URL)",
+        log=log,
+    )
+
+
+async def _probe(settings: DatabaseSettings) -> None:
+    try:
+        connection = await connect(settings, "probe")
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    ) as error:
+        raise ConfigurationError(
+            f"Postgres at {settings.shown_database_url} refuses: {error}. "
+            "Correct --database-url (NIYAMA_DATABASE_URL), or create the role and the database"
+        ) from error
+    await connection.close()
 
 
 async def answers(database: AsyncEngine) -> bool:

@@ -1,8 +1,7 @@
-"""``niyama migrate``: brings the ledger's database to this version's schema."""
+"""`niyama migrate`: brings the ledger's database to this version's schema."""
 
 import asyncio
 import io
-import logging
 import sys
 from pathlib import Path
 
@@ -20,17 +19,18 @@ import migrations
 from gateway.database import wait_for_postgres
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
+from niyama.logs import configure_logging
 
-_LOCK_KEY = 0x6E69_7962  # one migration at a time, whoever runs it
+_LOCK_KEY = 0x6E69_7962  # one migration at a time, of all processes
 
 
 class MigrateSettings(DatabaseSettings):
-    """niyama migrate: bring the ledger's database to this version's schema."""
+    """Bring the ledger's database to this version's schema."""
 
     to: str = Field(default="head", description="The revision to upgrade to")
     downgrade: str | None = Field(
         default=None,
-        description="Go back to this revision instead; base drops every table, with all jobs",
+        description="Go back to this revision instead; base: drop every table, with all jobs",
     )
     check: bool = Field(
         default=False, description="Change nothing; fail unless the database is up to date"
@@ -39,14 +39,14 @@ class MigrateSettings(DatabaseSettings):
 
 def main(arguments: list[str]) -> int:
     """Run the command. Raises ConfigurationError with a sentence for people."""
-    logging.basicConfig(level=logging.WARNING, format="niyama migrate: %(message)s")
+    configure_logging("warning", line_format="niyama migrate: %(message)s")
     settings = MigrateSettings.from_command_line(arguments, "niyama migrate")
     asyncio.run(migrate(settings))
     return 0
 
 
 async def migrate(settings: MigrateSettings) -> None:
-    """Do what ``settings`` say, after every migration that is already running."""
+    """Do what `settings` say, once no other migration runs."""
     await wait_for_postgres(settings)
     if settings.check:
         await check_schema(settings)

@@ -1,16 +1,14 @@
 """Settings of the gateway and of the migrations."""
 
-from typing import Literal
-
 from pydantic import Field, field_validator
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from niyama.settings import CommandSettings, KafkaSettings
+from niyama.settings import CommandSettings, KafkaSettings, LogSettings
 
 
 class DatabaseSettings(CommandSettings):
-    """Where the ledger is."""
+    """The ledger's database."""
 
     database_url: str = Field(
         default="postgresql://postgres@127.0.0.1:5432/niyama",
@@ -35,8 +33,8 @@ class DatabaseSettings(CommandSettings):
         return make_url(self.database_url).render_as_string(hide_password=True)
 
 
-class GatewaySettings(KafkaSettings, DatabaseSettings):
-    """niyama gateway: the HTTP API, and the ledger that it answers from."""
+class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
+    """Serve the HTTP API, and keep the ledger that it answers from."""
 
     api_host: str = Field(default="127.0.0.1", description="Address that the API listens on")
     api_port: int = Field(
@@ -44,14 +42,11 @@ class GatewaySettings(KafkaSettings, DatabaseSettings):
     )
     model: str | None = Field(
         default=None,
-        description="The model that the pool serves; jobs for another one are then refused",
+        description="The model that the pool serves; jobs for any other model are then refused",
     )
     database_connections: int = Field(
         default=8,
         ge=1,
         le=1000,
-        description="Most connections to Postgres for API requests; the ledger has three more",
-    )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        default="INFO", description="Least severe messages that are logged"
+        description="Maximum connections to Postgres for API requests; the ledger has three more",
     )

@@ -1,31 +1,42 @@
-"""``niyama <command>``: finds the command among the installed ones and hands over."""
+"""`niyama <command>`: finds the command among the installed ones and hands over."""
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 
 from niyama.errors import NiyamaError
+from niyama.suggestions import suggest
 
 GROUP = "niyama.commands"
 SUMMARIES = {
-    "up": "start the whole stack on this machine: Kafka, Postgres, gateway, worker",
-    "demo": "start the stack, publish a mixed workload, show how it went, stop",
+    "up": "start the whole stack here: Kafka, Postgres, gateway, worker",
+    "demo": "run a mixed workload through a stack of its own",
     "gateway": "serve the HTTP API and keep the ledger",
     "worker": "serve a model: take jobs from Kafka into SGLang",
     "simulate": "predict how scheduling policies fare on a trace, without a GPU",
     "migrate": "bring the ledger's database to this version's schema",
 }
+EXTRAS = {"worker": "worker", "simulate": "simulator", "up": "local", "demo": "local"}
+"""What to install for a command; the other commands come with the gateway."""
 
 
 def main() -> None:
     """Run one command. Errors meant for people are printed as such, without a traceback."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_usage())  # noqa: T201
-        raise SystemExit(0 if arguments else 2)
-    command = _command(arguments[0])
+    match arguments:
+        case []:
+            print(_usage())  # noqa: T201
+            raise SystemExit(2)
+        case ["-h" | "--help" | "help", *_]:
+            print(_usage())  # noqa: T201
+        case ["-V" | "--version", *_]:
+            print(f"niyama {version('niyama')}")  # noqa: T201
+        case [name, *rest]:
+            _run(_command(name), rest)
+
+
+def _run(command: EntryPoint, arguments: list[str]) -> None:
     try:
-        run = command.load()
-        raise SystemExit(run(arguments[1:]))
+        raise SystemExit(command.load()(arguments))
     except NiyamaError as error:
         raise SystemExit(f"niyama {command.name}: {error}") from error
     except ModuleNotFoundError as error:
@@ -33,24 +44,32 @@ def main() -> None:
 
 
 def _command(name: str) -> EntryPoint:
-    found = entry_points(group=GROUP, name=name)
-    if not found:
-        raise SystemExit(f"niyama: no command {name!r}\n\n{_usage()}")
-    return next(iter(found))
+    commands = entry_points(group=GROUP)
+    if name in commands.names:
+        return commands[name]
+    if close := suggest(name, commands.names):
+        raise SystemExit(f"niyama: there is no command {name!r}; did you mean {close}?")
+    raise SystemExit(f"niyama: there is no command {name!r}\n\n{_usage()}")
 
 
 def _usage() -> str:
     names = sorted(entry_points(group=GROUP).names)
-    lines = [f"  {name:<10} {SUMMARIES.get(name, '')}" for name in names]
-    return "\n".join(
-        ["usage: niyama <command> [options]", "", *lines, "", "niyama <command> --help tells more"]
-    )
+    commands = "\n".join(f"  {name:<14} {SUMMARIES.get(name, '')}" for name in names)
+    return f"""\
+usage: niyama <command> [options]
+
+commands:
+{commands}
+
+options:
+  -h, --help     show this help message and exit
+  -V, --version  show the version and exit
+
+`niyama <command> --help` lists the options of a command."""
 
 
 def _missing_extra(command: str, error: ModuleNotFoundError) -> str:
     if (error.name or "").partition(".")[0] in ("gateway", "niyama", "schemas", "workers"):
         raise error  # a broken installation, not a missing extra
-    extra = {"worker": "worker", "simulate": "simulator", "up": "local", "demo": "local"}.get(
-        command, "gateway"
-    )
+    extra = EXTRAS.get(command, "gateway")
     return f"niyama {command} needs {error.name}: pip install 'niyama[{extra}]'"

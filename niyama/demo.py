@@ -1,4 +1,4 @@
-"""``niyama demo``: a mixed workload through the whole stack, and how it went."""
+"""`niyama demo`: a mixed workload through the whole stack, and how it went."""
 
 import asyncio
 import random
@@ -22,19 +22,21 @@ from schemas import ChatMessage, JobRequest, QosTargets
 
 POLL_INTERVAL_S = 0.5
 PAGE_LIMIT = 200
-# What two cores can keep; the shipped class "chat" is made for GPUs.
 CHAT = QosTargets(ttft_ms=1500, tbt_ms=250)
+"""What two cores can keep; the shipped class `chat` is made for GPUs."""
 
 
 class DemoSettings(CommandSettings):
-    """Start the stack in a folder of its own, run a mixed workload through it, and stop."""
+    """Start the stack in a folder of its own, run a mixed workload, and stop."""
 
-    jobs: int = Field(default=60, ge=3, le=600, description="How many jobs, a third of each class")
+    jobs: int = Field(default=60, ge=3, le=600, description="Number of jobs, a third of each class")
     seconds: float = Field(
-        default=30, gt=0, le=600, description="The time over which the chats arrive"
+        default=30, gt=0, le=600, description="Seconds over which the chats arrive"
     )
     timeout_s: float = Field(
-        default=100, gt=0, description="Give up when jobs are not finished this long after the last"
+        default=100,
+        gt=0,
+        description="Give up when jobs have not ended this long after the last one",
     )
 
 
@@ -59,7 +61,7 @@ def main(arguments: list[str]) -> int:
 
 
 def workload(model: str, tenant: str, count: int, seconds: float) -> list[PlannedJob]:
-    """A third each of chats (spread over ``seconds``), work due in one minute, and in ten.
+    """A third each of chats (spread over `seconds`), work due in one minute, and in ten.
 
     The same every time: lengths and arrivals come from a seeded generator.
     """
@@ -83,10 +85,10 @@ def _planned(model: str, tenant: str, count: int, seconds: float) -> Iterator[Pl
         yield PlannedJob(choose.uniform(0, seconds / 3), request)
 
 
-def _text(choose: random.Random, fewest: int, most: int) -> str:
-    """Words of ``fewest`` to ``most`` characters in all; the tiny model has a token a byte."""
+def _text(choose: random.Random, shortest: int, longest: int) -> str:
+    """Words of `shortest` to `longest` characters in all; the tiny model has a token per byte."""
     words = ["queue", "token", "deadline", "prefill", "slack", "batch", "chunk", "decode"]
-    length = choose.randint(fewest, most)
+    length = choose.randint(shortest, longest)
     return " ".join(choose.choices(words, k=length))[:length]
 
 
@@ -161,7 +163,7 @@ def _completed(outcomes: Sequence[JobOutcome]) -> int:
 
 
 def _summary(outcomes: Sequence[JobOutcome], published: int) -> str:
-    """Lost is whatever was published and has not ended."""
+    """Lost: published, and not ended."""
     completed = _completed(outcomes)
     failed = sum(outcome.ended for outcome in outcomes) - completed
     lost = published - completed - failed

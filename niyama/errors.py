@@ -1,4 +1,4 @@
-"""Errors that a person is expected to read. Their text says what to change."""
+"""Errors that are shown to the user. Their text says what to change."""
 
 
 class NiyamaError(Exception):
@@ -6,8 +6,8 @@ class NiyamaError(Exception):
 
 
 class ConfigurationError(NiyamaError):
-    """A setting cannot work. The process does not start."""
+    """A setting that cannot work: the process does not start."""
 
 
 class UnavailableError(NiyamaError):
-    """Something this process needs (a broker, a database) does not answer."""
+    """Something that this process needs (a broker, a database) does not answer."""

@@ -1,9 +1,9 @@
 """Kafka plumbing shared by producers, the gateway and the workers."""
 
-import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -11,14 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from niyama.errors import UnavailableError
+from niyama.retry import retry
 from niyama.settings import KafkaSettings
 from schemas.headers import Headers
 from schemas.topics import MAX_RECORD_BYTES, TopicSpec
 
 log = logging.getLogger(__name__)
-
-RETRY_INTERVAL_S = 1.0
-NOTICE_INTERVAL_S = 10.0
 
 
 class ConsumedRecord(Protocol):
@@ -70,60 +68,73 @@ def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaC
     return AIOKafkaConsumer(*topics, **(connection(settings) | defaults | options))
 
 
+@asynccontextmanager
+async def admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A connected admin client. Raises KafkaError."""
+    client = AIOKafkaAdminClient(**connection(settings))
+    try:
+        await client.start()
+        yield client
+    finally:
+        await client.close()
+
+
 async def wait_for_kafka(settings: KafkaSettings) -> None:
     """Return once a broker answers; until then log a notice now and then."""
-    loop = asyncio.get_running_loop()
-    next_notice_s = loop.time()
-    while True:
-        probe = AIOKafkaAdminClient(**connection(settings))
-        try:
-            await probe.start()
-            return
-        except KafkaError as error:
-            if loop.time() >= next_notice_s:
-                log.warning(
-                    "waiting for Kafka at %s (NIYAMA_KAFKA_BOOTSTRAP): %s",
-                    settings.kafka_bootstrap,
-                    error,
-                )
-                next_notice_s = loop.time() + NOTICE_INTERVAL_S
-        finally:
-            await probe.close()
-        await asyncio.sleep(RETRY_INTERVAL_S)
+    await retry(
+        lambda: probe(settings),
+        KafkaError,
+        notice=f"waiting for Kafka at {settings.kafka_bootstrap} (NIYAMA_KAFKA_BOOTSTRAP)",
+        log=log,
+    )
+
+
+async def probe(settings: KafkaSettings) -> None:
+    """Raises KafkaError unless a broker answers."""
+    async with admin(settings):
+        pass
 
 
 async def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
-    """Create what is missing among ``specs``. Existing topics keep their settings.
+    """Create what is missing among `specs`. Existing topics keep their settings.
 
     Raises UnavailableError when the broker refuses to create one.
     """
-    admin = AIOKafkaAdminClient(**connection(settings))
-    await admin.start()
-    try:
-        existing = set(await admin.list_topics())
-        missing = [spec for spec in specs if spec.name not in existing]
-        if missing:
-            await _create(admin, missing, settings.topic_replication)
-    finally:
-        await admin.close()
-
-
-async def _create(admin: AIOKafkaAdminClient, specs: Sequence[TopicSpec], replication: int) -> None:
-    response = await admin.create_topics(
-        [
-            NewTopic(
-                name=spec.name,
-                num_partitions=spec.partitions,
-                replication_factor=replication,
-                # aiokafka takes the broker's default (-1) only beside assignments: here, none.
-                replica_assignments={} if replication == -1 else None,
-                topic_configs=spec.configs(),
-            )
-            for spec in specs
-        ]
+    replication = settings.topic_replication
+    refused = await create_missing(
+        settings,
+        [new_topic(spec.name, spec.partitions, replication, spec.configs()) for spec in specs],
     )
+    if refused:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise UnavailableError(f"Kafka does not create {reasons}")
+
+
+def new_topic(
+    name: str, partitions: int = -1, replication: int = -1, configs: dict[str, str] | None = None
+) -> NewTopic:
+    """A topic to create. -1 leaves the number of partitions or replicas to the broker."""
+    # aiokafka accepts -1 only beside assignments: here, none.
+    assignments: dict[int, list[int]] | None = {} if -1 in (partitions, replication) else None
+    return NewTopic(name, partitions, replication, assignments, configs)
+
+
+async def create_missing(settings: KafkaSettings, topics: Sequence[NewTopic]) -> dict[str, str]:
+    """Create those of `topics` that do not exist. Raises KafkaError.
+
+    Returns why not, for each that the broker refuses to create.
+    """
+    async with admin(settings) as client:
+        existing = set(await client.list_topics())
+        missing = [topic for topic in topics if topic.name not in existing]
+        if not missing:
+            return {}
+        response = await client.create_topics(missing)
+    refusals = {}
     for name, code, *message in response.topic_errors:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:  # another process was faster
-            raise UnavailableError(f"Kafka did not create topic {name}: {error.__name__} {message}")
-        log.info("topic %s is there", name)
+            refusals[name] = " ".join(filter(None, [error.__name__, *message]))
+        else:
+            log.info("topic %s exists", name)
+    return refusals

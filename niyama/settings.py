@@ -1,12 +1,14 @@
-"""Settings shared by every command: environment variables ``NIYAMA_…``, or flags."""
+"""Settings shared by several commands: flags, or environment variables `NIYAMA_…`."""
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
 
 from niyama.errors import ConfigurationError
+from niyama.flags import VARIABLE_PREFIX, SettingsParser, flag_of, variable_of
+from niyama.logs import LogLevel
 from schemas import PoolTopics, QosCatalog
 
 
@@ -14,7 +16,7 @@ class CommandSettings(BaseSettings):
     """Base of one command's settings. Flags win over the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NIYAMA_",
+        env_prefix=VARIABLE_PREFIX,
         extra="ignore",
         frozen=True,
         cli_kebab_case=True,
@@ -25,14 +27,25 @@ class CommandSettings(BaseSettings):
 
     @classmethod
     def from_command_line(cls, arguments: list[str], program: str) -> Self:
-        """Parse ``arguments``. Exits with help or usage; raises ConfigurationError."""
-        source: CliSettingsSource[Any] = CliSettingsSource(
-            cls, root_parser=None, cli_prog_name=program
-        )
+        """Parse `arguments`. Exits with help or usage; raises ConfigurationError."""
         try:
-            return CliApp.run(cls, cli_args=arguments, cli_settings_source=source)
+            return CliApp.run(cls, cli_args=arguments, cli_settings_source=cls._source(program))
         except ValidationError as error:
             raise ConfigurationError(_explain(error)) from error
+
+    @classmethod
+    def flags(cls) -> list[str]:
+        """Every flag as it is typed, such as `--log-level`."""
+        return cls._source("niyama").root_parser.flags
+
+    @classmethod
+    def _source(cls, program: str) -> CliSettingsSource[SettingsParser]:
+        return CliSettingsSource(
+            cls,
+            root_parser=SettingsParser(cls, program),
+            add_argument_method=SettingsParser.add_setting,
+            parse_args_method=SettingsParser.parse,
+        )
 
 
 def _explain(error: ValidationError) -> str:
@@ -40,30 +53,41 @@ def _explain(error: ValidationError) -> str:
     for detail in error.errors(include_url=False):
         name = "_".join(str(part) for part in detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
-        setting = f"--{name.replace('_', '-')} (NIYAMA_{name.upper()})"
+        setting = f"{flag_of(name)} ({variable_of(name)})"
         lines.append(f"{setting}: {message}" if name else message)
     return "\n".join(lines)
 
 
+class LogSettings(CommandSettings):
+    """Logging."""
+
+    log_level: LogLevel = Field(
+        default="info", description="Least severe messages that are logged; upper case works too"
+    )
+
+
 class KafkaSettings(CommandSettings):
-    """How to reach Kafka, and the topics of one pool."""
+    """Kafka, and the topics of one pool."""
 
     kafka_bootstrap: str = Field(
         default="127.0.0.1:9092", description="Kafka bootstrap servers, comma-separated"
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How to talk to Kafka"
+        default="PLAINTEXT", description="How connections to Kafka are secured"
     )
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="SCRAM-SHA-512", description="SASL mechanism, with the SASL protocols"
+        default="SCRAM-SHA-512", description="SASL mechanism, with a SASL protocol"
     )
     kafka_username: str | None = Field(default=None, description="SASL user name")
     kafka_password: SecretStr | None = Field(default=None, description="SASL password")
-    kafka_ca_file: Path | None = Field(default=None, description="CA certificates, with SSL")
+    kafka_ca_file: Path | None = Field(
+        default=None,
+        description="CA certificates, with an SSL protocol",
+    )
     pool: str = Field(
         default="default",
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",
-        description="The pool: replicas that serve one model, and their topics",
+        description="The pool: the workers that serve one model, and their topics",
     )
     topic_prefix: str = Field(
         default="niyama",
@@ -71,10 +95,12 @@ class KafkaSettings(CommandSettings):
         description="First part of every topic name",
     )
     topic_partitions: int = Field(
-        default=6, ge=1, le=1000, description="Partitions of a topic that is missing and is created"
+        default=6, ge=1, le=1000, description="Partitions of the topics that this command creates"
     )
     topic_replication: int = Field(
-        default=-1, ge=-1, description="Replicas of such a topic; -1 is the broker's default"
+        default=-1,
+        ge=-1,
+        description="Replicas of the topics that this command creates; -1: the broker's default",
     )
     qos_file: Path | None = Field(
         default=None, description="TOML file of QoS classes, added to the shipped ones"

@@ -24,7 +24,8 @@ find_python() {
     fail "no Python 3.11, 3.12 or 3.13 found; on Debian or Ubuntu: sudo apt-get install python3"
 }
 
-# Debian's python3 comes without venv and pip: root gets the missing package, others are told.
+# Debian's python3 comes without venv and pip: root gets the missing package installed, other users
+# are shown the command.
 need_venv() {
     if "$1" -c 'import ensurepip, venv' 2>/dev/null; then
         return
@@ -59,15 +60,15 @@ if [ "${1:-}" = --print-uv ]; then
     echo "$uv"
     exit
 fi
-# Another interpreter, or a copy from another folder, would not work: begin anew.
+# Another interpreter, or a copy from another folder, would not work: start over.
 if ! .venv/bin/python -c 'import sys; sys.exit(sys.prefix != sys.argv[1])' "$PWD/.venv" 2>/dev/null; then
     "$uv" venv --quiet --clear --python "$python" .venv
 fi
 export VIRTUAL_ENV="$PWD/.venv"
 "$uv" pip sync --quiet --require-hashes constraints.txt
 "$uv" pip install --quiet --no-deps --editable .
-# Importing SGLang compiles some thousand modules. Done here once, also where the environment says
-# not to keep bytecode, no process of the stack waits for it at each of its starts.
+# Importing SGLang compiles about a thousand modules. They are compiled here once, even where the
+# environment disables bytecode, so that no process of the stack waits for it at every start.
 env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -W ignore -c \
     'import sglang.launch_server, sglang.srt.entrypoints.http_server, workers.runtime.engine'
 echo "install: ready in .venv" >&2

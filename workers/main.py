@@ -1,10 +1,11 @@
-"""``niyama worker``: one replica of one model."""
+"""`niyama worker`: one replica of one model."""
 
 import asyncio
 import contextlib
 import logging
 
 from niyama.errors import ConfigurationError
+from niyama.logs import configure_logging
 from workers.engine.port import Engine, EngineStartError
 from workers.health import Health, serving
 from workers.settings import WorkerSettings
@@ -13,7 +14,6 @@ from workers.worker import Worker
 
 log = logging.getLogger(__name__)
 
-NOTICE_INTERVAL_S = 10.0
 TINY_MODEL = "niyama-tiny"
 
 
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     """Run until a signal. Raises NiyamaError when the worker cannot start or serve."""
     settings = WorkerSettings.from_command_line(arguments, "niyama worker")
     settings.check()
-    _start_logging(settings)
+    configure_logging(settings.log_level)
     health = Health()
     with (
         serving(health, settings.health_host, settings.health_port),
@@ -91,31 +91,3 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
         return uvloop.Loop
     return None
-
-
-class _Sparse(logging.Filter):
-    """Lets one message through in a while: aiokafka repeats itself while Kafka is away."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._next_s = 0.0
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.created < self._next_s:
-            return False
-        self._next_s = record.created + NOTICE_INTERVAL_S
-        return True
-
-
-def _start_logging(settings: WorkerSettings) -> None:
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    if settings.log_level != "debug":
-        aiokafka = logging.getLogger("aiokafka")
-        aiokafka.setLevel(logging.ERROR)
-        aiokafka.propagate = False
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.root.handlers[0].formatter)
-        handler.addFilter(_Sparse())
-        aiokafka.addHandler(handler)

@@ -1,4 +1,4 @@
-"""Settings of ``niyama worker``."""
+"""Settings of `niyama worker`."""
 
 import os
 import secrets
@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 
 from niyama.errors import ConfigurationError
-from niyama.settings import KafkaSettings
+from niyama.settings import KafkaSettings, LogSettings
+from niyama.suggestions import with_suggestions
 from workers.policy.settings import TokenTiming
 
 
@@ -23,11 +24,11 @@ def _model_dir() -> Path:
     return Path(cache) / "niyama" / "models"
 
 
-class WorkerSettings(KafkaSettings):
+class WorkerSettings(LogSettings, KafkaSettings):
     """Serve a model: take jobs from Kafka into SGLang.
 
-    Any further argument goes to SGLang's server as it is, e.g. --tp-size 2; they are documented by
-    `python -m sglang.launch_server --help`.
+    Every argument of SGLang's server is accepted too, such as --tp-size 2 or
+    --quantization fp8: `python -m sglang.launch_server --help` lists them.
     """
 
     model_config = SettingsConfigDict(cli_ignore_unknown_args=True)
@@ -38,47 +39,52 @@ class WorkerSettings(KafkaSettings):
         "made on this machine, for trying things out",
     )
     served_model_name: str | None = Field(
-        default=None, description="The name by which jobs ask for the model; default: as in model"
+        default=None, description="Name by which jobs ask for the model (default: that of --model)"
     )
     model_dir: Path = Field(
-        default_factory=_model_dir, description="Folder in which the tiny model is made"
+        default_factory=_model_dir,
+        description="Folder in which the tiny model is made (default: ~/.cache/niyama/models)",
     )
     worker_id: str = Field(
         default_factory=_worker_id,
         min_length=1,
         max_length=128,
-        description="Names this process in events; default: host, process and a random part",
+        description="Name of this process in events (default: host, process id and a random part)",
     )
     health_host: str = Field(default="127.0.0.1", description="Address of /healthz and /readyz")
     health_port: int = Field(
         default=0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 serves neither"
     )
     max_interactive_jobs: int = Field(
-        default=4096, ge=1, description="Interactive jobs in hand before their topic is paused"
+        default=4096, ge=1, description="Interactive jobs in flight before their topic is paused"
     )
     max_batch_jobs: int = Field(
-        default=1024, ge=1, description="Batch jobs in hand, waiting ones included"
+        default=1024,
+        ge=1,
+        description="Batch jobs in flight before their topics are paused",
     )
     max_batch_prompt_tokens: int = Field(
-        default=1_000_000, ge=1, description="Prompt tokens of the batch jobs in hand"
+        default=1_000_000,
+        ge=1,
+        description="Prompt tokens of batch jobs in flight, likewise",
     )
     token_timing: TokenTiming = Field(
         default=TokenTiming.PACED,
-        description="What a TBT bounds: paced, every gap between tokens as they are shown, held "
-        "back as far as the TTFT allows when the replica is loaded; gaps, every gap between tokens "
-        "as they are made; envelope, token n by TTFT + n TBT, whatever the gaps",
+        description="What a TBT bounds. paced: every gap between tokens as they are shown, which "
+        "under load are held back as far as the TTFT allows. gaps: every gap between tokens as "
+        "they are generated. envelope: token n is due at TTFT + n TBT, whatever the gaps",
     )
     size_bias: float = Field(
         default=1.0,
         ge=0,
         le=1,
-        description="Who yields when not all can be met: 1, the largest requests; 0, chance",
+        description="Who yields when not all can be met. 1: the largest requests; 0: chance",
     )
     max_attempts: int = Field(
         default=3,
         ge=1,
         le=100,
-        description="Workers that may die with a job in hand before it is given up as failed",
+        description="Workers that may die while they run a job before it is given up as failed",
     )
     commit_interval_s: float = Field(
         default=0.2, gt=0, le=10, description="Time between commits of finished work"
@@ -94,13 +100,10 @@ class WorkerSettings(KafkaSettings):
     )
     engine: Literal["sglang", "null"] = Field(
         default="sglang",
-        description="null: no model at all, made-up tokens, for benchmarks and tests only",
+        description="null: no model, made-up tokens, for benchmarks and tests only",
     )
     null_token_delay_ms: float = Field(
         default=0, ge=0, description="Time that the null engine takes for each token"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="What is logged, and how much of it"
     )
     sglang_arguments: CliUnknownArgs
 
@@ -114,9 +117,8 @@ class WorkerSettings(KafkaSettings):
     def check(self) -> None:
         """Raise ConfigurationError for settings that do not work together."""
         if self.engine == "null" and self.sglang_arguments:
-            raise ConfigurationError(
-                f"unknown arguments for the null engine: {' '.join(self.sglang_arguments)}"
-            )
+            unknown = with_suggestions(self.sglang_arguments, self.flags())
+            raise ConfigurationError(f"unknown arguments for the null engine: {unknown}")
 
     @property
     def group(self) -> str:

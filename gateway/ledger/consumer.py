@@ -1,4 +1,4 @@
-"""Keeps the ledger up with the log: one consumer among the gateways' group."""
+"""Keeps the ledger up to date with the log: one consumer among the gateways' group."""
 
 import asyncio
 import logging
@@ -13,20 +13,21 @@ from aiokafka.errors import KafkaError
 from gateway.database import UNREACHABLE, connect
 from gateway.ledger.records import Entry, RecordDecoder
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
-from gateway.notices import Notices
 from gateway.settings import GatewaySettings
 from niyama import kafka
+from niyama.logs import Throttle
+from niyama.retry import RETRY_INTERVAL_S, retry
 
 log = logging.getLogger(__name__)
 
 POLL_RECORDS = 1000
 POLL_TIMEOUT_MS = 500
-PARTITION_FETCH_BYTES = 1024 * 1024  # a larger record comes alone
+PARTITION_FETCH_BYTES = 1024 * 1024
+"""A larger record comes alone."""
 FETCH_BYTES = 16 * 1024 * 1024
-# A fetch that waits at the broker is for the partitions that had nothing when it began.
 FETCH_WAIT_MS = 100
+"""How long a fetch waits at the broker, for the partitions that had nothing when it started."""
 COMMIT_INTERVAL_S = 5.0
-RETRY_INTERVAL_S = 0.5
 
 REFUSED = (
     ValueError,  # not encodable
@@ -34,7 +35,7 @@ REFUSED = (
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
 )
-"""What Postgres or its driver say when the fault is in the data."""
+"""What Postgres or its driver raise when the fault is in the data."""
 
 LOAD_OFFSETS = """
 WITH missing AS (
@@ -51,9 +52,9 @@ Offsets = dict[TopicPartition, int]
 
 
 class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Which partitions are ours, and the next offset of each as Postgres has it.
+    """Which partitions are ours, and the next offset of each according to Postgres.
 
-    A partition without a position is paused: what it brings is not ours to write yet.
+    A partition without a position is paused: its records are not ours to write yet.
     """
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
@@ -71,7 +72,7 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.pause(*assigned)
 
     def forget(self) -> None:
-        """Postgres is asked again, for every partition."""
+        """Ask Postgres again, for every partition."""
         self.known = {}
         self._consumer.pause(*self._consumer.assignment())
 
@@ -79,7 +80,7 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
         return sorted(self._consumer.assignment() - self.known.keys())
 
     def resume_at(self, offsets: Offsets) -> None:
-        """Go on from ``offsets``, in those partitions that are still ours."""
+        """Continue at `offsets`, in those partitions that are still ours."""
         for partition in self._consumer.assignment() & offsets.keys():
             self._consumer.seek(partition, offsets[partition])
             self._consumer.resume(partition)
@@ -89,9 +90,9 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
 class LedgerConsumer:
     """Writes polls of job, event and control records, each in one transaction.
 
-    Where to go on reading stands in Postgres, in the same transaction, so that every record is
-    written once. Whatever goes wrong (Postgres gone, another gateway faster, a rebalance), the
-    consumer drops what it holds and goes on from what Postgres says.
+    The offsets to resume at are written to Postgres in the same transaction, so that every record
+    is written once. After any failure (Postgres gone, another gateway faster, a rebalance) the
+    consumer drops what it holds and resumes at the offsets that Postgres has.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class LedgerConsumer:
         self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
         self._positions: Positions | None = None
         self._database: asyncpg.Connection | None = None
-        self._notices = Notices()
+        self._throttle = Throttle()
         self._next_commit_s = 0.0
         self._stopping = False
 
@@ -119,22 +120,19 @@ class LedgerConsumer:
         return None if self.ready else "waits for its partitions, or for Postgres"
 
     def stop(self) -> None:
-        """End ``run`` after the poll that is under way."""
+        """End `run` after the current poll."""
         self._stopping = True
 
     async def run(self) -> None:
-        """Consume until ``stop``. Kafka and Postgres may come and go."""
-        while not self._stopping:
-            try:
-                await self._session()
-            except KafkaError as error:
-                self._positions = None
-                self._notices.warn("the ledger reads nothing, because Kafka says: %r", error)
-                await asyncio.sleep(RETRY_INTERVAL_S)
-        await self._disconnect()
+        """Consume until `stop`. Kafka and Postgres may come and go."""
+        notice = "the ledger reads nothing, because Kafka says"
+        await retry(self._session, KafkaError, notice=notice, log=log)
+        self._disconnect()
 
     async def _session(self) -> None:
-        """The life of one Kafka consumer, until ``stop`` or an error that it cannot survive."""
+        """The life of one Kafka consumer, until `stop` or an error that it cannot survive."""
+        if self._stopping:
+            return
         consumer = kafka.consumer(
             self._settings,
             group_id=f"{self._settings.topic_prefix}-ledger",
@@ -150,6 +148,7 @@ class LedgerConsumer:
                 await self._step(consumer, positions)
             await self._commit(consumer, positions)
         finally:
+            self._positions = None
             await consumer.stop()
 
     async def _step(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
@@ -161,12 +160,12 @@ class LedgerConsumer:
             if ours:
                 await self._write(list(chain.from_iterable(ours.values())), positions.known)
         except StaleOffsetsError:
-            log.info("another gateway wrote the same partitions; going on from where it is")
+            log.info("another gateway wrote the same partitions; continuing where it left off")
             positions.forget()
         except (asyncpg.PostgresError, *UNREACHABLE) as error:
-            self._notices.warn("the ledger waits, because Postgres says: %r", error)
+            self._throttle.warning(log, "the ledger waits, because Postgres says: %r", error)
             positions.forget()
-            await self._disconnect()
+            self._disconnect()
             await consumer.getmany()  # of nothing, to stay a member of the group
             await asyncio.sleep(RETRY_INTERVAL_S)
         if time.monotonic() >= self._next_commit_s:
@@ -181,7 +180,7 @@ class LedgerConsumer:
         return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
 
     async def _write(self, records: list[ConsumerRecord], known: Offsets) -> None:
-        """Write ``records``, and move ``known`` past them."""
+        """Write `records`, and move `known` past them."""
         try:
             await self._write_together(self._decoder.decode_all(records), records, known)
         except REFUSED as error:
@@ -212,13 +211,13 @@ class LedgerConsumer:
             self._database = await connect(self._settings, "ledger", synchronous_commit="off")
         return self._database
 
-    async def _disconnect(self) -> None:
+    def _disconnect(self) -> None:
         if self._database is not None:
             self._database.terminate()
             self._database = None
 
     async def _commit(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
-        """Tell Kafka too, for tools that show how far behind a group is."""
+        """Commit to Kafka too, for tools that show how far a group lags behind."""
         self._next_commit_s = time.monotonic() + COMMIT_INTERVAL_S
         if positions.known:
             try:

@@ -13,7 +13,7 @@ READY_TIMEOUT_S = 2.0
 
 
 class LocalCommand:
-    """``niyama <name>``, ready when ``address``/readyz answers 200."""
+    """`niyama <name>`, ready when `address`/readyz answers 200."""
 
     def __init__(
         self,
@@ -60,14 +60,14 @@ class LocalCommand:
 
 
 async def run_command(name: str, *, folder: Path, env: Mapping[str, str]) -> None:
-    """Run ``niyama <name>`` to its end. Raises ChildDiedError unless it succeeds."""
+    """Run `niyama <name>` until it ends. Raises ChildDiedError unless it succeeds."""
     await run_to_end(
         f"niyama {name}", [*niyama_command(), name], log_path=_log_path(folder, name), env=env
     )
 
 
 def niyama_command() -> list[str]:
-    """The console command of this installation, whatever PATH says."""
+    """The console command of this installation, regardless of PATH."""
     return [str(Path(sysconfig.get_path("scripts")) / "niyama")]
 
 

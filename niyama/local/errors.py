@@ -1,4 +1,4 @@
-"""What goes wrong with the local stack, in words that say what to change."""
+"""Failures of the local stack. Their text says what to change."""
 
 from niyama.errors import NiyamaError
 

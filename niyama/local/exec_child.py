@@ -1,6 +1,6 @@
 """Become another program that dies with its parent.
 
-Run by path, as root or not: ``python -I -S exec_child.py PARENT_PID USER PROGRAM ARGUMENT...``
+Run by path, as root or not: `python -I -S exec_child.py PARENT_PID USER PROGRAM ARGUMENT...`
 (an empty USER keeps the current one). The kernel kills the program when the *thread* that
 started this one ends, so start it from a thread that lives as long as the child should.
 """
@@ -29,11 +29,11 @@ def _die_with(parent_pid: int) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         sys.exit(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent_pid:
-        sys.exit("the parent ended before this process began")
+        sys.exit("the parent ended before this process started")
 
 
 def main(parent_pid: str, user: str, *program: str) -> None:
-    """Never returns: ends as ``program``, or with status 127 and a message."""
+    """Never returns: ends as `program`, or with status 127 and a message."""
     if user:
         _become(user)
     _die_with(int(parent_pid))

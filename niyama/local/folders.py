@@ -10,21 +10,21 @@ SYSTEM_CACHE = Path("/var/cache/niyama")
 
 
 def default_state_dir() -> Path:
-    """Where a stack keeps its data: per user; for root where Postgres's own user may enter."""
+    """Where a stack keeps its data: per user, and for root where Postgres's own user may enter."""
     if os.geteuid() == 0:
         return SYSTEM_STATE
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "niyama"
 
 
 def cache_dir() -> Path:
-    """What is downloaded once and shared by every clone and stack of this user."""
+    """For downloads that every clone and stack of this user shares."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "niyama"
 
 
 def make_dir(path: Path, *, purpose: str) -> Path:
-    """Make ``path`` and its parents. Raises LocalStackError when that, or writing there, fails.
+    """Make `path` and its parents. Raises LocalStackError when that, or writing there, fails.
 
-    What it makes may be entered by everybody, whatever the umask: Postgres has a user of its own.
+    Every user may enter the folders it makes, regardless of the umask: Postgres has its own user.
     """
     try:
         for folder in reversed([path, *path.parents]):

@@ -22,23 +22,23 @@ OTHER_BROKER = "or set NIYAMA_KAFKA_BOOTSTRAP to a Kafka you already have"
 def java() -> Path:
     """A Java that runs Kafka: JAVA_HOME's, PATH's, or the newest under /usr/lib/jvm.
 
-    Installs one by apt where it may; raises LocalStackError saying what to install elsewhere.
+    Installs one with apt where it may; elsewhere raises LocalStackError, saying what to install.
     """
     if found := _find_java():
         return found
     _apt_install(f"Java {JAVA_VERSION} or newer", JAVA_PACKAGES, found=_versions())
     if found := _find_java():
         return found
-    raise LocalStackError(f"apt installed Java, and none of version 17 can be run; {OTHER_BROKER}")
+    raise LocalStackError(f"apt installed Java, but no Java 17 or newer can be run; {OTHER_BROKER}")
 
 
 def maven() -> str:
-    """The ``mvn`` command. Installs or raises as ``java`` does."""
+    """The `mvn` command. Installs it or raises, as `java` does."""
     if shutil.which("mvn") is None:
         _apt_install("Maven", ("maven",))
     found = shutil.which("mvn")
     if found is None:
-        raise LocalStackError(f"apt installed Maven, and mvn is not on PATH; {OTHER_BROKER}")
+        raise LocalStackError(f"apt installed Maven, but mvn is not on PATH; {OTHER_BROKER}")
     return found
 
 
@@ -72,7 +72,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def _versions() -> str:
-    """What was found, for a person who wonders why it does not do."""
+    """The versions found, to explain why none of them is new enough."""
     found = {path: java_version(path) for path in _candidates()}
     return "".join(
         f" ({path} is version {version or 'unknown'})" for path, version in found.items()
@@ -80,7 +80,7 @@ def _versions() -> str:
 
 
 def _apt_install(what: str, packages: tuple[str, ...], *, found: str = "") -> None:
-    """Install the first of ``packages`` that this release has, if this is root on Debian.
+    """Install the first of `packages` that this release has, if this is root on Debian.
 
     Raises LocalStackError with the command to run where that is not possible or fails.
     """

@@ -40,17 +40,17 @@ appender.out.layout.pattern = %d{ISO8601} %p %c{1}: %m%n
 
 
 class LocalKafka:
-    """A single-node Kafka whose log lives in ``folder`` and survives restarts."""
+    """A single-node Kafka whose log lives in `folder` and survives restarts."""
 
     def __init__(self, folder: Path, *, port: int = 0) -> None:
-        """``port`` 0 takes a free one."""
+        """`port` 0 takes a free one."""
         self._folder = folder
         self._port = port
         self._broker: Child | None = None
 
     @property
     def bootstrap(self) -> str:
-        """Where clients connect, once ``start`` has returned."""
+        """Where clients connect, once `start` has returned."""
         return f"{LOOPBACK}:{self._port}"
 
     @property
@@ -88,7 +88,7 @@ class LocalKafka:
             raise self._explain(error) from error
 
     async def stop(self) -> None:
-        """Shut the broker down cleanly. Safe to call whatever happened before."""
+        """Shut the broker down cleanly. Safe to call in any state."""
         if self._broker is not None:
             await self._broker.stop(grace_s=STOP_GRACE_S)
 
@@ -136,7 +136,7 @@ class LocalKafka:
 
 
 def broker_settings(port: int, controller_port: int, data: Path) -> dict[str, str | int]:
-    """``server.properties`` of a node that is broker and controller at once."""
+    """`server.properties` of a node that is both broker and controller."""
     topic_factors = {
         f"{topic}.{setting}": 1
         for topic in ("transaction.state.log", "share.coordinator.state.topic")

@@ -43,7 +43,7 @@ POM = f"""\
 async def kafka_jars() -> list[Path]:
     """The broker's jars, fetched by Maven the first time.
 
-    Several processes may ask at once: each fetches into a folder of its own, and the first to
+    Several processes may fetch at the same time: each uses a folder of its own, and the first to
     finish wins. Raises LocalStackError when Maven is missing or fails.
     """
     final = cache_dir() / f"kafka-{KAFKA_VERSION}"

@@ -11,7 +11,7 @@ from niyama.local.errors import LocalStackError
 
 @contextmanager
 def locked(state_dir: Path) -> Iterator[None]:
-    """Hold ``state_dir`` alone. The lock ends with this process, however that ends.
+    """Hold `state_dir` exclusively. The lock ends with this process, even when that is killed.
 
     Raises LocalStackError naming the process that holds it.
     """

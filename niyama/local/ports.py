@@ -7,7 +7,6 @@ from niyama.local.errors import LocalStackError
 
 LOOPBACK = "127.0.0.1"
 
-
 FREE_PORTS = range(20_000, 32_000)
 """Below the ports that systems give to clients: while a server is away, none takes its port."""
 
@@ -21,9 +20,9 @@ def free_port(host: str = LOOPBACK) -> int:
 
 
 def choose_port(port: int, *, purpose: str, setting: str, host: str = LOOPBACK) -> int:
-    """``port`` itself if it can be bound, any free one for 0.
+    """`port` itself if it can be bound, any free one for 0.
 
-    Raises LocalStackError naming the port and the ``setting`` that chooses another.
+    Raises LocalStackError naming the port and the `setting` that chooses another.
     """
     if port == 0:
         return free_port(host)
@@ -36,9 +35,9 @@ def choose_port(port: int, *, purpose: str, setting: str, host: str = LOOPBACK) 
 
 
 def _refusal(host: str, port: int) -> str | None:
-    """Why ``port`` cannot be bound; None when it can."""
+    """Why `port` cannot be bound; None when it can."""
     with socket.socket() as probe:
-        # What servers do: a port whose last connections linger is free all the same.
+        # As servers do: a port is free even while connections to its last server linger.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

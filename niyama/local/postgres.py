@@ -18,18 +18,18 @@ DATABASE = "niyama"
 START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 20.0
 SOCKET_NAME = ".s.PGSQL.5432"
-LONGEST_SOCKET_PATH_BYTES = 107
+MAX_SOCKET_PATH_BYTES = 107
 
 
 class LocalPostgres:
-    """A Postgres whose data lives in ``folder`` and survives restarts.
+    """A Postgres whose data lives in `folder` and survives restarts.
 
-    It trusts whoever can open its socket, which lies in a folder that only this user (and root)
-    can enter. It listens on no network address.
+    It trusts every client that can open its socket, in a folder that only this user and root can
+    enter. It listens on no network address.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """``durable=False`` trades the data's safety in a power failure for speed: for tests."""
+        """`durable=False` trades the data's safety in a power failure for speed: for tests."""
         self._folder = folder
         self._durable = durable
         self._user = server_user()
@@ -46,11 +46,11 @@ class LocalPostgres:
         return self._server
 
     def url(self, database: str = DATABASE) -> str:
-        """Where psql and asyncpg connect, once ``start`` has returned."""
+        """Where psql and asyncpg connect, once `start` has returned."""
         return f"postgresql://{SUPERUSER}@/{database}?host={self._socket_dir}"
 
     async def start(self) -> None:
-        """Initialise and start the server; return when the database ``niyama`` can be used.
+        """Initialise and start the server; return when the database `niyama` can be used.
 
         Raises LocalStackError: no Postgres, folder not writable or not enterable by the server's
         user, data of another version, server dead (with the end of its log).
@@ -69,7 +69,7 @@ class LocalPostgres:
         await self._create_database()
 
     async def stop(self) -> None:
-        """Shut down, ending open connections. Safe to call whatever happened before."""
+        """Shut down, ending open connections. Safe to call in any state."""
         if self._server is not None:
             await self._server.stop(grace_s=STOP_GRACE_S)
         if self._socket_dir.parent != self._folder:
@@ -97,7 +97,7 @@ class LocalPostgres:
         )
 
     def _prepare_socket_dir(self) -> None:
-        if len(os.fsencode(self._socket_dir / SOCKET_NAME)) > LONGEST_SOCKET_PATH_BYTES:
+        if len(os.fsencode(self._socket_dir / SOCKET_NAME)) > MAX_SOCKET_PATH_BYTES:
             self._socket_dir = Path(tempfile.mkdtemp(prefix="niyama-postgres-"))
         self._make_private(self._socket_dir)
 

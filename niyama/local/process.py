@@ -21,8 +21,8 @@ EXEC_CHILD = Path(__file__).with_name("exec_child.py")
 class Child:
     """A running program: it dies with this process and writes its output to a file.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches only its supervisor. Make
-    it in a thread that outlives it, best the main one (see ``exec_child``).
+    It has a session of its own, so that Ctrl-C in a terminal reaches only its supervisor. Start
+    it from a thread that outlives it, preferably the main one (see `exec_child`).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Child:
         cwd: Path | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
     ) -> None:
-        """Start ``argv`` with ``env`` added to this process's environment, as ``user`` if named.
+        """Start `argv` with `env` added to this process's environment, as `user` if named.
 
         Raises LocalStackError when the log cannot be written. A program that cannot be run shows
         as a child that died with status 127.
@@ -68,7 +68,7 @@ class Child:
         return self._process.poll()
 
     def log_excerpt(self, lines: int = 20) -> str:
-        """The last ``lines`` of what this run wrote."""
+        """The last `lines` of what this run wrote."""
         with self.log_path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, size - 64 * 1024))
@@ -84,10 +84,10 @@ class Child:
     async def wait_until(
         self, ready: Callable[[], Awaitable[bool]], *, timeout_s: float | None
     ) -> None:
-        """Return once ``ready()`` says so.
+        """Return once `ready()` is true.
 
-        Raises ChildDiedError when the child ends first, LocalStackError after ``timeout_s`` (None:
-        waits for ever).
+        Raises ChildDiedError when the child ends first, LocalStackError after `timeout_s` (None:
+        never).
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -99,7 +99,7 @@ class Child:
                 f"{self.name} was not ready after {timeout_s:g} s. "
                 f"The end of {self.log_path}:\n{self.log_excerpt()}"
             ) from None
-        self.check_alive()  # what answered may have been someone else's
+        self.check_alive()  # what answered may have been another process
 
     async def wait(self) -> int:
         """Return its exit status once it has ended."""
@@ -109,7 +109,7 @@ class Child:
         return status
 
     async def stop(self, *, grace_s: float) -> None:
-        """End it: politely, and after ``grace_s`` by SIGKILL, with what it left in its group."""
+        """End it: by its stop signal, and after `grace_s` by SIGKILL, with its process group."""
         if self.exit_status is None:
             self._process.send_signal(self._stop_signal)
         try:
@@ -121,8 +121,8 @@ class Child:
             self.kill()
 
     def kill(self) -> None:
-        """End it and every process of its group at once."""
-        if not self._group_ended:  # later the group's number may be somebody else's
+        """End it and every process of its group immediately."""
+        if not self._group_ended:  # later the number may be that of another group
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
             self._group_ended = True
@@ -150,7 +150,7 @@ async def run_to_end(
 ) -> None:
     """Run a command as a Child until it ends by itself.
 
-    Raises ChildDiedError unless it ends with status 0, LocalStackError after ``timeout_s``.
+    Raises ChildDiedError unless it ends with status 0, LocalStackError after `timeout_s`.
     """
     child = Child(name, argv, log_path=log_path, env=env, user=user, cwd=cwd)
     try:

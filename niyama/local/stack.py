@@ -1,4 +1,4 @@
-"""The whole of Niyama on one machine, as child processes of this one."""
+"""The whole stack on one machine, as child processes of this one."""
 
 import asyncio
 import shutil
@@ -21,7 +21,7 @@ GATEWAY_START_TIMEOUT_S = 60.0
 GATEWAY_STOP_GRACE_S = 15.0
 WORKER_STOP_GRACE_S = 60.0
 STOP_ORDER = ("worker", "gateway", "postgres", "kafka")
-"""What others still need stops after them."""
+"""Each stops before the parts that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class StackOptions:
     model: str | None = None
     """Name or path for the worker; None leaves the choice to it."""
     worker_arguments: tuple[str, ...] = ()
-    """Further arguments of ``niyama worker``."""
+    """Further arguments of `niyama worker`."""
     env: dict[str, str] = field(default_factory=dict)
     """Added to the environment of migrate, gateway and worker."""
 
@@ -56,10 +56,10 @@ def _ignore(_: Notice) -> None:
 class LocalStack:
     """Kafka, Postgres, the migration, a gateway and a worker; entered once all are ready.
 
-    ``async with LocalStack(options) as stack: ...``. Raises LocalStackError when a part cannot
-    be started. A part that dies later is started again; when that fails too, ``wait`` raises.
-    Leaving stops every part. The children die with the thread that
-    enters, so enter from one that stays, best the main one.
+    `async with LocalStack(options) as stack: ...`. Raises LocalStackError when a part cannot
+    be started. A part that dies later is started again; when that fails too, `wait` raises.
+    Leaving stops every part. The children die with the thread that enters, so enter from one that
+    stays, preferably the main one.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class LocalStack:
         await self._exit.aclose()
 
     async def wait(self) -> None:
-        """Return never; raise the error of the first part that stays dead."""
+        """Never returns: raises the error of the first part that stays dead."""
         done, _ = await asyncio.wait(self._keepers, return_when=asyncio.FIRST_COMPLETED)
         for keeper in done:
             keeper.result()
@@ -114,7 +114,7 @@ class LocalStack:
         return child.pid if child and child.exit_status is None else None
 
     def kill(self) -> None:
-        """End every child at once, for a person who will not wait."""
+        """End every child immediately, for a user who will not wait."""
         for part in self._parts.values():
             if part.child:
                 part.child.kill()
@@ -148,7 +148,7 @@ class LocalStack:
             yield "gateway", self._gateway()
 
     def _launch(self, name: str, part: Part) -> asyncio.Event:
-        """Keep ``part`` running from now on. The event says that it has become ready."""
+        """Keep `part` running. The event is set once it is ready."""
         ready = asyncio.Event()
         keeper = keep_running(name, part, ready=ready, notify=self._notify)
         self._parts[name] = part
@@ -156,7 +156,7 @@ class LocalStack:
         return ready
 
     async def _all(self, ready: Iterable[asyncio.Event]) -> None:
-        """Return when all are set; raise the error of any part that gives up before."""
+        """Return when all are set; raise the error of a part that gives up first."""
         for event in list(ready):
             waiting = asyncio.create_task(event.wait())
             try:
@@ -205,7 +205,7 @@ class LocalStack:
             folder=self._folder("worker"),
             env=self._env() | {"NIYAMA_HEALTH_PORT": str(health_port)},
             address=f"http://{LOOPBACK}:{health_port}",
-            start_timeout_s=None,  # a large model loads for as long as it takes
+            start_timeout_s=None,  # a large model takes long to load
             stop_grace_s=WORKER_STOP_GRACE_S,
         )
 

@@ -14,7 +14,7 @@ FIRST_PAUSE_S = 1.0
 
 
 class Part(Protocol):
-    """What can be started, watched and stopped."""
+    """Something that can be started, watched and stopped."""
 
     @property
     def child(self) -> Child | None:
@@ -22,18 +22,18 @@ class Part(Protocol):
 
     @property
     def address(self) -> str:
-        """Where people find it."""
+        """Where users reach it."""
 
     async def start(self) -> None:
         """Start it; return when it is ready. Raises LocalStackError."""
 
     async def stop(self) -> None:
-        """End it; whatever happened before."""
+        """End it. Safe to call in any state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person watching the stack wants to know."""
+    """A change of a part's state, as it is shown to the user."""
 
     part: str
     state: Literal["starting", "ready", "died", "stopping"]
@@ -47,24 +47,24 @@ async def keep_running(
     ready: asyncio.Event,
     notify: Callable[[Notice], None],
 ) -> None:
-    """Start ``part`` and start it again whenever it dies. Sets ``ready`` the first time it is.
+    """Start `part` and start it again whenever it dies. Sets `ready` the first time it is.
 
     Never returns. Raises ChildDiedError after GIVE_UP_AFTER_DEATHS deaths in a row, each before it
-    had been ready for STABLE_AFTER_S, and at once what else its ``start`` raises.
+    had been ready for STABLE_AFTER_S; any other error of its `start` is raised immediately.
     """
     clock = asyncio.get_running_loop().time
     deaths = 0
     while True:
         notify(Notice(name, "starting"))
-        began_s, ready_since_s = clock(), None
+        started_s, ready_since_s = clock(), None
         try:
             await part.start()
             ready_since_s = clock()
             ready.set()
-            notify(Notice(name, "ready", f"{part.address} ({ready_since_s - began_s:.1f} s)"))
+            notify(Notice(name, "ready", f"{part.address} ({ready_since_s - started_s:.1f} s)"))
             await _until_death(part)
         except ChildDiedError as error:
-            await part.stop()  # what it left behind
+            await part.stop()  # to clear what it left behind
             stable = ready_since_s is not None and clock() - ready_since_s > STABLE_AFTER_S
             deaths = 1 if stable else deaths + 1
             if deaths >= GIVE_UP_AFTER_DEATHS:

@@ -1,4 +1,4 @@
-"""``niyama up``: the local stack in the foreground, until Ctrl-C."""
+"""`niyama up`: the local stack in the foreground, until Ctrl-C."""
 
 import asyncio
 import signal
@@ -18,28 +18,37 @@ STYLES = {"starting": "dim", "ready": "green", "died": "bold red", "stopping": "
 
 
 class UpSettings(CommandSettings):
-    """The local stack. Arguments after ``--`` go to ``niyama worker``."""
+    """Start the whole stack on this machine, until Ctrl-C.
+
+    Arguments after -- go to `niyama worker`, SGLang's included.
+    """
 
     state: Path = Field(
         default_factory=default_state_dir,
-        description="Folder that keeps everything: ~/.local/state/niyama, root's /var/lib/niyama",
+        description="Folder that keeps everything (default: ~/.local/state/niyama; as root: "
+        "/var/lib/niyama)",
     )
-    fresh: bool = Field(default=False, description="Delete jobs and ledger of earlier runs first")
+    fresh: bool = Field(
+        default=False,
+        description="Delete the jobs and the ledger of earlier runs first",
+    )
     model: str | None = Field(
-        default=None, description="Name or path of a model for SGLang; without one, a tiny model"
+        default=None,
+        description="Name or path of a model for SGLang; without one, a tiny model",
     )
-    api_host: str = Field(default=LOOPBACK, description="Address the API listens on")
+    api_host: str = Field(default=LOOPBACK, description="Address that the API listens on")
     api_port: int = Field(
-        default=8080, ge=0, le=65535, description="Port of the API; 0 takes a free one"
+        default=8080, ge=0, le=65535, description="Port that the API listens on; 0 takes a free one"
     )
     kafka_port: int = Field(
         default=9092, ge=0, le=65535, description="Port of Kafka; 0 takes a free one"
     )
     kafka_bootstrap: str | None = Field(
-        default=None, description="Use this Kafka and start none (bootstrap servers)"
+        default=None,
+        description="Bootstrap servers of a Kafka to use; without them, start one",
     )
     database_url: str | None = Field(
-        default=None, description="Use this Postgres database and start none"
+        default=None, description="A Postgres database to use; without one, start a Postgres"
     )
 
 
@@ -86,7 +95,7 @@ async def _serve(stack: LocalStack, options: StackOptions, console: Console) -> 
 
 
 def _end_on_signals(serving: "asyncio.Task[None]", stack: LocalStack, console: Console) -> None:
-    """The first signal stops the stack in order, a second one at once."""
+    """The first signal stops the stack in order, a second one immediately."""
     asked = False
 
     def end() -> None:
@@ -95,7 +104,7 @@ def _end_on_signals(serving: "asyncio.Task[None]", stack: LocalStack, console: C
             stack.kill()
             return
         asked = True
-        console.print("stopping; once more to stop at once")
+        console.print("stopping; once more to stop immediately")
         serving.cancel()
 
     loop = asyncio.get_running_loop()

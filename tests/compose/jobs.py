@@ -13,7 +13,7 @@ POLL_INTERVAL_S = 0.2
 
 
 def job(max_tokens: int = 16, qos: str = "batch-1h") -> JobRequest:
-    """Generates exactly ``max_tokens``, so that it takes a known share of time."""
+    """Generates exactly `max_tokens`, so that it takes a known share of time."""
     return JobRequest(
         model=MODEL, prompt="Once upon a time", qos=qos, max_tokens=max_tokens, ignore_eos=True
     )
@@ -22,9 +22,9 @@ def job(max_tokens: int = 16, qos: str = "batch-1h") -> JobRequest:
 def wait_for_states(
     api: httpx.Client, job_ids: Sequence[str], wanted: Collection[str], *, timeout_s: float
 ) -> None:
-    """Return once every job's status is in ``wanted``; raise AssertionError with the others.
+    """Return once every job's status is in `wanted`; raise AssertionError with the others.
 
-    The API may be away meanwhile. A job that ends differently is reported at once.
+    The API may be away meanwhile. A job that ends in another state fails the test immediately.
     """
     end_s = time.monotonic() + timeout_s
     while True:

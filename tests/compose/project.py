@@ -15,12 +15,12 @@ COMMAND_TIMEOUT_S = 600.0
 
 
 class ComposeError(AssertionError):
-    """A ``docker compose`` command failed; the message ends with what it printed."""
+    """A `docker compose` command failed; the message ends with what it printed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComposeProject:
-    """``docker compose`` with a project name, ports and volumes of its own."""
+    """`docker compose` with a project name, ports and volumes of its own."""
 
     name: str = field(default_factory=lambda: f"niyama-test-{uuid.uuid4().hex[:8]}")
     api_port: int = field(default_factory=free_port)
@@ -50,7 +50,7 @@ class ComposeProject:
         self.run("down", "--volumes", "--remove-orphans", "--timeout", "10")
 
     def run(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
-        """Run ``docker compose ARGUMENTS`` and return what it printed. Raises ComposeError."""
+        """Run `docker compose ARGUMENTS` and return what it printed. Raises ComposeError."""
         command = ["docker", "compose", "--project-name", self.name, *arguments]
         done = subprocess.run(
             command,

@@ -10,7 +10,7 @@ NIYAMA = Path(sys.executable).with_name("niyama")
 
 
 def descendants_named(marker: str) -> list[psutil.Process]:
-    """Processes anywhere on the machine whose command line or folder names ``marker``."""
+    """Processes anywhere on the machine whose command line or folder names `marker`."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -24,11 +24,10 @@ from aiokafka.errors import (
     OffsetMetadataTooLargeError,
 )
 
+from niyama.retry import retry
 from workers.offsets.watermark import CommitPoint, PartitionProgress
 
 log = logging.getLogger(__name__)
-
-RETRY_S = 0.2
 
 
 class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -152,18 +151,18 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self, partitions: set[TopicPartition]
     ) -> dict[TopicPartition, CommitPoint]:
         """Last commits of those that have one; waits for a Kafka that is away."""
-        while partitions:
-            try:
-                found = await self._admin.list_consumer_group_offsets(
-                    self._group, partitions=list(partitions)
-                )
-            except KafkaError as error:
-                log.warning("cannot read the group's offsets yet: %r", error)
-                await asyncio.sleep(RETRY_S)
-            else:
-                return {
-                    tp: CommitPoint(commit.offset, commit.metadata or "")
-                    for tp, commit in found.items()
-                    if commit.offset >= 0
-                }
-        return {}
+        if not partitions:
+            return {}
+        found = await retry(
+            lambda: self._admin.list_consumer_group_offsets(
+                self._group, partitions=list(partitions)
+            ),
+            KafkaError,
+            notice="cannot read the group's offsets yet",
+            log=log,
+        )
+        return {
+            tp: CommitPoint(commit.offset, commit.metadata or "")
+            for tp, commit in found.items()
+            if commit.offset >= 0
+        }

@@ -10,7 +10,7 @@ import asyncpg
 import httpx
 import pytest
 
-from gateway.process import Gateway, listen
+from gateway.bootstrap import build, listen
 from gateway.settings import GatewaySettings
 from schemas import JobControl, JobRequest
 from schemas.decode import decode_job
@@ -22,7 +22,7 @@ JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
 @pytest.fixture
 async def api(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway that is ready."""
-    gateway = Gateway(settings.model_copy(update={"model": "m"}))
+    gateway = build(settings.model_copy(update={"model": "m"}))
     listener = listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     task = asyncio.create_task(gateway.run(listener))

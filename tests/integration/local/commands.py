@@ -1,8 +1,8 @@
-"""Stands in for ``niyama migrate``, ``gateway`` and ``worker``: ready at once, or dying as told.
+"""Stands in for `niyama migrate`, `gateway` and `worker`: ready immediately, or dying on request.
 
-The stack's own work is to start, watch, restart and stop commands; here it is seen without the
-seconds that a model takes to load. ``FAKE_<NAME>=die`` makes a command fail at start, and so does a
-file named by ``FAKE_SWITCH`` once it exists; ``FAKE_<NAME>=stubborn`` makes it ignore SIGTERM.
+The stack starts, watches, restarts and stops commands; here without the seconds that a model takes
+to load. `FAKE_<NAME>=die` makes a command fail at start, and so does a
+file named by `FAKE_SWITCH` once it exists; `FAKE_<NAME>=stubborn` makes it ignore SIGTERM.
 """
 
 import http.server
@@ -18,8 +18,8 @@ class Ready(http.server.BaseHTTPRequestHandler):
 
 
 def main(name: str, *arguments: str) -> None:
-    told = {key: value for key, value in os.environ.items() if key.startswith("NIYAMA_")}
-    print(name, arguments, sorted(told.items()), flush=True)
+    given = {key: value for key, value in os.environ.items() if key.startswith("NIYAMA_")}
+    print(name, arguments, sorted(given.items()), flush=True)
     switch = os.environ.get("FAKE_SWITCH")
     if os.environ.get(f"FAKE_{name.upper()}") == "die" or (switch and os.path.exists(switch)):
         sys.exit(f"{name}: no such model")
@@ -27,7 +27,7 @@ def main(name: str, *arguments: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     port = {"gateway": "NIYAMA_API_PORT", "worker": "NIYAMA_HEALTH_PORT"}.get(name)
     if port:
-        http.server.HTTPServer(("127.0.0.1", int(told[port])), Ready).serve_forever()
+        http.server.HTTPServer(("127.0.0.1", int(given[port])), Ready).serve_forever()
 
 
 if __name__ == "__main__":

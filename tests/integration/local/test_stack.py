@@ -1,4 +1,4 @@
-"""The stack around its commands: what they are told, their deaths, and the end of all."""
+"""The stack around its commands: what they are given, how they die, and how everything stops."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ def log(tmp_path: Path, name: str) -> str:
     return (tmp_path / "state" / name / f"{name}.log").read_text()
 
 
-async def test_commands_are_told_where_things_are(tmp_path: Path) -> None:
+async def test_commands_are_given_the_addresses_of_each_other(tmp_path: Path) -> None:
     asked = options(tmp_path, model="tiny", worker_arguments=("--tp-size", "2"))
     async with LocalStack(asked) as stack:
         for name in ("migrate", "gateway", "worker"):
@@ -83,7 +83,7 @@ async def test_a_part_that_dies_is_started_again_with_a_notice(tmp_path: Path) -
         assert stack.pid("worker") not in (None, before)
 
 
-async def test_a_worker_that_cannot_start_ends_the_stack_with_its_own_words(
+async def test_a_worker_that_cannot_start_ends_the_stack_with_its_own_message(
     tmp_path: Path,
 ) -> None:
     stack = LocalStack(options(tmp_path, env={"FAKE_WORKER": "die"}))
@@ -94,7 +94,7 @@ async def test_a_worker_that_cannot_start_ends_the_stack_with_its_own_words(
         pass
 
 
-async def test_wait_tells_of_a_part_that_stays_dead(tmp_path: Path) -> None:
+async def test_wait_raises_the_error_of_a_part_that_stays_dead(tmp_path: Path) -> None:
     switch = tmp_path / "die"
     async with LocalStack(options(tmp_path, env={"FAKE_SWITCH": str(switch)})) as stack:
         pid = stack.pid("worker")

@@ -1,4 +1,4 @@
-"""``niyama up`` as a person uses it: a terminal, signals, two at once, and again tomorrow."""
+"""`niyama up` as a user runs it: signals, two stacks at the same time, and a restart."""
 
 import os
 import re
@@ -29,7 +29,7 @@ COMMANDS = Path(__file__).with_name("commands.py")
 
 
 class Up:
-    """A running ``niyama up`` on free ports; with Kafka and Postgres, stand-ins for the rest."""
+    """A running `niyama up` on free ports; with Kafka and Postgres, stand-ins for the rest."""
 
     def __init__(self, state: Path, *arguments: str) -> None:
         self.output_path = state.with_suffix(f".{time.monotonic_ns()}.out")

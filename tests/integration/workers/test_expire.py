@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.process import Gateway, listen
+from gateway.bootstrap import build, listen
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import EventType, JobEvent
@@ -37,7 +37,7 @@ async def api(scene: Any, database_url: str) -> AsyncIterator[httpx.AsyncClient]
     settings = GatewaySettings(
         **shared, pool=scene.settings.pool, database_url=database_url, api_port=0
     )
-    gateway, listener = Gateway(settings), listen(settings)
+    gateway, listener = build(settings), listen(settings)
     task = asyncio.create_task(gateway.run(listener))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:

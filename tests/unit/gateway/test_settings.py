@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.process import listen
+from gateway.bootstrap import listen
 from gateway.settings import GatewaySettings
 from niyama.errors import ConfigurationError
 

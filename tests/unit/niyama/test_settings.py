@@ -1,9 +1,19 @@
 """Settings come from flags and the environment, and wrong ones are named."""
 
+from enum import StrEnum
+from pathlib import Path
+
 import pytest
+from pydantic import Field
 
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings
+
+
+class TokenTiming(StrEnum):
+    ENVELOPE = "envelope"
+    GAPS = "gaps"
+    PACED = "paced"
 
 
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +49,47 @@ def test_pools_have_job_topics_of_their_own_and_share_the_rest() -> None:
     assert one.batch.name == "niyama.one.batch"
     assert {spec.name for spec in one.jobs}.isdisjoint(spec.name for spec in two.jobs)
     assert one.events == two.events
+
+
+def test_a_misspelled_flag_is_an_error_with_a_suggestion(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        KafkaSettings.from_command_line(["--topic-perfix", "x"], "niyama test")
+    assert exit_.value.code == 2
+    printed = capsys.readouterr().err
+    assert "niyama test: error: unknown arguments: --topic-perfix x" in printed
+    assert "did you mean --topic-prefix?" in printed
+
+
+def test_flags_are_named_as_they_are_typed() -> None:
+    assert {"--help", "--pool", "--kafka-bootstrap"} <= set(KafkaSettings.flags())
+
+
+class Everything(KafkaSettings):
+    """Settings of every kind."""
+
+    limit_s: float = Field(default=0, description="At most 1% of it")
+    fresh: bool = Field(default=False, description="Start empty")
+    timing: TokenTiming = Field(default=TokenTiming.PACED, description="When tokens are due")
+    trace: Path = Field(description="What to read")
+
+
+def test_help_shows_what_is_accepted_and_the_defaults(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        Everything.from_command_line(["-h"], "niyama test")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    words = " ".join(" ".join(lines).split())
+    for shown in (
+        "--limit-s SECONDS At most 1% of it (default: 0)",
+        "--fresh, --no-fresh Start empty --",
+        "--timing {envelope,gaps,paced} When tokens are due (default: paced)",
+        "--trace PATH What to read (required)",
+        "Kafka, and the topics of one pool: --kafka-bootstrap TEXT",
+        "--kafka-bootstrap is NIYAMA_KAFKA_BOOTSTRAP",
+    ):
+        assert shown in words

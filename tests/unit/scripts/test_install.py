@@ -1,4 +1,4 @@
-"""``scripts/install.sh`` where something is missing: it says what, and how to get it."""
+"""`scripts/install.sh` where something is missing: it says what, and how to get it."""
 
 import os
 import subprocess
@@ -68,7 +68,7 @@ def test_a_uv_of_the_right_version_is_used(machine: Machine) -> None:
     assert machine.find_uv().stdout.strip() == str(uv)
 
 
-def test_debians_python_without_venv_is_told_the_package(machine: Machine) -> None:
+def test_for_debians_python_without_venv_the_package_is_named(machine: Machine) -> None:
     machine.python("python3", venv=False)
     machine.program("uv", "echo uv 0.1.0")  # too old to count
     done = machine.find_uv()

@@ -39,6 +39,17 @@ def test_the_null_engine_takes_no_further_arguments() -> None:
         main(["--engine", "null", "--tp-size", "2"])
 
 
+def test_a_misspelled_flag_gets_a_suggestion_from_the_null_engine() -> None:
+    with pytest.raises(ConfigurationError, match=r"--max-atempts=2; did you mean --max-attempts\?"):
+        main(["--engine", "null", "--max-atempts=2"])
+
+
+def test_token_timing_is_shown_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _parse("--help")
+    assert "--token-timing {envelope,gaps,paced}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "setting", ["--max-attempts=0", "--session-timeout-s=1", "--health-port=-1"]
 )

@@ -9,7 +9,7 @@ from niyama.local.errors import LocalStackError
 from niyama.local.lock import locked
 
 
-def test_a_second_stack_is_told_who_holds_the_folder(tmp_path: Path) -> None:
+def test_a_second_stack_learns_which_process_holds_the_folder(tmp_path: Path) -> None:
     holder = rf"in use by another local stack \(process {os.getpid()}\).*--state"
     with locked(tmp_path), pytest.raises(LocalStackError, match=holder), locked(tmp_path):
         pass

@@ -16,7 +16,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Dying:
-    """A part whose starts go as told: "fails", "refuses", or lives until ``die``."""
+    """A part whose starts follow a script: "fails", "refuses", or lives until `die`."""
 
     child: Child
     address = "here"
@@ -92,7 +92,7 @@ async def test_deaths_long_after_start_do_not_add_up(monkeypatch: pytest.MonkeyP
     task.cancel()
 
 
-async def test_a_start_that_no_repetition_mends_ends_it_at_once() -> None:
+async def test_a_start_that_no_repetition_mends_ends_it_immediately() -> None:
     task, notices = await run(Dying("refuses", "lives"))
     with pytest.raises(LocalStackError, match="the port is in use"):
         task.result()

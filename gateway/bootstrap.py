@@ -1,0 +1,91 @@
+"""Builds the gateway: the one place that knows all of its parts."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from aiokafka.errors import KafkaError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway import database
+from gateway.api.app import create_app
+from gateway.api.health import Check, Health
+from gateway.api.services import Services
+from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.queries import Ledger
+from gateway.ledger.writer import Written
+from gateway.process import Gateway
+from gateway.replies.relay import ReplyRelay
+from gateway.settings import GatewaySettings
+from niyama import kafka
+from niyama.errors import ConfigurationError
+
+KAFKA_CHECK_TIMEOUT_S = 3.0
+REQUESTS_GRACE_S = 15
+
+
+def build(settings: GatewaySettings) -> Gateway:
+    """A gateway that is not connected to anything yet."""
+    relay = ReplyRelay(settings)
+
+    def wake_relay(written: Written) -> None:
+        if written.replies:
+            relay.wake()
+
+    consumer = LedgerConsumer(settings, on_written=wake_relay)
+    engine = database.engine(settings, settings.database_connections)
+    services = Services(Health(_checks(settings, engine, consumer)), Ledger(engine))
+    return Gateway(settings, engine, consumer, relay, services, _server(services))
+
+
+def listen(settings: GatewaySettings) -> socket.socket:
+    """The API's socket. Raises ConfigurationError when the port or address is unavailable."""
+    address = (settings.api_host, settings.api_port)
+    family = socket.AF_INET6 if ":" in settings.api_host else socket.AF_INET
+    try:
+        return socket.create_server(address, family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {settings.api_host} port {settings.api_port}: {error.strerror}. "
+            "Stop what uses it, or choose another --api-port (NIYAMA_API_PORT) or --api-host"
+        ) from error
+
+
+def _checks(
+    settings: GatewaySettings, engine: AsyncEngine, consumer: LedgerConsumer
+) -> dict[str, Check]:
+    async def kafka_missing() -> str | None:
+        try:
+            async with asyncio.timeout(KAFKA_CHECK_TIMEOUT_S):
+                await kafka.probe(settings)
+        except (KafkaError, TimeoutError):
+            return "does not answer"
+        return None
+
+    async def postgres_missing() -> str | None:
+        return None if await database.answers(engine) else "does not answer"
+
+    return {"kafka": kafka_missing, "postgres": postgres_missing, "ledger": consumer.missing}
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with signals left to the gateway."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(services: Services) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            create_app(services),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=REQUESTS_GRACE_S,
+        )
+    )

@@ -1,0 +1,63 @@
+"""Logging: its setup, the same for every command, and a throttle for repeated messages."""
+
+import logging
+import math
+import time
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+NOTICE_INTERVAL_S = 10.0
+"""Between two notices of a state that lasts."""
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+"""The least severe messages that are logged; upper case is accepted too."""
+
+
+class Throttle:
+    """Lets something pass immediately, and then once every NOTICE_INTERVAL_S."""
+
+    def __init__(self) -> None:
+        self._next_s = -math.inf
+
+    def allows(self, now_s: float) -> bool:
+        """Whether it may pass at `now_s`, on a clock that is the same every time."""
+        if now_s < self._next_s:
+            return False
+        self._next_s = now_s + NOTICE_INTERVAL_S
+        return True
+
+    def warning(self, log: logging.Logger, message: str, *arguments: object) -> None:
+        """Log a warning, unless one was logged here just now."""
+        if self.allows(time.monotonic()):
+            log.warning(message, *arguments)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Serve as a filter of a logging handler, which then drops most records."""
+        return self.allows(record.created)
+
+
+def configure_logging(level: LogLevel, line_format: str = FORMAT) -> None:
+    """Log to stderr, messages of `level` and above.
+
+    Libraries are quieter, except at debug. aiokafka repeats its errors for as long as a broker is
+    away: of those, one is logged now and then.
+    """
+    logging.basicConfig(level=level.upper(), format=line_format, force=True)
+    if level == "debug":
+        return
+    for library in ("alembic", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(line_format))
+    handler.addFilter(Throttle())
+    aiokafka = logging.getLogger("aiokafka")
+    aiokafka.setLevel(logging.ERROR)
+    aiokafka.handlers = [handler]
+    aiokafka.propagate = False
