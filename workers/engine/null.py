@@ -1,4 +1,4 @@
-"""An engine without a model: made-up tokens, at once or at a fixed pace.
+"""An engine without a model: made-up tokens, immediately or at a fixed pace.
 
 For benchmarks of everything around the engine, and for tests. It never serves users.
 """
@@ -24,7 +24,7 @@ _BYTES_PER_TOKEN = 4
 
 
 class NullEngine:
-    """Implements `workers.engine.Engine`; every request runs at once, unless it has expired."""
+    """Implements `workers.engine.port.Engine`: runs each request immediately, unless it expired."""
 
     def __init__(
         self, model: str = "null", *, token_delay_s: float = 0.0, context_tokens: int = 8192
@@ -104,7 +104,7 @@ def _expired(prepared: PreparedRequest, now_s: float) -> Decision | None:
     qos: RequestQos = prepared.payload
     if qos.expires_s is None or now_s <= qos.expires_s:
         return None
-    reason = f"not begun {qos.expires_s - qos.arrival_s:g} s after it arrived"
+    reason = f"prefill had not started {qos.expires_s - qos.arrival_s:g} s after arrival"
     forecast = Forecast(queue_wait_s=0.0, finish_s=now_s)
     return Decision(prepared.request_id, DecisionKind.EXPIRED, now_s, reason, forecast)
 
