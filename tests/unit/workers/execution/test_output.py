@@ -1,4 +1,4 @@
-"""What a generation brought, and when."""
+"""What a generation produced, and when."""
 
 import pytest
 
@@ -10,7 +10,7 @@ def _update(text: str, done: int, tokens: int = 1, finish: FinishReason | None =
     return GenerationUpdate(text, tuple(range(tokens)), 9, done, 4, finish)
 
 
-def test_the_first_token_is_told_once_and_the_largest_gap_is_kept() -> None:
+def test_the_first_token_is_reported_once_and_the_largest_gap_is_kept() -> None:
     output = Output()
     times = [(10.0, True), (10.1, False), (10.4, False), (10.5, False)]
     for number, (now_s, first) in enumerate(times, 1):

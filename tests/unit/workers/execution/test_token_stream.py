@@ -1,4 +1,4 @@
-"""Tokens gather for a moment, and none is late or lost."""
+"""Tokens are buffered briefly, and none is late or lost."""
 
 import asyncio
 from typing import Any
@@ -8,14 +8,14 @@ import pytest
 from schemas import TokenChunk
 from workers.engine.port import FinishReason, GenerationUpdate
 from workers.execution.token_stream import LINGER_S, TokenStream
-from workers.reporting.reporter import Subject
+from workers.reporting.job_attempt import JobAttempt
 
 
 class FakeReporter:
     def __init__(self) -> None:
         self.chunks: list[TokenChunk] = []
 
-    def tokens(self, subject: Subject, chunk: TokenChunk) -> None:
+    def tokens(self, attempt: JobAttempt, chunk: TokenChunk) -> None:
         self.chunks.append(chunk)
 
 
@@ -52,11 +52,11 @@ def _update(token: int, finish: FinishReason | None = None) -> GenerationUpdate:
     return GenerationUpdate(f"{token} ", (token,), 1, token + 1, 0, finish)
 
 
-def test_the_first_token_goes_at_once_and_fast_ones_together(
-    loop: FakeLoop, subject: Subject
+def test_the_first_token_goes_immediately_and_fast_ones_together(
+    loop: FakeLoop, attempt: JobAttempt
 ) -> None:
     reporter = FakeReporter()
-    stream = TokenStream(reporter, subject, lambda: loop.now_s)  # type: ignore[arg-type]
+    stream = TokenStream(reporter, attempt, lambda: loop.now_s)  # type: ignore[arg-type]
     stream.add(_update(0))
     assert [chunk.token_ids for chunk in reporter.chunks] == [[0]]
     for token in (1, 2, 3):
@@ -68,18 +68,18 @@ def test_the_first_token_goes_at_once_and_fast_ones_together(
     assert reporter.chunks[1].index == 1
 
 
-def test_slow_tokens_are_not_delayed(loop: FakeLoop, subject: Subject) -> None:
+def test_slow_tokens_are_not_delayed(loop: FakeLoop, attempt: JobAttempt) -> None:
     reporter = FakeReporter()
-    stream = TokenStream(reporter, subject, lambda: loop.now_s)  # type: ignore[arg-type]
+    stream = TokenStream(reporter, attempt, lambda: loop.now_s)  # type: ignore[arg-type]
     for token in range(4):
         loop.advance(LINGER_S)
         stream.add(_update(token))
         assert reporter.chunks[-1].token_ids == [token]
 
 
-def test_the_end_goes_at_once_and_nothing_follows(loop: FakeLoop, subject: Subject) -> None:
+def test_the_end_goes_immediately_and_nothing_follows(loop: FakeLoop, attempt: JobAttempt) -> None:
     reporter = FakeReporter()
-    stream = TokenStream(reporter, subject, lambda: loop.now_s)  # type: ignore[arg-type]
+    stream = TokenStream(reporter, attempt, lambda: loop.now_s)  # type: ignore[arg-type]
     stream.add(_update(0))
     stream.add(_update(1))
     stream.add(_update(2, FinishReason.STOP))
