@@ -13,6 +13,9 @@ class FakeSender(BatchSender):
     def put(self, topic: str, record: OutgoingRecord) -> None:
         self.records.append((topic, record))
 
+    def values(self) -> list[bytes]:
+        return [record.value or b"" for _, record in self.records]
+
     def deliver(self, index: int) -> None:
         """Kafka acknowledges one of the records."""
         on_delivered = self.records[index][1].on_delivered

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from schemas import EventType, JobEvent, JobRequest, QosCatalog, Usage
-from tests.support.records import TOPICS, FakeRecord, tracked
+from tests.support.records import FakeRecord, tracked
 from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
 from workers.engine.port import (
@@ -39,14 +39,14 @@ class ExpiringEngine(NullEngine):
 
 
 async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
-    sender: FakeSender, attempt: JobAttempt
+    sender: FakeSender, reporter: Reporter, attempt: JobAttempt
 ) -> None:
     in_flight = InFlightJobs()
     left: list[int] = []
     executor = Executor(
         ExpiringEngine(),
         in_flight,
-        Reporter(sender, TOPICS, worker_id="w", pool="default", clock=lambda: 1030.2),
+        reporter,
         sender,
         commit=_no_commit,
         on_job_left=lambda: left.append(len(in_flight)),
@@ -60,7 +60,7 @@ async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
     assert job.task is not None
     await job.task
 
-    admitted, end = (JobEvent.model_validate_json(sent.value) for _, sent in sender.records)
+    admitted, end = map(JobEvent.model_validate_json, sender.values())
     assert (admitted.type, end.type) == (EventType.ADMITTED, EventType.EXPIRED)
     assert end.reason == REASON
     assert end.prediction is not None

@@ -6,7 +6,9 @@ from workers.engine.port import FinishReason, GenerationUpdate, TokenLogprob
 from workers.execution.output import Output
 
 
-def _update(text: str, done: int, tokens: int = 1, finish: FinishReason | None = None) -> object:
+def _update(
+    text: str, done: int, tokens: int = 1, finish: FinishReason | None = None
+) -> GenerationUpdate:
     return GenerationUpdate(text, tuple(range(tokens)), 9, done, 4, finish)
 
 

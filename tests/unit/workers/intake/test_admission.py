@@ -82,7 +82,11 @@ def test_a_job_without_an_id_is_named_by_its_position() -> None:
 
 def test_another_model_and_an_unknown_class_are_refused() -> None:
     job_id = uuid4()
-    for fields, code in (({"model": "x"}, "wrong_model"), ({"qos": "gold"}, "unknown_qos")):
-        refusal = decide(job_id=str(job_id), **fields)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"model": "x"}, "wrong_model"),
+        ({"qos": "gold"}, "unknown_qos"),
+    ]
+    for fields, code in cases:
+        refusal = decide(**fields, job_id=str(job_id))
         assert isinstance(refusal, Refusal)
         assert (refusal.error.code, refusal.job_id) == (code, job_id)

@@ -1,7 +1,5 @@
 """Events, dead letters, and results that are too large for a topic."""
 
-import pytest
-
 from schemas import EventType, JobError, JobEvent, JobResult, headers
 from tests.support.records import TOPICS, FakeRecord
 from tests.support.senders import FakeSender
@@ -10,17 +8,13 @@ from workers.reporting.record_sizes import MAX_VALUE_BYTES
 from workers.reporting.reporter import Reporter
 
 
-@pytest.fixture
-def reporter(sender: FakeSender) -> Reporter:
-    return Reporter(sender, TOPICS, worker_id="w", pool="default", clock=lambda: 1.5)
-
-
 def test_a_result_that_no_topic_accepts_fails_the_job_with_a_reason(
     reporter: Reporter, sender: FakeSender, attempt: JobAttempt
 ) -> None:
     result = JobResult(text="x" * MAX_VALUE_BYTES, finish_reason="length")
     reporter.event(attempt, EventType.COMPLETED, result=result)
-    event = JobEvent.model_validate_json(sender.records[0][1].value)
+    event = JobEvent.model_validate_json(sender.values()[0])
+    assert event.error is not None
     assert (event.type, event.result, event.error.code) == (EventType.FAILED, None, "too_large")
     assert "fewer tokens" in event.error.message
 
