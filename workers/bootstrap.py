@@ -134,12 +134,10 @@ def _build(
     connections: Connections,
     sender: BatchSender,
 ) -> WorkerParts:
-    in_flight, cancellations = InFlightJobs(), Cancellations()
-    partitions = Partitions(connections.jobs, connections.admin, settings.group)
+    jobs, in_flight, cancellations = connections.jobs, InFlightJobs(), Cancellations()
+    partitions = Partitions(jobs, connections.admin, settings.group)
+    flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
     reporter = _reporter(settings, sender)
-    flow = FlowControl(
-        connections.jobs, partitions, in_flight, sender, settings.topics, _limits(settings)
-    )
     executor = Executor(
         engine,
         in_flight,
@@ -150,7 +148,31 @@ def _build(
         max_attempts=settings.max_attempts,
         clock=time.time,
     )
-    dispatcher = Dispatcher(
+    dispatcher = _dispatcher(settings, engine, in_flight, executor, reporter, cancellations)
+    poll_loop = PollLoop(jobs, partitions, flow, dispatcher, max_attempts=settings.max_attempts)
+    rebalances = Rebalances(
+        jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
+    )
+    return WorkerParts(
+        in_flight=in_flight,
+        executor=executor,
+        poll_loop=poll_loop,
+        partitions=partitions,
+        rebalances=rebalances,
+        control=ControlReader(connections.control, cancellations, executor.cancel),
+        sender=sender,
+    )
+
+
+def _dispatcher(
+    settings: WorkerSettings,
+    engine: Engine,
+    in_flight: InFlightJobs,
+    executor: Executor,
+    reporter: Reporter,
+    cancellations: Cancellations,
+) -> Dispatcher:
+    return Dispatcher(
         Admission(engine.model, settings.qos_catalog),
         in_flight,
         executor,
@@ -159,19 +181,6 @@ def _build(
         max_attempts=settings.max_attempts,
         clock=time.time,
     )
-    poll_loop = PollLoop(
-        connections.jobs, partitions, flow, dispatcher, max_attempts=settings.max_attempts
-    )
-    rebalances = Rebalances(
-        connections.jobs,
-        partitions,
-        in_flight,
-        executor,
-        poll_loop,
-        on_assigned=health.partitions_assigned,
-    )
-    control = ControlReader(connections.control, cancellations, executor.cancel)
-    return WorkerParts(in_flight, executor, poll_loop, partitions, rebalances, control, sender)
 
 
 def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:

@@ -110,14 +110,6 @@ class Engine(Protocol):
     def model(self) -> str:
         """The name by which jobs ask for the model."""
 
-    @property
-    def context_tokens(self) -> int:
-        """The most tokens that one request, prompt and answer, may have."""
-
-    @property
-    def kv_tokens(self) -> int:
-        """The tokens that fit in the KV cache, over all requests. Known after `start`."""
-
     async def start(self) -> None:
         """Load the model; returns when the engine can serve. Blocks the event loop meanwhile.
 

@@ -43,7 +43,8 @@ class Executor:
         max_attempts: int,
         clock: Callable[[], float],
     ) -> None:
-        """`commit` commits the state of all jobs; `clock` gives UTC epoch seconds."""
+        """`commit` commits the state of all jobs, `on_job_left` is called when one is no longer in
+        flight, and `clock` gives UTC epoch seconds."""
         self._engine = engine
         self._in_flight = in_flight
         self._reporter = reporter

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Called by aiokafka. Running jobs go on, unless their partition moved to another worker."""
+    """Called by aiokafka. Jobs keep running unless their partition moved to another worker."""
 
     def __init__(
         self,

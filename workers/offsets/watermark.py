@@ -14,7 +14,6 @@ import base64
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 METADATA_BYTES = 4096
 """What a broker accepts unless configured otherwise (`offset.metadata.max.bytes`)."""
@@ -76,13 +75,6 @@ class PartitionProgress:
         self._to_reread: deque[int] = deque()
         """Unfinished offsets that are known from a commit and not read yet; ascending."""
 
-    @classmethod
-    def restored(cls, committed: CommitPoint) -> Self:
-        """Progress as of a commit. Metadata of other programs is ignored."""
-        progress = cls()
-        progress.merge(committed)
-        return progress
-
     @property
     def watermark(self) -> int:
         """Every offset below it is finished."""
@@ -122,7 +114,10 @@ class PartitionProgress:
         return self._unfinished.pop(offset, None) is not None
 
     def merge(self, committed: CommitPoint) -> None:
-        """Merge a commit made by this worker, or by another that owned the partition meanwhile."""
+        """Merge a commit made by this worker, or by another that owned the partition meanwhile.
+
+        Metadata of other programs is ignored.
+        """
         position, unfinished = _decode(committed)
         known_position, in_flight = self.position, set(self.in_flight())
         known = {

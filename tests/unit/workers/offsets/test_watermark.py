@@ -36,6 +36,13 @@ def _run(log: list[tuple[int, bool, bool]]) -> tuple[PartitionProgress, set[int]
     return progress, unfinished, attempted
 
 
+def _restored(committed: CommitPoint) -> PartitionProgress:
+    """The progress of a worker that has read nothing but the commit."""
+    progress = PartitionProgress()
+    progress.merge(committed)
+    return progress
+
+
 def _offsets(log: list[tuple[int, bool, bool]]) -> list[int]:
     offsets, offset = [], 0
     for gap, _, _ in log:
@@ -56,7 +63,7 @@ def test_a_restart_takes_exactly_what_is_unfinished(log: list[tuple[int, bool, b
     progress, unfinished, attempted = _run(log)
     committed = progress.commit_point()
     assert progress.fits
-    restored = PartitionProgress.restored(committed)
+    restored = _restored(committed)
     assert restored.resume_at == committed.offset
     taken = {}
     for offset in _offsets(log):
@@ -74,7 +81,7 @@ def test_giving_up_alive_counts_the_attempt_but_no_crash(
     log: list[tuple[int, bool, bool]],
 ) -> None:
     progress, unfinished, attempted = _run(log)
-    restored = PartitionProgress.restored(progress.commit_point(crashed=False))
+    restored = _restored(progress.commit_point(crashed=False))
     for offset in sorted(unfinished):
         pending = restored.take(offset)
         assert pending is not None
@@ -96,7 +103,7 @@ def test_metadata_is_bounded_and_what_does_not_fit_runs_again(start: int, gaps: 
         progress.finish(offset)
     committed = progress.commit_point()
     assert len(committed.metadata.encode()) <= METADATA_BYTES
-    restored = PartitionProgress.restored(committed)
+    restored = _restored(committed)
     taken = {offset for offset in offsets if offset >= restored.resume_at and restored.take(offset)}
     assert taken >= set(offsets) - finished
     assert progress.fits == (taken == set(offsets) - finished)
@@ -111,7 +118,7 @@ def test_any_number_of_crashes_at_any_point_ends_with_everything_done_once_known
     committed = CommitPoint(0)
     done: set[int] = set()
     for _ in range(5):
-        progress = PartitionProgress.restored(committed)
+        progress = _restored(committed)
         for offset in [o for o in offsets if o >= progress.resume_at]:
             if progress.take(offset) is not None and rng.random() < 0.6:
                 progress.finish(offset)
@@ -121,7 +128,7 @@ def test_any_number_of_crashes_at_any_point_ends_with_everything_done_once_known
                 assert all(o in done for o in offsets if o < committed.offset)
             if rng.random() < 0.02:
                 break  # the crash
-    progress = PartitionProgress.restored(committed)
+    progress = _restored(committed)
     done |= {o for o in offsets if o >= progress.resume_at and progress.take(o)}
     assert done == set(offsets)
 
@@ -151,7 +158,7 @@ def test_merging_joins_what_either_side_knows_to_be_finished(
     ["", "x", "checkpoint=17", "niyama1:", "niyama1:\u00e9", "niyama1:00000", "niyama1:~~~~~"],
 )
 def test_foreign_or_broken_metadata_means_just_the_offset(metadata: str) -> None:
-    progress = PartitionProgress.restored(CommitPoint(42, metadata))
+    progress = _restored(CommitPoint(42, metadata))
     assert (progress.position, progress.resume_at) == (42, 42)
     assert progress.take(42) is not None
 
@@ -160,7 +167,7 @@ def test_foreign_or_broken_metadata_means_just_the_offset(metadata: str) -> None
 def test_no_metadata_whatever_skips_an_offset_that_it_does_not_cover(
     garbage: str, offset: int
 ) -> None:
-    progress = PartitionProgress.restored(CommitPoint(offset, garbage))
+    progress = _restored(CommitPoint(offset, garbage))
     assert progress.position >= offset
 
 
@@ -169,7 +176,7 @@ def test_offsets_that_no_longer_exist_do_not_hold_the_watermark() -> None:
     for offset in (3, 4, 5):
         progress.take(offset)
     progress.finish(4)
-    restored = PartitionProgress.restored(progress.commit_point())
+    restored = _restored(progress.commit_point())
     assert restored.resume_at == 3
     assert restored.take(5) is not None  # 3 was compacted away
     assert restored.watermark == 5
