@@ -1,4 +1,4 @@
-"""/healthz and /readyz, answered by a thread: loading a model holds the event loop for minutes."""
+"""/healthz and /readyz, answered by a thread: loading a model blocks the event loop for minutes."""
 
 import json
 import threading
