@@ -1,4 +1,4 @@
-"""/healthz and /readyz, answered by a thread: loading a model holds the event loop for minutes."""
+"""/healthz and /readyz, answered by a thread: loading a model blocks the event loop for minutes."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ REQUEST_TIMEOUT_S = 5.0
 
 @dataclass(slots=True)
 class Health:
-    """What this worker can do by now."""
+    """What works so far, set by the parts of the worker."""
 
     engine: bool = False
     """The model is loaded and serves."""
@@ -23,6 +23,9 @@ class Health:
     draining: bool = False
     """No new jobs are taken."""
 
+    def partitions_assigned(self) -> None:
+        self.kafka = True
+
     @property
     def ready(self) -> bool:
         return self.engine and self.kafka and not self.draining
@@ -30,9 +33,9 @@ class Health:
 
 @contextmanager
 def serving(health: Health, host: str, port: int) -> Iterator[None]:
-    """Serve ``health`` at ``host:port`` meanwhile; port 0 serves nothing.
+    """Serve `health` at `host:port` meanwhile; port 0 serves nothing.
 
-    Raises ConfigurationError when the address cannot be had.
+    Raises ConfigurationError when the address is unavailable.
     """
     if not port:
         yield
@@ -63,7 +66,7 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
             elif self.path == "/readyz":
                 self._answer(200 if health.ready else 503, _parts(health))
             else:
-                self._answer(404, {"error": "there are /healthz and /readyz"})
+                self._answer(404, {"error": "not found; there are /healthz and /readyz"})
 
         def _answer(self, status: int, content: dict[str, object]) -> None:
             body = json.dumps(content).encode()
@@ -74,7 +77,7 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Probes come every few seconds and are not logged."""
+            """Probes arrive every few seconds: they are not logged."""
 
     return Handler
 

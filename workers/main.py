@@ -6,11 +6,11 @@ import logging
 
 from niyama.errors import ConfigurationError
 from niyama.logs import configure_logging
+from workers.bootstrap import run_worker
 from workers.engine.port import Engine, EngineStartError
 from workers.health import Health, serving
 from workers.settings import WorkerSettings
 from workers.stop import Stop
-from workers.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ async def _serve(settings: WorkerSettings, health: Health) -> None:
         log.info("serving %s as %s", engine.model, settings.worker_id)
         stop = Stop()
         stop.on_signals()
-        await Worker(settings, engine, health).run(stop)
+        await run_worker(settings, engine, health, stop)
     finally:
         await engine.close()
 

@@ -1,13 +1,11 @@
-"""A gateway process while Kafka and Postgres come, go and come back, and while it is killed."""
+"""A gateway process while Kafka and Postgres start, stop and return, and while it is killed."""
 
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
@@ -15,6 +13,7 @@ import pytest
 
 from niyama import JobRequest, KafkaSettings, Producer
 from niyama.local.kafka import LocalKafka
+from niyama.local.ports import LOOPBACK, free_port
 from niyama.local.postgres import LocalPostgres
 
 NIYAMA = Path(sys.executable).with_name("niyama")
@@ -22,18 +21,19 @@ JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
 
 
 class GatewayProcess:
-    """``niyama gateway`` on a port of its own."""
+    """`niyama gateway` on a port of its own."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self._environment = environment
         self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
         self.client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{environment['NIYAMA_API_PORT']}", timeout=20
+            base_url=f"http://{LOOPBACK}:{environment['NIYAMA_API_PORT']}", timeout=20
         )
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [NIYAMA, "gateway"], env=os.environ | self._environment, stderr=log
             )
 
@@ -45,7 +45,7 @@ class GatewayProcess:
         await self.until(lambda parts: set(parts.values()) == {"ready"})
 
     async def until(self, wanted: Callable[[dict[str, str]], bool]) -> None:
-        """Return once ``/readyz`` says what is ``wanted`` of its parts."""
+        """Return once the parts that `/readyz` lists are as `wanted`."""
         async with asyncio.timeout(60):
             while True:
                 try:
@@ -66,27 +66,15 @@ class GatewayProcess:
                 await asyncio.sleep(0.1)
 
     async def end(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return await asyncio.to_thread(self.process.wait, 40)
+        assert self._process is not None
+        self._process.send_signal(number)
+        return await asyncio.to_thread(self._process.wait, 40)
 
     async def close(self) -> None:
         await self.client.aclose()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="niyama-faults-") as name:
-        Path(name).chmod(0o755)
-        yield Path(name)
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
 
 @pytest.fixture
@@ -113,7 +101,7 @@ async def own_kafka(folder: Path) -> AsyncIterator[LocalKafka]:
 async def gateway(
     folder: Path, own_kafka: LocalKafka, own_postgres: LocalPostgres
 ) -> AsyncIterator[GatewayProcess]:
-    """A gateway, not running, on ``own_kafka`` and ``own_postgres``."""
+    """A gateway, not running, on `own_kafka` and `own_postgres`."""
     environment = {
         "NIYAMA_KAFKA_BOOTSTRAP": own_kafka.bootstrap,
         "NIYAMA_DATABASE_URL": own_postgres.url(),
@@ -126,7 +114,7 @@ async def gateway(
 
 
 async def publish(bootstrap: str, count: int, pause_s: float = 0) -> set[str]:
-    """Publish ``count`` jobs straight to Kafka. Returns their ids."""
+    """Publish `count` jobs straight to Kafka. Returns their ids."""
     published = set()
     async with Producer(KafkaSettings(kafka_bootstrap=bootstrap)) as producer:
         for _ in range(count):

@@ -1,4 +1,4 @@
-"""An engine without a model: made-up tokens, at once or at a fixed pace.
+"""An engine without a model: made-up tokens, immediately or at a fixed pace.
 
 For benchmarks of everything around the engine, and for tests. It never serves users.
 """
@@ -24,14 +24,13 @@ _BYTES_PER_TOKEN = 4
 
 
 class NullEngine:
-    """Implements `workers.engine.Engine`; every request runs at once, unless it has expired."""
+    """Implements `workers.engine.port.Engine`: runs each request immediately, unless it expired."""
 
     def __init__(
         self, model: str = "null", *, token_delay_s: float = 0.0, context_tokens: int = 8192
     ) -> None:
         self.model = model
-        self.context_tokens = context_tokens
-        self.kv_tokens = 100 * context_tokens
+        self._context_tokens = context_tokens
         self._token_delay_s = token_delay_s
         self._aborted: set[str] = set()
         self._running: set[str] = set()
@@ -47,11 +46,11 @@ class NullEngine:
 
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         prompt_tokens = _prompt_tokens(request)
-        room = self.context_tokens - prompt_tokens
+        room = self._context_tokens - prompt_tokens
         if room < 1:
             raise PromptTooLong(
                 f"the prompt has {prompt_tokens:,} tokens; with at least one to generate, "
-                f"{self.context_tokens:,} fit in the context"
+                f"{self._context_tokens:,} fit in the context"
             )
         max_tokens = min(request.sampling.get("max_tokens") or room, room)
         return PreparedRequest(request.request_id, prompt_tokens, max_tokens, request.qos)

@@ -1,8 +1,8 @@
 """The port between a worker and whatever generates tokens for it.
 
-The worker knows this file only. `workers.runtime.engine` implements it with SGLang,
-`workers.engine.null` with nothing, for benchmarks. All times here are UTC epoch seconds: the
-engine's scheduler is another process, and the wall clock is what the two share.
+The rest of the worker knows only this file. `workers.runtime.engine` implements it with SGLang,
+`workers.engine.null` without a model, for benchmarks and tests. All times here are UTC epoch
+seconds: the engine's scheduler is another process, and the wall clock is what the two share.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,10 +16,10 @@ from workers.policy.qos import RequestQos
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One generation to be done; exactly one of `messages`, `prompt` and `input_ids` is set."""
+    """One generation; exactly one of `messages`, `prompt` and `input_ids` is set."""
 
     request_id: str
-    """Unique among the requests that the engine holds, and not the beginning of another's."""
+    """Unique among the requests that the engine holds, and not a prefix of another's."""
     qos: RequestQos
     messages: Sequence[Mapping[str, Any]] | None = None
     """Chat messages in OpenAI's form; they go through the model's own chat template."""
@@ -41,7 +41,7 @@ class PreparedRequest:
     max_tokens: int
     """The most tokens that it can generate, after the context length has bounded it."""
     payload: Any = None
-    """The engine's own form of the request; nobody else looks inside."""
+    """The engine's own form of the request; opaque to everybody else."""
 
 
 class FinishReason(StrEnum):
@@ -52,7 +52,7 @@ class FinishReason(StrEnum):
     CANCELLED = "cancelled"
     """`abort` was called."""
     EXPIRED = "expired"
-    """Its prompt had not begun to be computed by `RequestQos.expires_s`."""
+    """Its prefill had not started by `RequestQos.expires_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class GenerationUpdate:
-    """What was generated since the update before; the counts are totals so far."""
+    """What was generated since the previous update; the counts are totals so far."""
 
     text_delta: str
     token_ids: tuple[int, ...]
@@ -84,7 +84,7 @@ class GenerationUpdate:
 
 
 class EngineError(Exception):
-    """Base of everything an engine raises on purpose."""
+    """Base of everything that an engine raises deliberately."""
 
 
 class InvalidRequest(EngineError):  # noqa: N818 - it names what is wrong, like the ones below
@@ -100,7 +100,7 @@ class EngineStartError(EngineError):
 
 
 class EngineDead(EngineError):  # noqa: N818
-    """The engine is gone: every request in it is lost to this process and must be done again."""
+    """The engine is gone, and every request in it: they must run again, in another process."""
 
 
 class Engine(Protocol):
@@ -110,16 +110,8 @@ class Engine(Protocol):
     def model(self) -> str:
         """The name by which jobs ask for the model."""
 
-    @property
-    def context_tokens(self) -> int:
-        """The most tokens that one request, prompt and answer, may have."""
-
-    @property
-    def kv_tokens(self) -> int:
-        """The tokens that fit in the KV cache, over all requests. Known after `start`."""
-
     async def start(self) -> None:
-        """Load the model; returns when the engine can serve. Holds the event loop meanwhile.
+        """Load the model; returns when the engine can serve. Blocks the event loop meanwhile.
 
         Raises EngineStartError.
         """
@@ -136,9 +128,9 @@ class Engine(Protocol):
     def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         """Queue a request in the engine and yield what it generates, until a finish reason.
 
-        Updates that the reader has not taken yet are combined. Leaving the iterator early
-        aborts the request. Raises EngineDead; InvalidRequest when only the scheduler could tell,
-        such as for a grammar that does not compile; EngineError when the engine gave it up.
+        Updates that the reader has not consumed yet are combined. Closing the iterator early
+        aborts the request. Raises EngineDead; InvalidRequest for what only the scheduler detects,
+        such as a grammar that does not compile; EngineError when the engine gave the request up.
         """
 
     def abort(self, request_id: str) -> None:

@@ -1,123 +1,108 @@
-"""The work that this worker has in hand."""
+"""The jobs that this worker has taken and not finished."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from niyama.kafka import ConsumedRecord
 from workers.execution.job import Job
-from workers.offsets.watermark import Flight, PartitionProgress
-from workers.reporting.reporter import Subject
+from workers.offsets.tracked_record import TrackedRecord
+from workers.reporting.job_attempt import JobAttempt
 
-_BYTES_PER_TOKEN = 4  # a guess, until the engine has counted
+_BYTES_PER_TOKEN = 4
+"""An estimate, until the engine has tokenized the prompt."""
 
 
 @dataclass(slots=True, eq=False)
-class Work:
-    """One attempt at one job."""
+class InFlightJob:
+    """One attempt at one job, from the moment it is taken until its end is on record."""
 
-    job: Job
-    record: ConsumedRecord
-    flight: Flight
-    progress: PartitionProgress
-    subject: Subject
+    spec: Job
+    tracked: TrackedRecord
+    attempt: JobAttempt
     request_id: str
     prompt_tokens: int
-    handed_in_s: float | None = None
-    """When the engine got it, in UTC epoch seconds."""
+    submitted_s: float | None = None
+    """When it was handed to the engine, in UTC epoch seconds. None before that and after its end.
+    """
     started: bool = False
-    """The engine has begun with it."""
+    """The engine has started its prefill."""
     cancelled: bool = False
-    """Somebody asked for it to be stopped."""
+    """Somebody asked for it to be cancelled."""
     cancel_reason: str | None = None
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
-class Load:
-    """How much of one topic's work is in hand."""
+class TopicLoad:
+    """How much of one topic is in flight."""
 
     jobs: int = 0
     prompt_tokens: int = 0
 
 
-class Roster:
-    """Finds work by job and by request, and counts it by topic."""
+class InFlightJobs:
+    """Finds jobs by their id and by their engine request, and adds up the load of each topic."""
 
-    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
-        """``on_change`` is called whenever work leaves."""
-        self.on_change = on_change
-        self._by_job: dict[UUID, Work] = {}
-        self._by_request: dict[str, Work] = {}
-        self._loads: dict[str, Load] = {}
+    def __init__(self) -> None:
+        self._by_job: dict[UUID, InFlightJob] = {}
+        self._by_request: dict[str, InFlightJob] = {}
+        self._loads: dict[str, TopicLoad] = {}
         self._serial = 0
-        self._left = asyncio.Event()
+        self._removed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._by_job)
 
-    def __iter__(self) -> Iterator[Work]:
+    def __iter__(self) -> Iterator[InFlightJob]:
         return iter(list(self._by_job.values()))
 
-    def __contains__(self, work: Work) -> bool:
-        return self._by_request.get(work.request_id) is work
+    def __contains__(self, job: InFlightJob) -> bool:
+        return self._by_request.get(job.request_id) is job
 
-    def load(self, topic: str) -> Load:
-        return self._loads.setdefault(topic, Load())
+    def load(self, topic: str) -> TopicLoad:
+        return self._loads.setdefault(topic, TopicLoad())
 
-    def has(self, job_id: UUID) -> bool:
-        return job_id in self._by_job
-
-    def of_job(self, job_id: UUID) -> Work | None:
+    def by_job(self, job_id: UUID) -> InFlightJob | None:
         return self._by_job.get(job_id)
 
-    def of_request(self, request_id: str) -> Work | None:
+    def by_request(self, request_id: str) -> InFlightJob | None:
         return self._by_request.get(request_id)
 
-    def add(
-        self,
-        job: Job,
-        record: ConsumedRecord,
-        flight: Flight,
-        progress: PartitionProgress,
-        subject: Subject,
-    ) -> Work:
-        """Take a job in hand that is not there yet."""
+    def add(self, spec: Job, tracked: TrackedRecord, attempt: JobAttempt) -> InFlightJob:
+        """Take a job that is not in flight yet."""
         self._serial += 1
-        # The serial keeps attempts of one job apart; its fixed width, as an engine wants, keeps
-        # one request's id from being the beginning of another's.
-        request_id = f"{self._serial:012x}-{job.job_id}"
-        guess = len(record.value or b"") // _BYTES_PER_TOKEN
-        work = Work(job, record, flight, progress, subject, request_id, guess)
-        self._by_job[job.job_id] = work
-        self._by_request[request_id] = work
-        load = self.load(record.topic)
+        # The serial tells attempts at the same job apart; its fixed width ensures, as engines
+        # require, that no request id is a prefix of another.
+        request_id = f"{self._serial:012x}-{spec.job_id}"
+        estimate = len(tracked.record.value or b"") // _BYTES_PER_TOKEN
+        job = InFlightJob(spec, tracked, attempt, request_id, estimate)
+        self._by_job[spec.job_id] = job
+        self._by_request[request_id] = job
+        load = self.load(tracked.record.topic)
         load.jobs += 1
-        load.prompt_tokens += guess
-        return work
+        load.prompt_tokens += estimate
+        return job
 
-    def measured(self, work: Work, prompt_tokens: int) -> None:
-        """The engine has counted the prompt's tokens."""
-        if work not in self:
+    def set_prompt_tokens(self, job: InFlightJob, prompt_tokens: int) -> None:
+        """Replace the estimate by what the engine has counted."""
+        if job not in self:
             return
-        self.load(work.record.topic).prompt_tokens += prompt_tokens - work.prompt_tokens
-        work.prompt_tokens = prompt_tokens
+        self.load(job.tracked.record.topic).prompt_tokens += prompt_tokens - job.prompt_tokens
+        job.prompt_tokens = prompt_tokens
 
-    def remove(self, work: Work) -> None:
-        """The work is done, or somebody else's. Safe to call again."""
-        if work not in self:
+    def remove(self, job: InFlightJob) -> None:
+        """The job has ended, or belongs to another worker. Safe to call again."""
+        if job not in self:
             return
-        del self._by_request[work.request_id]
-        del self._by_job[work.job.job_id]
-        load = self.load(work.record.topic)
+        del self._by_request[job.request_id]
+        del self._by_job[job.spec.job_id]
+        load = self.load(job.tracked.record.topic)
         load.jobs -= 1
-        load.prompt_tokens -= work.prompt_tokens
-        self._left.set()
-        self.on_change()
+        load.prompt_tokens -= job.prompt_tokens
+        self._removed.set()
 
-    async def emptied(self) -> None:
-        """Return when nothing is in hand."""
+    async def wait_until_empty(self) -> None:
         while self._by_job:
-            self._left.clear()
-            await self._left.wait()
+            self._removed.clear()
+            await self._removed.wait()

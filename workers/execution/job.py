@@ -1,4 +1,4 @@
-"""A job as the worker holds it."""
+"""A job, decoded and with its deadlines resolved."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ _SAMPLING = tuple(name for name in SamplingParameters.model_fields if name != "r
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A record that was decoded and found to be for this worker's model."""
+    """What to generate and by when; for this worker's model."""
 
     job_id: UUID
     request: JobRequest
@@ -22,9 +22,9 @@ class Job:
 
 
 def qos_of(request: JobRequest, targets: Qos, arrived_s: float) -> RequestQos:
-    """What the scheduler needs to know of a job that arrived at `arrived_s` (UTC epoch)."""
-    said = {name: getattr(request, name) for name in JOB_FIELDS}
-    owner = {name: value for name, value in said.items() if value is not None}
+    """The scheduler's view of a job that arrived at `arrived_s` (UTC epoch seconds)."""
+    fields = {name: getattr(request, name) for name in JOB_FIELDS}
+    owner = {name: value for name, value in fields.items() if value is not None}
     if targets.ttft_s is not None and targets.tbt_s is not None:
         return RequestQos.interactive(
             arrived_s, ttft_s=targets.ttft_s, tbt_s=targets.tbt_s, **owner
@@ -34,7 +34,7 @@ def qos_of(request: JobRequest, targets: Qos, arrived_s: float) -> RequestQos:
 
 
 def generation_request(job: Job, request_id: str) -> GenerationRequest:
-    """The job in the engine's terms."""
+    """The job as a request to the engine."""
     request = job.request
     return GenerationRequest(
         request_id=request_id,

@@ -1,13 +1,16 @@
-"""What one generation has brought so far."""
+"""What one generation has produced so far."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from schemas import JobResult, Usage
 from workers.engine.port import FinishReason, GenerationUpdate, TokenLogprob
 from workers.policy.decision import Decision
 
-_REASONS: dict[FinishReason, Any] = {FinishReason.STOP: "stop", FinishReason.LENGTH: "length"}
+_RESULT_REASONS: dict[FinishReason, Literal["stop", "length"]] = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+}
 
 
 @dataclass(slots=True)
@@ -15,10 +18,10 @@ class Output:
     """Text, counts and the largest gap between two updates, over one generation."""
 
     keep_token_ids: bool = False
-    """Give the result as token ids, too: the job spoke in them."""
+    """Return token ids, too: the job's prompt came as token ids."""
     finish_reason: FinishReason | None = None
     ended_by: Decision | None = None
-    """The scheduler's decision that ended it, if one did."""
+    """The scheduler's decision that ended the generation, if one did."""
     _usage: tuple[int, int, int] = (0, 0, 0)
     _last_token_s: float | None = None
     _largest_gap_s: float | None = None
@@ -27,7 +30,7 @@ class Output:
     _logprobs: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, update: GenerationUpdate, now_s: float) -> bool:
-        """Add what came at ``now_s``. True when it brought the first token."""
+        """Add an update received at `now_s`. True when it has the first token."""
         self._usage = (update.prompt_tokens, update.completion_tokens, update.cached_tokens)
         self.finish_reason, self.ended_by = update.finish_reason, update.ended_by
         self._texts.append(update.text_delta)
@@ -50,22 +53,22 @@ class Output:
 
     @property
     def largest_gap_ms(self) -> float | None:
-        """None with fewer than two updates."""
+        """None with fewer than two updates that have tokens."""
         return None if self._largest_gap_s is None else self._largest_gap_s * 1000
 
     def result(self) -> JobResult:
-        """The whole result, once the model or a limit has ended it."""
+        """The whole result, once the model or a token limit has ended the generation."""
         assert self.finish_reason is not None
         return JobResult(
             text="".join(self._texts),
             token_ids=self._token_ids if self.keep_token_ids else None,
-            finish_reason=_REASONS[self.finish_reason],
+            finish_reason=_RESULT_REASONS[self.finish_reason],
             logprobs=self._logprobs or None,
         )
 
 
 def _logprob(token: TokenLogprob) -> dict[str, Any]:
-    """OpenAI's form: token, its bytes, its logarithm of probability, its alternatives."""
+    """OpenAI's form: the token, its bytes, its log probability, its alternatives."""
     return {
         "token": token.text,
         "logprob": token.logprob,

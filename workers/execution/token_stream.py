@@ -1,4 +1,4 @@
-"""Streamed output of one job: tokens gather for a moment, so that a record carries several."""
+"""Streamed output of one job: tokens are buffered briefly, so that a record carries several."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,18 +6,19 @@ from datetime import UTC, datetime
 
 from schemas import TokenChunk
 from workers.engine.port import GenerationUpdate
-from workers.reporting.reporter import Reporter, Subject
+from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.reporter import Reporter
 
 LINGER_S = 0.02
 
 
 class TokenStream:
-    """Publishes updates as token chunks, at most one each `LINGER_S` and the first at once."""
+    """Publishes token chunks: the first immediately, later ones at most every `LINGER_S`."""
 
-    def __init__(self, reporter: Reporter, subject: Subject, clock: Callable[[], float]) -> None:
-        """``clock`` gives UTC epoch seconds."""
+    def __init__(self, reporter: Reporter, attempt: JobAttempt, clock: Callable[[], float]) -> None:
+        """`clock` gives UTC epoch seconds."""
         self._reporter = reporter
-        self._subject = subject
+        self._attempt = attempt
         self._clock = clock
         self._text = ""
         self._token_ids: list[int] = []
@@ -26,7 +27,7 @@ class TokenStream:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, update: GenerationUpdate) -> None:
-        """Publish what ``update`` brings, now or in a moment."""
+        """Publish the update's tokens, now or in a moment."""
         self._text += update.text_delta
         self._token_ids += update.token_ids
         if update.finish_reason is not None:
@@ -48,8 +49,8 @@ class TokenStream:
         self.close()
         self._last_s = self._clock()
         chunk = TokenChunk(
-            job_id=self._subject.job_id,
-            attempt=self._subject.attempt,
+            job_id=self._attempt.job_id,
+            attempt=self._attempt.number,
             at=datetime.fromtimestamp(self._last_s, UTC),
             index=self._index,
             text=self._text,
@@ -58,4 +59,4 @@ class TokenStream:
         )
         self._index += len(self._token_ids)
         self._text, self._token_ids = "", []
-        self._reporter.tokens(self._subject, chunk)
+        self._reporter.tokens(self._attempt, chunk)

@@ -1,4 +1,4 @@
-"""From a Kafka record to a job, or to the reason why it is none."""
+"""From a Kafka record to a job, or to the reason why it is not one."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from workers.execution.job import Job, qos_of
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What this worker serves."""
+    """Admits the jobs that this worker can serve."""
 
     model: str
     catalog: QosCatalog
 
     def admit(self, record: ConsumedRecord, now_s: float) -> Job | Refusal:
-        """The job in a record that arrived by `now_s` (UTC epoch seconds)."""
+        """The job in a record read at `now_s` (UTC epoch seconds), or why there is none."""
         request = decode_job(record.value)
         if isinstance(request, Refusal):
             return request
@@ -33,6 +33,6 @@ class Admission:
 
 
 def _arrival_s(record: ConsumedRecord, now_s: float) -> float:
-    """A job cannot have arrived in the future, nor before there were clocks (timestamp -1)."""
+    """The record's timestamp. One that is in the future, or missing (-1), counts as now."""
     published_s = record.timestamp / 1000
     return published_s if 0 <= published_s <= now_s else now_s

@@ -1,16 +1,17 @@
-"""Which jobs somebody asked to cancel."""
+"""Which jobs are to be cancelled."""
 
 from uuid import UUID
 
 from schemas import JobControl
 from schemas.qos import DAY_S
 
-KEPT = 100_000
-KEPT_S = 7 * DAY_S  # no job is older: it is what job topics retain
+MAX_REQUESTS = 100_000
+MAX_AGE_S = 7 * DAY_S
+"""The retention of job topics: no job is older."""
 
 
 class Cancellations:
-    """Remembers requests for jobs that may still arrive; the oldest go first."""
+    """Remembers requests, also for jobs that have not arrived yet. Forgets the oldest first."""
 
     def __init__(self) -> None:
         self._requests: dict[UUID, JobControl] = {}
@@ -19,14 +20,14 @@ class Cancellations:
         return len(self._requests)
 
     def add(self, request: JobControl, now_s: float) -> bool:
-        """Remember ``request``, unless it is too old to concern any job (then False)."""
-        if request.requested_at.timestamp() < now_s - KEPT_S:
+        """Remember `request`. False when it is too old to concern any job."""
+        if request.requested_at.timestamp() < now_s - MAX_AGE_S:
             return False
         self._requests.pop(request.job_id, None)
         self._requests[request.job_id] = request
-        if len(self._requests) > KEPT:
+        if len(self._requests) > MAX_REQUESTS:
             del self._requests[next(iter(self._requests))]
         return True
 
-    def of(self, job_id: UUID) -> JobControl | None:
+    def by_job(self, job_id: UUID) -> JobControl | None:
         return self._requests.get(job_id)

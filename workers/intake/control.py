@@ -1,4 +1,4 @@
-"""The control topic: every worker reads all of it, as a cancellation may concern any of them."""
+"""The control topic. Every worker reads all of it: a cancellation may concern any of them."""
 
 import logging
 import time
@@ -16,9 +16,9 @@ POLL_MS = 1000
 
 
 class ControlReader:
-    """Feeds `Cancellations` and tells about new ones.
+    """Feeds `Cancellations`, and calls `on_cancel` for each request.
 
-    The consumer is started, without a group, on the control topic from its beginning.
+    The consumer must be started, without a group, at the beginning of the control topic.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class ControlReader:
         self._on_cancel = on_cancel
 
     async def catch_up(self) -> None:
-        """Read what is there. Before it returns, no job may be taken."""
+        """Read what is there by now. No job may be taken before this returns."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):
             await self._poll()
-        log.info("%d cancellations are known", len(self._cancellations))
+        log.info("read %d cancellations", len(self._cancellations))
 
     async def run(self) -> None:
-        """Follow the topic, for ever."""
+        """Follow the topic until cancelled."""
         while True:
             await self._poll()
 

@@ -1,78 +1,84 @@
-"""What is done with a record that was read: run it, refuse it, or report it cancelled."""
+"""What happens to a record that was read: its job runs, is refused, or is reported cancelled."""
 
 from collections.abc import Callable
+from uuid import UUID
 
-from niyama.kafka import ConsumedRecord
 from schemas import EventType, JobError, Refusal
-from workers.execution.executor import Execution
-from workers.execution.in_flight import Roster
+from workers.execution.executor import Executor
+from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
-from workers.offsets.watermark import Flight, PartitionProgress
-from workers.reporting.reporter import Reporter, subject_of
+from workers.offsets.tracked_record import TrackedRecord
+from workers.offsets.watermark import AttemptHistory
+from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.reporter import Reporter
 
 
-class Reception:
-    """Decides on each record at once. A record that cannot be a job never stops its partition."""
+class Dispatcher:
+    """Decides on each record immediately. A record that is not a job never blocks its partition."""
 
     def __init__(
         self,
         admission: Admission,
-        roster: Roster,
-        execution: Execution,
+        in_flight: InFlightJobs,
+        executor: Executor,
         reporter: Reporter,
         cancellations: Cancellations,
         *,
         max_attempts: int,
         clock: Callable[[], float],
     ) -> None:
-        """``clock`` gives UTC epoch seconds."""
+        """`clock` gives UTC epoch seconds."""
         self._admission = admission
-        self._roster = roster
-        self._execution = execution
+        self._in_flight = in_flight
+        self._executor = executor
         self._reporter = reporter
         self._cancellations = cancellations
         self._max_attempts = max_attempts
         self._clock = clock
 
-    def accept(self, record: ConsumedRecord, flight: Flight, progress: PartitionProgress) -> None:
-        """See to it that ``record`` is finished some day."""
-        attempt = flight.history.attempts + 1
-
-        def finished() -> None:
-            progress.finish(record.offset)
-
-        if flight.history.crashes > self._max_attempts:
-            # One more than refuses a job below: merely decoding it kills workers.
-            self._reporter.refused(record, None, _too_many(flight), finished)
+    def dispatch(self, tracked: TrackedRecord) -> None:
+        """Run, refuse or cancel one record; every path finishes its offset."""
+        history = tracked.pending.history
+        if history.crashes > self._max_attempts:
+            # One more than refuses a job below: merely decoding the record kills workers.
+            self._refuse(tracked, None, _too_many_attempts(history))
             return
-        job = self._admission.admit(record, self._clock())
+        job = self._admission.admit(tracked.record, self._clock())
         if isinstance(job, Refusal):
-            subject = job.job_id and subject_of(record, job.job_id, attempt)
-            self._reporter.refused(record, subject or None, job.error, finished)
-            return
-        subject = subject_of(record, job.job_id, attempt)
-        if error := self._objection(job, flight):
-            # A failed event for a second record of a job would end the first one's.
-            about = None if error.code == "duplicate_job_id" else subject
-            self._reporter.refused(record, about, error, finished)
-        elif request := self._cancellations.of(job.job_id):
+            attempt = _attempt(tracked, job.job_id) if job.job_id else None
+            self._refuse(tracked, attempt, job.error)
+        else:
+            self._dispatch_job(job, tracked)
+
+    def _dispatch_job(self, job: Job, tracked: TrackedRecord) -> None:
+        attempt, history = _attempt(tracked, job.job_id), tracked.pending.history
+        if self._in_flight.by_job(job.job_id) is not None:
+            # Without an event: a failed event for this record would end the first record's job.
+            self._refuse(tracked, None, _duplicate(job))
+        elif history.crashes >= self._max_attempts:
+            self._refuse(tracked, attempt, _too_many_attempts(history))
+        elif request := self._cancellations.by_job(job.job_id):
             self._reporter.event(
-                subject, EventType.CANCELLED, reason=request.reason, on_delivered=finished
+                attempt, EventType.CANCELLED, reason=request.reason, on_delivered=tracked.finish
             )
         else:
-            self._execution.start(self._roster.add(job, record, flight, progress, subject))
+            self._executor.start(self._in_flight.add(job, tracked, attempt))
 
-    def _objection(self, job: Job, flight: Flight) -> JobError | None:
-        if self._roster.has(job.job_id):
-            message = f"job {job.job_id} is in progress already; give every job an id of its own"
-            return JobError(code="duplicate_job_id", message=message)
-        if flight.history.crashes >= self._max_attempts:
-            return _too_many(flight)
-        return None
+    def _refuse(self, tracked: TrackedRecord, attempt: JobAttempt | None, error: JobError) -> None:
+        self._reporter.refused(tracked.record, attempt, error, tracked.finish)
 
 
-def _too_many(flight: Flight) -> JobError:
-    message = f"{flight.history.crashes} workers died with this job in hand"
+def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:
+    return JobAttempt.of(tracked.record, job_id, tracked.pending.history.attempts + 1)
+
+
+def _duplicate(job: Job) -> JobError:
+    message = f"job {job.job_id} is already in progress; give every job an id of its own"
+    return JobError(code="duplicate_job_id", message=message)
+
+
+def _too_many_attempts(history: AttemptHistory) -> JobError:
+    message = f"{history.crashes} workers died while they had this job in flight"
     return JobError(code="too_many_attempts", message=message)

@@ -1,9 +1,9 @@
 """Which worker reads which partitions.
 
 Every topic is spread evenly over the workers, so that each replica gets its share of interactive
-and of batch work, and a partition stays with the worker that has it as long as evenness allows:
-jobs in progress on a partition that moves are lost work. (aiokafka's sticky assignor evens out
-the sum over all topics only: one of two workers may end up without interactive partitions.)
+and of batch work, and a partition stays with its worker as long as evenness allows: when it moves,
+the work on its running jobs is lost. (aiokafka's sticky assignor evens out only the sum over all
+topics: one of two workers may end up without interactive partitions.)
 """
 
 import json
@@ -23,7 +23,7 @@ Owned = Mapping[str, Sequence[int]]
 def spread(
     partitions: Mapping[str, Sequence[int]], owned: Mapping[str, Owned]
 ) -> dict[str, dict[str, list[int]]]:
-    """Partitions by member and topic, from the partitions of each topic and what members own."""
+    """Assign every topic's partitions: partitions by member and topic."""
     result: dict[str, dict[str, list[int]]] = {member: {} for member in owned}
     totals = dict.fromkeys(owned, 0)
     for topic in sorted(partitions):
@@ -36,16 +36,20 @@ def spread(
 def _spread_topic(
     topic: str, partitions: Sequence[int], owned: Mapping[str, Owned], totals: Mapping[str, int]
 ) -> dict[str, list[int]]:
-    """One topic's partitions by member. The odd ones go to whoever has least, then owns most."""
+    """One topic's partitions by member.
+
+    When they do not divide evenly, the extra ones go to the members with the fewest partitions so
+    far, then to those that own most of this topic.
+    """
     left = set(partitions)
-    base, odd = divmod(len(left), len(owned))
+    base, extra = divmod(len(left), len(owned))
     shares: dict[str, list[int]] = {}
 
     def order(member: str) -> tuple[int, int, str]:
         return (totals[member], -len(owned[member].get(topic, ())), member)
 
     for rank, member in enumerate(sorted(owned, key=order)):
-        quota = base + (rank < odd)
+        quota = base + (rank < extra)
         kept = sorted(left.intersection(owned[member].get(topic, ())))[:quota]
         left.difference_update(kept)
         shares[member] = kept + [-1] * (quota - len(kept))
@@ -54,7 +58,7 @@ def _spread_topic(
 
 
 class EvenStickyAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
-    """One instance for one consumer: it remembers what the consumer has."""
+    """Create one per consumer: it remembers which partitions the consumer has."""
 
     name = "niyama-even-sticky"
     version = 0

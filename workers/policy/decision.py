@@ -48,5 +48,5 @@ class Decision:
     def expired(cls, request_id: str, qos: RequestQos, at_s: float, forecast: Forecast) -> Self:
         """Of a request with an expiry."""
         assert qos.expires_s is not None
-        reason = f"not started {qos.expires_s - qos.arrival_s:g} s after it arrived"
+        reason = f"prefill had not started {qos.expires_s - qos.arrival_s:g} s after arrival"
         return cls(request_id, DecisionKind.EXPIRED, at_s, reason, forecast)

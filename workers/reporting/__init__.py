@@ -1,1 +1,1 @@
-"""What a worker tells the world: events, tokens and dead letters."""
+"""What a worker reports: events, tokens and dead letters."""

@@ -1,4 +1,4 @@
-"""Whether the topics carry what a worker may have to send."""
+"""How large a worker's records may be, and whether the topics accept records of that size."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,13 +9,15 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from niyama.errors import ConfigurationError
 from schemas.topics import MAX_RECORD_BYTES
 
+MAX_VALUE_BYTES = MAX_RECORD_BYTES - 64 * 1024
+"""The largest value that is put into a record: leaves room for key, headers and overhead."""
 SETTING = "max.message.bytes"
 
 
 async def check_record_sizes(admin: AIOKafkaAdminClient, topics: Iterable[str]) -> None:
-    """Raise ConfigurationError when a topic, made by somebody else, takes only small records.
+    """Raise ConfigurationError when a topic, created by somebody else, accepts only small records.
 
-    A result that Kafka refuses would otherwise end one worker after the other.
+    A result that Kafka rejects would otherwise end one worker after the other.
     """
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, {SETTING: None}) for name in topics]
     for response in await admin.describe_configs(resources):
@@ -27,7 +29,8 @@ def _check(topic: str, settings: Iterable[tuple[Any, ...]]) -> None:
     for name, value, *_ in settings:
         if name == SETTING and int(value) < MAX_RECORD_BYTES:
             raise ConfigurationError(
-                f"topic {topic} takes records of {int(value):,} bytes, and results may be larger: "
-                f"set its {SETTING} to {MAX_RECORD_BYTES} (kafka-configs --alter --entity-type "
-                f"topics --entity-name {topic} --add-config {SETTING}={MAX_RECORD_BYTES})"
+                f"topic {topic} accepts records of up to {int(value):,} bytes, but results may be "
+                f"larger: set its {SETTING} to {MAX_RECORD_BYTES} (kafka-configs --alter "
+                f"--entity-type topics --entity-name {topic} "
+                f"--add-config {SETTING}={MAX_RECORD_BYTES})"
             )

@@ -159,7 +159,7 @@ async def test_what_has_not_begun_in_time_expires_and_what_has_does_not(
     assert (ended.prompt_tokens, ended.completion_tokens) == (300, 0)
     decision = ended.ended_by
     assert decision is not None
-    assert re.fullmatch(r"not started 0\.\d+ s after it arrived", decision.reason)
+    assert re.fullmatch(r"prefill had not started 0\.\d+ s after arrival", decision.reason)
     assert decision.prediction.finish_s > decision.at_s
     assert decision.prediction.deadline_s > time.time() + 500
     assert (await parked)[1] == FinishReason.LENGTH
@@ -184,7 +184,9 @@ async def test_a_plain_client_of_the_server_is_told_what_expired(
     qos = {"ttlt_s": 60, "arrival_s": time.time() - 30, "expire_after_s": 20}
     sampling = {"max_new_tokens": 4, "custom_params": {"qos": qos}}
     request = GenerateReqInput(input_ids=tokens(52, 20), sampling_params=sampling)
-    with pytest.raises(HTTPException, match="expired: not started 20 s after it arrived") as raised:
+    with pytest.raises(
+        HTTPException, match="expired: prefill had not started 20 s after arrival"
+    ) as raised:
         await anext(client.engine._manager.generate_request(request))
     assert raised.value.status_code == 503
 

@@ -11,10 +11,12 @@ from niyama import kafka
 from niyama.errors import ConfigurationError
 from schemas import EventType, headers
 from schemas.job import MAX_JOB_BYTES
+from tests.support.workers import Harness
+from workers.bootstrap import run_worker
 from workers.engine.null import NullEngine
 from workers.health import Health
+from workers.settings import WorkerSettings
 from workers.stop import Stop
-from workers.worker import Worker
 
 JOB_ID = uuid4()
 
@@ -74,70 +76,69 @@ def _job(**changes: Any) -> bytes:
     ],
 )
 async def test_bad_input_goes_to_dead_letters_with_a_reason(
-    scene: Any, value: bytes | None, code: str, says: str, names_job: bool
+    harness: Harness, value: bytes | None, code: str, says: str, names_job: bool
 ) -> None:
-    await scene.worker()
-    await scene.send(value, key=b"the-key", headers=[("mine", b"1")])
+    await harness.worker()
+    await harness.send(value, key=b"the-key", headers=[("mine", b"1")])
     after = uuid4()
-    await scene.send(_job(job_id=str(after)))
-    (completed,) = await scene.until_ended(after)
+    await harness.send(_job(job_id=str(after)))
+    (completed,) = await harness.until_ended(after)
     assert completed.type is EventType.COMPLETED
 
-    await scene.until(lambda: len(scene.dead_letters) == 1, "the dead letter")
-    letter = scene.dead_letters[0]
+    await harness.until(lambda: len(harness.dead_letters) == 1, "the dead letter")
+    letter = harness.dead_letters[0]
     assert (letter.value, letter.key) == (value, b"the-key")
-    told = dict(letter.headers)
-    assert told["mine"] == b"1"
-    assert told[headers.REASON_CODE] == code.encode()
-    assert says in told[headers.REASON].decode()
-    assert told[headers.SOURCE_TOPIC].decode() == scene.settings.topics.interactive.name
-    assert (told[headers.SOURCE_PARTITION], told[headers.SOURCE_OFFSET]) == (b"0", b"0")
+    received = dict(letter.headers)
+    assert received["mine"] == b"1"
+    assert received[headers.REASON_CODE] == code.encode()
+    assert says in received[headers.REASON].decode()
+    assert received[headers.SOURCE_TOPIC].decode() == harness.settings.topics.interactive.name
+    assert (received[headers.SOURCE_PARTITION], received[headers.SOURCE_OFFSET]) == (b"0", b"0")
 
     if names_job:
-        (failed,) = await scene.until_ended(JOB_ID)
+        (failed,) = await harness.until_ended(JOB_ID)
         assert (failed.type, failed.error.code) == (EventType.FAILED, code)
         assert says in failed.error.message
     else:
-        await scene.settle(0.2)
-        assert not scene.of(JOB_ID)
+        await harness.settle(0.2)
+        assert not harness.events_of(JOB_ID)
 
 
-async def test_refused_records_are_not_refused_again_after_a_restart(scene: Any) -> None:
-    first = await scene.worker()
-    await scene.send(b"nonsense")
-    await scene.until(lambda: len(scene.dead_letters) == 1, "the dead letter")
+async def test_refused_records_are_not_refused_again_after_a_restart(harness: Harness) -> None:
+    first = await harness.worker()
+    await harness.send(b"nonsense")
+    await harness.until(lambda: len(harness.dead_letters) == 1, "the dead letter")
     await first.drain()
-    await scene.worker()
-    await scene.until_ended(await scene.publish())
-    assert len(scene.dead_letters) == 1
+    await harness.worker()
+    await harness.until_ended(await harness.publish())
+    assert len(harness.dead_letters) == 1
 
 
-async def test_a_second_record_of_a_running_job_does_not_end_the_first(scene: Any) -> None:
-    worker = await scene.worker()
-    await scene.send(_job(prompt="gate"))
-    await scene.until_type(JOB_ID, EventType.FIRST_TOKEN)
-    await scene.send(_job(prompt="gate"))
-    await scene.until(lambda: len(scene.dead_letters) == 1, "the second record's dead letter")
+async def test_a_second_record_of_a_running_job_does_not_end_the_first(harness: Harness) -> None:
+    worker = await harness.worker()
+    await harness.send(_job(prompt="gate"))
+    await harness.until_type(JOB_ID, EventType.FIRST_TOKEN)
+    await harness.send(_job(prompt="gate"))
+    await harness.until(lambda: len(harness.dead_letters) == 1, "the second record's dead letter")
     worker.engine.gates["gate"].set()
-    (ended,) = await scene.until_ended(JOB_ID)
+    (ended,) = await harness.until_ended(JOB_ID)
     assert ended.type is EventType.COMPLETED
-    assert dict(scene.dead_letters[0].headers)[headers.REASON_CODE] == b"duplicate_job_id"
+    assert dict(harness.dead_letters[0].headers)[headers.REASON_CODE] == b"duplicate_job_id"
 
 
-async def test_nonsense_on_the_control_topic_is_ignored(scene: Any) -> None:
-    control = scene.settings.topics.control.name
-    await scene.producer._kafka.send_and_wait(control, b"nonsense", key=b"k")
-    await scene.producer._kafka.send_and_wait(control, None, key=b"k")
-    await scene.worker()
-    await scene.producer._kafka.send_and_wait(control, b"{}", key=b"k")
-    await scene.until_ended(await scene.publish())
+async def test_nonsense_on_the_control_topic_is_ignored(harness: Harness) -> None:
+    await harness.send_control(b"nonsense")
+    await harness.send_control(None)
+    await harness.worker()
+    await harness.send_control(b"{}")
+    await harness.until_ended(await harness.publish())
 
 
-async def test_a_topic_that_takes_only_small_records_is_named_at_start(
-    worker_settings: Any,
+async def test_a_topic_that_accepts_only_small_records_is_named_at_start(
+    worker_settings: WorkerSettings,
 ) -> None:
     events = worker_settings.topics.events
     small = dataclasses.replace(events, extra={"max.message.bytes": "1000000"})
     await kafka.ensure_topics(worker_settings, [small])
     with pytest.raises(ConfigurationError, match=f"{events.name}.*max.message.bytes"):
-        await Worker(worker_settings, NullEngine(), Health()).run(Stop())
+        await run_worker(worker_settings, NullEngine(), Health(), Stop())

@@ -1,4 +1,4 @@
-"""Workers and engines that die: nothing is lost, and what kills them is given up."""
+"""Workers and engines die: nothing is lost, and jobs that kill them are given up."""
 
 import os
 import signal
@@ -7,20 +7,20 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from niyama.errors import UnavailableError
 from schemas import EventType, headers
+from tests.support.workers import Harness
 from workers.engine.null import NullEngine
 from workers.engine.port import (
-    Decision,
-    DecisionKind,
     EngineDead,
+    GenerationRequest,
     GenerationUpdate,
     PreparedRequest,
 )
+from workers.policy.decision import Decision, DecisionKind
 from workers.settings import WorkerSettings
 
 MAIN = "import sys; from workers.main import main; sys.exit(main(sys.argv[1:]))"
@@ -39,8 +39,10 @@ sys.exit(main(sys.argv[1:]))
 
 
 @contextmanager
-def _process(settings: WorkerSettings, code: str, *arguments: str) -> Iterator[Any]:
-    """A worker in a process of its own, killed in the end if it still lives."""
+def _process(
+    settings: WorkerSettings, code: str, *arguments: str
+) -> "Iterator[subprocess.Popen[bytes]]":
+    """A worker in a process of its own, killed at the end if it is still alive."""
     names = ("kafka_bootstrap", "topic_prefix", "pool", "session_timeout_s", "model", "engine")
     env = {f"NIYAMA_{name.upper()}": str(getattr(settings, name)) for name in names}
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], env=os.environ | env)
@@ -52,51 +54,53 @@ def _process(settings: WorkerSettings, code: str, *arguments: str) -> Iterator[A
         process.wait()
 
 
-async def test_a_killed_worker_loses_nothing_and_repeats_only_what_it_had_in_hand(
-    scene: Any,
+async def test_a_killed_worker_loses_nothing_and_repeats_only_what_it_had_in_flight(
+    harness: Harness,
 ) -> None:
     pace = ("--null-token-delay-ms", "50")
     with (
-        _process(scene.settings, MAIN, *pace) as first,
-        _process(scene.settings, MAIN, *pace) as second,
+        _process(harness.settings, MAIN, *pace) as first,
+        _process(harness.settings, MAIN, *pace) as second,
     ):
-        jobs = [await scene.publish(max_tokens=10) for _ in range(40)]
-        await scene.until(lambda: sum(map(bool, map(scene.ended, jobs))) >= 5, "some to complete")
-        jobs += [await scene.publish(max_tokens=10) for _ in range(20)]
+        jobs = [await harness.publish(max_tokens=10) for _ in range(40)]
+        await harness.until(
+            lambda: sum(map(bool, map(harness.ended, jobs))) >= 5, "some to complete"
+        )
+        jobs += [await harness.publish(max_tokens=10) for _ in range(20)]
         first.send_signal(signal.SIGKILL)
-        ended = await scene.until_ended(*jobs)
+        ended = await harness.until_ended(*jobs)
         assert all(event.type is EventType.COMPLETED for event in ended)
-        completions = Counter(e.job_id for e in scene.events if e.type is EventType.COMPLETED)
+        completions = Counter(e.job_id for e in harness.events if e.type is EventType.COMPLETED)
         assert max(completions.values()) <= 2
         second.send_signal(signal.SIGTERM)
         assert second.wait(20) == 0
 
 
-async def test_a_job_that_kills_the_process_is_given_up(scene: Any) -> None:
-    poison = await scene.publish("poison")
-    others = [await scene.publish() for _ in range(10)]
+async def test_a_job_that_kills_the_process_is_given_up(harness: Harness) -> None:
+    poison = await harness.publish("poison")
+    others = [await harness.publish() for _ in range(10)]
     arguments = ("--max-attempts", "1")
-    with _process(scene.settings, DIES_ON_POISON, *arguments) as process:
-        await scene.until(lambda: process.poll() is not None, "the worker's death")
+    with _process(harness.settings, DIES_ON_POISON, *arguments) as process:
+        await harness.until(lambda: process.poll() is not None, "the worker's death")
         assert process.returncode == 13
-    with _process(scene.settings, DIES_ON_POISON, *arguments):
-        (failed, *_) = await scene.until_ended(poison)
+    with _process(harness.settings, DIES_ON_POISON, *arguments):
+        (failed, *_) = await harness.until_ended(poison)
         assert failed.error.code == "too_many_attempts"
-        letter = dict(scene.dead_letters[0].headers)
+        letter = dict(harness.dead_letters[0].headers)
         assert letter[headers.REASON_CODE] == b"too_many_attempts"
-        # Whatever else it had begun with was counted, too, and is given up with it: that is what
-        # more than one attempt is for (see the next test).
-        await scene.until_ended(*others)
+        # Whatever else it had started counts a crash, too, and is given up with it: that is why
+        # there is more than one attempt (see the next test).
+        await harness.until_ended(*others)
 
 
 class FragileEngine(NullEngine):
-    """Dies of one prompt, with everything that is in it. Others take their time."""
+    """One prompt kills it, and everything in it. The others are slow."""
 
     def __init__(self) -> None:
         super().__init__("null", token_delay_s=0.01)
         self._poison: set[str] = set()
 
-    async def prepare(self, request: Any) -> PreparedRequest:
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         if request.prompt == "poison":
             self._poison.add(request.request_id)
         return await super().prepare(request)
@@ -109,26 +113,28 @@ class FragileEngine(NullEngine):
             yield update
 
 
-async def test_a_job_that_kills_engines_is_given_up_and_its_neighbours_are_not(scene: Any) -> None:
-    neighbours = [await scene.publish(max_tokens=100) for _ in range(10)]
-    poison = await scene.publish("poison")
+async def test_a_job_that_kills_engines_is_given_up_and_its_neighbours_are_not(
+    harness: Harness,
+) -> None:
+    neighbours = [await harness.publish(max_tokens=100) for _ in range(10)]
+    poison = await harness.publish("poison")
     deaths = 0
     worker = None
-    while not scene.ended(poison) and deaths < 10:
-        worker = await scene.worker(FragileEngine(), max_attempts=3)
-        await scene.until(
-            lambda w=worker: w.task.done() or scene.ended(poison), "a death, or the poison's end"
+    while not harness.ended(poison) and deaths < 10:
+        worker = await harness.worker_on(FragileEngine(), max_attempts=3)
+        await harness.until(
+            lambda w=worker: w.task.done() or harness.ended(poison), "a death, or the poison's end"
         )
         if worker.task.done():
             with pytest.raises(UnavailableError, match="the engine died: out of memory"):
                 worker.task.result()
             deaths += 1
     assert deaths == 3
-    failed = scene.ended(poison)
+    failed = harness.ended(poison)
     assert (failed.type, failed.error.code) == (EventType.FAILED, "too_many_attempts")
-    ended = await scene.until_ended(*neighbours)
+    ended = await harness.until_ended(*neighbours)
     assert {event.type for event in ended} == {EventType.COMPLETED}
-    assert EventType.RETRIED in scene.types(neighbours[0])
+    assert EventType.RETRIED in harness.types(neighbours[0])
 
 
 class SilentEngine(FragileEngine):
@@ -139,25 +145,25 @@ class SilentEngine(FragileEngine):
         raise EngineDead("its process is gone")
 
 
-async def test_an_engine_that_dies_idle_ends_the_worker(scene: Any) -> None:
+async def test_an_engine_that_dies_idle_ends_the_worker(harness: Harness) -> None:
     with pytest.raises(UnavailableError, match="its process is gone"):
-        await (await scene.worker(SilentEngine())).task
+        await (await harness.worker_on(SilentEngine())).task
 
 
 class ConfusedEngine(NullEngine):
-    """Has a bug that one prompt finds."""
+    """Has a bug that one prompt triggers."""
 
-    async def prepare(self, request: Any) -> PreparedRequest:
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         if request.prompt == "confusing":
             raise KeyError("confusing")
         return await super().prepare(request)
 
 
-async def test_an_unexpected_error_fails_the_job_and_not_the_worker(scene: Any) -> None:
-    await scene.worker(ConfusedEngine())
-    confusing = await scene.publish("confusing")
-    fine = await scene.publish()
-    failed, completed = await scene.until_ended(confusing, fine)
+async def test_an_unexpected_error_fails_the_job_and_not_the_worker(harness: Harness) -> None:
+    await harness.worker_on(ConfusedEngine())
+    confusing = await harness.publish("confusing")
+    fine = await harness.publish()
+    failed, completed = await harness.until_ended(confusing, fine)
     assert failed.error.code == "engine_error"
     assert "KeyError" in failed.error.message
     assert completed.type is EventType.COMPLETED

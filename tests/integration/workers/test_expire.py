@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
@@ -11,31 +10,32 @@ from gateway.bootstrap import build, listen
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import EventType, JobEvent
+from tests.support.workers import Harness
 
 
-async def test_a_job_that_waited_too_long_expires_and_others_are_served(scene: Any) -> None:
-    late = await scene.publish("late", expire_after_s=0.2)
-    patient = await scene.publish("patient", expire_after_s=600)
+async def test_a_job_that_waited_too_long_expires_and_others_are_served(harness: Harness) -> None:
+    late = await harness.publish("late", expire_after_s=0.2)
+    patient = await harness.publish("patient", expire_after_s=600)
     await asyncio.sleep(0.3)
-    worker = await scene.worker()
-    expired, served = await scene.until_ended(late, patient)
+    worker = await harness.worker()
+    expired, served = await harness.until_ended(late, patient)
     assert (expired.type, served.type) == (EventType.EXPIRED, EventType.COMPLETED)
-    assert expired.reason == "not started 0.2 s after it arrived"
+    assert expired.reason == "prefill had not started 0.2 s after arrival"
     assert expired.usage.prompt_tokens > 0
-    assert scene.types(late) == [EventType.ADMITTED, EventType.EXPIRED]
+    assert harness.types(late) == [EventType.ADMITTED, EventType.EXPIRED]
     await worker.drain()
 
-    again = await scene.worker()
-    await scene.settle(0.5)
+    again = await harness.worker()
+    await harness.settle(0.5)
     assert again.engine.seen == []  # its end was committed
 
 
 @pytest.fixture
-async def api(scene: Any, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway on the scene's topics, with a ledger of its own."""
-    shared = {name: getattr(scene.settings, name) for name in ("kafka_bootstrap", "topic_prefix")}
+async def api(harness: Harness, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway on the harness's topics, with a ledger of its own."""
+    shared = {name: getattr(harness.settings, name) for name in ("kafka_bootstrap", "topic_prefix")}
     settings = GatewaySettings(
-        **shared, pool=scene.settings.pool, database_url=database_url, api_port=0
+        **shared, pool=harness.settings.pool, database_url=database_url, api_port=0
     )
     gateway, listener = build(settings), listen(settings)
     task = asyncio.create_task(gateway.run(listener))
@@ -46,29 +46,31 @@ async def api(scene: Any, database_url: str) -> AsyncIterator[httpx.AsyncClient]
     await asyncio.wait_for(task, 30)
 
 
-async def test_the_ledger_and_the_reply_topic_are_told(scene: Any, api: httpx.AsyncClient) -> None:
-    answers = f"{scene.settings.topic_prefix}.answers"
+async def test_the_expiry_reaches_the_ledger_and_the_reply_topic(
+    harness: Harness, api: httpx.AsyncClient
+) -> None:
+    answers = f"{harness.settings.topic_prefix}.answers"
     job = {"model": "null", "prompt": "late", "qos": {"ttlt_s": 60}, "expire_after_s": 0.2}
     async with asyncio.timeout(30):
         while (await api.get("/readyz")).status_code != 200:
             await asyncio.sleep(0.05)
     accepted = await api.post("/v1/jobs", json=job | {"reply_topic": answers})
     await asyncio.sleep(0.3)
-    await scene.worker()
+    await harness.worker()
     shown = (await api.get(accepted.headers["location"], params={"wait": 20})).json()
 
     assert (shown["status"], shown["expire_after_s"]) == ("expired", 0.2)
-    assert shown["reason"] == "not started 0.2 s after it arrived"
+    assert shown["reason"] == "prefill had not started 0.2 s after arrival"
     assert shown["deadlines_met"]["ttlt"] is False
     last = shown["events"][-1]
     assert (last["type"], last["reason"]) == ("expired", shown["reason"])
     assert last["prediction"]["deadline_at"] == shown["deadlines"]["last_token_at"]
-    reply = await _first(scene, answers)
+    reply = await _first(harness, answers)
     assert (str(reply.job_id), reply.type) == (shown["job_id"], EventType.EXPIRED)
 
 
-async def _first(scene: Any, topic: str) -> JobEvent:
-    reader = kafka.consumer(scene.settings, topic, isolation_level="read_committed")
+async def _first(harness: Harness, topic: str) -> JobEvent:
+    reader = kafka.consumer(harness.settings, topic, isolation_level="read_committed")
     await reader.start()
     try:
         async with asyncio.timeout(20):

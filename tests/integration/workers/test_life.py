@@ -1,51 +1,51 @@
 """One job's life in a worker, as its events tell it."""
 
-from typing import Any
-
 from schemas import EventType
+from schemas.decode import job_id_of_record
+from tests.support.workers import Harness
 
 TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
 
-async def test_a_job_is_admitted_started_and_completed_in_order(scene: Any) -> None:
-    await scene.worker()
-    job_id = await scene.publish(max_tokens=5)
-    await scene.until_ended(job_id)
-    assert scene.types(job_id) == [
+async def test_a_job_is_admitted_started_and_completed_in_order(harness: Harness) -> None:
+    await harness.worker()
+    job_id = await harness.publish(max_tokens=5)
+    await harness.until_ended(job_id)
+    assert harness.types(job_id) == [
         EventType.ADMITTED,
         EventType.STARTED,
         EventType.FIRST_TOKEN,
         EventType.COMPLETED,
     ]
-    completed = scene.of(job_id)[-1]
+    completed = harness.events_of(job_id)[-1]
     assert completed.result.text == "null " * 5
     assert completed.result.finish_reason == "length"
     assert completed.usage.completion_tokens == 5
     assert completed.largest_gap_ms is not None
     assert completed.attempt == 1
-    assert completed.source.topic == scene.settings.topics.interactive.name
-    times = [event.at for event in scene.of(job_id)]
+    assert completed.source.topic == harness.settings.topics.interactive.name
+    times = [event.at for event in harness.events_of(job_id)]
     assert times == sorted(times)
 
 
-async def test_events_are_keyed_by_job_and_carry_its_trace_context(scene: Any) -> None:
-    await scene.worker()
-    job_id = await scene.publish()
+async def test_events_are_keyed_by_job_and_carry_its_trace_context(harness: Harness) -> None:
+    await harness.worker()
+    job_id = await harness.publish()
     traced = b'{"schema_version": 1, "model": "null", "qos": "q2", "prompt": "hi"}'
-    await scene.send(traced, headers=[TRACE, ("other", b"x")])
-    await scene.until(lambda: len(scene.event_records) >= 8, "the events of two jobs")
-    for event, record in zip(scene.events, scene.event_records, strict=True):
+    await harness.send(traced, headers=[TRACE, ("other", b"x")])
+    await harness.until(lambda: len(harness.event_records) >= 8, "the events of two jobs")
+    for event, record in zip(harness.events, harness.event_records, strict=True):
         assert record.key == str(event.job_id).encode()
         assert record.headers == (() if event.job_id == job_id else (TRACE,))
 
 
-async def test_a_streamed_job_publishes_every_token_once_and_in_order(scene: Any) -> None:
-    await scene.worker()
-    job_id = await scene.publish(max_tokens=60, stream=True)
-    await scene.until(
-        lambda: any(chunk.finish_reason for chunk in scene.chunks), "the last chunk of the stream"
+async def test_a_streamed_job_publishes_every_token_once_and_in_order(harness: Harness) -> None:
+    await harness.worker()
+    job_id = await harness.publish(max_tokens=60, stream=True)
+    await harness.until(
+        lambda: any(chunk.finish_reason for chunk in harness.chunks), "the last chunk of the stream"
     )
-    chunks = [chunk for chunk in scene.chunks if chunk.job_id == job_id]
+    chunks = [chunk for chunk in harness.chunks if chunk.job_id == job_id]
     assert "".join(chunk.text for chunk in chunks) == "null " * 60
     assert [chunk.index for chunk in chunks] == [
         sum(len(earlier.token_ids) for earlier in chunks[:n]) for n in range(len(chunks))
@@ -54,17 +54,15 @@ async def test_a_streamed_job_publishes_every_token_once_and_in_order(scene: Any
     assert 2 <= len(chunks) < 60  # several tokens a record, and not all in one
 
 
-async def test_a_job_that_speaks_in_tokens_is_answered_in_tokens(scene: Any) -> None:
-    await scene.worker()
-    job_id = await scene.publish(prompt=None, input_ids=[1, 2, 3], max_tokens=2)
-    (completed,) = await scene.until_ended(job_id)
+async def test_a_prompt_of_token_ids_is_answered_with_token_ids(harness: Harness) -> None:
+    await harness.worker()
+    job_id = await harness.publish(prompt=None, input_ids=[1, 2, 3], max_tokens=2)
+    (completed,) = await harness.until_ended(job_id)
     assert completed.result.token_ids == [0, 0]
     assert completed.usage.prompt_tokens == 3
 
 
-async def test_a_job_without_an_id_gets_the_one_that_the_ledger_derives(scene: Any) -> None:
-    from schemas.decode import job_id_of_record
-
-    await scene.worker()
-    await scene.send(b'{"model": "null", "qos": "chat", "prompt": "hi"}')
-    await scene.until_ended(job_id_of_record(scene.settings.topics.interactive.name, 0, 0))
+async def test_a_job_without_an_id_gets_the_one_that_the_ledger_derives(harness: Harness) -> None:
+    await harness.worker()
+    await harness.send(b'{"model": "null", "qos": "chat", "prompt": "hi"}')
+    await harness.until_ended(job_id_of_record(harness.settings.topics.interactive.name, 0, 0))

@@ -1,4 +1,4 @@
-"""Kafka not there yet, and gone for a while. The broker is the test's own."""
+"""Kafka is not up yet, or goes down for a while. The broker is the test's own."""
 
 import asyncio
 import gc
@@ -6,7 +6,6 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,10 +13,12 @@ import pytest_asyncio
 from niyama.local.kafka import LocalKafka
 from niyama.local.ports import free_port
 from schemas import EventType
+from tests.support.workers import Harness
+from workers.bootstrap import run_worker
+from workers.engine.null import NullEngine
 from workers.health import Health
 from workers.settings import WorkerSettings
 from workers.stop import Stop
-from workers.worker import Worker
 
 
 @pytest_asyncio.fixture
@@ -38,9 +39,10 @@ async def test_a_worker_waits_for_kafka_and_can_be_stopped_meanwhile(
     worker_settings: WorkerSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     stop = Stop()
-    worker = Worker(worker_settings, None, Health(engine=True))
     with caplog.at_level(logging.WARNING, "niyama"):
-        running = asyncio.create_task(worker.run(stop))
+        running = asyncio.create_task(
+            run_worker(worker_settings, NullEngine(), Health(engine=True), stop)
+        )
         while "waiting for Kafka" not in caplog.text:
             await asyncio.sleep(0.05)
         stop.request()
@@ -55,26 +57,26 @@ async def started(broker: LocalKafka) -> LocalKafka:
     return broker
 
 
-# aiokafka drops connections that it was cancelled in the middle of opening.
+# aiokafka leaks connections when it is cancelled while it opens them.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_kafka_gone_past_the_session_timeout_loses_nothing(
-    started: LocalKafka, scene: Any
+    started: LocalKafka, harness: Harness
 ) -> None:
-    worker = await scene.worker()
-    before = [await scene.publish("gate") for _ in range(10)]
-    done = [await scene.publish() for _ in range(10)]
-    await scene.until_ended(*done)
-    await scene.until(lambda: worker.engine.seen.count("gate") == 10, "ten jobs to run")
+    worker = await harness.worker()
+    before = [await harness.publish("gate") for _ in range(10)]
+    done = [await harness.publish() for _ in range(10)]
+    await harness.until_ended(*done)
+    await harness.until(lambda: worker.engine.seen.count("gate") == 10, "ten jobs to run")
     await started.stop()
-    worker.engine.gates["gate"].set()  # they finish while nobody can be told
+    worker.engine.gates["gate"].set()  # they finish while nothing can be reported
     await asyncio.sleep(8)
     assert not worker.task.done()
     await started.start()
-    after = [await scene.publish() for _ in range(10)]
-    ended = await scene.until_ended(*before, *after)
+    after = [await harness.publish() for _ in range(10)]
+    ended = await harness.until_ended(*before, *after)
     assert {event.type for event in ended} == {EventType.COMPLETED}
-    await scene.settle(0.5)
-    completions = Counter(e.job_id for e in scene.events if e.type is EventType.COMPLETED)
+    await harness.settle(0.5)
+    completions = Counter(e.job_id for e in harness.events if e.type is EventType.COMPLETED)
     assert set(completions.values()) == {1}
     assert {event.attempt for event in ended} == {1}
     await worker.drain()

@@ -1,59 +1,26 @@
 """What the worker's unit tests share."""
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from schemas.event import Source
-from workers.reporting.reporter import Subject
-
-
-@dataclass
-class FakeRecord:
-    """A Kafka record in memory."""
-
-    value: bytes | None = b""
-    topic: str = "niyama.default.interactive"
-    partition: int = 3
-    offset: int = 7
-    timestamp: int = 1_000_000
-    key: bytes | None = b"key"
-    headers: tuple[tuple[str, bytes], ...] = ()
-
-
-@dataclass
-class FakeOutbox:
-    """Keeps what is put; the test delivers."""
-
-    records: list[tuple[str, Any]] = field(default_factory=list)
-    full: bool = False
-
-    def put(self, topic: str, record: Any) -> None:
-        self.records.append((topic, record))
+from tests.support.records import TOPICS
+from tests.support.senders import FakeSender
+from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.reporter import Reporter
 
 
 @pytest.fixture
-def record() -> Callable[..., FakeRecord]:
-    return FakeRecord
+def sender() -> FakeSender:
+    return FakeSender()
 
 
 @pytest.fixture
-def outbox() -> FakeOutbox:
-    return FakeOutbox()
+def reporter(sender: FakeSender) -> Reporter:
+    return Reporter(sender, TOPICS, worker_id="w", pool="default", clock=lambda: 1030.2)
 
 
 @pytest.fixture
-def subject() -> Subject:
-    return Subject(uuid4(), 1, Source(topic="t", partition=0, offset=0))
-
-
-@pytest.fixture
-def job_bytes() -> Callable[..., bytes]:
-    def make(**fields: Any) -> bytes:
-        return json.dumps({"model": "m", "qos": "chat", "prompt": "hi"} | fields).encode()
-
-    return make
+def attempt() -> JobAttempt:
+    return JobAttempt(uuid4(), 1, Source(topic="t", partition=0, offset=0))

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
-from schemas import EventType, JobEvent, JobRequest, PoolTopics, QosCatalog, Usage
+from schemas import EventType, JobEvent, JobRequest, QosCatalog, Usage
+from tests.support.records import FakeRecord, tracked
+from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
 from workers.engine.port import (
     FinishReason,
@@ -13,19 +14,19 @@ from workers.engine.port import (
     GenerationUpdate,
     PreparedRequest,
 )
-from workers.execution.executor import Execution
-from workers.execution.in_flight import Roster
+from workers.execution.executor import Executor
+from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job, qos_of
-from workers.offsets.watermark import PartitionProgress
 from workers.policy.decision import Decision, DecisionKind, Forecast
-from workers.reporting.reporter import Reporter, Subject
+from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.reporter import Reporter
 
 ARRIVED_S = 1000.0
-TOPICS = PoolTopics.of("default")
+REASON = "prefill had not started 30 s after arrival"
 
 
 class ExpiringEngine(NullEngine):
-    """Gives every request up, as a scheduler with too much to do."""
+    """Gives every request up, like a scheduler with too much to do."""
 
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         assert request.qos.expires_s == ARRIVED_S + 30
@@ -33,45 +34,46 @@ class ExpiringEngine(NullEngine):
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         forecast = Forecast(queue_wait_s=60.0, finish_s=ARRIVED_S + 90)
-        reason = "not started 30 s after it arrived"
-        decision = Decision(prepared.request_id, DecisionKind.EXPIRED, 1030.1, reason, forecast)
+        decision = Decision(prepared.request_id, DecisionKind.EXPIRED, 1030.1, REASON, forecast)
         yield GenerationUpdate("", (), 7, 0, 0, FinishReason.EXPIRED, ended_by=decision)
 
 
 async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
-    record: Any, outbox: Any, subject: Subject
+    sender: FakeSender, reporter: Reporter, attempt: JobAttempt
 ) -> None:
-    reporter = Reporter(outbox, TOPICS, worker_id="w", pool="default", clock=lambda: 1030.2)
-    roster, progress = Roster(), PartitionProgress()
-    execution = Execution(
+    in_flight = InFlightJobs()
+    left: list[int] = []
+    executor = Executor(
         ExpiringEngine(),
-        roster,
+        in_flight,
         reporter,
-        outbox,
+        sender,
         commit=_no_commit,
+        on_job_left=lambda: left.append(len(in_flight)),
         max_attempts=3,
         clock=lambda: 1030.2,
     )
-    flight = progress.take(7)
-    assert flight is not None
-    work = roster.add(_job(), record(offset=7), flight, progress, subject)
+    record = tracked(FakeRecord(offset=7))
+    job = in_flight.add(_job(), record, attempt)
 
-    execution.start(work)
-    assert work.task is not None
-    await work.task
+    executor.start(job)
+    assert job.task is not None
+    await job.task
 
-    admitted, end = (JobEvent.model_validate_json(sent.value) for _, sent in outbox.records)
+    admitted, end = map(JobEvent.model_validate_json, sender.values())
     assert (admitted.type, end.type) == (EventType.ADMITTED, EventType.EXPIRED)
-    assert end.reason == "not started 30 s after it arrived"
+    assert end.reason == REASON
     assert end.prediction is not None
     assert end.prediction.finish_at == datetime.fromtimestamp(ARRIVED_S + 90, UTC)
     assert end.prediction.deadline_at == datetime.fromtimestamp(ARRIVED_S + 1, UTC)
     assert end.usage == Usage(prompt_tokens=7)
     assert (end.result, end.error) == (None, None)
-    assert progress.is_unfinished(7)
-    outbox.records[-1][1].on_delivered()
-    assert not progress.is_unfinished(7)
-    assert len(roster) == 0
+    assert record.is_unfinished
+    assert not left
+    sender.deliver(-1)
+    assert not record.is_unfinished
+    assert len(in_flight) == 0
+    assert left == [0]
 
 
 def _job() -> Job:
@@ -81,4 +83,4 @@ def _job() -> Job:
 
 
 async def _no_commit() -> None:
-    raise AssertionError("nothing here needs to be on record before it begins")
+    raise AssertionError("nothing here needs to be committed before it starts")

@@ -1,4 +1,4 @@
-"""What a generation brought, and when."""
+"""What a generation produced, and when."""
 
 import pytest
 
@@ -6,11 +6,13 @@ from workers.engine.port import FinishReason, GenerationUpdate, TokenLogprob
 from workers.execution.output import Output
 
 
-def _update(text: str, done: int, tokens: int = 1, finish: FinishReason | None = None) -> object:
+def _update(
+    text: str, done: int, tokens: int = 1, finish: FinishReason | None = None
+) -> GenerationUpdate:
     return GenerationUpdate(text, tuple(range(tokens)), 9, done, 4, finish)
 
 
-def test_the_first_token_is_told_once_and_the_largest_gap_is_kept() -> None:
+def test_the_first_token_is_reported_once_and_the_largest_gap_is_kept() -> None:
     output = Output()
     times = [(10.0, True), (10.1, False), (10.4, False), (10.5, False)]
     for number, (now_s, first) in enumerate(times, 1):

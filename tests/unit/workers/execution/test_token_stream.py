@@ -1,22 +1,16 @@
-"""Tokens gather for a moment, and none is late or lost."""
+"""Tokens are buffered briefly, and none is late or lost."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from schemas import TokenChunk
+from tests.support.senders import FakeSender
 from workers.engine.port import FinishReason, GenerationUpdate
 from workers.execution.token_stream import LINGER_S, TokenStream
-from workers.reporting.reporter import Subject
-
-
-class FakeReporter:
-    def __init__(self) -> None:
-        self.chunks: list[TokenChunk] = []
-
-    def tokens(self, subject: Subject, chunk: TokenChunk) -> None:
-        self.chunks.append(chunk)
+from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.reporter import Reporter
 
 
 class FakeLoop:
@@ -24,11 +18,13 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.now_s = 100.0
-        self.due: tuple[float, Any, tuple[Any, ...]] | None = None
+        self.due: tuple[float, Callable[[], None]] | None = None
 
-    def call_later(self, delay_s: float, callback: Any, *args: Any) -> "FakeLoop":
+    def call_later(
+        self, delay_s: float, callback: Callable[..., None], *args: object
+    ) -> "FakeLoop":
         assert self.due is None
-        self.due = (self.now_s + delay_s, callback, args)
+        self.due = (self.now_s + delay_s, lambda: callback(*args))
         return self
 
     def cancel(self) -> None:
@@ -37,8 +33,8 @@ class FakeLoop:
     def advance(self, seconds: float) -> None:
         self.now_s += seconds
         if self.due and self.due[0] <= self.now_s + 1e-9:
-            (_, callback, args), self.due = self.due, None
-            callback(*args)
+            (_, callback), self.due = self.due, None
+            callback()
 
 
 @pytest.fixture
@@ -48,42 +44,49 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
     return loop
 
 
+@pytest.fixture
+def stream(reporter: Reporter, attempt: JobAttempt, loop: FakeLoop) -> TokenStream:
+    return TokenStream(reporter, attempt, lambda: loop.now_s)
+
+
 def _update(token: int, finish: FinishReason | None = None) -> GenerationUpdate:
     return GenerationUpdate(f"{token} ", (token,), 1, token + 1, 0, finish)
 
 
-def test_the_first_token_goes_at_once_and_fast_ones_together(
-    loop: FakeLoop, subject: Subject
+def _chunks(sender: FakeSender) -> list[TokenChunk]:
+    return [TokenChunk.model_validate_json(value) for value in sender.values()]
+
+
+def test_the_first_token_goes_immediately_and_fast_ones_together(
+    stream: TokenStream, sender: FakeSender, loop: FakeLoop
 ) -> None:
-    reporter = FakeReporter()
-    stream = TokenStream(reporter, subject, lambda: loop.now_s)  # type: ignore[arg-type]
     stream.add(_update(0))
-    assert [chunk.token_ids for chunk in reporter.chunks] == [[0]]
+    assert [chunk.token_ids for chunk in _chunks(sender)] == [[0]]
     for token in (1, 2, 3):
         loop.advance(LINGER_S / 10)
         stream.add(_update(token))
-    assert len(reporter.chunks) == 1
+    assert len(_chunks(sender)) == 1
     loop.advance(LINGER_S)
-    assert [chunk.token_ids for chunk in reporter.chunks] == [[0], [1, 2, 3]]
-    assert reporter.chunks[1].index == 1
+    assert [chunk.token_ids for chunk in _chunks(sender)] == [[0], [1, 2, 3]]
+    assert _chunks(sender)[1].index == 1
 
 
-def test_slow_tokens_are_not_delayed(loop: FakeLoop, subject: Subject) -> None:
-    reporter = FakeReporter()
-    stream = TokenStream(reporter, subject, lambda: loop.now_s)  # type: ignore[arg-type]
+def test_slow_tokens_are_not_delayed(
+    stream: TokenStream, sender: FakeSender, loop: FakeLoop
+) -> None:
     for token in range(4):
         loop.advance(LINGER_S)
         stream.add(_update(token))
-        assert reporter.chunks[-1].token_ids == [token]
+        assert _chunks(sender)[-1].token_ids == [token]
 
 
-def test_the_end_goes_at_once_and_nothing_follows(loop: FakeLoop, subject: Subject) -> None:
-    reporter = FakeReporter()
-    stream = TokenStream(reporter, subject, lambda: loop.now_s)  # type: ignore[arg-type]
+def test_the_end_goes_immediately_and_nothing_follows(
+    stream: TokenStream, sender: FakeSender, loop: FakeLoop
+) -> None:
     stream.add(_update(0))
     stream.add(_update(1))
     stream.add(_update(2, FinishReason.STOP))
-    assert [(chunk.text, chunk.finish_reason) for chunk in reporter.chunks] == [
+    assert [(chunk.text, chunk.finish_reason) for chunk in _chunks(sender)] == [
         ("0 ", None),
         ("1 2 ", "stop"),
     ]

@@ -1,6 +1,5 @@
-"""A record becomes a job of this worker's model, or a refusal that says why."""
+"""A record becomes a job for this worker's model, or a refusal that says why."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -8,41 +7,48 @@ import pytest
 
 from schemas import QosCatalog, Refusal
 from schemas.decode import job_id_of_record
-from workers.execution.job import generation_request
+from tests.support.records import FakeRecord, job_bytes
+from workers.engine.port import GenerationRequest
+from workers.execution.job import Job, generation_request
 from workers.intake.admission import Admission
 from workers.policy.qos import Kind
 
 NOW_S = 2000.0
 
 
-@pytest.fixture
-def admit(record: Callable[..., Any], job_bytes: Callable[..., bytes]) -> Callable[..., Any]:
+def decide(timestamp: int = 1_000_000, **fields: Any) -> Job | Refusal:
     admission = Admission("m", QosCatalog.shipped())
-
-    def make(timestamp: int = 1_000_000, **fields: Any) -> Any:
-        return admission.admit(record(job_bytes(**fields), timestamp=timestamp), NOW_S)
-
-    return make
+    return admission.admit(FakeRecord(job_bytes(**fields), timestamp=timestamp), NOW_S)
 
 
-def test_deadlines_count_from_the_record_s_timestamp(admit: Callable[..., Any]) -> None:
-    chat = generation_request(admit(qos="chat"), "r")
+def admitted(timestamp: int = 1_000_000, **fields: Any) -> Job:
+    job = decide(timestamp, **fields)
+    assert isinstance(job, Job)
+    return job
+
+
+def request_for(**fields: Any) -> GenerationRequest:
+    return generation_request(admitted(**fields), "r")
+
+
+def test_deadlines_count_from_the_record_s_timestamp() -> None:
+    chat = request_for(qos="chat")
     assert (chat.qos.arrival_s, chat.qos.deadline_s, chat.qos.tbt_s) == (1000.0, 1001.0, 0.1)
-    batch = generation_request(admit(qos={"ttlt_s": 30}), "r")
+    batch = request_for(qos={"ttlt_s": 30})
     assert (batch.qos.deadline_s, batch.qos.kind) == (1030.0, Kind.BATCH)
 
 
-def test_expiry_counts_from_the_record_s_timestamp(admit: Callable[..., Any]) -> None:
-    assert generation_request(admit(expire_after_s=30), "r").qos.expires_s == 1030.0
-    assert generation_request(admit(), "r").qos.expires_s is None
+def test_expiry_counts_from_the_record_s_timestamp() -> None:
+    assert request_for(expire_after_s=30).qos.expires_s == 1030.0
+    assert request_for().qos.expires_s is None
 
 
 @pytest.mark.parametrize("timestamp", [-1, 2_000_001, 10**17])
-def test_a_timestamp_that_cannot_be_means_now(admit: Callable[..., Any], timestamp: int) -> None:
-    assert admit(timestamp=timestamp).qos.arrival_s == NOW_S
+def test_a_timestamp_that_cannot_be_means_now(timestamp: int) -> None:
+    assert admitted(timestamp=timestamp).qos.arrival_s == NOW_S
 
 
-def test_every_sampling_parameter_reaches_the_engine(admit: Callable[..., Any]) -> None:
+def test_every_sampling_parameter_reaches_the_engine() -> None:
     given: dict[str, Any] = {
         "max_tokens": 7,
         "temperature": 0.5,
@@ -60,23 +66,27 @@ def test_every_sampling_parameter_reaches_the_engine(admit: Callable[..., Any]) 
         "ignore_eos": True,
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
     }
-    assert generation_request(admit(**given), "r").sampling == given
+    assert request_for(**given).sampling == given
 
 
-def test_messages_keep_openai_s_form(admit: Callable[..., Any]) -> None:
+def test_messages_keep_openai_s_form() -> None:
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}]
-    request = generation_request(admit(prompt=None, messages=messages), "r")
+    request = request_for(prompt=None, messages=messages)
     assert request.messages == messages
     assert (request.prompt, request.input_ids) == (None, None)
 
 
-def test_a_job_without_an_id_is_named_by_its_position(admit: Callable[..., Any]) -> None:
-    assert admit().job_id == job_id_of_record("niyama.default.interactive", 3, 7)
+def test_a_job_without_an_id_is_named_by_its_position() -> None:
+    assert admitted().job_id == job_id_of_record("niyama.default.interactive", 3, 7)
 
 
-def test_another_model_and_an_unknown_class_are_refused(admit: Callable[..., Any]) -> None:
+def test_another_model_and_an_unknown_class_are_refused() -> None:
     job_id = uuid4()
-    for fields, code in (({"model": "x"}, "wrong_model"), ({"qos": "gold"}, "unknown_qos")):
-        refusal = admit(job_id=str(job_id), **fields)
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"model": "x"}, "wrong_model"),
+        ({"qos": "gold"}, "unknown_qos"),
+    ]
+    for fields, code in cases:
+        refusal = decide(**fields, job_id=str(job_id))
         assert isinstance(refusal, Refusal)
         assert (refusal.error.code, refusal.job_id) == (code, job_id)

@@ -3,42 +3,54 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.execution.in_flight import Load
-from workers.intake.backpressure import SHUT, Limits, Open, next_open
+from workers.execution.in_flight import TopicLoad
+from workers.intake.backpressure import (
+    ALL_CLOSED,
+    ALL_OPEN,
+    Limits,
+    TopicGates,
+    next_gates,
+)
 
 LIMITS = Limits(interactive_jobs=100, batch_jobs=20, batch_prompt_tokens=1000)
-NONE = Load()
+NONE = TopicLoad()
 
 
-def _open(batch: Load, relegated: Load = NONE, now: Open = SHUT) -> Open:
-    return next_open(LIMITS, NONE, batch, relegated, now)
+def _next(
+    batch: TopicLoad, relegated: TopicLoad = NONE, gates: TopicGates = ALL_CLOSED
+) -> TopicGates:
+    return next_gates(LIMITS, NONE, batch, relegated, gates)
 
 
 def test_an_idle_worker_takes_everything() -> None:
-    assert _open(NONE) == Open()
+    assert _next(NONE) == ALL_OPEN
 
 
-def test_a_full_batch_budget_shuts_batch_and_not_interactive() -> None:
-    for full in (Load(jobs=20), Load(jobs=1, prompt_tokens=1000)):
-        assert _open(full, now=Open()) == Open(interactive=True, batch=False, relegated=False)
+def test_a_full_batch_budget_closes_batch_and_not_interactive() -> None:
+    for full in (TopicLoad(jobs=20), TopicLoad(jobs=1, prompt_tokens=1000)):
+        assert _next(full, gates=ALL_OPEN) == TopicGates(
+            interactive=True, batch=False, relegated=False
+        )
 
 
 def test_relegated_work_counts_as_batch_work_and_gets_half_the_budget() -> None:
-    assert not _open(NONE, Load(jobs=10), now=Open()).relegated
-    assert _open(NONE, Load(jobs=10), now=Open()).batch
-    assert not _open(Load(jobs=10), Load(jobs=10), now=Open()).batch
+    assert not _next(NONE, TopicLoad(jobs=10), gates=ALL_OPEN).relegated
+    assert _next(NONE, TopicLoad(jobs=10), gates=ALL_OPEN).batch
+    assert not _next(TopicLoad(jobs=10), TopicLoad(jobs=10), gates=ALL_OPEN).batch
 
 
-def test_what_was_shut_opens_again_only_at_three_quarters() -> None:
-    assert not _open(Load(jobs=16), now=SHUT).batch
-    assert _open(Load(jobs=15), now=SHUT).batch
-    assert _open(Load(jobs=19), now=Open()).batch
+def test_a_closed_topic_opens_again_only_at_three_quarters() -> None:
+    assert not _next(TopicLoad(jobs=16), gates=ALL_CLOSED).batch
+    assert _next(TopicLoad(jobs=15), gates=ALL_CLOSED).batch
+    assert _next(TopicLoad(jobs=19), gates=ALL_OPEN).batch
 
 
 def test_interactive_jobs_have_a_safety_cap() -> None:
-    assert not next_open(LIMITS, Load(jobs=100), NONE, NONE, Open()).interactive
+    assert not next_gates(LIMITS, TopicLoad(jobs=100), NONE, NONE, ALL_OPEN).interactive
 
 
-@given(st.builds(Limits, *[st.integers(1, 5)] * 3), st.builds(Open, *[st.booleans()] * 3))
-def test_nothing_in_hand_opens_everything_whatever_the_limits(limits: Limits, now: Open) -> None:
-    assert next_open(limits, NONE, NONE, NONE, now) == Open()
+@given(st.builds(Limits, *[st.integers(1, 5)] * 3), st.builds(TopicGates, *[st.booleans()] * 3))
+def test_nothing_in_flight_opens_everything_whatever_the_limits(
+    limits: Limits, gates: TopicGates
+) -> None:
+    assert next_gates(limits, NONE, NONE, NONE, gates) == ALL_OPEN

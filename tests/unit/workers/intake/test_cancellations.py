@@ -7,7 +7,7 @@ import pytest
 
 from schemas import JobControl
 from workers.intake import cancellations
-from workers.intake.cancellations import KEPT_S, Cancellations
+from workers.intake.cancellations import MAX_AGE_S, Cancellations
 
 NOW_S = 1e9
 
@@ -19,15 +19,15 @@ def _cancel(number: int, age_s: float = 0) -> JobControl:
 
 def test_what_is_older_than_any_job_is_forgotten() -> None:
     known = Cancellations()
-    assert not known.add(_cancel(1, age_s=KEPT_S + 1), NOW_S)
-    assert known.add(_cancel(2, age_s=KEPT_S - 1), NOW_S)
-    assert known.of(UUID(int=1)) is None
-    assert known.of(UUID(int=2)) == _cancel(2, age_s=KEPT_S - 1)
+    assert not known.add(_cancel(1, age_s=MAX_AGE_S + 1), NOW_S)
+    assert known.add(_cancel(2, age_s=MAX_AGE_S - 1), NOW_S)
+    assert known.by_job(UUID(int=1)) is None
+    assert known.by_job(UUID(int=2)) == _cancel(2, age_s=MAX_AGE_S - 1)
 
 
 def test_memory_is_bounded_and_the_latest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cancellations, "KEPT", 3)
+    monkeypatch.setattr(cancellations, "MAX_REQUESTS", 3)
     known = Cancellations()
     for number in (1, 2, 3, 1, 4):
         known.add(_cancel(number), NOW_S)
-    assert [number for number in range(1, 5) if known.of(UUID(int=number))] == [1, 3, 4]
+    assert [number for number in range(1, 5) if known.by_job(UUID(int=number))] == [1, 3, 4]

@@ -1,4 +1,4 @@
-"""Whatever finishes in whatever order, a restart loses nothing and repeats only what it must."""
+"""Whatever the order in which jobs finish, a restart loses none and repeats only what it must."""
 
 import random
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from workers.offsets.watermark import (
     METADATA_BYTES,
+    AttemptHistory,
     CommitPoint,
-    History,
     PartitionProgress,
 )
 
@@ -20,20 +20,27 @@ LOGS = st.lists(
 
 
 def _run(log: list[tuple[int, bool, bool]]) -> tuple[PartitionProgress, set[int], set[int]]:
-    """Progress after reading the log, its unfinished offsets, and those that were begun."""
+    """Progress after reading the log, its unfinished offsets, and those whose attempt counts."""
     progress = PartitionProgress()
-    offset, unfinished, begun = 0, set(), set()
-    for gap, finishes, begins in log:
+    offset, unfinished, attempted = 0, set(), set()
+    for gap, finishes, attempts in log:
         offset += gap
-        flight = progress.take(offset)
-        assert flight is not None
-        flight.begun = begins
+        pending = progress.take(offset)
+        assert pending is not None
+        pending.attempt_counts = attempts
         if finishes:
             assert progress.finish(offset)
         else:
             unfinished.add(offset)
-            begun |= {offset} if begins else set()
-    return progress, unfinished, begun
+            attempted |= {offset} if attempts else set()
+    return progress, unfinished, attempted
+
+
+def _restored(committed: CommitPoint) -> PartitionProgress:
+    """The progress of a worker that has read nothing but the commit."""
+    progress = PartitionProgress()
+    progress.merge(committed)
+    return progress
 
 
 def _offsets(log: list[tuple[int, bool, bool]]) -> list[int]:
@@ -53,48 +60,50 @@ def test_never_commits_past_an_unfinished_offset(log: list[tuple[int, bool, bool
 
 @given(LOGS)
 def test_a_restart_takes_exactly_what_is_unfinished(log: list[tuple[int, bool, bool]]) -> None:
-    progress, unfinished, begun = _run(log)
+    progress, unfinished, attempted = _run(log)
     committed = progress.commit_point()
     assert progress.fits
-    restored = PartitionProgress.restored(committed)
+    restored = _restored(committed)
     assert restored.resume_at == committed.offset
     taken = {}
     for offset in _offsets(log):
         if offset >= committed.offset:
-            flight = restored.take(offset)
-            if flight is not None:
-                taken[offset] = flight.history
-    assert taken == {o: History(1, 1) if o in begun else History() for o in unfinished}
+            pending = restored.take(offset)
+            if pending is not None:
+                taken[offset] = pending.history
+    assert taken == {
+        o: AttemptHistory(1, 1) if o in attempted else AttemptHistory() for o in unfinished
+    }
 
 
 @given(LOGS)
 def test_giving_up_alive_counts_the_attempt_but_no_crash(
     log: list[tuple[int, bool, bool]],
 ) -> None:
-    progress, unfinished, begun = _run(log)
-    restored = PartitionProgress.restored(progress.commit_point(crashed=False))
+    progress, unfinished, attempted = _run(log)
+    restored = _restored(progress.commit_point(crashed=False))
     for offset in sorted(unfinished):
-        flight = restored.take(offset)
-        assert flight is not None
-        assert flight.history == History(int(offset in begun), 0)
+        pending = restored.take(offset)
+        assert pending is not None
+        assert pending.history == AttemptHistory(int(offset in attempted), 0)
 
 
 @given(st.integers(0, 2**40), st.lists(st.integers(1, 100_000), min_size=1, max_size=6000))
-def test_metadata_is_bounded_and_what_is_cut_off_is_done_again(start: int, gaps: list[int]) -> None:
+def test_metadata_is_bounded_and_what_does_not_fit_runs_again(start: int, gaps: list[int]) -> None:
     progress = PartitionProgress()
     offsets = []
     for gap in gaps:
         start += gap
         offsets.append(start)
-        flight = progress.take(start)
-        assert flight is not None
-        flight.begun = True
+        pending = progress.take(start)
+        assert pending is not None
+        pending.attempt_counts = True
     finished = set(offsets[1::3])
     for offset in finished:
         progress.finish(offset)
     committed = progress.commit_point()
     assert len(committed.metadata.encode()) <= METADATA_BYTES
-    restored = PartitionProgress.restored(committed)
+    restored = _restored(committed)
     taken = {offset for offset in offsets if offset >= restored.resume_at and restored.take(offset)}
     assert taken >= set(offsets) - finished
     assert progress.fits == (taken == set(offsets) - finished)
@@ -109,7 +118,7 @@ def test_any_number_of_crashes_at_any_point_ends_with_everything_done_once_known
     committed = CommitPoint(0)
     done: set[int] = set()
     for _ in range(5):
-        progress = PartitionProgress.restored(committed)
+        progress = _restored(committed)
         for offset in [o for o in offsets if o >= progress.resume_at]:
             if progress.take(offset) is not None and rng.random() < 0.6:
                 progress.finish(offset)
@@ -119,7 +128,7 @@ def test_any_number_of_crashes_at_any_point_ends_with_everything_done_once_known
                 assert all(o in done for o in offsets if o < committed.offset)
             if rng.random() < 0.02:
                 break  # the crash
-    progress = PartitionProgress.restored(committed)
+    progress = _restored(committed)
     done |= {o for o in offsets if o >= progress.resume_at and progress.take(o)}
     assert done == set(offsets)
 
@@ -140,7 +149,7 @@ def test_merging_joins_what_either_side_knows_to_be_finished(
     }
     assert here.position == max(my_position, their_position)
     assert here.watermark == min(unfinished, default=here.position)
-    assert set(here.in_hand()) == unfinished & my_unfinished
+    assert set(here.in_flight()) == unfinished & my_unfinished
     assert here.resume_at == min(unfinished - my_unfinished, default=here.position)
 
 
@@ -149,7 +158,7 @@ def test_merging_joins_what_either_side_knows_to_be_finished(
     ["", "x", "checkpoint=17", "niyama1:", "niyama1:\u00e9", "niyama1:00000", "niyama1:~~~~~"],
 )
 def test_foreign_or_broken_metadata_means_just_the_offset(metadata: str) -> None:
-    progress = PartitionProgress.restored(CommitPoint(42, metadata))
+    progress = _restored(CommitPoint(42, metadata))
     assert (progress.position, progress.resume_at) == (42, 42)
     assert progress.take(42) is not None
 
@@ -158,7 +167,7 @@ def test_foreign_or_broken_metadata_means_just_the_offset(metadata: str) -> None
 def test_no_metadata_whatever_skips_an_offset_that_it_does_not_cover(
     garbage: str, offset: int
 ) -> None:
-    progress = PartitionProgress.restored(CommitPoint(offset, garbage))
+    progress = _restored(CommitPoint(offset, garbage))
     assert progress.position >= offset
 
 
@@ -167,7 +176,7 @@ def test_offsets_that_no_longer_exist_do_not_hold_the_watermark() -> None:
     for offset in (3, 4, 5):
         progress.take(offset)
     progress.finish(4)
-    restored = PartitionProgress.restored(progress.commit_point())
+    restored = _restored(progress.commit_point())
     assert restored.resume_at == 3
     assert restored.take(5) is not None  # 3 was compacted away
     assert restored.watermark == 5

@@ -43,7 +43,7 @@ def test_a_request_that_has_not_started_in_time_is_dropped_with_reason_and_forec
         expired = _expired(plan)
     (decision,) = expired
     assert decision.request_id == "late"
-    assert decision.reason == "not started 0.5 s after it arrived"
+    assert decision.reason == "prefill had not started 0.5 s after arrival"
     assert 0.5 < decision.at_s < 0.8
     # After the first prompt (24,880 tokens are left) and the answer to it; then its own 10,000
     # tokens and an answer of 256 tokens, 0.1 s each.

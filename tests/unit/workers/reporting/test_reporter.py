@@ -1,58 +1,50 @@
-"""Events, dead letters, and results that are too large to travel."""
+"""Events, dead letters, and results that are too large for a topic."""
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
-from schemas import EventType, JobError, JobEvent, JobResult, PoolTopics, headers
-from workers.reporting.reporter import MAX_EVENT_BYTES, Reporter, Subject
-
-TOPICS = PoolTopics.of("default")
+from schemas import EventType, JobError, JobEvent, JobResult, headers
+from tests.support.records import TOPICS, FakeRecord
+from tests.support.senders import FakeSender
+from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.record_sizes import MAX_VALUE_BYTES
+from workers.reporting.reporter import Reporter
 
 
-@pytest.fixture
-def reporter(outbox: Any) -> Reporter:
-    return Reporter(outbox, TOPICS, worker_id="w", pool="default", clock=lambda: 1.5)
-
-
-def test_a_result_that_no_topic_carries_fails_the_job_with_a_reason(
-    reporter: Reporter, outbox: Any, subject: Subject
+def test_a_result_that_no_topic_accepts_fails_the_job_with_a_reason(
+    reporter: Reporter, sender: FakeSender, attempt: JobAttempt
 ) -> None:
-    result = JobResult(text="x" * MAX_EVENT_BYTES, finish_reason="length")
-    reporter.event(subject, EventType.COMPLETED, result=result)
-    event = JobEvent.model_validate_json(outbox.records[0][1].value)
+    result = JobResult(text="x" * MAX_VALUE_BYTES, finish_reason="length")
+    reporter.event(attempt, EventType.COMPLETED, result=result)
+    event = JobEvent.model_validate_json(sender.values()[0])
+    assert event.error is not None
     assert (event.type, event.result, event.error.code) == (EventType.FAILED, None, "too_large")
     assert "fewer tokens" in event.error.message
 
 
 def test_a_refusal_is_finished_only_after_dead_letter_and_event(
-    reporter: Reporter, outbox: Any, subject: Subject, record: Callable[..., Any]
+    reporter: Reporter, sender: FakeSender, attempt: JobAttempt
 ) -> None:
     finished: list[bool] = []
     error = JobError(code="invalid_request", message="no é")
-    reporter.refused(record(b"\xff"), subject, error, lambda: finished.append(True))
-    ((topic, letter),) = outbox.records
+    reporter.refused(FakeRecord(b"\xff"), attempt, error, lambda: finished.append(True))
+    ((topic, letter),) = sender.records
     assert (topic, letter.value, letter.key) == (TOPICS.dead_letters.name, b"\xff", b"key")
-    letter.on_delivered()
+    sender.deliver(0)
     assert not finished
-    topic, event = outbox.records[1]
-    assert topic == TOPICS.events.name
-    event.on_delivered()
+    assert sender.records[1][0] == TOPICS.events.name
+    sender.deliver(1)
     assert finished == [True]
 
 
 def test_a_dead_letter_keeps_the_record_s_headers_and_says_where_it_was(
-    reporter: Reporter, outbox: Any, record: Callable[..., Any]
+    reporter: Reporter, sender: FakeSender
 ) -> None:
     stale = (headers.REASON, b"of an earlier time")
     reporter.refused(
-        record(b"x", headers=(("mine", b"1"), stale)),
+        FakeRecord(b"x", headers=(("mine", b"1"), stale)),
         None,
         JobError(code="invalid_json", message="why"),
         lambda: None,
     )
-    assert outbox.records[0][1].headers == [
+    assert sender.records[0][1].headers == [
         ("mine", b"1"),
         (headers.REASON, b"why"),
         (headers.REASON_CODE, b"invalid_json"),
@@ -63,11 +55,11 @@ def test_a_dead_letter_keeps_the_record_s_headers_and_says_where_it_was(
     ]
 
 
-def test_a_record_as_large_as_a_topic_carries_is_told_of_by_its_place(
-    reporter: Reporter, outbox: Any, record: Callable[..., Any]
+def test_the_dead_letter_of_a_record_as_large_as_topics_accept_only_locates_it(
+    reporter: Reporter, sender: FakeSender
 ) -> None:
     error = JobError(code="too_large", message="why")
-    reporter.refused(record(bytes(MAX_EVENT_BYTES)), None, error, lambda: None)
-    letter = outbox.records[0][1]
+    reporter.refused(FakeRecord(bytes(MAX_VALUE_BYTES)), None, error, lambda: None)
+    letter = sender.records[0][1]
     assert letter.value is None
     assert (headers.SOURCE_OFFSET, b"7") in letter.headers

@@ -1,0 +1,38 @@
+"""Job records in memory."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from schemas import PoolTopics
+from schemas.headers import Headers
+from workers.offsets.tracked_record import TrackedRecord
+from workers.offsets.watermark import PartitionProgress
+
+TOPICS = PoolTopics.of("default")
+
+
+@dataclass
+class FakeRecord:
+    """Implements `niyama.kafka.ConsumedRecord`."""
+
+    value: bytes | None = b""
+    topic: str = TOPICS.interactive.name
+    partition: int = 3
+    offset: int = 7
+    timestamp: int = 1_000_000
+    key: bytes | None = b"key"
+    headers: Headers = ()
+
+
+def job_bytes(**fields: Any) -> bytes:
+    """A chat for model `m`; `fields` are a job's, and replace or add to its own."""
+    return json.dumps({"model": "m", "qos": "chat", "prompt": "hi"} | fields).encode()
+
+
+def tracked(record: FakeRecord) -> TrackedRecord:
+    """The record as the first one that is read of its partition."""
+    progress = PartitionProgress()
+    pending = progress.take(record.offset)
+    assert pending is not None
+    return TrackedRecord(record, pending, progress)

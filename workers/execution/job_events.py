@@ -1,0 +1,110 @@
+"""What a worker reports of its jobs: their steps, and exactly one end of each attempt."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Unpack
+
+from schemas import EventType, JobError, Prediction, Usage
+from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
+from workers.execution.in_flight import InFlightJob
+from workers.execution.output import Output
+from workers.policy.decision import Decision, DecisionKind
+from workers.reporting.reporter import EventDetails, Reporter
+
+_DECISION_EVENTS = {
+    DecisionKind.STARTED: EventType.STARTED,
+    DecisionKind.PARKED: EventType.PARKED,
+    DecisionKind.RELEGATED: EventType.RELEGATED,
+    DecisionKind.RESTORED: EventType.RESTORED,
+}
+
+
+class JobEvents:
+    """Turns what happens to in-flight jobs into events."""
+
+    def __init__(self, reporter: Reporter, on_ended: Callable[[InFlightJob], None]) -> None:
+        """`on_ended` is called once Kafka has acknowledged a job's terminal event."""
+        self._reporter = reporter
+        self._on_ended = on_ended
+
+    # ---- steps
+
+    def retried(self, job: InFlightJob) -> None:
+        reason = "an earlier attempt was lost with its worker"
+        self._reporter.event(job.attempt, EventType.RETRIED, reason=reason)
+
+    def admitted(self, job: InFlightJob) -> None:
+        usage = Usage(prompt_tokens=job.prompt_tokens)
+        self._reporter.event(job.attempt, EventType.ADMITTED, usage=usage)
+
+    def first_token(self, job: InFlightJob, usage: Usage, at_s: float) -> None:
+        self._reporter.event(job.attempt, EventType.FIRST_TOKEN, at_s=at_s, usage=usage)
+
+    def decided(self, job: InFlightJob, decision: Decision) -> None:
+        """Report a decision of the scheduler, if it has an event."""
+        if (kind := _DECISION_EVENTS.get(decision.kind)) is not None:
+            self._reporter.event(
+                job.attempt,
+                kind,
+                at_s=decision.at_s,
+                reason=decision.reason or None,
+                prediction=_prediction(job, decision),
+            )
+
+    # ---- ends
+
+    def generated(self, job: InFlightJob, output: Output) -> None:
+        """The generation has ended: completed, expired, cancelled or, without a reason, failed."""
+        if output.finish_reason is None:
+            self.failed(job, "the engine ended the generation without a finish reason")
+            return
+        details: EventDetails = {"usage": output.usage, "largest_gap_ms": output.largest_gap_ms}
+        if (decision := output.ended_by) is not None:
+            kind = EventType.EXPIRED
+            details["reason"] = decision.reason
+            details["prediction"] = _prediction(job, decision)
+        elif output.finish_reason is FinishReason.CANCELLED:
+            kind = EventType.CANCELLED
+            details["reason"] = job.cancel_reason
+        else:
+            kind = EventType.COMPLETED
+            details["result"] = output.result()
+        self._end(job, kind, **details)
+
+    def cancelled(self, job: InFlightJob) -> None:
+        """Cancelled before its generation started."""
+        usage = Usage(prompt_tokens=job.prompt_tokens)
+        self._end(job, EventType.CANCELLED, reason=job.cancel_reason, usage=usage)
+
+    def failed(self, job: InFlightJob, message: str) -> None:
+        self._end(job, EventType.FAILED, error=JobError(code="engine_error", message=message))
+
+    def refused(self, job: InFlightJob, error: InvalidRequest) -> None:
+        """The engine cannot serve the job as it is: it becomes a dead letter, and fails."""
+        too_long = isinstance(error, PromptTooLong)
+        reason = JobError(
+            code="prompt_too_long" if too_long else "invalid_request", message=str(error)
+        )
+        self._reporter.refused(job.tracked.record, job.attempt, reason, lambda: self._on_ended(job))
+
+    def _end(self, job: InFlightJob, kind: EventType, **details: Unpack[EventDetails]) -> None:
+        # Whatever crashes from now on, this job is not the cause.
+        job.tracked.pending.attempt_counts = False
+        job.submitted_s = None
+        self._reporter.event(job.attempt, kind, on_delivered=lambda: self._on_ended(job), **details)
+
+
+def _prediction(job: InFlightJob, decision: Decision) -> Prediction:
+    """The job's deadline and, if the scheduler made one, its forecast."""
+    deadline_at = _utc(job.spec.qos.deadline_s)
+    if (forecast := decision.forecast) is None:
+        return Prediction(deadline_at=deadline_at)
+    return Prediction(
+        deadline_at=deadline_at,
+        finish_at=_utc(forecast.finish_s),
+        queue_wait_s=forecast.queue_wait_s,
+    )
+
+
+def _utc(epoch_s: float) -> datetime:
+    return datetime.fromtimestamp(epoch_s, UTC)

@@ -1,0 +1,29 @@
+"""A job record on its way through the worker."""
+
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+
+from niyama.kafka import ConsumedRecord
+from workers.offsets.watermark import PartitionProgress, PendingRecord
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackedRecord:
+    """A record that was read, with the offset tracking that it has to be finished in."""
+
+    record: ConsumedRecord
+    pending: PendingRecord
+    progress: PartitionProgress
+
+    @property
+    def partition(self) -> TopicPartition:
+        return TopicPartition(self.record.topic, self.record.partition)
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.progress.is_unfinished(self.record.offset)
+
+    def finish(self) -> None:
+        """The record needs no more work: it may be committed. Safe to call again."""
+        self.progress.finish(self.record.offset)

@@ -1,0 +1,32 @@
+"""Which attempt at which job an event is about."""
+
+from dataclasses import dataclass
+from typing import Self
+from uuid import UUID
+
+from niyama.kafka import ConsumedRecord
+from schemas.event import Source
+from schemas.headers import Headers, trace_context
+
+
+@dataclass(frozen=True, slots=True)
+class JobAttempt:
+    """One attempt at one job, numbered from 1."""
+
+    job_id: UUID
+    number: int
+    source: Source
+    trace: Headers = ()
+    """The job's trace context, passed on to its events."""
+
+    @classmethod
+    def of(cls, record: ConsumedRecord, job_id: UUID, number: int) -> Self:
+        """The attempt at the job that `record` carries."""
+        source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
+        trace = trace_context(record.headers) if record.headers else ()
+        return cls(job_id, number, source, trace)
+
+    @property
+    def key(self) -> bytes:
+        """The key of the attempt's records: a job's records stay in order."""
+        return str(self.job_id).encode()
