@@ -109,10 +109,12 @@ class Backlog:
     def start(self, prefill: Prefill, now_s: float) -> None:
         """A prompt enters an iteration; nothing changes for one that has started."""
         request_id = prefill.request_id
+        if request_id in self._started:
+            return
         in_time = self._waiting.remove(request_id) is not None
-        if in_time or self._overdue.remove(request_id) is not None:
-            self._lookahead.start(request_id)
-            self.journal.started(request_id, now_s, in_time=in_time)
+        self._overdue.remove(request_id)
+        self._lookahead.start(request_id)
+        self.journal.started(request_id, now_s, in_time=in_time)
         self._started[request_id] = prefill
 
     def compute(self, chunks: Iterable[Chunk], now_s: float) -> list[Prefill]:

@@ -56,7 +56,8 @@ class PrefillBatch:
     def take(self, prefill: Prefill) -> bool:
         """Add as much of a prompt as fits; false, and `full`, when nothing of it does."""
         free, admissible = self.memory
-        room = self._room(self._context + prefill.context_tokens)
+        context = self._context + prefill.context_tokens
+        room = self._room(context)
         cached = 0 if prefill.has_kv else prefill.missing_kv_tokens - prefill.remaining_tokens
         tokens = min(room, prefill.remaining_tokens, free - cached)
         if tokens <= 0:
@@ -68,7 +69,7 @@ class PrefillBatch:
         self.chunks.append(Chunk(prefill.request_id, tokens))
         self._held.add(prefill.request_id)
         self._tokens += tokens
-        self._context += prefill.context_tokens
+        self._context = context
         self.full = tokens < prefill.remaining_tokens
         return True
 

@@ -110,12 +110,18 @@ class Lookahead:
 
         Started work alone always counts as done in time.
         """
+        fitting, committed = self._fitting, self._committed
+        base_s, share = self._base_s, self._share
         total = yielding = 0.0
         for due_s in self._due_times:
-            more = self._fitting[due_s] + extra.get(due_s, 0.0)
+            more = fitting[due_s] + extra.get(due_s, 0.0)
             yielding += more
-            total += more + self._committed[due_s]
-            if total > self._usable_s(due_s - now_s) * throughput and yielding > 1.0:
+            total += more + committed[due_s]
+            left_s = due_s - now_s
+            usable_s = base_s + share * left_s  # a function of its own would double the time
+            if left_s < usable_s:
+                usable_s = left_s
+            if total > usable_s * throughput and yielding > 1.0:
                 return False
         return True
 
@@ -132,9 +138,6 @@ class Lookahead:
             if usable_s > _MIN_LEFT_S and total > worst * usable_s:
                 worst = total / usable_s
         return worst / throughput
-
-    def _usable_s(self, left_s: float) -> float:
-        return min(left_s, self._base_s + self._share * left_s)
 
     def _change(self, due_s: float, rank: int, work: float) -> None:
         if due_s <= self._past_s:

@@ -105,10 +105,11 @@ class NiyamaPolicy:
         )
 
     def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
-        limit_s = time_limit_s(self._situation(now_s), self.calibration, self.settings)
+        situation = self._situation(now_s)
+        limit_s = time_limit_s(situation, self.calibration, self.settings)
         return PrefillBatch(
             self.calibration.model,
-            self._decodes.load,
+            situation.decodes,
             self._memory(free_kv_tokens),
             limit_s=limit_s,
             min_tokens=self.settings.min_chunk_tokens if limit_s else 0,
@@ -135,10 +136,11 @@ class NiyamaPolicy:
         """The prompt to add to the batch; None when there is none that may be added."""
         backlog = self._backlog
         order = order_of(self.settings, backlog.cutoff, backlog.work_s)
+        waiting = self._waiting_head(order, now_s)
         choice = choose(
             self._parked(batch),
-            self._waiting_head(order, now_s),
-            backlog.overdue_head(),
+            waiting,
+            backlog.overdue_head() if waiting is None else None,
             order,
             self._learned.work,
             park=self.settings.park,

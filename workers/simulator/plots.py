@@ -1,7 +1,7 @@
 """Pictures: a sweep over rates, and one second of iterations."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -32,28 +32,6 @@ def plot_sweep(results: Sequence[Summary], path: Path) -> None:
     axes[2].set_ylim(top=max(1.0, axes[2].get_ylim()[1]))
     axes[0].legend()
     figure.savefig(path, dpi=120)
-
-
-def plot_overload(
-    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], path: Path
-) -> None:
-    """% missed over the load, in multiples of a reference rate; one panel per data set."""
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    axes = figure.subplots(1, len(curves), sharey=True)
-    names = list(dict.fromkeys(name for lines in curves.values() for name in lines))
-    for axis, (dataset, lines) in zip(axes, curves.items(), strict=True):
-        for name, points in lines.items():
-            color = "black" if name == "bound" else f"C{names.index(name)}"
-            style = {"color": color, "linestyle": ":" if name == "bound" else "-", "marker": "."}
-            axis.plot([x for x, _ in points], [y for _, y in points], label=name, **style)
-        axis.set_title(dataset)
-        axis.set_xlabel("load, in multiples of capacity")
-        axis.set_ylim(bottom=0, top=104)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("requests that miss anything, %")
-    lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
-    figure.legend(handles=list(lines.values()), loc="outside right upper")
-    figure.savefig(path, dpi=110)
 
 
 def plot_iterations(iterations: Sequence[Iteration], title: str, path: Path) -> None:

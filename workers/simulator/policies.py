@@ -21,7 +21,6 @@ from workers.simulator.baselines import (
 PolicyFactory = Callable[[LatencyModel], Policy]
 
 _DEFAULT = Settings()
-_ENVELOPE = replace(_DEFAULT, timing=TokenTiming.ENVELOPE)
 
 
 def _niyama(settings: Settings) -> PolicyFactory:
@@ -34,7 +33,7 @@ def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
 
 ABLATIONS: Mapping[str, Settings] = {
     "niyama": _DEFAULT,
-    "niyama/envelope": _ENVELOPE,
+    "niyama/envelope": replace(_DEFAULT, timing=TokenTiming.ENVELOPE),
     "niyama/gaps": replace(_DEFAULT, timing=TokenTiming.GAPS),
     "niyama/no-spread": replace(_DEFAULT, slack_spread_tokens=0),
     "niyama/no-alternation": replace(_DEFAULT, alternate=False),

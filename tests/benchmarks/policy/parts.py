@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.policy.bounds import least_missed, throughput_limit_qps
 from workers.latency.profiles import A100_LLAMA3_8B
-from workers.simulator.bounds import least_missed, throughput_limit_qps
 from workers.simulator.capacity import SCORINGS, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import TierAware
 from workers.simulator.experiment import Experiment, SquareWave

@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
     tables = (_capacity, _overload, _ablation, _others)
     print("\n\n".join("\n".join(table(results)) for table in tables))
     if settings.png is not None:
-        from workers.simulator.plots import plot_overload  # matplotlib is an extra
+        from tests.benchmarks.policy.plots import plot_overload  # matplotlib is an extra
 
         plot_overload(_curves(results), settings.png)
     return 0

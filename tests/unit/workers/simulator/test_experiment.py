@@ -31,6 +31,7 @@ TIERS = (Tier("chat", 2.0, 0.05), Tier("batch", 20.0))
 EXPERIMENT = Experiment(TRACE, A100_LLAMA3_8B, TIERS, duration_s=90.0, warm_up_s=10.0)
 
 
+SHORT = replace(EXPERIMENT, duration_s=45.0, warm_up_s=5.0)
 BRIEF = replace(EXPERIMENT, duration_s=30.0, warm_up_s=2.0)
 """For searches, which run many times."""
 
@@ -47,7 +48,7 @@ def _summary(qps: float, *, missed: float, late_gaps: float = 0.0) -> Summary:
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_every_policy_serves_a_light_load_in_time(policy: str) -> None:
-    summary = EXPERIMENT.run(policy, 2.0)
+    summary = SHORT.run(policy, 2.0)
     assert summary.worst_tier("first") == 0
     assert summary.goodput_qps == pytest.approx(2.0, rel=0.4)
     assert [tier.tier for tier in summary.tiers] == ["chat", "batch"]
@@ -137,7 +138,7 @@ def test_silo_capacity_has_a_pool_per_kind(silo_capacity: Capacity) -> None:
 def test_a_silo_under_load_uses_its_pools_alike(silo_capacity: Capacity) -> None:
     capacities = [pool.capacity_qps for pool in silo_capacity.pools]
     shares: list[float] = []
-    within, beyond = (run_silo(EXPERIMENT, capacities, qps, shares.append) for qps in (1.0, 60.0))
+    within, beyond = (run_silo(SHORT, capacities, qps, shares.append) for qps in (1.0, 60.0))
     assert [tier.tier for tier in within.tiers] == ["chat", "batch"]
     assert within.worst_tier("first") <= 0.01
     assert within.goodput_qps == pytest.approx(1.0, rel=0.4)
@@ -160,8 +161,8 @@ def test_routers() -> None:
 
 
 def test_a_cluster_carries_what_its_replicas_carry() -> None:
-    pair = Experiment(TRACE, A100_LLAMA3_8B, TIERS, duration_s=90.0, warm_up_s=10.0, replicas=2)
-    assert pair.run("niyama", 20.0).missed < EXPERIMENT.run("niyama", 20.0).missed
+    pair = replace(SHORT, replicas=2)
+    assert pair.run("niyama", 20.0).missed < SHORT.run("niyama", 20.0).missed
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
@@ -219,14 +220,14 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
-SHORT = ["--slo", "chat=2/0.05,batch=8", "--duration-s", "16", "--warm-up-s", "1"]
+FLAGS = ["--slo", "chat=2/0.05,batch=8", "--duration-s", "16", "--warm-up-s", "1"]
 
 
 def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
     trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, picture, second = (tmp_path / name for name in ("out.json", "out.png", "second.png"))
-    arguments = ["--trace", str(trace), "--policy", "niyama,silo", "--qps", "2,4", *SHORT]
+    arguments = ["--trace", str(trace), "--policy", "niyama,silo", "--qps", "2,4", *FLAGS]
     arguments += ["--json-out", str(out), "--png", str(picture), "--timeline", str(second)]
     assert main(arguments) == 0
     results = json.loads(out.read_text())
@@ -242,7 +243,7 @@ def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
 
 def test_what_never_came_is_null_in_json(trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    arguments = ["--trace", str(trace), "--policy", "fcfs", "--qps", "200", *SHORT]
+    arguments = ["--trace", str(trace), "--policy", "fcfs", "--qps", "200", *FLAGS]
     assert main([*arguments, "--json-out", str(out)]) == 0
     assert json.loads(out.read_text())[0]["tiers"][0]["latency_s"][-1] is None
 
@@ -260,13 +261,13 @@ def test_an_interrupted_sweep_shows_what_it_has(
         return run(experiment, policy, qps, progress)
 
     monkeypatch.setattr(Experiment, "run", interrupted)
-    assert main(["--trace", str(trace), "--policy", "edf", "--qps", "2,4", *SHORT]) == 130
+    assert main(["--trace", str(trace), "--policy", "edf", "--qps", "2,4", *FLAGS]) == 130
     shown = capsys.readouterr().out
     assert shown.count("edf") == 1
 
 
 def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--trace", str(trace), "--policy", "niyama,silo", "--scoring", "first", *SHORT]
+    arguments = ["--trace", str(trace), "--policy", "niyama,silo", "--scoring", "first", *FLAGS]
     assert main([*arguments, "--gpus-for", "200"]) == 0
     assert "GPUs for 200 req/s" in capsys.readouterr().out
 

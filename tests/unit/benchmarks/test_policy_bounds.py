@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.benchmarks.policy.bounds import least_missed, least_time_s, throughput_limit_qps
 from tests.support.requests import batch
 from workers.latency.model import Coefficients, LatencyModel
-from workers.simulator.bounds import least_missed, least_time_s, throughput_limit_qps
 from workers.simulator.workload import Lengths, SimRequest
 
 _REGIME = Coefficients(0.01024, 0.001, 0.0, 0.0, 0.0, 0.0)
