@@ -3,15 +3,16 @@
 from niyama import JobRequest, Producer
 
 async with Producer() as producer:
-    job = await producer.publish(JobRequest(model="tiny", prompt="Hello", qos="chat"))
+    job = await producer.publish(JobRequest(model="niyama-tiny", prompt="Hello", qos="chat"))
 """
 
-from niyama.client import JobAcknowledgement, Producer
+from niyama.client import EncodedJob, JobAcknowledgement, Producer
 from niyama.settings import KafkaSettings
 from schemas import ChatMessage, JobEvent, JobRequest, QosTargets
 
 __all__ = [
     "ChatMessage",
+    "EncodedJob",
     "JobAcknowledgement",
     "JobEvent",
     "JobRequest",

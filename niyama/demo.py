@@ -1,4 +1,4 @@
-"""``niyama demo``: a mixed workload through the whole stack, and how it went."""
+"""`niyama demo`: a mixed workload through the whole stack, and how it went."""
 
 import asyncio
 import random
@@ -18,12 +18,12 @@ from niyama.local.stack import LocalStack, StackOptions
 from niyama.local.supervisor import Notice
 from niyama.report import JobOutcome, outcome_of, table_of
 from niyama.settings import CommandSettings, KafkaSettings
-from schemas import ChatMessage, JobRequest, QosTargets
+from schemas import ChatMessage, JobRequest, JobStatus, QosTargets
 
 POLL_INTERVAL_S = 0.5
 PAGE_LIMIT = 200
-# What two cores can keep; the shipped class "chat" is made for GPUs.
 CHAT = QosTargets(ttft_ms=1500, tbt_ms=250)
+"""What two cores can keep; the shipped class `chat` is made for GPUs."""
 
 
 class DemoSettings(CommandSettings):
@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
 
 
 def workload(model: str, tenant: str, count: int, seconds: float) -> list[PlannedJob]:
-    """A third each of chats (spread over ``seconds``), work due in one minute, and in ten.
+    """A third each of chats (spread over `seconds`), work due in one minute, and in ten.
 
     The same every time: lengths and arrivals come from a seeded generator.
     """
@@ -84,7 +84,7 @@ def _planned(model: str, tenant: str, count: int, seconds: float) -> Iterator[Pl
 
 
 def _text(choose: random.Random, fewest: int, most: int) -> str:
-    """Words of ``fewest`` to ``most`` characters in all; the tiny model has a token a byte."""
+    """Words of `fewest` to `most` characters in all; the tiny model has a token a byte."""
     words = ["queue", "token", "deadline", "prefill", "slack", "batch", "chunk", "decode"]
     length = choose.randint(fewest, most)
     return " ".join(choose.choices(words, k=length))[:length]
@@ -133,7 +133,7 @@ async def _follow(api: httpx.AsyncClient, tenant: str, count: int, console: Cons
         bar = progress.add_task("jobs", total=count)
         while not progress.finished:
             outcomes = await _outcomes(api, tenant)
-            running = sum(outcome.status == "running" for outcome in outcomes)
+            running = sum(outcome.status is JobStatus.RUNNING for outcome in outcomes)
             ended = sum(outcome.ended for outcome in outcomes)
             text = f"{len(outcomes)} published, {running} running, ended"
             progress.update(bar, completed=ended, description=text)
@@ -157,11 +157,11 @@ def _show(console: Console, notice: Notice) -> None:
 
 
 def _completed(outcomes: Sequence[JobOutcome]) -> int:
-    return sum(outcome.status == "completed" for outcome in outcomes)
+    return sum(outcome.status is JobStatus.COMPLETED for outcome in outcomes)
 
 
 def _summary(outcomes: Sequence[JobOutcome], published: int) -> str:
-    """Lost is whatever was published and has not ended."""
+    """A job is lost when it was published and has not ended."""
     completed = _completed(outcomes)
     failed = sum(outcome.ended for outcome in outcomes) - completed
     lost = published - completed - failed
