@@ -1,1 +1,1 @@
-"""The ledger's schema, step by step. ``niyama migrate`` applies it."""
+"""The ledger's schema, step by step. `niyama migrate` applies it."""

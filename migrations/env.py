@@ -1,4 +1,4 @@
-"""Alembic's entry: runs with the connection that ``gateway.migrate`` hands over."""
+"""Alembic's entry: runs with the connection that `gateway.migrate` hands over."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gateway.ledger.tables import metadata
 
 
 def include_name(name: str | None, kind: str, _parents: Any) -> bool:
-    """Daily partitions come and go; they are no part of the schema."""
+    """Daily partitions come and go; they are not part of the schema."""
     return not (kind == "table" and name is not None and name.startswith("job_events_"))
 
 

@@ -6,22 +6,31 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from aiokafka import AIOKafkaProducer
 from uuid_utils.compat import uuid7
 
 from niyama import kafka
 from niyama.settings import KafkaSettings
-from schemas import JobControl, JobRequest
+from schemas import JobControl, JobRequest, Qos
 from schemas.headers import Headers
-from schemas.job import MAX_JOB_BYTES
+from schemas.job import MAX_JOB_BYTES, JobTooLargeError
 
 
-class JobTooLargeError(ValueError):
-    """The encoded job is larger than the contract allows."""
+@dataclass(frozen=True, slots=True)
+class EncodedJob:
+    """A job ready to be published: its id, its quality of service, its topic and its bytes."""
+
+    job_id: UUID
+    job: JobRequest
+    """As it is encoded, with its id."""
+    qos: Qos
+    topic: str
+    value: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class JobAcknowledgement:
-    """Kafka has the job: it exists from here on, whatever happens to whoever published it."""
+    """Kafka has the job: it exists now, whatever happens to the process that published it."""
 
     job_id: UUID
     arrived_at: datetime
@@ -43,10 +52,12 @@ class Producer:
         self._topics = self._settings.topics
         self._catalog = self._settings.qos_catalog
         self._linger_ms = linger_ms
+        self._connected: AIOKafkaProducer | None = None
 
     async def __aenter__(self) -> Self:
-        self._kafka = kafka.producer(self._settings, linger_ms=self._linger_ms)
-        await self._kafka.start()
+        connecting = kafka.producer(self._settings, linger_ms=self._linger_ms)
+        await connecting.start()
+        self._connected = connecting
         return self
 
     async def __aexit__(
@@ -66,31 +77,47 @@ class Producer:
         headers: Headers = (),
         arrived_at: datetime | None = None,
     ) -> JobAcknowledgement:
-        """Publish ``job`` and return once all in-sync replicas have it.
+        """Publish `job` and return once all in-sync replicas have it.
 
-        A job without an id gets a UUIDv7. ``key`` decides the partition: jobs of one key (a
+        A job without an id gets a UUIDv7. `key` decides the partition: jobs of one key (a
         session, a shared prefix) meet the same replica; without one it is the job's id.
 
         Raises UnknownQosClassError, JobTooLargeError, or an aiokafka KafkaError.
         """
+        encoded = self.encode(job)
+        return await self.send(encoded, key=key, headers=headers, arrived_at=arrived_at)
+
+    def encode(self, job: JobRequest) -> EncodedJob:
+        """What `publish` sends. Raises UnknownQosClassError or JobTooLargeError."""
         job_id = job.job_id or uuid7()
-        value = job.model_copy(update={"job_id": job_id}).to_bytes()
+        if job.job_id is None:
+            job = job.model_copy(update={"job_id": job_id})
+        qos = self._catalog.resolve(job.qos)
+        value = job.to_bytes()
         if len(value) > MAX_JOB_BYTES:
-            raise JobTooLargeError(
-                f"the job is {len(value):,} bytes; at most {MAX_JOB_BYTES:,} are taken"
-            )
-        topic = self._topics.for_kind(self._catalog.resolve(job.qos).kind)
+            raise JobTooLargeError(len(value))
+        return EncodedJob(job_id, job, qos, self._topics.for_kind(qos.kind).name, value)
+
+    async def send(
+        self,
+        encoded: EncodedJob,
+        *,
+        key: str | None = None,
+        headers: Headers = (),
+        arrived_at: datetime | None = None,
+    ) -> JobAcknowledgement:
+        """Like `publish`, for a job that was encoded before. Raises an aiokafka KafkaError."""
         arrived_at = arrived_at or datetime.now(UTC)
         timestamp_ms = int(arrived_at.timestamp() * 1000)
         record = await self._kafka.send_and_wait(
-            topic.name,
-            value,
-            key=(key or str(job_id)).encode(),
+            encoded.topic,
+            encoded.value,
+            key=(key or str(encoded.job_id)).encode(),
             timestamp_ms=timestamp_ms,
             headers=list(headers),
         )
         return JobAcknowledgement(
-            job_id=job_id,
+            job_id=encoded.job_id,
             arrived_at=datetime.fromtimestamp(timestamp_ms / 1000, UTC),
             topic=record.topic,
             partition=record.partition,
@@ -98,8 +125,14 @@ class Producer:
         )
 
     async def cancel(self, job_id: UUID, reason: str | None = None) -> None:
-        """Ask whoever has the job to stop it; its ``cancelled`` event says that it did."""
+        """Ask the worker that has the job to stop it; its `cancelled` event confirms that."""
         control = JobControl(job_id=job_id, requested_at=datetime.now(UTC), reason=reason)
         await self._kafka.send_and_wait(
             self._topics.control.name, control.to_bytes(), key=str(job_id).encode()
         )
+
+    @property
+    def _kafka(self) -> AIOKafkaProducer:
+        if self._connected is None:
+            raise RuntimeError("the producer is not connected: use it in `async with Producer()`")
+        return self._connected

@@ -18,7 +18,7 @@ from niyama.local.stack import LocalStack, StackOptions
 from niyama.local.supervisor import Notice
 from niyama.report import JobOutcome, outcome_of, table_of
 from niyama.settings import CommandSettings, KafkaSettings
-from schemas import ChatMessage, JobRequest, QosTargets
+from schemas import ChatMessage, JobRequest, JobStatus, QosTargets
 
 POLL_INTERVAL_S = 0.5
 PAGE_LIMIT = 200
@@ -135,7 +135,7 @@ async def _follow(api: httpx.AsyncClient, tenant: str, count: int, console: Cons
         bar = progress.add_task("jobs", total=count)
         while not progress.finished:
             outcomes = await _outcomes(api, tenant)
-            running = sum(outcome.status == "running" for outcome in outcomes)
+            running = sum(outcome.status is JobStatus.RUNNING for outcome in outcomes)
             ended = sum(outcome.ended for outcome in outcomes)
             text = f"{len(outcomes)} published, {running} running, ended"
             progress.update(bar, completed=ended, description=text)
@@ -159,11 +159,11 @@ def _show(console: Console, notice: Notice) -> None:
 
 
 def _completed(outcomes: Sequence[JobOutcome]) -> int:
-    return sum(outcome.status == "completed" for outcome in outcomes)
+    return sum(outcome.status is JobStatus.COMPLETED for outcome in outcomes)
 
 
 def _summary(outcomes: Sequence[JobOutcome], published: int) -> str:
-    """Lost: published, and not ended."""
+    """A job is lost when it was published and has not ended."""
     completed = _completed(outcomes)
     failed = sum(outcome.ended for outcome in outcomes) - completed
     lost = published - completed - failed

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-OPEN_STATUSES = frozenset({"queued", "admitted", "running"})
+from schemas import JobStatus, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class JobOutcome:
     """One job, as far as it has come. Times in seconds from its arrival."""
 
     label: str
-    status: str
+    status: JobStatus
     met: bool
     """It completed, and every target that it asked for was met."""
     relegated: bool
@@ -25,28 +25,30 @@ class JobOutcome:
 
     @property
     def ended(self) -> bool:
-        return self.status not in OPEN_STATUSES
+        return not self.status.is_open
 
 
 def outcome_of(job: dict[str, Any]) -> JobOutcome:
     """Read one job of the status API's list."""
+    status, measured = JobStatus(job["status"]), job["measured"]
     targets = [met for met in job["deadlines_met"].values() if met is not None]
+    ttft_ms = measured["ttft_ms"]
     return JobOutcome(
         label=_label(job["qos"]),
-        status=job["status"],
-        met=job["status"] == "completed" and bool(targets) and all(targets),
+        status=status,
+        met=status is JobStatus.COMPLETED and bool(targets) and all(targets),
         relegated=job["relegations"] > 0,
-        ttft_s=job["measured"]["ttft_s"],
-        ttlt_s=job["measured"]["ttlt_s"],
+        ttft_s=None if ttft_ms is None else ttft_ms / 1000,
+        ttlt_s=measured["ttlt_s"],
     )
 
 
 def _label(qos: dict[str, Any]) -> str:
     if qos["name"]:
         return str(qos["name"])
-    if qos["kind"] == "batch":
+    if qos["kind"] == Kind.BATCH:
         return f"batch {qos['ttlt_s']:g}s"
-    return f"chat {qos['ttft_s']:g}s/{qos['tbt_s'] * 1000:g}ms"
+    return f"chat {qos['ttft_ms'] / 1000:g}s/{qos['tbt_ms']:g}ms"
 
 
 def table_of(outcomes: Sequence[JobOutcome]) -> Table:
@@ -70,7 +72,7 @@ def table_of(outcomes: Sequence[JobOutcome]) -> Table:
 
 
 def _cells(outcomes: Sequence[JobOutcome]) -> list[str]:
-    completed = [outcome for outcome in outcomes if outcome.status == "completed"]
+    completed = [outcome for outcome in outcomes if outcome.status is JobStatus.COMPLETED]
     return [
         str(len(outcomes)),
         str(len(completed)),

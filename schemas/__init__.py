@@ -4,7 +4,8 @@ from schemas.control import JobControl
 from schemas.decode import Refusal, decode_job
 from schemas.event import EventType, JobError, JobEvent, JobResult, Prediction, Usage
 from schemas.job import ChatMessage, JobRequest
-from schemas.qos import Deadlines, Qos, QosCatalog, QosTargets
+from schemas.qos import Deadlines, Kind, Qos, QosCatalog, QosTargets
+from schemas.status import JobStatus
 from schemas.tokens import TokenChunk
 from schemas.topics import PoolTopics, TopicSpec
 
@@ -17,6 +18,8 @@ __all__ = [
     "JobEvent",
     "JobRequest",
     "JobResult",
+    "JobStatus",
+    "Kind",
     "PoolTopics",
     "Prediction",
     "Qos",

@@ -9,10 +9,9 @@ import uuid
 from dataclasses import dataclass
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from schemas.event import JobError
-from schemas.job import MAX_JOB_BYTES, JobRequest
+from schemas.job import MAX_JOB_BYTES, JobRequest, JobTooLargeError
 from schemas.message import SCHEMA_VERSION
 
 _RECORD_NAMESPACE = uuid.UUID("5e0b1a52-6f0e-5c0c-9b0f-0d6d7b0f7a11")
@@ -20,7 +19,7 @@ _RECORD_NAMESPACE = uuid.UUID("5e0b1a52-6f0e-5c0c-9b0f-0d6d7b0f7a11")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a record is not a job. ``job_id`` is set when the record names one."""
+    """Why a record is not a job. `job_id` is set when the record names one."""
 
     error: JobError
     job_id: uuid.UUID | None
@@ -36,12 +35,24 @@ def decode_job(value: bytes | None) -> JobRequest | Refusal:
     if value is None:
         return Refusal(JobError(code="invalid_json", message="the record is empty"), None)
     if len(value) > MAX_JOB_BYTES:
-        message = f"the job is {len(value):,} bytes; at most {MAX_JOB_BYTES:,} are taken"
-        return Refusal(JobError(code="too_large", message=message), _readable_job_id(value))
+        error = JobError(code="too_large", message=str(JobTooLargeError(len(value))))
+        return Refusal(error, _readable_job_id(value))
     try:
         return JobRequest.model_validate_json(value)
-    except ValidationError as error:
-        return Refusal(explain(error), _readable_job_id(value))
+    except ValidationError as invalid:
+        return Refusal(explain(invalid), _readable_job_id(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing to change in a document."""
+
+    field: str
+    """Where, with dots: `qos.ttlt_s`. Empty when it concerns the document as a whole."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
 
 
 def explain(error: ValidationError) -> JobError:
@@ -54,18 +65,19 @@ def explain(error: ValidationError) -> JobError:
         if detail["loc"] == ("schema_version",):
             message = f"schema_version {detail['input']!r} is not known; use {SCHEMA_VERSION}"
             return JobError(code="unsupported_schema_version", message=message)
-    return JobError(code="invalid_request", message="; ".join(map(_sentence, details[:5])))
+    return JobError(code="invalid_request", message="; ".join(map(str, faults(error)[:5])))
 
 
-def field_and_message(detail: ErrorDetails) -> tuple[str, str]:
-    """Where in the job something is wrong ("" for the job as a whole), and what."""
-    field = ".".join(str(part) for part in detail["loc"] if part not in ("class", "targets"))
-    return field, detail["msg"].removeprefix("Value error, ")
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    field, message = field_and_message(detail)
-    return f"{field}: {message}" if field else message
+def faults(error: ValidationError) -> list[Fault]:
+    """Everything that a validation error complains about."""
+    return [
+        Fault(
+            # pydantic adds which form of `qos` was tried; that is no part of the field's name.
+            field=".".join(str(part) for part in detail["loc"] if part not in ("class", "targets")),
+            message=detail["msg"].removeprefix("Value error, "),
+        )
+        for detail in error.errors(include_url=False)
+    ]
 
 
 def _readable_job_id(value: bytes) -> uuid.UUID | None:

@@ -7,33 +7,40 @@ from uuid import UUID
 from pydantic import Field
 
 from schemas.message import Message, Payload, UtcDatetime
+from schemas.status import JobStatus
 
 
 class EventType(StrEnum):
-    ADMITTED = "admitted"  # a worker has taken the job into its scheduler
-    STARTED = "started"  # its first prefill chunk is about to run
+    ADMITTED = "admitted"
+    """A worker has taken the job into its scheduler."""
+    STARTED = "started"
+    """Its first prefill chunk is about to run."""
     FIRST_TOKEN = "first_token"
-    RELEGATED = "relegated"  # predicted to miss: served when capacity is left
-    RESTORED = "restored"  # capacity came back: no longer relegated
-    PARKED = "parked"  # its prefill waits for a closer deadline
-    RETRIED = "retried"  # an earlier attempt died with its worker
+    RELEGATED = "relegated"
+    """It is predicted to miss its deadline: served when capacity is left."""
+    RESTORED = "restored"
+    """Capacity came back: it is no longer relegated."""
+    PARKED = "parked"
+    """Its prefill waits for a closer deadline."""
+    RETRIED = "retried"
+    """An earlier attempt died with its worker."""
     COMPLETED = "completed"
     FAILED = "failed"
-    EXPIRED = "expired"  # too late to be worth serving
+    EXPIRED = "expired"
+    """Its prefill had not started `expire_after_s` after its arrival."""
     CANCELLED = "cancelled"
 
     @property
     def is_terminal(self) -> bool:
-        return self in TERMINAL_EVENTS
+        """Whether the job ends with it; the job's status then has the same name."""
+        return self in _TERMINAL
 
 
-TERMINAL_EVENTS = frozenset(
-    {EventType.COMPLETED, EventType.FAILED, EventType.EXPIRED, EventType.CANCELLED}
-)
+_TERMINAL = frozenset(EventType(status) for status in JobStatus if not status.is_open)
 
 
 class Usage(Payload):
-    """Token counts so far. ``cached_tokens`` of the prompt came from the prefix cache."""
+    """Token counts so far. `cached_tokens` of the prompt came from the prefix cache."""
 
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(default=0, ge=0)
@@ -59,7 +66,7 @@ class JobResult(Payload):
 
 
 class JobError(Payload):
-    """Why a job failed, for programs (``code``) and for people (``message``)."""
+    """Why a job failed, for programs (`code`) and for people (`message`)."""
 
     code: Literal[
         "invalid_json",

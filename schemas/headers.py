@@ -17,7 +17,7 @@ WORKER_ID = "niyama-worker-id"
 
 
 def trace_context(headers: Headers | Mapping[str, str]) -> list[tuple[str, bytes]]:
-    """The trace headers among ``headers`` (of a record, or of an HTTP request)."""
+    """The trace headers among `headers` (of a record, or of an HTTP request)."""
     if isinstance(headers, Mapping):
         return [(name, headers[name].encode()) for name in TRACE_CONTEXT if name in headers]
     return [(name, value) for name, value in headers if name in TRACE_CONTEXT]

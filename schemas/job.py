@@ -12,6 +12,14 @@ MAX_JOB_BYTES = 1024 * 1024
 """The largest job document. Topics carry somewhat more, so that a larger one arrives and is
 answered with a reason instead of failing somewhere in a client library."""
 
+
+class JobTooLargeError(ValueError):
+    """An encoded job is larger than the contract allows."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"the job is {size_bytes:,} bytes; at most {MAX_JOB_BYTES:,} are allowed")
+
+
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 StopSequence = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -31,7 +39,7 @@ class ChatMessage(Payload):
 
 
 class JsonSchemaFormat(Payload):
-    """OpenAI's ``json_schema`` object."""
+    """OpenAI's `json_schema` object."""
 
     name: Name
     schema_: dict[str, Any] = Field(alias="schema")
@@ -40,7 +48,7 @@ class JsonSchemaFormat(Payload):
 
 
 class ResponseFormat(Payload):
-    """OpenAI's ``response_format``: plain text, any JSON object, or JSON of a schema."""
+    """OpenAI's `response_format`: plain text, any JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
@@ -53,7 +61,7 @@ class ResponseFormat(Payload):
 
 
 class SamplingParameters(Payload):
-    """How to sample, with OpenAI's names; ``top_k`` and below are SGLang's additions."""
+    """How to sample, with OpenAI's names; `top_k` and below are SGLang's additions."""
 
     max_tokens: int = Field(default=256, ge=1, le=1_048_576)
     temperature: float = Field(default=1.0, ge=0, le=2)
@@ -75,7 +83,7 @@ class SamplingParameters(Payload):
 class JobRequest(Message, SamplingParameters):
     """One job: a prompt, how to sample, and the quality of service it asks for.
 
-    Exactly one of ``messages``, ``prompt`` and ``input_ids`` is given. The job's arrival is the
+    Exactly one of `messages`, `prompt` and `input_ids` is given. The job's arrival is the
     timestamp of its Kafka record; every deadline counts from there.
     """
 
@@ -86,12 +94,12 @@ class JobRequest(Message, SamplingParameters):
     prompt: Annotated[str, StringConstraints(min_length=1)] | None = None
     input_ids: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
     qos: ClassOrTargets
-    """The name of a class, or ``ttft_ms`` and ``tbt_ms``, or ``ttlt_s``."""
+    """The name of a class, or `ttft_ms` and `tbt_ms`, or `ttlt_s`."""
     importance: Literal["high", "low"] = "high"
     """Decides only who is relegated first when not every deadline can be met."""
     expire_after_s: float | None = Field(default=None, gt=0, le=7 * DAY_S, allow_inf_nan=False)
-    """The job ends as expired when its prompt has not begun to be computed this long after its
-    arrival. Without it, it is served however late."""
+    """The job ends as expired when its prefill has not started this long after its arrival.
+    Without it, it is served however late."""
     tenant: Name = "default"
     application: Name | None = None
     """Groups jobs of similar output length, for the estimate of decode work."""

@@ -21,7 +21,7 @@ UtcDatetime = Annotated[datetime, AfterValidator(_as_utc)]
 """An absolute time. A naive time is refused rather than guessed at."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
-"""A short identifier: letters, digits and ``. _ : / @ -``, at most 128 characters."""
+"""A short identifier: letters, digits and `. _ : / @ -`, at most 128 characters."""
 
 
 class Payload(BaseModel):

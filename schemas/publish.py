@@ -1,7 +1,7 @@
-"""Writes the published contract from the code: ``python -m schemas.publish [--check]``.
+"""Writes the published contract from the code: `python -m schemas.publish [--check]`.
 
-A JSON Schema for each message and one AsyncAPI document, in ``schemas/published``. With
-``--check`` nothing is written, and the exit status says whether the files are up to date.
+A JSON Schema for each message and one AsyncAPI document, in `schemas/published`. With
+`--check` nothing is written, and the exit status says whether the files are up to date.
 """
 
 import json
@@ -36,7 +36,7 @@ def documents() -> dict[str, str]:
 
 
 def outdated(folder: Path) -> list[str]:
-    """Names of published files in ``folder`` that differ from what the code says."""
+    """Names of published files in `folder` that differ from what the code says."""
     return [
         name
         for name, content in documents().items()
@@ -72,7 +72,7 @@ def _schema(name: str, message: type[Message]) -> dict[str, Any]:
 
 
 def _asyncapi() -> dict[str, Any]:
-    # Only whoever publishes the contract needs FastStream, not whoever uses it.
+    # Imported here, because only publishing the contract needs FastStream, not using it.
     from faststream.kafka import KafkaBroker
     from faststream.specification import AsyncAPI
 

@@ -3,14 +3,23 @@
 import tomllib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from schemas.message import Name, Payload
 
-Kind = Literal["interactive", "batch"]
+
+class Kind(StrEnum):
+    """Which deadlines a job has."""
+
+    INTERACTIVE = "interactive"
+    """The first token is due `ttft_ms` after arrival, each later one `tbt_ms` after the last."""
+    BATCH = "batch"
+    """The last token is due `ttlt_s` after arrival."""
+
 
 DAY_S = 86_400
 TtftMs = Annotated[float, Field(gt=0, le=DAY_S * 1000, allow_inf_nan=False)]
@@ -19,7 +28,7 @@ TtltS = Annotated[float, Field(gt=0, le=7 * DAY_S, allow_inf_nan=False)]
 
 
 class QosTargets(Payload):
-    """Explicit targets: ``ttft_ms`` and ``tbt_ms`` (interactive), or ``ttlt_s`` (batch)."""
+    """Explicit targets: `ttft_ms` and `tbt_ms` (interactive), or `ttlt_s` (batch)."""
 
     ttft_ms: TtftMs | None = None
     tbt_ms: TbtMs | None = None
@@ -32,6 +41,10 @@ class QosTargets(Payload):
         if half or interactive == (self.ttlt_s is not None):
             raise ValueError("give either ttft_ms and tbt_ms, or ttlt_s")
         return self
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.INTERACTIVE if self.ttlt_s is None else Kind.BATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +64,17 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Qos:
-    """A resolved quality of service. Interactive: ``ttft_s`` and ``tbt_s``; batch: ``ttlt_s``."""
+    """A resolved quality of service. Interactive: `ttft_s` and `tbt_s`; batch: `ttlt_s`."""
 
-    name: str | None  # the class, or None when the job gave explicit targets
+    name: str | None
+    """The class, or None when the job gave explicit targets."""
+    kind: Kind
     ttft_s: float | None
     tbt_s: float | None
     ttlt_s: float | None
 
-    @property
-    def kind(self) -> Kind:
-        return "batch" if self.ttft_s is None else "interactive"
-
     def deadlines(self, arrived_at: datetime) -> Deadlines:
-        """Deadlines of a job that arrived at ``arrived_at`` (UTC)."""
+        """Deadlines of a job that arrived at `arrived_at` (UTC)."""
         return Deadlines(
             first_token_at=_after(arrived_at, self.ttft_s),
             last_token_at=_after(arrived_at, self.ttlt_s),
@@ -103,7 +114,7 @@ class QosCatalog:
 
     @classmethod
     def load(cls, path: Path | None) -> Self:
-        """Shipped classes, overridden and extended by a TOML file of ``[name]`` tables.
+        """Shipped classes, overridden and extended by a TOML file of `[name]` tables.
 
         Raises ValueError with a sentence that names the file and what to change.
         """
@@ -122,7 +133,7 @@ class QosCatalog:
         return cls(SHIPPED_CLASSES | own)
 
     def resolve(self, qos: str | QosTargets) -> Qos:
-        """The targets behind a job's ``qos`` field. Raises UnknownQosClassError."""
+        """The targets behind a job's `qos` field. Raises UnknownQosClassError."""
         if isinstance(qos, QosTargets):
             return _qos(None, qos)
         if qos not in self.classes:
@@ -135,7 +146,8 @@ class QosCatalog:
 
 
 def _qos(name: str | None, targets: QosTargets) -> Qos:
-    return Qos(name, _seconds(targets.ttft_ms), _seconds(targets.tbt_ms), targets.ttlt_s)
+    ttft_s, tbt_s = _seconds(targets.ttft_ms), _seconds(targets.tbt_ms)
+    return Qos(name, targets.kind, ttft_s, tbt_s, targets.ttlt_s)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

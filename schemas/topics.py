@@ -37,7 +37,7 @@ class TopicSpec:
 class PoolTopics:
     """The topics of one pool (the replicas that serve one model), and the shared ones.
 
-    Job topics, ``events``, ``tokens`` and ``control`` are keyed by job id; a producer may key a
+    Job topics, `events`, `tokens` and `control` are keyed by job id; a producer may key a
     job by something else (a session, a prefix) to keep related prompts on one replica.
     """
 
@@ -51,7 +51,7 @@ class PoolTopics:
 
     @classmethod
     def of(cls, pool: str, prefix: str = "niyama", partitions: int = 6) -> Self:
-        """Topics of ``pool``. Batch topics outlive the longest class by several days."""
+        """Topics of `pool`. Batch topics outlive the longest class by several days."""
 
         def job_topic(suffix: str, description: str) -> TopicSpec:
             return TopicSpec(f"{prefix}.{pool}.{suffix}", partitions, 7 * DAY_S, description)
@@ -88,4 +88,4 @@ class PoolTopics:
 
     def for_kind(self, kind: Kind) -> TopicSpec:
         """Where a new job of this kind is published."""
-        return self.interactive if kind == "interactive" else self.batch
+        return {Kind.INTERACTIVE: self.interactive, Kind.BATCH: self.batch}[kind]

@@ -7,7 +7,7 @@ from gateway.api.services import Services
 
 
 def create_app(services: Services) -> FastAPI:
-    """The API on top of ``services``."""
+    """The API on top of `services`."""
     app = FastAPI(
         title="Niyama",
         version="1",

@@ -7,9 +7,9 @@ from fastapi import Request
 from gateway.api.problems import ProblemError
 from schemas.job import MAX_JOB_BYTES
 
-# A client that is still sending when the connection closes may never see the answer, so the
-# rest of a body that is too large is read and dropped; not without limit, though.
 MAX_READ_BYTES = 32 * MAX_JOB_BYTES
+"""A client that is still sending when the connection closes may never see the answer, so up to
+here the rest of a body that is too large is read and dropped."""
 
 
 async def read_json_body(request: Request) -> bytes:

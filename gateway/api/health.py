@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``."""
+"""`/healthz` and `/readyz`."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""``/v1/jobs``: submit, follow, list, cancel."""
+"""`/v1/jobs`: submit, follow, list, cancel."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -11,10 +11,11 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from gateway.api import views
 from gateway.api.body import read_json_body
 from gateway.api.openapi import job_body, responses
-from gateway.api.problems import FieldError, ProblemError
+from gateway.api.problems import ProblemError, unprocessable
 from gateway.api.services import Services, ServicesDependency
-from gateway.ledger.queries import BadCursorError, Cursor, JobFilter
-from gateway.ledger.tables import OPEN_STATUSES
+from gateway.ledger.queries import BadCursorError, Cursor, JobFilter, JobRecord
+from schemas import JobStatus
+from schemas.decode import Fault
 from schemas.message import Name
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -42,13 +43,14 @@ async def submit(
         Header(description="The same key and body give the same job, however often they are sent"),
     ] = None,
 ) -> views.AcceptedView:
-    """Answers once Kafka has the job: from then on it is served or answered, come what may."""
+    """Answers once Kafka has the job: it will be served, or answered with the reason why not."""
     body = await read_json_body(request)
-    taken = await services.open_submissions.submit(body, idempotency_key, request.headers)
-    response.headers["Location"] = views.links(taken.job_id).self
-    if taken.existed:
+    accepted = await services.open_submissions.submit(body, idempotency_key, request.headers)
+    view = views.accepted(accepted.job)
+    response.headers["Location"] = view.links.self
+    if accepted.existed:
         response.status_code = HTTPStatus.OK
-    return views.accepted(taken.job_id, taken.job)
+    return view
 
 
 @router.get("/{job_id}", summary="Follow a job", responses=responses(404, 422, 503))
@@ -60,25 +62,19 @@ async def follow(
     ] = 0,
 ) -> views.JobView:
     """The job's state, deadlines, times, result and history."""
-    deadline_s = asyncio.get_running_loop().time() + wait
     view = await _view(job_id, services)
-    while view.status in OPEN_STATUSES and not services.stopping:
-        if asyncio.get_running_loop().time() >= deadline_s:
-            break
-        await asyncio.sleep(WAIT_INTERVAL_S)
-        row = await services.ledger.row(job_id)
-        if row is not None and row.status not in OPEN_STATUSES:
-            break
-    else:
-        return view
-    return await _view(job_id, services)
+    if wait and view.status.is_open:
+        await _wait_for_end(job_id, wait, services)
+        if not services.stopping:
+            return await _view(job_id, services)
+    return view
 
 
 @router.get("", summary="List jobs, the last published first", responses=responses(422, 503))
 async def list_jobs(
     services: ServicesDependency,
     status: Annotated[
-        list[views.Status] | None, Query(description="Only jobs with one of these statuses")
+        list[JobStatus] | None, Query(description="Only jobs with one of these statuses")
     ] = None,
     qos: Annotated[Name | None, Query(description="Only jobs of this QoS class")] = None,
     tenant: Annotated[Name | None, Query(description="Only jobs of this tenant")] = None,
@@ -87,13 +83,12 @@ async def list_jobs(
 ) -> views.JobList:
     """Pages are stable: jobs that are published meanwhile do not move the others."""
     after = _cursor(cursor)
-    rows = await services.ledger.list(JobFilter(status or (), qos, tenant), limit + 1, after)
+    found = await services.ledger.list(JobFilter(status or (), qos, tenant), limit + 1, after)
     now = datetime.now(UTC)
-    page = rows[:limit]
-    more = len(rows) > limit
+    page = found[:limit]
     return views.JobList(
-        jobs=[views.summary(row, now) for row in page],
-        next_cursor=Cursor(page[-1].arrived_at, page[-1].job_id).encode() if more else None,
+        jobs=[views.summary(job, now) for job in page],
+        next_cursor=Cursor.after(page[-1]).encode() if len(found) > limit else None,
     )
 
 
@@ -104,9 +99,9 @@ async def list_jobs(
     responses=responses(404, 422, 503, ok="The job is over already", model=views.JobView),
 )
 async def cancel(job_id: UUID, services: ServicesDependency, response: Response) -> views.JobView:
-    """Queued, parked or running: the job is over soon, and its status then says so."""
+    """Queued, parked or running: the job ends soon, and its status then says `cancelled`."""
     view = await _view(job_id, services)
-    if view.status in OPEN_STATUSES:
+    if view.status.is_open:
         await services.open_submissions.cancel(job_id)
     else:
         response.status_code = HTTPStatus.OK
@@ -114,18 +109,28 @@ async def cancel(job_id: UUID, services: ServicesDependency, response: Response)
 
 
 async def _view(job_id: UUID, services: Services) -> views.JobView:
-    record = await services.ledger.job(job_id)
-    now = datetime.now(UTC)
+    record = await services.ledger.record(job_id)
     recent = services.submissions.recent(job_id) if services.submissions else None
-    if record is not None and (record.job.arrived_at or recent is None):
-        return views.detailed(record, now)
-    if recent is not None:
-        return views.just_accepted(job_id, recent, now)
-    raise ProblemError(
-        HTTPStatus.NOT_FOUND,
-        f"no job {job_id}; a job published to Kafka shows here a moment later",
-        kind="job_not_found",
-    )
+    if recent is not None and (record is None or record.job.request is None):
+        record = JobRecord(recent)
+    if record is None:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            f"no job {job_id}; a job published to Kafka shows here a moment later",
+            kind="job_not_found",
+        )
+    return views.detailed(record, datetime.now(UTC))
+
+
+async def _wait_for_end(job_id: UUID, wait_s: float, services: Services) -> None:
+    """Return when the job has ended, after `wait_s`, or when the gateway stops."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + wait_s
+    while loop.time() < deadline_s and not services.stopping:
+        await asyncio.sleep(WAIT_INTERVAL_S)
+        job = await services.ledger.job(job_id)
+        if job is not None and not job.status.is_open:
+            return
 
 
 def _cursor(text: str | None) -> Cursor | None:
@@ -133,8 +138,4 @@ def _cursor(text: str | None) -> Cursor | None:
         return Cursor.decode(text) if text else None
     except BadCursorError as error:
         message = "not a cursor of this list; take next_cursor of the page before, unchanged"
-        raise ProblemError(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            f"cursor: {message}",
-            errors=[FieldError(where="cursor", message=message)],
-        ) from error
+        raise unprocessable(Fault("cursor", message)) from error

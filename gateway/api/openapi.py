@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond what FastAPI finds out by itself."""
+"""What the OpenAPI document says beyond what FastAPI derives from the endpoints."""
 
 from http import HTTPStatus
 from typing import Any
@@ -19,7 +19,7 @@ JOB_EXAMPLES = {
     "chat": {
         "summary": "A chat: the first token within a second, then one every 100 ms",
         "value": {
-            "model": "tiny",
+            "model": "niyama-tiny",
             "messages": [{"role": "user", "content": "Hello"}],
             "qos": "chat",
             "max_tokens": 64,
@@ -27,20 +27,24 @@ JOB_EXAMPLES = {
     },
     "batch": {
         "summary": "Batch work, due in ten minutes",
-        "value": {"model": "tiny", "prompt": "Summarise: ...", "qos": {"ttlt_s": 600}},
+        "value": {
+            "model": "niyama-tiny",
+            "prompt": "Summarise: ...",
+            "qos": {"ttlt_s": 600},
+        },
     },
 }
 
 
 def job_body() -> dict[str, Any]:
-    """The body of a submission. The endpoint reads it by itself, to bound its size."""
+    """The body of a submission, which FastAPI does not see: the endpoint bounds its size."""
     schema = {"$ref": REFERENCE.format(model="JobRequest")}
     content = {"application/json": {"schema": schema, "examples": JOB_EXAMPLES}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def responses(*problems: int, ok: str = "", model: type[BaseModel] | None = None) -> Responses:
-    """Statuses with problem documents and, when ``model`` is given, a 200 that means ``ok``."""
+    """Statuses with problem documents and, when `model` is given, a 200 described by `ok`."""
     schema = {"$ref": REFERENCE.format(model="Problem")}
     documents: Responses = {
         status: {
@@ -53,7 +57,7 @@ def responses(*problems: int, ok: str = "", model: type[BaseModel] | None = None
 
 
 def install(app: FastAPI) -> None:
-    """Make ``app`` serve the whole document."""
+    """Make `app` serve the whole document."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:

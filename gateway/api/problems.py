@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from gateway.database import UNREACHABLE, is_outage
+from schemas.decode import Fault
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Problem(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     type: str = "about:blank"
-    """``about:blank``, or a ``urn:niyama:`` name for programs to look at."""
+    """`about:blank`, or a `urn:niyama:` name for programs to act on."""
     title: str
     """The HTTP status in words."""
     status: int
@@ -52,7 +53,7 @@ class ProblemError(Exception):
         detail: str,
         *,
         kind: str | None = None,
-        errors: Sequence[FieldError] = (),
+        errors: Sequence[Fault] = (),
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
@@ -61,9 +62,15 @@ class ProblemError(Exception):
             title=status.phrase,
             status=status,
             detail=detail,
-            errors=list(errors),
+            errors=[FieldError(where=each.field, message=each.message) for each in errors],
         )
         self.headers = dict(headers or {})
+
+
+def unprocessable(*errors: Fault, kind: str | None = None) -> ProblemError:
+    """The request is understood, and `errors` are to be changed in it."""
+    detail = "; ".join(map(str, errors))
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, kind=kind, errors=errors)
 
 
 def unavailable(detail: str) -> ProblemError:
@@ -86,7 +93,7 @@ def respond(error: ProblemError) -> Response:
 
 
 def _method_not_allowed(request: Request) -> ProblemError:
-    # Starlette names the methods of the first route of a path only. The document has all.
+    # Starlette names only the methods of a path's first route. The OpenAPI document has all.
     path = request.url.path
     allowed = {
         method.upper()
@@ -100,7 +107,7 @@ def _method_not_allowed(request: Request) -> ProblemError:
 
 
 def install(app: FastAPI) -> None:
-    """Make every error of ``app`` a problem document."""
+    """Make every error of `app` a problem document."""
 
     @app.exception_handler(ProblemError)
     async def _problem(_: Request, error: ProblemError) -> Response:
@@ -118,12 +125,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _parameters(_: Request, error: RequestValidationError) -> Response:
-        errors = [
-            FieldError(where=str(detail["loc"][-1]), message=detail["msg"])
-            for detail in error.errors()
-        ]
-        detail = "; ".join(f"{each.where}: {each.message}" for each in errors)
-        return respond(ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors))
+        faults = [Fault(str(detail["loc"][-1]), detail["msg"]) for detail in error.errors()]
+        return respond(unprocessable(*faults))
 
     async def _without_database(request: Request, error: Exception) -> Response:
         if isinstance(error, DBAPIError) and not is_outage(error):

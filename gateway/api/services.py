@@ -1,4 +1,4 @@
-"""What the endpoints work with, as far as it is there yet."""
+"""What the endpoints work with."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,13 +13,14 @@ from gateway.ledger.queries import Ledger
 
 @dataclass(slots=True)
 class Services:
-    """Filled in while the gateway starts, because the API answers from the first moment."""
+    """Completed while the gateway starts, because the API answers before Kafka is connected."""
 
     health: Health
     ledger: Ledger
     submissions: Submissions | None = None
+    """None until Kafka is connected."""
     stopping: bool = False
-    """Requests that wait for something end now."""
+    """The gateway is shutting down: requests that wait for a job answer now."""
 
     @property
     def open_submissions(self) -> Submissions:

@@ -1,21 +1,21 @@
 """Jobs as the API shows them."""
 
+from dataclasses import fields
 from datetime import datetime
-from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
-from gateway.ledger.projection import JobPatch, Request
+from gateway.ledger import timing
+from gateway.ledger.job import Job, Outcome
 from gateway.ledger.queries import JobRecord
-from gateway.ledger.rows import JOB_COLUMNS, job_row
-
-Status = Literal["queued", "admitted", "running", "completed", "failed", "expired", "cancelled"]
+from gateway.ledger.request import Request
+from schemas import JobStatus, Kind
 
 
 class View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, from_attributes=True)
 
 
 class DeadlinesView(View):
@@ -34,7 +34,7 @@ class AcceptedView(View):
     """A job that was accepted: it is in the log, and will be served or answered."""
 
     job_id: UUID
-    status: Status
+    status: JobStatus
     arrived_at: datetime
     deadlines: DeadlinesView
     links: LinksView
@@ -43,9 +43,9 @@ class AcceptedView(View):
 class QosView(View):
     name: str | None = None
     """The class that the job named; null when it gave explicit targets."""
-    kind: Literal["interactive", "batch"]
-    ttft_s: float | None = None
-    tbt_s: float | None = None
+    kind: Kind
+    ttft_ms: float | None = None
+    tbt_ms: float | None = None
     ttlt_s: float | None = None
 
 
@@ -53,7 +53,7 @@ class UsageView(View):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
-    """Of the prompt's tokens, those that the prefix cache had."""
+    """The prompt's tokens that were in the prefix cache."""
 
 
 class MeasuredView(View):
@@ -61,7 +61,7 @@ class MeasuredView(View):
 
     queue_s: float | None = None
     """From arrival until a worker took the job."""
-    ttft_s: float | None = None
+    ttft_ms: float | None = None
     """From arrival to the first token."""
     largest_gap_ms: float | None = None
     """The longest time between two tokens."""
@@ -105,7 +105,7 @@ class JobSummary(View):
     """A job in a list."""
 
     job_id: UUID
-    status: Status
+    status: JobStatus
     pool: str | None = None
     model: str | None = None
     tenant: str | None = None
@@ -113,10 +113,10 @@ class JobSummary(View):
     importance: str | None = None
     qos: QosView | None = None
     expire_after_s: float | None = None
-    """It expires when its prompt has not begun to be computed this long after its arrival."""
+    """It expires when its prefill has not started this long after its arrival."""
     metadata: dict[str, str] = {}
     arrived_at: datetime | None = None
-    """When it was published. Null: the ledger has events of the job, and not yet the job."""
+    """When it was published. Null: the ledger has events of the job, but not yet the job."""
     admitted_at: datetime | None = None
     started_at: datetime | None = None
     first_token_at: datetime | None = None
@@ -155,138 +155,104 @@ class JobList(View):
 
     jobs: list[JobSummary]
     next_cursor: str | None
-    """Give it as ``cursor`` to get the next page. Null on the last page."""
+    """Give it as `cursor` to get the next page. Null on the last page."""
 
 
-def links(job_id: UUID) -> LinksView:
+def _links(job_id: UUID) -> LinksView:
     return LinksView(self=f"/v1/jobs/{job_id}")
 
 
-def accepted(job_id: UUID, job: Any) -> AcceptedView:
-    """A job that is in the log. ``job`` has the columns of its row, or those of its request."""
+def accepted(job: Job) -> AcceptedView:
+    """A job that is in the log."""
+    assert job.request is not None
     return AcceptedView(
-        job_id=job_id,
-        status=getattr(job, "status", "queued"),
-        arrived_at=job.arrived_at,
-        deadlines=_deadlines(job),
-        links=links(job_id),
+        job_id=job.job_id,
+        status=job.status,
+        arrived_at=job.request.arrived_at,
+        deadlines=_deadlines(job.request),
+        links=_links(job.job_id),
     )
-
-
-def just_accepted(job_id: UUID, request: Request, now: datetime) -> JobView:
-    """A job that the ledger does not have yet, as it will be there."""
-    patch = JobPatch(job_id, request)
-    row = SimpleNamespace(**dict(zip(JOB_COLUMNS, job_row(patch), strict=True)))
-    row.metadata = request.metadata
-    return JobView(**_summary_fields(row, now), events=[])
 
 
 def detailed(record: JobRecord, now: datetime) -> JobView:
-    """Everything about a job at the time ``now``."""
+    """Everything about a job at the time `now`."""
     return JobView(
-        **_summary_fields(record.job, now),
-        result=_result(record.job),
-        events=[EventView.model_validate(event, from_attributes=True) for event in record.events],
+        **dict(summary(record.job, now)),
+        result=record.result and ResultView.model_validate(record.result),
+        events=[EventView.model_validate(entry) for entry in record.history],
     )
 
 
-def summary(job: Any, now: datetime) -> JobSummary:
-    """A row of ``jobs`` at the time ``now``."""
-    return JobSummary(**_summary_fields(job, now))
-
-
-def _result(job: Any) -> ResultView | None:
-    return None if job.text is None else ResultView.model_validate(job, from_attributes=True)
-
-
-def _summary_fields(job: Any, now: datetime) -> dict[str, Any]:
-    same = (
-        *("job_id", "status", "pool", "model", "tenant", "application", "importance"),
-        *("arrived_at", "admitted_at", "started_at", "first_token_at", "finished_at"),
-        *("cancel_requested_at", "attempt", "worker_id", "relegations", "parks", "expire_after_s"),
+def summary(job: Job, now: datetime) -> JobSummary:
+    """A job at the time `now`."""
+    return JobSummary(
+        job_id=job.job_id,
+        status=job.status,
+        qos=_qos(job.request),
+        deadlines=_deadlines(job.request),
+        slack_s=timing.slack_s(job, now),
+        deadlines_met=_deadlines_met(job, now),
+        measured=_measured(job),
+        relegated=job.incidents.is_relegated,
+        duplicate_endings=max(job.incidents.terminal_events - 1, 0),
+        usage=UsageView.model_validate(job.attempt),
+        error=_error(job.outcome),
+        reason=job.outcome.outcome_reason if job.outcome else None,
+        links=_links(job.job_id),
+        **_columns(job),
     )
-    return {name: getattr(job, name) for name in same} | {
-        "qos": _qos(job),
-        "metadata": job.metadata or {},
-        "deadlines": _deadlines(job),
-        "slack_s": _slack_s(job, now),
-        "deadlines_met": _deadlines_met(job, now),
-        "measured": _measured(job),
-        "relegated": _is_relegated(job),
-        "duplicate_endings": max(job.terminal_events - 1, 0),
-        "usage": UsageView.model_validate(job, from_attributes=True),
-        "error": _error(job),
-        "reason": job.outcome_reason,
-        "links": links(job.job_id),
+
+
+def _columns(job: Job) -> dict[str, Any]:
+    """What the ledger knows of the job, by column. A summary takes the columns that it has."""
+    groups = (job.request, job.attempt, job.outcome, job.incidents)
+    values = {
+        column.name: getattr(group, column.name)
+        for group in groups
+        if group is not None
+        for column in fields(group)
     }
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _qos(job: Any) -> QosView | None:
-    if job.kind is None:
+def _qos(request: Request | None) -> QosView | None:
+    if request is None or request.kind is None:
         return None
     return QosView(
-        name=job.qos_class, kind=job.kind, ttft_s=job.ttft_s, tbt_s=job.tbt_s, ttlt_s=job.ttlt_s
+        name=request.qos_class,
+        kind=request.kind,
+        ttft_ms=request.ttft_ms,
+        tbt_ms=request.tbt_ms,
+        ttlt_s=request.ttlt_s,
     )
 
 
-def _deadlines(job: Any) -> DeadlinesView:
-    if job.kind == "interactive":
-        return DeadlinesView(first_token_at=job.deadline_at)
-    return DeadlinesView(last_token_at=job.deadline_at)
+def _deadlines(request: Request | None) -> DeadlinesView:
+    if request is None or request.kind is None:
+        return DeadlinesView()
+    if request.kind is Kind.INTERACTIVE:
+        return DeadlinesView(first_token_at=request.deadline_at)
+    return DeadlinesView(last_token_at=request.deadline_at)
 
 
-def _slack_s(job: Any, now: datetime) -> float | None:
-    met = job.first_token_at if job.kind == "interactive" else job.finished_at
-    if job.deadline_at is None or met is not None or job.finished_at is not None:
-        return None
-    slack: float = (job.deadline_at - now).total_seconds()
-    return slack
+def _deadlines_met(job: Job, now: datetime) -> DeadlinesMetView:
+    return DeadlinesMetView(
+        ttft=timing.ttft_met(job, now),
+        tbt=timing.tbt_met(job),
+        ttlt=timing.ttlt_met(job, now),
+    )
 
 
-def _deadlines_met(job: Any, now: datetime) -> DeadlinesMetView:
-    if job.status == "cancelled":
-        return DeadlinesMetView()
-    if job.kind == "interactive":
-        gap_ms = job.largest_gap_ms
-        over = job.status == "completed"
-        tbt = None if gap_ms is None else gap_ms <= job.tbt_s * 1000
-        return DeadlinesMetView(
-            ttft=_met(job.first_token_at, job, now),
-            # A small gap so far says nothing about the gaps to come.
-            tbt=True if over and gap_ms is None else (tbt if over or tbt is False else None),
-        )
-    completed_at = job.finished_at if job.status == "completed" else None
-    return DeadlinesMetView(ttlt=_met(completed_at, job, now))
-
-
-def _met(at: datetime | None, job: Any, now: datetime) -> bool | None:
-    if job.deadline_at is None:
-        return None
-    if at is not None:
-        return bool(at <= job.deadline_at)
-    return False if job.finished_at is not None or now > job.deadline_at else None
-
-
-def _measured(job: Any) -> MeasuredView:
+def _measured(job: Job) -> MeasuredView:
     return MeasuredView(
-        queue_s=_seconds(job.arrived_at, job.admitted_at),
-        ttft_s=_seconds(job.arrived_at, job.first_token_at),
-        largest_gap_ms=job.largest_gap_ms,
-        ttlt_s=_seconds(job.arrived_at, job.finished_at),
+        queue_s=timing.queue_s(job),
+        ttft_ms=timing.ttft_ms(job),
+        largest_gap_ms=job.attempt.largest_gap_ms,
+        ttlt_s=timing.ttlt_s(job),
     )
 
 
-def _seconds(start: datetime | None, end: datetime | None) -> float | None:
-    return None if start is None or end is None else (end - start).total_seconds()
-
-
-def _is_relegated(job: Any) -> bool:
-    if job.relegated_at is None:
-        return False
-    return job.restored_at is None or job.restored_at < job.relegated_at
-
-
-def _error(job: Any) -> ErrorView | None:
-    if job.error_code is None:
+def _error(outcome: Outcome | None) -> ErrorView | None:
+    if outcome is None or outcome.error_code is None:
         return None
-    return ErrorView(code=job.error_code, message=job.error_message)
+    return ErrorView(code=outcome.error_code, message=outcome.error_message)

@@ -1,6 +1,6 @@
-"""Daily partitions of ``job_events``, made ahead of need.
+"""Daily partitions of `job_events`, made ahead of need.
 
-Old days can be dropped in one step (``DROP TABLE job_events_20261121``). An event of a day
+Old days can be dropped in one step (`DROP TABLE job_events_20261121`). An event of a day
 that has no partition goes to the default one, so none is ever refused.
 """
 
@@ -12,16 +12,17 @@ import asyncpg
 log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 7
-_LOCK_KEY = 0x6E69_7061  # any number that nothing else locks
+_LOCK_KEY = 0x6E69_7061
+"""Of an advisory lock: any number that nothing else locks."""
 
 
 def days_to_cover(today: date) -> list[date]:
-    """Yesterday, because clocks differ, until ``DAYS_AHEAD`` from now."""
+    """From yesterday, because clocks differ, to `DAYS_AHEAD` days from `today`."""
     return [today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)]
 
 
 async def ensure_partitions(connection: asyncpg.Connection, today: date) -> None:
-    """Create the missing days. Any number of gateways may do so at once."""
+    """Create the missing days. Any number of gateways may do so concurrently."""
     for day in days_to_cover(today):
         try:
             async with connection.transaction():
@@ -34,7 +35,7 @@ async def ensure_partitions(connection: asyncpg.Connection, today: date) -> None
 
 async def _ensure_day(connection: asyncpg.Connection, day: date) -> None:
     name = f"job_events_{day:%Y%m%d}"
-    # Asked first, because CREATE locks the default partition even when there is nothing to do.
+    # Looked up first, because CREATE locks the default partition even when there is nothing to do.
     if await connection.fetchval("SELECT to_regclass($1)", name) is None:
         await connection.execute(
             f"CREATE TABLE {name} PARTITION OF job_events "

@@ -1,6 +1,6 @@
-"""The statements that write many rows at once, made from the tables.
+"""The statements that write many rows together, made from the tables.
 
-``projection`` says what the merge rules mean. Rows travel as one array per column: that is one
+`projection` says what the merge rules mean. Rows travel as one array per column: that is one
 round trip, one plan, and no text to parse, whatever the number of rows.
 """
 
@@ -11,7 +11,6 @@ from sqlalchemy.dialects import postgresql
 
 from gateway.ledger.rows import (
     ATTEMPT_COLUMNS,
-    COUNT_COLUMNS,
     EVENT_COLUMNS,
     JOB_COLUMNS,
     OUTCOME_COLUMNS,
@@ -20,6 +19,7 @@ from gateway.ledger.rows import (
 )
 from gateway.ledger.tables import job_events, job_results, jobs
 
+_COUNTS = {"relegations", "parks", "terminal_events"}
 _LEAST_OF = {"cancel_requested_at", "worker_id", "admitted_at", "started_at", "first_token_at"}
 _STATUS = (
     "CASE WHEN old.finished_at IS NOT NULL THEN old.status "
@@ -31,14 +31,14 @@ _STATUS = (
 
 
 def _merged(column: str) -> str:
-    """What becomes of a column of a row that exists (``old``)."""
+    """What becomes of a column of a row that exists (`old`)."""
     if column == "status":
         return _STATUS
     if column in REQUEST_COLUMNS:
         return f"CASE WHEN old.arrived_at IS NULL THEN excluded.{column} ELSE old.{column} END"
     if column in OUTCOME_COLUMNS:
         return f"CASE WHEN old.finished_at IS NULL THEN excluded.{column} ELSE old.{column} END"
-    if column in COUNT_COLUMNS:
+    if column in _COUNTS:
         return f"old.{column} + excluded.{column}"
     extreme = "LEAST" if column in _LEAST_OF else "GREATEST"
     same_attempt = f"{extreme}(old.{column}, excluded.{column})"

@@ -3,21 +3,22 @@
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Row, Select, select, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.ledger.tables import OPEN_STATUSES, job_events, job_results, jobs
+from gateway.ledger.job import Job
+from gateway.ledger.rows import job_of
+from gateway.ledger.tables import job_events, job_results, jobs
+from schemas import JobStatus
 
-# Clocks of workers and producers differ; still, only a few daily partitions are searched.
 CLOCK_SKEW = timedelta(days=1)
-
-JobRow = Row[tuple[Any, ...]]
+"""Clocks of workers and producers differ; still, only a few daily partitions are searched."""
 
 
 class BadCursorError(ValueError):
@@ -26,17 +27,23 @@ class BadCursorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page ended: the next one begins after this job."""
+    """Where a page ended: the next one starts after this job."""
 
     arrived_at: datetime
     job_id: UUID
+
+    @classmethod
+    def after(cls, job: Job) -> Self:
+        """Where a page ends whose last job is `job`, a job whose own record is known."""
+        assert job.request is not None
+        return cls(job.request.arrived_at, job.job_id)
 
     def encode(self) -> str:
         text = f"{self.arrived_at.isoformat()} {self.job_id}"
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str) -> "Cursor":
+    def decode(cls, text: str) -> Self:
         """Raises BadCursorError."""
         try:
             padded = text + "=" * (-len(text) % 4)
@@ -53,43 +60,68 @@ class Cursor:
 class JobFilter:
     """Which jobs to list. None and empty mean any."""
 
-    statuses: Sequence[str] = ()
+    statuses: Sequence[JobStatus] = ()
     qos_class: str | None = None
     tenant: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a completed job generated."""
+
+    text: str
+    token_ids: list[int] | None
+    finish_reason: str | None
+    logprobs: list[dict[str, Any]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """An event of a job: a row of `job_events`."""
+
+    type: str
+    at: datetime
+    attempt: int
+    worker_id: str
+    reason: str | None
+    prediction: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     """All that the ledger has of one job."""
 
-    job: JobRow
-    """Its result's columns too; ``text`` is null while there is none."""
-    events: Sequence[Row[tuple[Any, ...]]]
+    job: Job
+    result: Result | None = None
+    history: Sequence[HistoryEntry] = ()
 
 
 class Ledger:
-    """Reads the ledger. Every method raises one of ``database.UNREACHABLE`` without Postgres."""
+    """Reads the ledger. Every method raises one of `database.UNREACHABLE` without Postgres."""
 
     def __init__(self, database: AsyncEngine) -> None:
         self._database = database
 
-    async def job(self, job_id: UUID) -> JobRecord | None:
+    async def record(self, job_id: UUID) -> JobRecord | None:
         """The job with its result and history, or None when the ledger has not heard of it."""
         found = await self._rows(with_result(job_id))
         if not found:
             return None
-        job = found[0]
-        return JobRecord(job, await self._rows(history_of(job_id, job.arrived_at)))
+        row, job = found[0], job_of(found[0])
+        arrived_at = job.request.arrived_at if job.request else None
+        history = await self._rows(history_of(job_id, arrived_at))
+        return JobRecord(job, _result_of(row), [HistoryEntry(*entry) for entry in history])
 
-    async def row(self, job_id: UUID) -> JobRow | None:
-        """The job's row alone."""
-        return next(iter(await self._rows(select(jobs).where(jobs.c.job_id == job_id))), None)
+    async def job(self, job_id: UUID) -> Job | None:
+        """The job alone, or None when the ledger has not heard of it."""
+        found = await self._rows(select(jobs).where(jobs.c.job_id == job_id))
+        return job_of(found[0]) if found else None
 
-    async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[JobRow]:
-        """At most ``limit`` jobs, the last published first."""
-        return await self._rows(listing(wanted, limit, after))
+    async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
+        """At most `limit` jobs, the last published first."""
+        return [job_of(row) for row in await self._rows(listing(wanted, limit, after))]
 
-    async def _rows(self, query: Select[tuple[Any, ...]]) -> Sequence[JobRow]:
+    async def _rows(self, query: Select[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
         try:
             return await self._rows_once(query)
         except DBAPIError as error:
@@ -98,14 +130,14 @@ class Ledger:
             # Postgres was restarted since: every pooled connection is dead, a new one is not.
             return await self._rows_once(query)
 
-    async def _rows_once(self, query: Select[tuple[Any, ...]]) -> Sequence[JobRow]:
+    async def _rows_once(self, query: Select[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
         async with self._database.connect() as connection:
-            rows: Sequence[JobRow] = (await connection.execute(query)).all()
+            rows: Sequence[Row[*tuple[Any, ...]]] = (await connection.execute(query)).all()
             return rows
 
 
-def with_result(job_id: UUID) -> Select[tuple[Any, ...]]:
-    """The job's row, and its result's columns, all null as long as there is none."""
+def with_result(job_id: UUID) -> Select[Any]:
+    """The job's columns, and those of its result, which are null while there is none."""
     result = [column for column in job_results.c if column.name != "job_id"]
     return (
         select(jobs, *result)
@@ -114,14 +146,21 @@ def with_result(job_id: UUID) -> Select[tuple[Any, ...]]:
     )
 
 
-def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[tuple[Any, ...]]:
-    """Jobs whose own record is known, by (arrived_at, job_id), downwards."""
+def _result_of(row: Row[*tuple[Any, ...]]) -> Result | None:
+    if row.text is None:
+        return None
+    return Result(row.text, row.token_ids, row.finish_reason, row.logprobs)
+
+
+def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[Any]:
+    """Jobs whose own record is known, by (arrived_at, job_id), in descending order."""
     query = select(jobs).where(jobs.c.arrived_at.is_not(None))
     if wanted.statuses:
         query = query.where(jobs.c.status.in_(wanted.statuses))
-        if "completed" not in wanted.statuses:
-            query = query.where(jobs.c.status != "completed")  # what the index is made for
-        if set(wanted.statuses) <= set(OPEN_STATUSES):
+        if JobStatus.COMPLETED not in wanted.statuses:
+            # The condition of the index `jobs_by_status`.
+            query = query.where(jobs.c.status != JobStatus.COMPLETED)
+        if all(status.is_open for status in wanted.statuses):
             query = query.where(jobs.c.finished_at.is_(None))
     if wanted.qos_class is not None:
         query = query.where(jobs.c.qos_class == wanted.qos_class)
@@ -133,9 +172,10 @@ def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[tuple
     return query.order_by(jobs.c.arrived_at.desc(), jobs.c.job_id.desc()).limit(limit)
 
 
-def history_of(job_id: UUID, arrived_at: datetime | None) -> Select[tuple[Any, ...]]:
-    """The job's events in the order in which they happened."""
-    query = select(job_events).where(job_events.c.job_id == job_id)
+def history_of(job_id: UUID, arrived_at: datetime | None) -> Select[Any]:
+    """The job's events in the order in which they happened: the columns of a HistoryEntry."""
+    wanted = [job_events.c[part.name] for part in fields(HistoryEntry)]
+    query = select(*wanted).where(job_events.c.job_id == job_id)
     if arrived_at is not None:
         query = query.where(job_events.c.at >= arrived_at - CLOCK_SKEW)
     return query.order_by(job_events.c.at, job_events.c.event_id)

@@ -6,23 +6,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 from pydantic import ValidationError
 
-from gateway.ledger.projection import Request
+from gateway.ledger.request import Origin, Request
 from niyama.kafka import ConsumedRecord
-from schemas import (
-    JobControl,
-    JobEvent,
-    JobRequest,
-    PoolTopics,
-    Qos,
-    QosCatalog,
-    Refusal,
-    decode_job,
-)
+from schemas import JobControl, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
 from schemas.decode import job_id_of_record
 from schemas.headers import trace_context
 from schemas.qos import UnknownQosClassError
@@ -38,7 +28,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job was published. ``request`` says little when the record is no valid job."""
+    """A job was published. Its `request` is an origin alone when the record is no valid job."""
 
     job_id: UUID
     request: Request
@@ -56,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """Someone asked for a job to be cancelled."""
+    """A client asked for a job to be cancelled."""
 
     job_id: UUID
     requested_at: datetime
@@ -75,7 +65,7 @@ class RecordDecoder:
         self._pool = pool
 
     def decode(self, record: ConsumedRecord) -> Entry | None:
-        """What the ledger takes from ``record``, or None for one that it cannot use."""
+        """What the ledger takes from `record`, or None for one that it cannot use."""
         try:
             if record.topic == self._events:
                 return _report(record)
@@ -84,76 +74,42 @@ class RecordDecoder:
             return self._submission(record)
         except (ValidationError, ValueError, OverflowError) as error:
             log.warning(
-                "skipped record %s/%d/%d, which is not understood: %s",
+                "skipped record %s/%d/%d, which cannot be decoded: %s",
                 *(record.topic, record.partition, record.offset, _first_line(error)),
             )
             return None
 
     def decode_all(self, records: Sequence[ConsumedRecord]) -> list[Entry]:
-        """What the ledger takes from ``records``, in their order."""
+        """What the ledger takes from `records`, in their order."""
         return [entry for entry in map(self.decode, records) if entry is not None]
 
     def _submission(self, record: ConsumedRecord) -> Submission | None:
-        arrived_at = _EPOCH + timedelta(milliseconds=record.timestamp)
-        place = Place(record.topic, record.partition, record.offset)
-        sha256 = digest(record.value or b"")
+        place = (record.topic, record.partition, record.offset)
+        origin = Origin(
+            _EPOCH + timedelta(milliseconds=record.timestamp),
+            self._pool,
+            *place,
+            digest(record.value or b""),
+        )
         job = decode_job(storable(record.value))
         if isinstance(job, Refusal):
             # The worker refuses the record too, and says why in the event that fails the job.
-            invalid = Request(arrived_at, self._pool, *place, sha256)
-            return Submission(job.job_id, invalid) if job.job_id else None
+            return Submission(job.job_id, Request(*origin)) if job.job_id else None
         job_id = job.job_id or job_id_of_record(*place)
         try:
             qos = self._catalog.resolve(job.qos)
         except UnknownQosClassError:
-            return Submission(job_id, Request(arrived_at, self._pool, *place, sha256))
-        return Submission(job_id, request_of(job, qos, arrived_at, self._pool, place, sha256))
-
-
-class Place(NamedTuple):
-    """Where a record is."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-def request_of(
-    job: JobRequest, qos: Qos, arrived_at: datetime, pool: str, place: Place, sha256: bytes
-) -> Request:
-    """What the ledger keeps of a job."""
-    return Request(
-        arrived_at=arrived_at,
-        pool=pool,
-        source_topic=place.topic,
-        source_partition=place.partition,
-        source_offset=place.offset,
-        request_sha256=sha256,
-        model=job.model,
-        tenant=job.tenant,
-        application=job.application,
-        importance=job.importance,
-        qos_class=qos.name,
-        kind=qos.kind,
-        ttft_s=qos.ttft_s,
-        tbt_s=qos.tbt_s,
-        ttlt_s=qos.ttlt_s,
-        deadline_at=qos.deadlines(arrived_at).at,
-        expire_after_s=job.expire_after_s,
-        max_tokens=job.max_tokens,
-        stream=job.stream,
-        reply_topic=job.reply_topic,
-        metadata=job.metadata,
-    )
+            return Submission(job_id, Request(*origin))
+        return Submission(job_id, Request.of(job, qos, origin))
 
 
 def digest(value: bytes) -> bytes:
-    """Tells whether two requests are the same."""
+    """Equal for records of the same bytes, and only for those."""
     return hashlib.sha256(value).digest()
 
 
 def storable(value: bytes | None) -> bytes | None:
-    r"""``value`` with the JSON escape ``\u0000`` replaced by that of U+FFFD."""
+    r"""`value` with the JSON escape `\u0000` replaced by that of U+FFFD."""
     if value is None or b"\\u0000" not in value:
         return value
     return _NUL.sub(_REPLACEMENT, value)

@@ -1,4 +1,4 @@
-"""From patches and events to rows, in the column order of the statements that write them."""
+"""Patches and events as rows, in the column order of the statements that write them; and back."""
 
 import json
 from collections.abc import Iterable
@@ -6,20 +6,23 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from gateway.ledger.projection import Attempt, JobPatch, Outcome, Request
+import sqlalchemy
+
+from gateway.ledger.job import Attempt, Incidents, Job, Outcome
+from gateway.ledger.projection import JobPatch
+from gateway.ledger.request import Request
 from schemas import JobEvent
 
 Row = tuple[Any, ...]
 
 REQUEST_COLUMNS = tuple(part.name for part in fields(Request))
-ATTEMPT_COLUMNS = tuple(part.name for part in fields(Attempt) if part.name != "status")
+ATTEMPT_COLUMNS = tuple(part.name for part in fields(Attempt))
 OUTCOME_COLUMNS = tuple(part.name for part in fields(Outcome))
-TIME_COLUMNS = ("cancel_requested_at", "relegated_at", "restored_at")
-COUNT_COLUMNS = ("relegations", "parks", "terminal_events")
+INCIDENT_COLUMNS = tuple(part.name for part in fields(Incidents))
 
 JOB_COLUMNS = (
     *("job_id", "status"),
-    *(*REQUEST_COLUMNS, *ATTEMPT_COLUMNS, *OUTCOME_COLUMNS, *TIME_COLUMNS, *COUNT_COLUMNS),
+    *(*REQUEST_COLUMNS, *ATTEMPT_COLUMNS, *OUTCOME_COLUMNS, *INCIDENT_COLUMNS),
 )
 EVENT_COLUMNS = (
     *("job_id", "at", "event_id", "type", "attempt", "worker_id", "reason", "prediction"),
@@ -30,7 +33,7 @@ _METADATA = REQUEST_COLUMNS.index("metadata")
 _request = attrgetter(*REQUEST_COLUMNS)
 _attempt = attrgetter(*ATTEMPT_COLUMNS)
 _outcome = attrgetter(*OUTCOME_COLUMNS)
-_rest = attrgetter(*TIME_COLUMNS, *COUNT_COLUMNS)
+_incidents = attrgetter(*INCIDENT_COLUMNS)
 _NO_REQUEST = (None,) * len(REQUEST_COLUMNS)
 _NO_OUTCOME = (None,) * len(OUTCOME_COLUMNS)
 
@@ -43,7 +46,19 @@ def job_row(patch: JobPatch) -> Row:
         *(_request_row(patch.request) if patch.request else _NO_REQUEST),
         *_attempt(patch.attempt),
         *(_outcome(patch.outcome) if patch.outcome else _NO_OUTCOME),
-        *_rest(patch),
+        *_incidents(patch.incidents),
+    )
+
+
+def job_of(row: sqlalchemy.Row[Any]) -> Job:
+    """The job in a selected row, which has at least JOB_COLUMNS."""
+    return Job(
+        row.job_id,
+        Request(*_request(row)) if row.arrived_at is not None else None,
+        row.status,
+        Attempt(*_attempt(row)),
+        Outcome(*_outcome(row)) if row.finished_at is not None else None,
+        Incidents(*_incidents(row)),
     )
 
 

@@ -1,4 +1,6 @@
-"""The ledger's tables. ``docs/ledger.md`` says how their rows come about."""
+"""The ledger's tables. `docs/ledger.md` says how their rows come about."""
+
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -13,20 +15,34 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    TypeDecorator,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, ENUM, JSONB, UUID
 
+from schemas import JobStatus, Kind
+
 metadata = MetaData()
 Time = DateTime(timezone=True)
 
-# The order is the order of a job's life: the later of two statuses is the greater.
+
+class KindText(TypeDecorator[Kind]):
+    """A kind, stored as text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Kind | None:
+        return None if value is None else Kind(value)
+
+
+# In Postgres, too, the later of two statuses is the greater.
 JOB_STATUS = ENUM(
-    *("queued", "admitted", "running", "completed", "failed", "expired", "cancelled"),
+    JobStatus,
+    values_callable=lambda statuses: [status.value for status in statuses],
     name="job_status",
     metadata=metadata,
 )
-OPEN_STATUSES = ("queued", "admitted", "running")
 
 jobs = Table(
     "jobs",
@@ -41,7 +57,7 @@ jobs = Table(
     Column("application", Text),
     Column("importance", Text),
     Column("qos_class", Text, comment="null: the job gave explicit targets"),
-    Column("kind", Text, comment="interactive or batch"),
+    Column("kind", KindText, comment="interactive or batch"),
     Column("ttft_s", Double),
     Column("tbt_s", Double),
     Column("ttlt_s", Double),
@@ -79,7 +95,7 @@ jobs = Table(
     Column("relegations", Integer, nullable=False),
     Column("parks", Integer, nullable=False),
     Column("terminal_events", Integer, nullable=False, comment="above 1: duplicates"),
-    # "What was published lately", by itself, of a tenant, of a class.
+    # "What was published lately": of all jobs, of a tenant, of a class.
     Index("jobs_by_arrival", "arrived_at", "job_id"),
     Index("jobs_of_tenant", "tenant", "arrived_at", "job_id"),
     Index("jobs_of_class", "qos_class", "arrived_at", "job_id"),
@@ -107,8 +123,8 @@ job_events = Table(
     Column("worker_id", Text, nullable=False),
     Column("reason", Text),
     Column("prediction", JSONB),
-    # Begins with the job, so that one index finds a job's history and refuses a second
-    # delivery of an event; ``at`` is in it because the table is partitioned by it.
+    # Starts with the job, so that one index finds a job's history and refuses a second
+    # delivery of an event; `at` is in it because the table is partitioned by it.
     PrimaryKeyConstraint("job_id", "at", "event_id"),
     postgresql_partition_by="RANGE (at)",
 )

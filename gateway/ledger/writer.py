@@ -8,13 +8,15 @@ from uuid import UUID, uuid5
 
 import asyncpg
 
+from gateway.ledger.job import Attempt
 from gateway.ledger.merge import INSERT_EVENTS, INSERT_RESULTS, UPSERT_JOBS
-from gateway.ledger.projection import Attempt, Patches
+from gateway.ledger.projection import Patches
 from gateway.ledger.records import Cancellation, Entry, Report, Submission
 from gateway.ledger.rows import columns, event_row, job_row, result_row
-from schemas import EventType, JobEvent
+from schemas import EventType, JobEvent, JobStatus
 
-LEDGER = "ledger"  # in place of a worker's id, in events that the ledger makes itself
+LEDGER = "ledger"
+"""In place of a worker's id, in events that the ledger makes itself."""
 
 ADVANCE_OFFSETS = """
 UPDATE ledger_offsets AS old SET next_offset = step.until
@@ -55,13 +57,13 @@ class Written:
 
 
 class StaleOffsetsError(Exception):
-    """Someone else wrote these partitions: the poll was not ours to write."""
+    """Another gateway wrote these partitions: the poll was not ours to write."""
 
 
 async def write(
     connection: asyncpg.Connection, entries: Sequence[Entry], steps: Sequence[OffsetStep]
 ) -> Written:
-    """Write ``entries`` and ``steps``, all or nothing.
+    """Write `entries` and `steps`, all or nothing.
 
     Raises StaleOffsetsError when another gateway wrote these partitions meanwhile, and what
     asyncpg raises.
@@ -132,7 +134,7 @@ async def _insert_events(connection: asyncpg.Connection, reports: Sequence[Repor
 async def _write_jobs(
     connection: asyncpg.Connection, patches: Patches, reports: Sequence[Report]
 ) -> tuple[Written, list[asyncpg.Record]]:
-    """Merge ``patches`` into the jobs. Returns also the jobs that are now to be cancelled."""
+    """Merge `patches` into the jobs. Returns also the jobs that are now to be cancelled."""
     ordered = patches.ordered()
     if not ordered:
         return Written(0, 0), []
@@ -166,11 +168,11 @@ class Ending:
 
 def _is_to_cancel(job: asyncpg.Record) -> bool:
     known_and_asked = job["arrived_at"] is not None and job["cancel_requested_at"] is not None
-    return known_and_asked and job["status"] == "queued"
+    return known_and_asked and job["status"] == JobStatus.QUEUED
 
 
 async def _cancel_queued(connection: asyncpg.Connection, jobs: Sequence[asyncpg.Record]) -> Written:
-    """End jobs that nobody has taken. A worker that meets one later drops it too."""
+    """End jobs that no worker has taken. A worker that receives one later drops it too."""
     events = [cancelled_by_ledger(job["job_id"], job["cancel_requested_at"]) for job in jobs]
     new = await _insert_events(
         connection, [Report(event, event.to_bytes(), []) for event in events]
@@ -178,9 +180,9 @@ async def _cancel_queued(connection: asyncpg.Connection, jobs: Sequence[asyncpg.
     patches = Patches()
     patches.report(report.event for report in new)
     for patch in patches.ordered():
-        # No worker made an attempt; and the worker's own event will be no duplicate.
+        # No worker made an attempt; and a worker's own event will not count as a duplicate.
         patch.attempt = Attempt()
-        patch.terminal_events = 0
+        patch.incidents.terminal_events = 0
     written, _ = await _write_jobs(connection, patches, new)
     return written
 

@@ -1,4 +1,4 @@
-"""Jobs may say after what time they are not worth serving any more."""
+"""Jobs may expire: `expire_after_s`."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 
 import httpx
 
-from schemas import JobRequest
+from schemas import JobRequest, JobStatus
 
 MODEL = "niyama-tiny"
-TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
+TERMINAL = frozenset(status for status in JobStatus if not status.is_open)
 POLL_INTERVAL_S = 0.2
 
 

@@ -3,49 +3,57 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
+import niyama
 from gateway.api import submissions
 from gateway.api.app import create_app
 from gateway.api.health import Health
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
+from gateway.ledger import queries
 from gateway.settings import GatewaySettings
+from niyama import EncodedJob, JobAcknowledgement
 from schemas import JobRequest
 
 JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
 PROBLEM = "application/problem+json"
 
 
-class Ledger:
+class Ledger(queries.Ledger):
     """An empty ledger, or one whose database went away."""
 
-    error: Exception | None = None
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def record(self, job_id: UUID) -> None:
+        await self.job(job_id)
 
     async def job(self, job_id: UUID) -> None:
         if self.error is not None:
             raise self.error
 
-    row = job
 
-
-class Producer:
+class Producer(niyama.Producer):
     """A Kafka that refuses, or that does not answer."""
 
-    error: Exception | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
 
-    async def publish(self, job: JobRequest, **_: Any) -> None:
+    async def send(self, encoded: EncodedJob, **_: Any) -> JobAcknowledgement:
+        await self.cancel(encoded.job_id)
+        raise AssertionError("unreachable")
+
+    async def cancel(self, job_id: UUID, reason: str | None = None) -> None:
         if self.error is not None:
             raise self.error
         await asyncio.Event().wait()
-
-    async def cancel(self, job_id: UUID, **_: Any) -> None:
-        await self.publish(JobRequest.model_validate(JOB))
 
 
 @pytest.fixture
@@ -64,8 +72,8 @@ def services(ledger: Ledger, producer: Producer) -> Services:
         return "does not answer"
 
     settings = GatewaySettings(model="m")
-    taken = Submissions(settings, cast(Any, producer), cast(Any, ledger))
-    return Services(Health({"kafka": missing}), cast(Any, ledger), taken)
+    submissions = Submissions(settings, producer, ledger)
+    return Services(Health({"kafka": missing}), ledger, submissions)
 
 
 @pytest.fixture

@@ -9,13 +9,15 @@ from uuid import UUID, uuid4
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy.dialects import postgresql
 
 from gateway.bootstrap import build, listen
+from gateway.ledger.queries import Cursor, JobFilter, listing
 from gateway.settings import GatewaySettings
-from schemas import JobControl, JobRequest
+from schemas import JobControl, JobRequest, JobStatus
 from schemas.decode import decode_job
+from tests.support.wire import Wire, published
 
-Wire = Any  # of conftest.py, which cannot be imported
 JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
 
 
@@ -33,18 +35,6 @@ async def api(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
         yield client
         gateway.stop()
     await asyncio.wait_for(task, 30)
-
-
-async def published(settings: GatewaySettings, topic: str) -> list[Any]:
-    from niyama import kafka
-
-    reader = kafka.consumer(settings, topic)
-    await reader.start()
-    try:
-        batches = await reader.getmany(timeout_ms=2000)
-        return [record for batch in batches.values() for record in batch]
-    finally:
-        await reader.stop()
 
 
 async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
@@ -194,10 +184,6 @@ async def test_what_the_client_sends_survives_a_result_that_postgres_could_not_s
 async def test_the_plans_of_the_lists_use_the_indexes(
     api: httpx.AsyncClient, postgres: asyncpg.Connection
 ) -> None:
-    from sqlalchemy.dialects import postgresql
-
-    from gateway.ledger.queries import Cursor, JobFilter, listing
-
     await postgres.execute(
         "INSERT INTO jobs (job_id, status, arrived_at, tenant, qos_class, kind, finished_at, "
         "attempt, relegations, parks, terminal_events) "
@@ -211,7 +197,7 @@ async def test_the_plans_of_the_lists_use_the_indexes(
         "jobs_by_arrival": JobFilter(),
         "jobs_of_tenant": JobFilter(tenant="t7"),
         "jobs_of_class": JobFilter(qos_class="c7"),
-        "jobs_by_status": JobFilter(statuses=("failed",)),
+        "jobs_by_status": JobFilter(statuses=(JobStatus.FAILED,)),
     }
     for index, wanted in expected.items():
         query = listing(wanted, 50, after).compile(

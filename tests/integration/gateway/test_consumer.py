@@ -4,16 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient
 
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.settings import GatewaySettings
 from schemas import JobControl
-
-Wire = Any  # of conftest.py, which cannot be imported
+from tests.support.wire import Wire
 
 
 @asynccontextmanager
@@ -153,8 +152,6 @@ async def test_gateways_share_the_work_and_take_over_from_each_other(
 async def test_the_offsets_are_committed_to_kafka_for_lag_tools(
     settings: GatewaySettings, wire: Wire
 ) -> None:
-    from aiokafka.admin import AIOKafkaAdminClient
-
     job_id = await wire.job()
     async with consuming(settings):
         await wire.until_status(job_id, "queued")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ def niyama(url: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-async def test_the_migrations_make_the_tables_of_the_code(database_url: str, postgres: Any) -> None:
-    await history_partitions.ensure_partitions(postgres, history_partitions.date(2026, 11, 21))
+async def test_the_migrations_make_the_tables_of_the_code(
+    database_url: str, postgres: asyncpg.Connection
+) -> None:
+    await history_partitions.ensure_partitions(postgres, date(2026, 11, 21))
 
     def differences(connection: Connection) -> list[Any]:
         options = {"compare_server_default": True, "include_name": include_name}
@@ -77,7 +80,9 @@ async def test_a_database_without_schema_is_told_to_migrate(empty_database_url: 
     await check_schema(settings)
 
 
-async def test_a_newer_database_names_both_migrations(database_url: str, postgres: Any) -> None:
+async def test_a_newer_database_names_both_migrations(
+    database_url: str, postgres: asyncpg.Connection
+) -> None:
     await postgres.execute("UPDATE alembic_version SET version_num = '9999'")
 
     with pytest.raises(ConfigurationError, match=f"at migration 9999.*needs {head()}"):

@@ -1,8 +1,7 @@
 """What the ledger's transactions leave in Postgres."""
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,14 +12,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from gateway.ledger import history_partitions
-from gateway.ledger.projection import JobPatch, Request
+from gateway.ledger.projection import JobPatch
 from gateway.ledger.records import Cancellation, Entry, Report, Submission
 from gateway.ledger.rows import JOB_COLUMNS, job_row
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from schemas import JobEvent
-
-START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
-Make = Callable[..., Any]
+from tests.support.ledger import START, after, report, request, submission
 
 
 class Log:
@@ -55,7 +52,7 @@ async def replies(postgres: asyncpg.Connection) -> list[tuple[UUID, str | None]]
 
 
 async def test_events_that_come_before_the_job_are_kept_and_completed(
-    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     job_id = uuid4()
     await log.write(report(job_id, "admitted", 1), report(job_id, "started", 2))
@@ -66,11 +63,11 @@ async def test_events_that_come_before_the_job_are_kept_and_completed(
 
     assert (early["status"], early["arrived_at"]) == ("running", None)
     assert (late["status"], late["arrived_at"], late["tenant"]) == ("running", START, "acme")
-    assert late["admitted_at"] == START + timedelta(seconds=1)
+    assert late["admitted_at"] == after(1)
 
 
 async def test_an_event_that_comes_twice_counts_once(
-    postgres: asyncpg.Connection, log: Log, report: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     job_id = uuid4()
     relegated, end = report(job_id, "relegated"), report(job_id, "expired", reason="too late")
@@ -85,7 +82,7 @@ async def test_an_event_that_comes_twice_counts_once(
     assert await postgres.fetchval("SELECT count(*) FROM job_events") == 2
 
 
-async def test_the_first_result_stays(postgres: asyncpg.Connection, log: Log, report: Make) -> None:
+async def test_the_first_result_stays(postgres: asyncpg.Connection, log: Log) -> None:
     job_id = uuid4()
     first = {"text": "first", "token_ids": [1, 2], "finish_reason": "stop"}
     second = {"text": "second", "finish_reason": "length", "logprobs": [{"a": 1}]}
@@ -100,7 +97,7 @@ async def test_the_first_result_stays(postgres: asyncpg.Connection, log: Log, re
 
 
 async def test_results_of_one_poll_may_have_tokens_of_any_length(
-    postgres: asyncpg.Connection, log: Log, report: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     tokens: list[list[int] | None] = [[1], [], None, [1, 2, 3]]
     ends = [
@@ -116,9 +113,7 @@ async def test_results_of_one_poll_may_have_tokens_of_any_length(
     }
 
 
-async def test_a_zombie_gateway_writes_nothing(
-    postgres: asyncpg.Connection, log: Log, report: Make
-) -> None:
+async def test_a_zombie_gateway_writes_nothing(postgres: asyncpg.Connection, log: Log) -> None:
     end = report(uuid4(), "completed")
     await log.write()
 
@@ -129,8 +124,8 @@ async def test_a_zombie_gateway_writes_nothing(
     assert await postgres.fetchval("SELECT next_offset FROM ledger_offsets") == 1
 
 
-async def test_a_queued_job_is_cancelled_at_once(
-    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+async def test_a_queued_job_is_cancelled_immediately(
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     job_id = uuid4()
     await log.write(submission(job_id, reply_topic="answers"))
@@ -140,14 +135,14 @@ async def test_a_queued_job_is_cancelled_at_once(
 
     job = await row(postgres, job_id)
     assert (job["status"], job["finished_at"], job["attempt"]) == ("cancelled", START, 1)
-    assert job["terminal_events"] == 1  # the worker's: no duplicate to wonder about
+    assert job["terminal_events"] == 1  # the worker's does not count as a duplicate
     assert written == Written(finished_jobs=1, replies=1)
     reply = await postgres.fetchval("SELECT value FROM reply_outbox")
     assert JobEvent.model_validate_json(reply).type == "cancelled"
 
 
 async def test_a_cancellation_that_comes_before_its_job_is_remembered(
-    postgres: asyncpg.Connection, log: Log, submission: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     job_id = uuid4()
     await log.write(Cancellation(job_id, START))
@@ -160,7 +155,7 @@ async def test_a_cancellation_that_comes_before_its_job_is_remembered(
 
 
 async def test_a_running_job_is_cancelled_by_its_worker_only(
-    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     job_id = uuid4()
     await log.write(submission(job_id), report(job_id, "admitted"), Cancellation(job_id, START))
@@ -174,8 +169,6 @@ async def test_a_running_job_is_cancelled_by_its_worker_only(
 async def test_a_reply_is_written_once_whichever_record_comes_first(
     postgres: asyncpg.Connection,
     log: Log,
-    submission: Make,
-    report: Make,
     order: tuple[int, int],
     together: bool,
 ) -> None:
@@ -198,8 +191,8 @@ async def test_a_reply_is_written_once_whichever_record_comes_first(
     assert outbox["attempts"] == 7
 
 
-async def test_nobody_gets_a_reply_who_did_not_ask(
-    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+async def test_a_job_without_a_reply_topic_gets_no_reply(
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     first, second = uuid4(), uuid4()
     await log.write(submission(first), report(first, "completed"), report(second, "completed"))
@@ -211,7 +204,7 @@ async def test_nobody_gets_a_reply_who_did_not_ask(
 
 
 async def test_a_reply_that_was_sent_is_not_sent_again(
-    postgres: asyncpg.Connection, log: Log, submission: Make, report: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     job_id = uuid4()
     entries = [submission(job_id, reply_topic="answers"), report(job_id, "completed")]
@@ -224,7 +217,7 @@ async def test_a_reply_that_was_sent_is_not_sent_again(
 
 
 async def test_events_go_to_the_partition_of_their_day(
-    postgres: asyncpg.Connection, log: Log, report: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     await history_partitions.ensure_partitions(postgres, START.date())
     await history_partitions.ensure_partitions(postgres, START.date())
@@ -235,7 +228,7 @@ async def test_events_go_to_the_partition_of_their_day(
 
 
 async def test_a_day_with_events_in_the_default_partition_stays_there(
-    postgres: asyncpg.Connection, log: Log, report: Make
+    postgres: asyncpg.Connection, log: Log
 ) -> None:
     await log.write(report(uuid4(), "admitted"))
 
@@ -261,9 +254,7 @@ def histories(draw: st.DrawFn) -> list[Entry]:
         _report(job_id, kind, second, attempt, with_usage)
         for kind, second, attempt, with_usage in steps
     ]
-    request = Request(START, "tiny", "t", 0, 0, b"d", model="m", metadata={"k": "v"})
-    entries.append(Submission(job_id, request))
-    entries.append(Submission(job_id, request))
+    entries += [Submission(job_id, request(metadata={"k": "v"}))] * 2
     entries = list(draw(st.permutations(entries)))
     position = 0
     for number, kind in enumerate(ends):
@@ -274,20 +265,10 @@ def histories(draw: st.DrawFn) -> list[Entry]:
 
 
 def _report(job_id: UUID, kind: str, second: int, attempt: int, with_usage: bool) -> Report:
-    event = JobEvent.model_validate(
-        {
-            "event_id": uuid4(),
-            "job_id": job_id,
-            "type": kind,
-            "at": START + timedelta(seconds=second),
-            "attempt": attempt,
-            "worker_id": f"worker-{second}",
-            "pool": "tiny",
-            "largest_gap_ms": 10.5 * second if with_usage else None,
-            "usage": {"prompt_tokens": 5, "completion_tokens": second} if with_usage else None,
-        }
-    )
-    return Report(event, b"", [])
+    usage = {"prompt_tokens": 5, "completion_tokens": second}
+    measured = {"usage": usage, "largest_gap_ms": 10.5 * second} if with_usage else {}
+    worker_id = f"worker-{second}"
+    return report(job_id, kind, second, attempt=attempt, worker_id=worker_id, **measured)
 
 
 def folded(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -311,7 +292,7 @@ def folded(entries: Sequence[Entry]) -> dict[str, Any]:
 async def test_any_grouping_and_repetition_makes_the_same_row(
     postgres: asyncpg.Connection, entries: list[Entry], data: st.DataObject
 ) -> None:
-    """In Postgres, poll by poll with repetitions, and in memory, at once without any."""
+    """In Postgres, poll by poll with repetitions, and in memory, all together without any."""
     await postgres.execute("TRUNCATE jobs, job_events, job_results, reply_outbox, ledger_offsets")
     await postgres.execute("INSERT INTO ledger_offsets VALUES ('topic', 0, 0)")
     log = Log(postgres)

@@ -1,35 +1,33 @@
 """The merge of a job's records."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ledger.projection import JobPatch, Request
+from gateway.ledger.projection import JobPatch
 from schemas import JobEvent
+from tests.support import ledger
+from tests.support.ledger import after, request
 
 JOB_ID = UUID("01a1fd07-8d69-7538-b1cd-a6c7a0c91219")
-START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
-REQUEST = Request(START, "tiny", "topic", 0, 0, b"digest", model="m")
 TERMINAL = ("completed", "failed", "expired", "cancelled")
 
 
 def event(
     kind: str, second: float = 0, attempt: int = 1, worker: str | None = None, **more: object
 ) -> JobEvent:
-    fields = {
-        "event_id": uuid5(JOB_ID, f"{kind} {second} {attempt} {worker}"),
-        "job_id": JOB_ID,
-        "type": kind,
-        "at": START + timedelta(seconds=second),
-        "attempt": attempt,
-        "worker_id": worker or f"worker-{attempt}",
-        "pool": "tiny",
-    }
-    return JobEvent.model_validate(fields | more)
+    return ledger.event(
+        JOB_ID,
+        kind,
+        after(second),
+        event_id=uuid5(JOB_ID, f"{kind} {second} {attempt} {worker}"),
+        attempt=attempt,
+        worker_id=worker or f"worker-{attempt}",
+        **more,
+    )
 
 
 def patch_of(events: Iterable[JobEvent]) -> JobPatch:
@@ -57,7 +55,7 @@ def test_the_status_is_the_furthest_that_the_events_prove(kinds: list[str], stat
     assert patch_of(event(kind) for kind in kinds).status == status
 
 
-def test_a_newer_attempt_begins_anew() -> None:
+def test_a_newer_attempt_starts_over() -> None:
     patch = patch_of(
         [
             event("first_token", 3, usage={"prompt_tokens": 9, "completion_tokens": 50}),
@@ -90,7 +88,7 @@ def test_the_first_terminal_event_wins_and_later_ones_are_counted() -> None:
     assert patch.status == "completed"
     assert patch.outcome is not None
     assert (patch.outcome.finish_reason, patch.outcome.error_code) == ("stop", None)
-    assert patch.terminal_events == 2
+    assert patch.incidents.terminal_events == 2
 
 
 def test_relegations_are_counted_and_the_last_one_is_kept() -> None:
@@ -98,20 +96,21 @@ def test_relegations_are_counted_and_the_last_one_is_kept() -> None:
         [event("relegated", 3), event("relegated", 1), event("restored", 2), event("parked", 4)]
     )
 
-    assert (patch.relegations, patch.parks) == (2, 1)
-    assert patch.relegated_at == START + timedelta(seconds=3)
-    assert patch.restored_at == START + timedelta(seconds=2)
+    assert (patch.incidents.relegations, patch.incidents.parks) == (2, 1)
+    assert patch.incidents.relegated_at == after(3)
+    assert patch.incidents.restored_at == after(2)
 
 
-def test_the_first_request_and_the_first_wish_to_cancel_count() -> None:
+def test_the_first_request_and_the_first_request_to_cancel_count() -> None:
+    first = request()
     patch = JobPatch(JOB_ID)
-    patch.submit(REQUEST)
-    patch.submit(Request(START, "tiny", "relegated", 5, 5, b"digest", model="m"))
-    patch.cancel(START + timedelta(seconds=2))
-    patch.cancel(START + timedelta(seconds=1))
+    patch.submit(first)
+    patch.submit(request(source_topic="relegated", source_partition=5, source_offset=5))
+    patch.cancel(after(2))
+    patch.cancel(after(1))
 
-    assert patch.request is REQUEST
-    assert patch.cancel_requested_at == START + timedelta(seconds=1)
+    assert patch.request is first
+    assert patch.incidents.cancel_requested_at == after(1)
 
 
 some_events = st.lists(

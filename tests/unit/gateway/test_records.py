@@ -8,8 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from gateway.ledger.records import Cancellation, RecordDecoder, Report, Submission, storable
-from schemas import EventType, JobControl, JobEvent, JobRequest, PoolTopics, QosCatalog
+from schemas import EventType, JobControl, JobRequest, PoolTopics, QosCatalog
 from schemas.decode import job_id_of_record
+from tests.support import ledger
 
 TOPICS = PoolTopics.of("tiny")
 ARRIVED_MS = 1_795_000_000_123
@@ -33,19 +34,6 @@ def decoder() -> RecordDecoder:
 
 def a_job(**changes: object) -> JobRequest:
     return JobRequest.model_validate({"model": "m", "prompt": "p", "qos": "chat"} | changes)
-
-
-def an_event(**changes: object) -> JobEvent:
-    fields = {
-        "event_id": uuid4(),
-        "job_id": uuid4(),
-        "type": "completed",
-        "at": ARRIVED_AT,
-        "attempt": 1,
-        "worker_id": "w",
-        "pool": "tiny",
-    }
-    return JobEvent.model_validate(fields | changes)
 
 
 def test_a_job_arrives_when_its_record_was_published(decoder: RecordDecoder) -> None:
@@ -102,7 +90,7 @@ def test_a_record_with_an_impossible_time_is_skipped(decoder: RecordDecoder) -> 
 
 
 def test_a_report_keeps_the_event_byte_for_byte_with_its_trace(decoder: RecordDecoder) -> None:
-    event = an_event()
+    event = ledger.event(uuid4(), "completed")
     value = json.dumps(json.loads(event.to_bytes()), indent=1).encode()
     headers = [("traceparent", b"00-1-2-01"), ("other", b"x")]
 
@@ -141,7 +129,7 @@ def test_only_nul_characters_are_replaced(text: str) -> None:
 
 def test_events_lose_their_nul_characters_and_replies_keep_them(decoder: RecordDecoder) -> None:
     result = {"text": "a\0b", "finish_reason": "stop"}
-    value = an_event(result=result).to_bytes()
+    value = ledger.event(uuid4(), "completed", result=result).to_bytes()
 
     entry = decoder.decode(Record(TOPICS.events.name, value))
 

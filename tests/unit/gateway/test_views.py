@@ -1,109 +1,124 @@
-"""What the API says about a job, at a given time."""
+"""What the API shows of a job."""
 
-import base64
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from gateway.api.views import summary
-from gateway.ledger.queries import BadCursorError, Cursor
+from gateway.api import views
+from gateway.ledger.job import Attempt, Incidents, Job
+from gateway.ledger.queries import JobRecord, Result
+from gateway.ledger.request import Request
 from gateway.ledger.rows import JOB_COLUMNS
+from schemas import JobRequest, JobStatus, QosCatalog, QosTargets
+from tests.support.ledger import after, origin, outcome, request
 
-ARRIVED = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+TARGETS = [
+    {"ttft_ms": 300.0, "tbt_ms": 35.0},
+    {"ttft_ms": 4.1, "tbt_ms": 0.3},
+    {"ttft_ms": 1234.567, "tbt_ms": 57.1},
+    {"ttlt_s": 600.0},
+]
 
 
-NAIVE = base64.urlsafe_b64encode(f"2026-11-21T09:00:00 {uuid4()}".encode()).decode()
+def requested(**fields: object) -> Request:
+    job = JobRequest.model_validate({"model": "m", "prompt": "p"} | fields)
+    return Request.of(job, QosCatalog.shipped().resolve(job.qos), origin())
 
 
-def after(seconds: float) -> datetime:
-    return ARRIVED + timedelta(seconds=seconds)
+@pytest.mark.parametrize("targets", TARGETS)
+def test_targets_are_shown_as_the_job_gave_them(targets: dict[str, float]) -> None:
+    shown = views.summary(Job(uuid4(), requested(qos=QosTargets(**targets))), after(1)).qos
+
+    assert shown is not None
+    assert shown.model_dump(exclude_none=True, exclude={"kind"}) == targets
 
 
-def row(**changes: Any) -> SimpleNamespace:
-    columns = dict.fromkeys(JOB_COLUMNS) | {
-        "job_id": uuid4(),
-        "status": "queued",
-        "arrived_at": ARRIVED,
-        "attempt": 0,
-        "relegations": 0,
-        "parks": 0,
-        "terminal_events": 0,
+def test_a_class_is_shown_with_its_name_and_its_targets() -> None:
+    shown = views.summary(Job(uuid4(), requested(qos="chat")), after(1))
+
+    assert shown.qos is not None
+    assert shown.qos.model_dump(mode="json") == {
+        "name": "chat",
+        "kind": "interactive",
+        "ttft_ms": 1000.0,
+        "tbt_ms": 100.0,
+        "ttlt_s": None,
     }
-    return SimpleNamespace(**columns | changes)
+    assert shown.deadlines == views.DeadlinesView(first_token_at=after(1))
 
 
-def chat(**changes: Any) -> SimpleNamespace:
-    targets = {"kind": "interactive", "ttft_s": 1.0, "tbt_s": 0.1, "deadline_at": after(1)}
-    return row(**targets | changes)
+def test_what_was_measured_is_in_the_units_of_the_targets() -> None:
+    attempt = Attempt(1, admitted_at=after(0.25), first_token_at=after(0.9), largest_gap_ms=99.0)
+    job = Job(uuid4(), requested(qos="chat"), JobStatus.COMPLETED, attempt, outcome(3))
 
+    shown = views.summary(job, after(10))
 
-def batch(**changes: Any) -> SimpleNamespace:
-    return row(**{"kind": "batch", "ttlt_s": 60.0, "deadline_at": after(60)} | changes)
-
-
-def test_slack_is_what_is_left_until_the_deadline() -> None:
-    assert summary(chat(), after(0.25)).slack_s == pytest.approx(0.75)
-    assert summary(batch(), after(70)).slack_s == pytest.approx(-10)
-
-
-def test_there_is_no_slack_once_the_deadline_was_met_or_the_job_is_over() -> None:
-    assert summary(chat(first_token_at=after(0.5)), after(2)).slack_s is None
-    assert summary(batch(finished_at=after(3), status="failed"), after(4)).slack_s is None
-
-
-def test_an_interactive_job_met_its_deadlines() -> None:
-    job = chat(
-        status="completed", first_token_at=after(0.9), largest_gap_ms=99.0, finished_at=after(3)
-    )
-
-    shown = summary(job, after(10))
-
+    assert shown.measured.model_dump() == {
+        "queue_s": 0.25,
+        "ttft_ms": 900.0,
+        "largest_gap_ms": 99.0,
+        "ttlt_s": 3.0,
+    }
     assert (shown.deadlines_met.ttft, shown.deadlines_met.tbt) == (True, True)
-    assert shown.measured.ttft_s == pytest.approx(0.9)
-    assert shown.measured.ttlt_s == pytest.approx(3)
 
 
-def test_a_gap_too_long_is_a_miss_at_once_and_a_short_one_says_nothing_yet() -> None:
-    running = {"status": "running", "first_token_at": after(1.5)}
+def test_a_job_that_was_just_accepted_is_queued_with_its_deadlines() -> None:
+    job = Job(uuid4(), requested(qos={"ttlt_s": 60}, tenant="acme", metadata={"a": "b"}))
 
-    assert summary(chat(largest_gap_ms=101.0, **running), after(2)).deadlines_met.tbt is False
-    assert summary(chat(largest_gap_ms=20.0, **running), after(2)).deadlines_met.tbt is None
-    assert summary(chat(**running), after(2)).deadlines_met.ttft is False
+    accepted = views.accepted(job)
+    shown = views.detailed(JobRecord(job), after(20))
 
-
-def test_a_deadline_that_passes_unmet_is_missed_before_the_job_ends() -> None:
-    assert summary(batch(), after(59)).deadlines_met.ttlt is None
-    assert summary(batch(), after(61)).deadlines_met.ttlt is False
-    assert (
-        summary(batch(status="failed", finished_at=after(5)), after(6)).deadlines_met.ttlt is False
-    )
-
-
-def test_a_cancelled_job_neither_met_nor_missed_anything() -> None:
-    shown = summary(batch(status="cancelled", finished_at=after(5)), after(100))
-
-    assert shown.deadlines_met.ttlt is None
+    assert (accepted.status, accepted.links.self) == ("queued", f"/v1/jobs/{job.job_id}")
+    assert accepted.deadlines.last_token_at == shown.deadlines.last_token_at == after(60)
+    assert (shown.status, shown.tenant, shown.slack_s) == ("queued", "acme", 40.0)
+    assert (shown.metadata, shown.attempt, shown.events) == ({"a": "b"}, 0, [])
 
 
 def test_a_job_is_relegated_until_it_is_restored() -> None:
-    assert summary(batch(relegated_at=after(3)), after(9)).relegated
-    assert not summary(batch(relegated_at=after(3), restored_at=after(4)), after(9)).relegated
-    assert summary(batch(relegated_at=after(5), restored_at=after(4)), after(9)).relegated
+    def relegated(restored_s: float | None) -> bool:
+        restored_at = None if restored_s is None else after(restored_s)
+        incidents = Incidents(relegated_at=after(3), restored_at=restored_at, relegations=1)
+        return views.summary(Job(uuid4(), request(), incidents=incidents), after(9)).relegated
+
+    assert relegated(restored_s=None)
+    assert not relegated(restored_s=4)
+    assert relegated(restored_s=2)
 
 
-@given(st.datetimes(timezones=st.just(UTC)), st.uuids())
-def test_a_cursor_comes_back_as_it_was(arrived_at: datetime, job_id: Any) -> None:
-    cursor = Cursor(arrived_at, job_id)
+def test_only_terminal_events_after_the_first_are_duplicates() -> None:
+    counts = [
+        views.summary(
+            Job(uuid4(), request(), incidents=Incidents(terminal_events=events)), after(1)
+        ).duplicate_endings
+        for events in (0, 1, 3)
+    ]
 
-    assert Cursor.decode(cursor.encode()) == cursor
+    assert counts == [0, 0, 2]
 
 
-@pytest.mark.parametrize("text", ["x", "!!!", "AAAA", "é", "MjAyNg", "", NAIVE])
-def test_a_made_up_cursor_is_refused(text: str) -> None:
-    with pytest.raises(BadCursorError):
-        Cursor.decode(text)
+def test_a_result_is_shown_with_why_it_ended() -> None:
+    job = Job(uuid4(), request(), JobStatus.COMPLETED, Attempt(1), outcome(3))
+    result = Result("Hi", [1, 2], "stop", None)
+
+    shown = views.detailed(JobRecord(job, result), after(9)).result
+
+    assert shown == views.ResultView(text="Hi", token_ids=[1, 2], finish_reason="stop")
+
+
+def test_a_job_whose_own_record_is_missing_is_shown_with_what_its_events_say() -> None:
+    job = Job(uuid4(), None, JobStatus.RUNNING, Attempt(1, worker_id="w", started_at=after(1)))
+
+    shown = views.summary(job, after(9))
+
+    assert (shown.arrived_at, shown.qos, shown.metadata) == (None, None, {})
+    assert (shown.status, shown.worker_id, shown.started_at) == ("running", "w", after(1))
+    assert shown.slack_s is None
+
+
+def test_every_field_of_a_summary_is_a_column_or_filled_in() -> None:
+    """A field that is neither would always be null."""
+    job = Job(uuid4(), requested(qos="chat"), JobStatus.QUEUED, Attempt(), outcome(3))
+
+    filled = views.summary(job, after(1)).model_fields_set
+
+    assert set(views.JobSummary.model_fields) <= filled | set(JOB_COLUMNS)

@@ -7,14 +7,21 @@ import pytest
 from rich.console import Console
 
 from niyama.report import JobOutcome, outcome_of, percentile, table_of
+from schemas import JobStatus
 
 
 def chat(**changes: Any) -> dict[str, Any]:
     job: dict[str, Any] = {
         "status": "completed",
-        "qos": {"name": "chat", "kind": "interactive", "ttft_s": 1.0, "tbt_s": 0.1, "ttlt_s": None},
+        "qos": {
+            "name": "chat",
+            "kind": "interactive",
+            "ttft_ms": 1000.0,
+            "tbt_ms": 100.0,
+            "ttlt_s": None,
+        },
         "deadlines_met": {"ttft": True, "tbt": True, "ttlt": None},
-        "measured": {"ttft_s": 0.25, "ttlt_s": 1.5},
+        "measured": {"ttft_ms": 250.0, "ttlt_s": 1.5},
         "relegations": 0,
     }
     return job | changes
@@ -32,8 +39,8 @@ def test_a_job_has_ended_unless_it_is_open() -> None:
 
 
 def test_explicit_targets_are_their_own_label() -> None:
-    batch = {"name": None, "kind": "batch", "ttft_s": None, "tbt_s": None, "ttlt_s": 60.0}
-    quick = {"name": None, "kind": "interactive", "ttft_s": 0.5, "tbt_s": 0.05, "ttlt_s": None}
+    batch = {"name": None, "kind": "batch", "ttft_ms": None, "tbt_ms": None, "ttlt_s": 60.0}
+    quick = {"name": None, "kind": "interactive", "ttft_ms": 500.0, "tbt_ms": 50.0, "ttlt_s": None}
     assert outcome_of(chat(qos=batch)).label == "batch 60s"
     assert outcome_of(chat(qos=quick)).label == "chat 0.5s/50ms"
 
@@ -45,7 +52,7 @@ def test_percentiles_are_values_that_occurred(percent: float, value: float) -> N
 
 def test_the_table_has_a_row_for_each_class_and_a_dash_for_what_is_not_known() -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    lost = JobOutcome("q1", "queued", met=False, relegated=True, ttft_s=None, ttlt_s=None)
+    lost = JobOutcome("q1", JobStatus.QUEUED, met=False, relegated=True, ttft_s=None, ttlt_s=None)
     console.print(table_of([outcome_of(chat()), lost]))
     rows = [line.split() for line in console.export_text().splitlines()]
     assert ["chat", "1", "1", "1", "0", "0.25/0.25", "1.50/1.50"] in rows
@@ -54,8 +61,14 @@ def test_the_table_has_a_row_for_each_class_and_a_dash_for_what_is_not_known() -
 
 def test_the_table_fits_a_terminal_of_eighty_columns() -> None:
     console = Console(width=80, record=True, file=io.StringIO())
-    slow = {"ttft_s": 12.34, "ttlt_s": 56.78}
-    targets = {"name": None, "kind": "interactive", "ttft_s": 1.5, "tbt_s": 0.25, "ttlt_s": None}
+    slow = {"ttft_ms": 12_340.0, "ttlt_s": 56.78}
+    targets = {
+        "name": None,
+        "kind": "interactive",
+        "ttft_ms": 1500.0,
+        "tbt_ms": 250.0,
+        "ttlt_s": None,
+    }
     console.print(table_of([outcome_of(chat(qos=targets, measured=slow))]))
     text = console.export_text()
     for whole in ("chat 1.5s/250ms", "relegated", "last token", "12.3/12.3", "56.8/56.8"):

@@ -1,0 +1,82 @@
+"""What a job asks for, as the ledger keeps it: a column of `jobs` for each field."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Self
+
+from schemas import JobRequest, Kind, Qos
+
+
+class Origin(NamedTuple):
+    """When and where a job was published: the fields that every request has, in their order."""
+
+    arrived_at: datetime
+    pool: str
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    request_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for. Of an invalid job only its origin is known."""
+
+    arrived_at: datetime
+    pool: str
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    request_sha256: bytes
+    model: str | None = None
+    tenant: str | None = None
+    application: str | None = None
+    importance: str | None = None
+    qos_class: str | None = None
+    """None: the job gave explicit targets."""
+    kind: Kind | None = None
+    ttft_s: float | None = None
+    tbt_s: float | None = None
+    ttlt_s: float | None = None
+    deadline_at: datetime | None = None
+    """Of the first token (interactive) or the last one (batch)."""
+    expire_after_s: float | None = None
+    max_tokens: int | None = None
+    stream: bool | None = None
+    reply_topic: str | None = None
+    metadata: dict[str, str] | None = None
+
+    @classmethod
+    def of(cls, job: JobRequest, qos: Qos, origin: Origin) -> Self:
+        """The request of a valid job, whose `qos` was resolved."""
+        return cls(
+            *origin,
+            model=job.model,
+            tenant=job.tenant,
+            application=job.application,
+            importance=job.importance,
+            qos_class=qos.name,
+            kind=qos.kind,
+            ttft_s=qos.ttft_s,
+            tbt_s=qos.tbt_s,
+            ttlt_s=qos.ttlt_s,
+            deadline_at=qos.deadlines(origin.arrived_at).at,
+            expire_after_s=job.expire_after_s,
+            max_tokens=job.max_tokens,
+            stream=job.stream,
+            reply_topic=job.reply_topic,
+            metadata=job.metadata,
+        )
+
+    @property
+    def ttft_ms(self) -> float | None:
+        return _milliseconds(self.ttft_s)
+
+    @property
+    def tbt_ms(self) -> float | None:
+        return _milliseconds(self.tbt_s)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    # Rounded, so that a job's 4.1 ms are not shown as 4.1000000000000005.
+    return None if seconds is None else round(seconds * 1000, 6)

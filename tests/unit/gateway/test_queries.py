@@ -1,0 +1,34 @@
+"""Cursors of lists."""
+
+import base64
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ledger.job import Job
+from gateway.ledger.queries import BadCursorError, Cursor
+from tests.support.ledger import START, request
+
+NAIVE = base64.urlsafe_b64encode(f"2026-11-21T09:00:00 {uuid4()}".encode()).decode()
+
+
+@given(st.datetimes(timezones=st.just(UTC)), st.uuids())
+def test_a_cursor_comes_back_as_it_was(arrived_at: datetime, job_id: UUID) -> None:
+    cursor = Cursor(arrived_at, job_id)
+
+    assert Cursor.decode(cursor.encode()) == cursor
+
+
+def test_a_page_ends_at_its_last_job() -> None:
+    job = Job(uuid4(), request())
+
+    assert Cursor.after(job) == Cursor(START, job.job_id)
+
+
+@pytest.mark.parametrize("text", ["x", "!!!", "AAAA", "é", "MjAyNg", "", NAIVE])
+def test_a_made_up_cursor_is_refused(text: str) -> None:
+    with pytest.raises(BadCursorError):
+        Cursor.decode(text)
