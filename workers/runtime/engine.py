@@ -1,4 +1,4 @@
-"""SGLang as this project's engine: in process, in the worker's own event loop."""
+"""SGLang as this project's engine, in the worker's process and event loop."""
 
 import asyncio
 import atexit
@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any
@@ -40,12 +40,12 @@ from workers.runtime.scheduler import SCHEDULER_INFO_KEY
 from workers.runtime.settings import SchedulingSettings
 from workers.runtime.updates import UpdateReader
 
-_LAST_WORDS_MS = 50
-"""How long decisions of a scheduler that died are waited for."""
+_FINAL_DECISIONS_MS = 50
+"""How long the final decisions of a scheduler that died are waited for."""
 
 
 class SglangEngine:
-    """Implements `workers.engine.Engine` with SGLang's runtime and Niyama's scheduler in it.
+    """Implements `workers.engine.port.Engine` with SGLang's runtime and Niyama's scheduler in it.
 
     SGLang's two child processes belong to the process and the thread that call `start`. When one
     of them dies, everything in the engine raises EngineDead: the worker exits, and Kafka gives
@@ -59,11 +59,15 @@ class SglangEngine:
         arguments: Sequence[str] = (),
         log_level: str = "warning",
         scheduling: SchedulingSettings | None = None,
+        worker_flags: Collection[str] = (),
     ) -> None:
-        """`scheduling`: by default, paced, and the rest from this process's environment."""
+        """`arguments` are for SGLang's server. `scheduling`: by default, paced, and the rest from
+        this process's environment. `worker_flags` are suggested when SGLang lacks an argument.
+        """
         self.model = served_name or model_path
         self._model_path = model_path
         self._arguments = arguments
+        self._worker_flags = worker_flags
         self._log_level = log_level
         self._scheduling = scheduling or SchedulingSettings(token_timing=TokenTiming.PACED)
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
@@ -83,7 +87,7 @@ class SglangEngine:
     def kv_tokens(self) -> int:
         return self._limits.kv_tokens
 
-    # ---- life
+    # ---- start and close
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -95,7 +99,7 @@ class SglangEngine:
         except Exception as error:
             self._kill(process.pid for process in set(multiprocessing.active_children()) - children)
             raise _start_error(error, self._model_path) from error
-        # Its own exit handler would kill every child of this process, also those not its own.
+        # Its own exit handler would kill every child of this process, not only its own.
         atexit.unregister(self._runtime.shutdown)
         atexit.register(self._stop_children)
         self._manager = self._runtime.tokenizer_manager
@@ -173,7 +177,9 @@ class SglangEngine:
             _environment(environment),
             _temporary_files_in(self._folder),
         ):
-            arguments = server_arguments(self._model_path, self._arguments, self._log_level)
+            arguments = server_arguments(
+                self._model_path, self._arguments, self._log_level, self._worker_flags
+            )
             runtime = _Runtime(server_args=arguments)
         if not runtime._scheduler_init_result.scheduler_infos[0].get(SCHEDULER_INFO_KEY):
             raise EngineStartError(
@@ -196,8 +202,8 @@ class SglangEngine:
     async def _warm_up(self, scheduler_info: Mapping[str, Any]) -> None:
         """One token through every part, so that `ready` means it.
 
-        On a device that the scheduler does not know, iterations of all sizes follow: it measures
-        what they take.
+        On a device that the scheduler does not know, iterations of all sizes follow, so that it
+        can measure what they take.
         """
         await self._try_out(warm_up.FIRST_TOKEN)
         if not scheduler_info["latency_is_known"]:
@@ -248,8 +254,8 @@ class SglangEngine:
 
     async def _next_message(self) -> bytes:
         assert self._death is not None, "the engine was not started"
-        # What a scheduler said before it died comes before the news of its death.
-        if self._death.done() and not await self._inbox.poll(_LAST_WORDS_MS):
+        # What a scheduler decided before it died is read before its death is reported.
+        if self._death.done() and not await self._inbox.poll(_FINAL_DECISIONS_MS):
             self._raise_if_dead()
         receiving: asyncio.Future[bytes] = asyncio.ensure_future(self._inbox.recv())
         waiting: set[asyncio.Future[Any]] = {receiving, self._death}
@@ -261,7 +267,7 @@ class SglangEngine:
 
 
 class _Runtime(SglangRuntime):  # type: ignore[misc]
-    """SGLang's engine with our child processes, whose failure to start is an exception here."""
+    """SGLang's engine with our child processes; when they fail to start, that raises here."""
 
     run_scheduler_process_func = staticmethod(run_scheduler)
     run_detokenizer_process_func = staticmethod(run_detokenizer)
@@ -290,7 +296,7 @@ def _start_error(error: Exception, model_path: str) -> EngineStartError:
 
 @contextlib.contextmanager
 def _default_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the start at once: the event loop cannot take them meanwhile."""
+    """Let SIGINT and SIGTERM end the start immediately: the event loop cannot handle them now."""
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

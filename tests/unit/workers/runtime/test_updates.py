@@ -65,7 +65,7 @@ def test_a_refusal_by_the_scheduler_is_an_invalid_request() -> None:
 
 def test_an_abort_that_nobody_asked_for_is_an_engine_error() -> None:
     reason = {"type": "abort", "message": "Out of memory", "status_code": 500}
-    with pytest.raises(EngineError, match="gave the request up: Out of memory"):
+    with pytest.raises(EngineError, match="gave up on the request: Out of memory"):
         UpdateReader(PREPARED, set()).read({"meta_info": {"finish_reason": reason}})
 
 
