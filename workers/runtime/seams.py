@@ -12,8 +12,11 @@ from workers.runtime.progress import Progress
 
 
 class SamplingParams(Protocol):
-    custom_params: Mapping[str, Any] | None
-    max_new_tokens: int | None
+    @property
+    def custom_params(self) -> Mapping[str, Any] | None: ...
+
+    @property
+    def max_new_tokens(self) -> int | None: ...
 
 
 class EngineRequest(Protocol):
@@ -22,7 +25,6 @@ class EngineRequest(Protocol):
     niyama: Progress
     """Ours. It has none until SGLang first queues it."""
     rid: str
-    sampling_params: SamplingParams
     inflight_middle_chunks: int
     """Launched chunks, other than a prompt's last one, whose results were not processed yet."""
     customized_info: dict[str, list[Any]] | None
@@ -35,6 +37,9 @@ class EngineRequest(Protocol):
     skip_radix_cache_insert: bool
     return_logprob: bool
     logprob_start_len: int
+
+    @property
+    def sampling_params(self) -> SamplingParams: ...
 
     @property
     def origin_input_ids(self) -> Sequence[int]: ...
@@ -72,7 +77,9 @@ class Batch(Protocol):
     """SGLang's `ScheduleBatch`."""
 
     batch_is_full: bool
-    prefill_stats: PrefillStats | None
+
+    @property
+    def prefill_stats(self) -> PrefillStats | None: ...
 
     @property
     def reqs(self) -> Sequence[EngineRequest]: ...
@@ -113,13 +120,15 @@ class EngineScheduler(Protocol):
     """The one prompt in progress that SGLang tracks."""
     chunked_prefill_size: int
     """The most tokens of one iteration."""
-    policy: ChunkLimit
     is_mixed_chunk: bool
     page_size: int
     truncation_align_size: int | None
     prefill_delayer: object | None
     enable_overlap: bool
     """The result of a batch is processed while the next one runs."""
+
+    @property
+    def policy(self) -> ChunkLimit: ...
 
 
 class EngineCalls(Protocol):
