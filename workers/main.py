@@ -65,7 +65,8 @@ def _engine(settings: WorkerSettings) -> Engine:
     scheduling = SchedulingSettings(
         token_timing=settings.token_timing, size_bias=settings.size_bias
     )
-    flags = [f"--{field.replace('_', '-')}" for field in type(settings).model_fields]
+    fields = type(settings).model_fields.keys() - {"sglang_arguments"}
+    flags = [f"--{field.replace('_', '-')}" for field in fields]
     return SglangEngine(model, name, settings.sglang_arguments, level, scheduling, flags)
 
 

@@ -25,7 +25,7 @@ def explain_unknown(
         is_flag = flag.startswith("--") and len(flag) > 2 and " " not in flag
         if is_flag and not any(known.startswith(flag) for known in sglang_flags):
             suggestion = _suggestion(flag, sglang_flags, worker_flags)
-            return f"unknown argument {flag}{suggestion}; {_HELP}"
+            return f"unknown argument {flag}{suggestion} {_HELP}"
     return None
 
 
@@ -33,5 +33,5 @@ def _suggestion(flag: str, sglang_flags: Collection[str], worker_flags: Collecti
     owners = dict.fromkeys(sglang_flags, "SGLang") | dict.fromkeys(worker_flags, "niyama worker")
     close = get_close_matches(flag, owners, n=_MAX_SUGGESTIONS, cutoff=_MIN_SIMILARITY)
     if not close:
-        return ""
+        return ";"
     return ": did you mean " + " or ".join(f"{name} (of {owners[name]})" for name in close) + "?"

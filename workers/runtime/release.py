@@ -1,4 +1,4 @@
-"""Tokens of an interactive request, held back until their reader is due to see them.
+"""Tokens of an interactive request, held back until they are due to be shown.
 
 The policy lets the engine work ahead of the schedule that it sets when a prompt is complete; the
 reader sees none of the engine's stalls (docs/scheduler.md, "paced"). The schedule comes with the

@@ -14,7 +14,7 @@ def explained(*arguments: str) -> str | None:
 
 def test_a_misspelled_flag_of_the_worker_is_suggested() -> None:
     assert explained("--tp-size", "2", "--max-batch-job", "5") == (
-        "unknown argument --max-batch-job: did you mean --max-batch-jobs (of niyama worker)?; "
+        "unknown argument --max-batch-job: did you mean --max-batch-jobs (of niyama worker)? "
         "`niyama worker --help` lists the worker's own arguments, "
         "`python -m sglang.launch_server --help` SGLang's"
     )
