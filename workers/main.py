@@ -65,7 +65,9 @@ def _engine(settings: WorkerSettings) -> Engine:
     scheduling = SchedulingSettings(
         token_timing=settings.token_timing, size_bias=settings.size_bias
     )
-    return SglangEngine(model, name, settings.sglang_arguments, level, scheduling)
+    fields = type(settings).model_fields.keys() - {"sglang_arguments"}
+    flags = [f"--{field.replace('_', '-')}" for field in fields]
+    return SglangEngine(model, name, settings.sglang_arguments, level, scheduling, flags)
 
 
 def _model(settings: WorkerSettings) -> tuple[str, str | None]:

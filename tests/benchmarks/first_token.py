@@ -1,9 +1,10 @@
-"""What the way through Kafka adds to a chat's first token.
+"""What Kafka and the gateway add to a chat's time to first token.
 
-The same prompts in turn, one at a time: as a job posted to the gateway, until its first token
-arrives on the tokens topic; and straight to ``sglang.launch_server``, until its first streamed
+The same prompts, alternately, one at a time: as a job posted to the gateway, until its first token
+arrives on the tokens topic; and directly to `sglang.launch_server`, until its first streamed
 token. Both servers run all the time, with the same model and arguments.
-``python tests/benchmarks/first_token.py``
+
+    python tests/benchmarks/first_token.py
 """
 
 import asyncio

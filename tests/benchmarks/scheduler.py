@@ -2,8 +2,8 @@
 
 Stock SGLang in order of arrival, stock SGLang with its own priority scheduling (chats higher,
 preemption on), and SGLang with Niyama. All three servers run all the time, with the same model and
-arguments, and take the workload in turn, at 0.7, 1.0 and 1.5 times the capacity that stock SGLang
-shows when everything is queued at once.
+arguments, and serve the workload one after the other, at 0.7, 1.0 and 1.5 times the capacity that
+stock SGLang shows when everything is queued from the start.
 
     python tests/benchmarks/scheduler.py          # the tiny model, on a CPU
     python tests/benchmarks/scheduler.py --gpu    # an 8B shape with random weights, on a GPU
@@ -168,7 +168,7 @@ async def play(server: Server, recorded: Sequence[Recorded], interval_s: float) 
 
 
 async def capacity(server: Server, tiers: Sequence[Tier]) -> float:
-    """Requests per second when everything is queued at once; the first run warms up."""
+    """Requests per second when everything is queued from the start; the first run warms up."""
     for seed in (1, 2):
         run = await play(server, record(tiers, CAPACITY_REQUESTS, seed), 0.0)
     return CAPACITY_REQUESTS / run.total_s
@@ -188,7 +188,7 @@ async def main(machine: Machine, run_s: float) -> None:
                 servers[name] = Server(url, PRIORITIES in arguments)
             stock, *others = servers.values()
             for server in others:
-                await capacity(server, tiers)  # they warm up, too
+                await capacity(server, tiers)  # warms up
             requests_per_s = await capacity(stock, tiers)
             runs = await compare(servers, tiers, requests_per_s, run_s)
         for load, by_system in runs.items():
@@ -199,7 +199,7 @@ async def main(machine: Machine, run_s: float) -> None:
 async def compare(
     servers: dict[str, Server], tiers: Sequence[Tier], requests_per_s: float, run_s: float
 ) -> dict[float, dict[str, list[Run]]]:
-    """The runs of every system at every load; who begins changes from round to round."""
+    """The runs of every system at every load; the order changes from round to round."""
     runs: dict[float, dict[str, list[Run]]] = {
         load: {name: [] for name in servers} for load in LOADS
     }

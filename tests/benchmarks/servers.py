@@ -1,4 +1,4 @@
-"""SGLang's own server, as the thing to compare with, and the machines that it runs on."""
+"""SGLang's own server, the baseline of the benchmarks, and the machines that it runs on."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from niyama.local.ports import LOOPBACK, free_port
 from workers.runtime.tiny_model import make_tiny_model
 
 START_TIMEOUT_S = 300
-# The platform makes SGLang run on a CPU and does nothing elsewhere; schedulers are compared.
+# With the platform plugin SGLang runs on a CPU; on a GPU it does nothing.
 STOCK_PLUGINS = "niyama_cpu"
 NIYAMA_PLUGINS = "niyama_cpu,niyama"
 
@@ -36,7 +36,7 @@ class Machine:
 
 
 def make_8b_shape(folder: Path) -> Path:
-    """Llama-3-8B's shape without weights, which SGLang makes up; the tiny model's tokenizer."""
+    """Llama-3-8B's shape, for which SGLang makes up weights, with the tiny model's tokenizer."""
     make_tiny_model(folder)
     (folder / "model.safetensors").unlink()
     config = json.loads((folder / "config.json").read_text())
@@ -76,7 +76,7 @@ GPU = Machine(
 async def sglang_server(
     model: Path, plugins: str, *arguments: str, machine: Machine = CPU
 ) -> AsyncIterator[str]:
-    """``sglang.launch_server`` with these plugins; yields its URL once it serves."""
+    """`sglang.launch_server` with these plugins; yields its URL once it serves."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(model)]
@@ -121,8 +121,8 @@ class Generation:
 
     ttft_s: float
     total_s: float
-    #: Between one piece of the stream and the next; almost always one token each.
     gaps_s: tuple[float, ...] = ()
+    """Between one piece of the stream and the next; almost always one token each."""
 
 
 async def generate(

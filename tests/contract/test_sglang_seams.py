@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from workers.engine.port import EngineStartError
+
 
 def sglang(module: str, name: str) -> Any:
     with warnings.catch_warnings():
@@ -60,6 +62,7 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.tokenizer_manager", "TokenizerManager._handle_abort_req", ["self", "recv_obj"]),
         ("managers.tokenizer_manager", "TokenizerManager.flush_cache", None),
         ("server_args", "prepare_server_args", ["argv"]),
+        ("server_args", "ServerArgs.add_cli_args", ["parser"]),
         (
             "utils.rank_consensus_checker",
             "rank_consensus",
@@ -78,7 +81,7 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
 @pytest.mark.parametrize(
     ("module", "function", "words"),
     [
-        # The chunk size is read anew for every batch, and the prefill in progress is one field.
+        # The chunk size is read again for every batch, and the prefill in progress is one field.
         (
             "managers.scheduler",
             "Scheduler._get_new_batch_prefill_raw",
@@ -97,7 +100,7 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
             "Scheduler.get_next_batch_to_run",
             ["self.stash_chunked_request(self.chunked_req)", "self.get_new_batch_prefill("],
         ),
-        # Requests that SGLang drops outside a batch pass one place, which tells the policy.
+        # Requests that SGLang drops outside a batch pass one place, where the policy learns of it.
         # What expires leaves in the same way.
         (
             "managers.scheduler",
@@ -127,7 +130,7 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
             "Scheduler._add_request_to_queue",
             ["self.waiting_queue.append(req)"],
         ),
-        # The manager leaves its loop and signals to whoever has set its event loop.
+        # A manager whose event loop is set leaves running it, and signals, to others.
         (
             "managers.tokenizer_manager",
             "TokenizerManager.auto_create_handle_loop",
@@ -138,6 +141,31 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
 def test_sglang_still_does_what_we_rely_on(module: str, function: str, words: list[str]) -> None:
     source = inspect.getsource(sglang(module, function))
     assert [word for word in words if word not in source] == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--max-batch-job", "5"], r"did you mean --max-batch-jobs \(of niyama worker\)"),
+        (["--tp-sise=2"], r"--tp-sise: did you mean .*--tp-size \(of SGLang\)"),
+    ],
+)
+def test_an_unknown_argument_is_named_before_anything_starts(
+    extra: list[str], sentence: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from workers.runtime.arguments import server_arguments
+    with pytest.raises(EngineStartError, match=sentence):
+        server_arguments("nowhere", extra, "error", ["--max-batch-jobs"])
+
+
+def test_the_beginning_of_an_argument_is_sglangs_to_complete() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from workers.runtime.arguments import server_arguments
+    found = server_arguments("nowhere", ["--mem-fraction", "0.25", "--tp-size=2"], "error")
+    assert (found.mem_fraction_static, found.tp_size) == (0.25, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,20 @@
 """SGLang's server arguments for a worker: ours first, then whatever the user passed."""
 
 import os
-from collections.abc import Sequence
+from argparse import ArgumentParser
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sglang.srt.platforms import current_platform
-from sglang.srt.server_args import prepare_server_args
+from sglang.srt.server_args import ServerArgs, prepare_server_args
 
 from workers.engine.port import EngineStartError
 from workers.runtime.cpu_platform import NiyamaCpuPlatform
+from workers.runtime.flags import explain_unknown
 from workers.runtime.logs import own_logging
 
 _ALWAYS = (
-    "--enable-mixed-chunk",  # decodes go on beside every prefill chunk
+    "--enable-mixed-chunk",  # decodes run beside every prefill chunk
     "--incremental-streaming-output",  # what GenerationUpdate is made from
 )
 _CPU = (
@@ -34,21 +36,25 @@ def child_environment() -> dict[str, str]:
     variables = {
         # SGLang imports its 250 model files to find one; with this it looks here first.
         "SGLANG_EXTERNAL_MODEL_PACKAGE": "workers.runtime.models",
-        # Which kernels a machine lacks is told by SGLang's log, once.
+        # SGLang's log says once which kernels a machine lacks.
         "PYTHONWARNINGS": "ignore",
     }
     if _is_on_cpu():
-        # As many as cores, torch's threads wait in turn for one that another process displaced:
+        # With a thread per core, all of torch's wait for the one that another process displaced:
         # on two busy cores, two threads were ten times slower than one.
         variables["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // 2))
     return {name: value for name, value in variables.items() if name not in os.environ}
 
 
-def server_arguments(model: str, extra: Sequence[str], log_level: str) -> Any:
+def server_arguments(
+    model: str, extra: Sequence[str], log_level: str, worker_flags: Collection[str] = ()
+) -> Any:
     """SGLang's ServerArgs for `model`; in `extra`, any further argument of SGLang's server.
 
-    Raises EngineStartError.
+    `worker_flags` are suggested, too, in place of an unknown argument. Raises EngineStartError.
     """
+    if (unknown := explain_unknown(extra, _sglang_flags(), worker_flags)) is not None:
+        raise EngineStartError(unknown)
     device = _CPU if _is_on_cpu() else ()
     arguments = ["--model-path", model, "--log-level", log_level, *_ALWAYS, *device, *extra]
     try:
@@ -58,6 +64,13 @@ def server_arguments(model: str, extra: Sequence[str], log_level: str) -> Any:
         raise EngineStartError(
             f"SGLang does not accept these arguments: {' '.join(extra)}"
         ) from error
+
+
+def _sglang_flags() -> Collection[str]:
+    parser = ArgumentParser(add_help=False)
+    ServerArgs.add_cli_args(parser)
+    flags: Collection[str] = parser._option_string_actions.keys()
+    return flags
 
 
 def _is_on_cpu() -> bool:

@@ -21,7 +21,7 @@ ADDRESS_VARIABLE = "NIYAMA_DECISIONS"
 
 _FINISH_REASON_KEY = "niyama_decision"
 _UNREAD_MESSAGES = 100_000
-"""Kept for a worker that does not read for a while; what comes after is dropped."""
+"""Kept for a worker that does not read for a while; later ones are dropped."""
 
 
 class DecisionSender:

@@ -1,10 +1,10 @@
-"""The policy's side of the engine's loop: what ran is told before the next plan is made.
+"""The policy's side of the engine's loop: what ran is reported before the next plan is made.
 
 An engine with an overlapped schedule plans an iteration while the one before it runs: it knows what
 that one computes, and learns how it went (durations, finished requests) a step later. The driver
 keeps the policy's strict alternation of plan and result, whatever the engine's.
 
-Everything here depends on its arguments only, so ranks that are told the same decide alike.
+Everything here depends on its arguments only, so ranks with the same arguments decide alike.
 """
 
 from collections import deque
@@ -26,10 +26,10 @@ class Computed:
 
     request_id: str
     tokens: int
-    #: Held by the engine before this chunk, computed or from the prefix cache.
     held_tokens: int
-    #: Left of the prompt before this chunk.
+    """Held by the engine before this chunk, computed or from the prefix cache."""
     remaining_tokens: int
+    """Left of the prompt before this chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,15 @@ class Launched:
 
 
 class PolicyDriver:
+    """Keeps the policy informed of requests and iterations, and asks it for plans."""
+
     def __init__(self, policy: NiyamaPolicy, learner: LatencyLearner) -> None:
         self.policy = policy
         self._learner = learner
-        #: Launched since the last plan.
-        self._untold: list[Launched] = []
-        #: Launched and not measured yet, with whether more prompts waited than fitted.
+        self._unreported: list[Launched] = []
+        """Launched since the last plan."""
         self._unmeasured: deque[tuple[Launched, bool]] = deque()
+        """Launched and not measured yet, with whether more prompts waited than fitted."""
         self._finished: list[str] = []
         self._releases: dict[str, Release] = {}
         self._planned = False
@@ -70,7 +72,7 @@ class PolicyDriver:
 
     def retracted(self, request_id: str, now_s: float) -> None:
         """The engine took the KV of a request back, and queued it again."""
-        self.tell(now_s)  # it may be in an iteration that the policy has not been told of
+        self.report(now_s)  # it may be in an iteration that the policy does not know yet
         self.policy.retract(request_id, now_s)
 
     def finished(self, request_id: str) -> None:
@@ -86,17 +88,17 @@ class PolicyDriver:
 
     @property
     def idle(self) -> bool:
-        """There is nothing to tell the policy."""
-        return not self._untold and not self._finished
+        """There is nothing to report to the policy."""
+        return not self._unreported and not self._finished
 
     def launched(self, iteration: Launched) -> None:
-        self._untold.append(iteration)
+        self._unreported.append(iteration)
         self._unmeasured.append((iteration, self._full))
 
     def measured(self, durations_s: Sequence[float]) -> LatencyModel | None:
-        """Durations of the oldest iterations without one; a new model when there is one.
+        """Take the durations of the oldest iterations without one.
 
-        The policy uses it from here on.
+        Returns the new latency model when they made one; the policy uses it from then on.
         """
         model = None
         for duration_s in durations_s:
@@ -111,24 +113,24 @@ class PolicyDriver:
 
     def plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
         """Plan the iteration that can start at `start_s`: now, or when the one before it ends."""
-        self.tell(start_s)
+        self.report(start_s)
         plan = self.policy.plan(start_s, free_kv_tokens)
         self._planned, self._full = True, plan.full
         return plan
 
-    def tell(self, end_s: float) -> None:
-        """Tell the policy what ran since the last time, also when that was nothing."""
-        results = [self._result(iteration, end_s) for iteration in self._untold]
+    def report(self, end_s: float) -> None:
+        """Report to the policy what ran since the last report, also when that was nothing."""
+        results = [self._result(iteration, end_s) for iteration in self._unreported]
         if not results and (self._planned or self._finished):
             results = [IterationResult(end_s, 0.0, decoded=False)]
         if self._finished:
             results[-1] = replace(results[-1], finished=tuple(self._finished))
-        self._untold, self._finished, self._planned = [], [], False
+        self._unreported, self._finished, self._planned = [], [], False
         for result in results:
             self._releases |= self.policy.observe(result)
 
     def take_releases(self) -> dict[str, Release]:
-        """When the tokens are shown of requests whose prompts were complete since the last call."""
+        """By request id, when to show the tokens of prompts completed since the last call."""
         releases, self._releases = self._releases, {}
         return releases
 

@@ -1,28 +1,23 @@
-"""SGLang as this project's engine: in process, in the worker's own event loop."""
+"""SGLang as this project's engine, in the worker's process and event loop."""
 
 import asyncio
 import atexit
-import contextlib
-import multiprocessing
-import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import zmq
 import zmq.asyncio
-from sglang.srt.entrypoints.engine import Engine as SglangRuntime
 from sglang.srt.managers.io_struct import AbortReq
-from sglang.srt.utils import kill_process_tree
 
 from workers.engine.port import (
     EngineDead,
-    EngineStartError,
     GenerationRequest,
     GenerationUpdate,
     PreparedRequest,
@@ -30,22 +25,30 @@ from workers.engine.port import (
 from workers.policy.decision import Decision
 from workers.policy.settings import TokenTiming
 from workers.runtime import decisions, warm_up
-from workers.runtime.arguments import child_environment, server_arguments
+from workers.runtime.arguments import server_arguments
+from workers.runtime.launch import kill_processes, launch
 from workers.runtime.limits import TokenLimits
-from workers.runtime.logs import own_logging
-from workers.runtime.process import run_detokenizer, run_scheduler
 from workers.runtime.release import on_schedule
 from workers.runtime.requests import RequestTranslator
 from workers.runtime.scheduler import SCHEDULER_INFO_KEY
 from workers.runtime.settings import SchedulingSettings
 from workers.runtime.updates import UpdateReader
 
-_LAST_WORDS_MS = 50
-"""How long decisions of a scheduler that died are waited for."""
+_FINAL_DECISIONS_MS = 50
+"""How long the final decisions of a scheduler that died are waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Serving:
+    """What there is once SGLang runs."""
+
+    limits: TokenLimits
+    translator: RequestTranslator
+    output_loop: "asyncio.Task[None]"
 
 
 class SglangEngine:
-    """Implements `workers.engine.Engine` with SGLang's runtime and Niyama's scheduler in it.
+    """Implements `workers.engine.port.Engine` with SGLang's runtime and Niyama's scheduler in it.
 
     SGLang's two child processes belong to the process and the thread that call `start`. When one
     of them dies, everything in the engine raises EngineDead: the worker exits, and Kafka gives
@@ -59,11 +62,15 @@ class SglangEngine:
         arguments: Sequence[str] = (),
         log_level: str = "warning",
         scheduling: SchedulingSettings | None = None,
+        worker_flags: Collection[str] = (),
     ) -> None:
-        """`scheduling`: by default, paced, and the rest from this process's environment."""
+        """`arguments` are for SGLang's server. `scheduling`: by default, paced, and the rest from
+        this process's environment. `worker_flags` are suggested when SGLang lacks an argument.
+        """
         self.model = served_name or model_path
         self._model_path = model_path
         self._arguments = arguments
+        self._worker_flags = worker_flags
         self._log_level = log_level
         self._scheduling = scheduling or SchedulingSettings(token_timing=TokenTiming.PACED)
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
@@ -74,46 +81,48 @@ class SglangEngine:
         self._closed = False
         self._inbox: Any = None
         self._runtime: Any = None
+        """SGLang's engine; None before `start`."""
+        self._serving: _Serving | None = None
 
     @property
     def context_tokens(self) -> int:
-        return self._limits.context_tokens
+        return self._served.limits.context_tokens
 
     @property
     def kv_tokens(self) -> int:
-        return self._limits.kv_tokens
+        return self._served.limits.kv_tokens
 
-    # ---- life
+    @property
+    def _served(self) -> _Serving:
+        if self._serving is None:
+            raise EngineDead("the engine was not started")
+        return self._serving
+
+    @property
+    def _manager(self) -> Any:
+        """SGLang's tokenizer manager: takes requests, and gives their outputs."""
+        return self._runtime.tokenizer_manager
+
+    # ---- start and close
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._death = loop.create_future()
         self._inbox = self._open_inbox()
-        children = set(multiprocessing.active_children())
-        try:
-            self._runtime = self._launch()
-        except Exception as error:
-            self._kill(process.pid for process in set(multiprocessing.active_children()) - children)
-            raise _start_error(error, self._model_path) from error
-        # Its own exit handler would kill every child of this process, also those not its own.
+        self._runtime = self._launch()
+        # Its own exit handler would kill every child of this process, not only its own.
         atexit.unregister(self._runtime.shutdown)
         atexit.register(self._stop_children)
-        self._manager = self._runtime.tokenizer_manager
-        self._run_manager(loop)
         info = self._runtime._scheduler_init_result.scheduler_infos[0]
-        self._limits = TokenLimits(
-            self._manager.context_len, info["max_total_num_tokens"], info["max_req_input_len"]
-        )
-        self._translator = RequestTranslator(
-            self._manager, self._runtime.template_manager, self._limits
-        )
+        self._serving = self._serve(loop, info)
         await self._warm_up(info[SCHEDULER_INFO_KEY])
 
     async def close(self) -> None:
         self._closed = True
         if self._runtime is not None:
             self._die("the engine was closed")
-            self._handle_loop.cancel()
+            if self._serving is not None:
+                self._serving.output_loop.cancel()
             asyncio.get_running_loop().remove_signal_handler(signal.SIGQUIT)
             await asyncio.to_thread(self._stop_children)
         if self._inbox is not None:
@@ -126,7 +135,8 @@ class SglangEngine:
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         self._raise_if_dead()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._tokenizer_thread, self._translator.prepare, request)
+        prepare = self._served.translator.prepare
+        return await loop.run_in_executor(self._tokenizer_thread, prepare, request)
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         self._raise_if_dead()
@@ -164,45 +174,46 @@ class SglangEngine:
     # ---- starting
 
     def _launch(self) -> Any:
-        """Start SGLang; its processes take signals and environment as they are here."""
-        environment = child_environment() | self._scheduling.variables()
-        environment[decisions.ADDRESS_VARIABLE] = self._address
-        with (
-            _default_signals(),
-            own_logging(),
-            _environment(environment),
-            _temporary_files_in(self._folder),
-        ):
-            arguments = server_arguments(self._model_path, self._arguments, self._log_level)
-            runtime = _Runtime(server_args=arguments)
-        if not runtime._scheduler_init_result.scheduler_infos[0].get(SCHEDULER_INFO_KEY):
-            raise EngineStartError(
-                "SGLang did not load Niyama's scheduler: install this project so that its entry "
-                "points are known, and name niyama in SGLANG_PLUGINS if that is set"
-            )
-        return runtime
+        environment = self._scheduling.variables() | {decisions.ADDRESS_VARIABLE: self._address}
+        return launch(
+            lambda: server_arguments(
+                self._model_path, self._arguments, self._log_level, self._worker_flags
+            ),
+            self._model_path,
+            environment,
+            self._folder,
+        )
 
-    def _run_manager(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _serve(self, loop: asyncio.AbstractEventLoop, info: Mapping[str, Any]) -> _Serving:
+        output_loop = self._run_manager(loop)
+        limits = TokenLimits(
+            self._manager.context_len, info["max_total_num_tokens"], info["max_req_input_len"]
+        )
+        translator = RequestTranslator(self._manager, self._runtime.template_manager, limits)
+        return _Serving(limits, translator, output_loop)
+
+    def _run_manager(self, loop: asyncio.AbstractEventLoop) -> "asyncio.Task[None]":
         """Run SGLang's output loop in ours, leaving SIGTERM and SIGINT to the worker.
 
         The manager would start it by itself, and take SIGTERM for a drain of its own.
         """
         self._manager.event_loop = loop
-        self._handle_loop = loop.create_task(self._manager.handle_loop())
-        self._handle_loop.add_done_callback(lambda _: self._die("SGLang's output loop ended"))
+        output_loop: asyncio.Task[None] = loop.create_task(self._manager.handle_loop())
+        output_loop.add_done_callback(lambda _: self._die("SGLang's output loop ended"))
         # A failing child, and the watchdog that finds a dead one, send SIGQUIT.
         loop.add_signal_handler(signal.SIGQUIT, self._die, "a process of SGLang died; see its log")
+        return output_loop
 
     async def _warm_up(self, scheduler_info: Mapping[str, Any]) -> None:
         """One token through every part, so that `ready` means it.
 
-        On a device that the scheduler does not know, iterations of all sizes follow: it measures
-        what they take.
+        On a device that the scheduler does not know, iterations of all sizes follow, so that it
+        can measure what they take.
         """
         await self._try_out(warm_up.FIRST_TOKEN)
         if not scheduler_info["latency_is_known"]:
             chunk_tokens = self._manager.server_args.chunked_prefill_size
-            for requests in warm_up.profile(chunk_tokens, self._limits.context_tokens):
+            for requests in warm_up.profile(chunk_tokens, self.context_tokens):
                 await asyncio.gather(*(self._try_out(request) for request in requests))
             await self._manager.flush_cache()
 
@@ -228,12 +239,7 @@ class SglangEngine:
 
     def _stop_children(self) -> None:
         self._manager._subprocess_watchdog.stop()
-        self._kill(self._runtime.get_all_child_pids())
-
-    @staticmethod
-    def _kill(pids: Any) -> None:
-        for pid in pids:
-            kill_process_tree(pid, wait_timeout=10)
+        kill_processes(self._runtime.get_all_child_pids())
 
     # ---- decisions
 
@@ -248,8 +254,8 @@ class SglangEngine:
 
     async def _next_message(self) -> bytes:
         assert self._death is not None, "the engine was not started"
-        # What a scheduler said before it died comes before the news of its death.
-        if self._death.done() and not await self._inbox.poll(_LAST_WORDS_MS):
+        # What a scheduler decided before it died is read before its death is reported.
+        if self._death.done() and not await self._inbox.poll(_FINAL_DECISIONS_MS):
             self._raise_if_dead()
         receiving: asyncio.Future[bytes] = asyncio.ensure_future(self._inbox.recv())
         waiting: set[asyncio.Future[Any]] = {receiving, self._death}
@@ -258,69 +264,3 @@ class SglangEngine:
             return await receiving if receiving.done() else decisions.encode([])
         finally:
             receiving.cancel()
-
-
-class _Runtime(SglangRuntime):  # type: ignore[misc]
-    """SGLang's engine with our child processes, whose failure to start is an exception here."""
-
-    run_scheduler_process_func = staticmethod(run_scheduler)
-    run_detokenizer_process_func = staticmethod(run_detokenizer)
-
-    @classmethod
-    def _launch_scheduler_processes(cls, *args: Any, **kwargs: Any) -> Any:
-        signal.signal(signal.SIGQUIT, _raise_start_error)
-        return super()._launch_scheduler_processes(*args, **kwargs)
-
-
-def _raise_start_error(signum: int, frame: Any) -> None:
-    signal.signal(signal.SIGQUIT, signal.SIG_IGN)  # one report is enough
-    raise EngineStartError("SGLang's scheduler failed while it started; its log above says why")
-
-
-def _start_error(error: Exception, model_path: str) -> EngineStartError:
-    if isinstance(error, EngineStartError):
-        return error
-    if isinstance(error, OSError | ValueError) and not os.path.exists(model_path):
-        return EngineStartError(
-            f"model {model_path!r} cannot be loaded: it is neither a local folder nor a model "
-            f"that could be fetched from the hub; check the name ({error})"
-        )
-    return EngineStartError(f"SGLang cannot start with model {model_path!r}: {error}")
-
-
-@contextlib.contextmanager
-def _default_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the start at once: the event loop cannot take them meanwhile."""
-    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the child processes that are started within."""
-    before = os.environ.copy()
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name in variables:
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                del os.environ[name]
-
-
-@contextlib.contextmanager
-def _temporary_files_in(folder: str) -> Iterator[None]:
-    """SGLang names its sockets after temporary files that it leaves: `close` deletes them."""
-    before, tempfile.tempdir = tempfile.tempdir, folder
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before

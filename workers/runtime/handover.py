@@ -1,4 +1,4 @@
-"""What SGLang is handed of a plan: as much of it as the engine's present state allows.
+"""The part of a plan that SGLang is handed: as much as the engine's present state allows.
 
 The policy plans by what it knows of the prefix cache; by now the cache may hold more of a prompt,
 or less. SGLang computes the prompt in progress first, then waiting ones in order, each as a whole
@@ -15,20 +15,22 @@ class Planned:
 
     request_id: str
     tokens: int
-    #: Prompt tokens that are neither computed nor in the prefix cache, by the engine's count.
     remaining_tokens: int
+    """Prompt tokens that are neither computed nor in the prefix cache, by the engine's count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    #: The waiting requests that may enter the batch, in order.
+    """What SGLang may make one batch from."""
+
     order: tuple[str, ...] = ()
-    #: Prompt tokens that the batch may compute, in whole pages; 0: none, decodes only.
+    """The waiting requests that may enter the batch, in order."""
     prefill_tokens: int = 0
-    #: What the prompt in progress may take of them; 0 when it does not go on.
+    """Prompt tokens that the batch may compute, in whole pages; 0: none, decodes only."""
     in_progress_tokens: int = 0
-    #: The prompt in progress makes way.
+    """What the prompt in progress may take of them; 0 when it does not go on."""
     park: bool = False
+    """The prompt in progress makes way."""
 
 
 def hand_over(

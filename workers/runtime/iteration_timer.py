@@ -1,4 +1,4 @@
-"""How long iterations take, seen from the loop that launches them and handles their results."""
+"""How long iterations take, seen from the loop that launches them and processes their results."""
 
 from collections import deque
 

@@ -26,9 +26,9 @@ _SCHEMA_VERSION = 1
 
 
 class LatencyFile:
-    """`subject`: everything that an iteration's duration depends on, for this file's name.
+    """The file of one `subject`: everything that an iteration's duration depends on.
 
-    A file that cannot be read or written is told in the log; serving goes on without it.
+    A file that cannot be read or written is logged; serving goes on without it.
     """
 
     def __init__(self, subject: Mapping[str, object], environment: Mapping[str, str]) -> None:
@@ -37,7 +37,7 @@ class LatencyFile:
         self._path = folder / f"{_name(self._subject)}.samples.json" if folder else None
 
     def load(self) -> list[Sample]:
-        """The samples of earlier runs; none when there are none."""
+        """The samples of earlier runs; an empty list when there are none."""
         if self._path is None or not self._path.exists():
             return []
         try:
@@ -46,7 +46,7 @@ class LatencyFile:
                 return []
             return [_sample(*row) for row in content["samples"]]
         except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("%s cannot be read, and is made anew: %s", self._path, error)
+            log.warning("%s cannot be read and will be replaced: %s", self._path, error)
             return []
 
     def save(self, samples: Sequence[Sample], model: LatencyModel, kv_tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""SGLang configures the root logger of whatever process starts it. Ours stays as it is."""
+"""SGLang configures the root logger of the process that starts it. Ours stays as it is."""
 
 import contextlib
 import logging

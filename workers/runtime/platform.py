@@ -1,14 +1,14 @@
 """SGLang's platform entry point: the real runtime on a machine without an accelerator.
 
 SGLang's own CPU platform needs its CPU kernels. As an out-of-tree platform, every fused operator
-takes its plain torch implementation instead: slow, and everywhere.
+takes its plain torch implementation instead: slow, but it runs everywhere.
 """
 
 import os
 from typing import Any
 
 CPU_VARIABLE = "NIYAMA_CPU"
-"""Set to 1, a machine with an accelerator uses the CPU all the same."""
+"""Set to 1, a machine with an accelerator uses the CPU anyway."""
 
 
 def activate() -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 def run_scheduler(*args: Any, **kwargs: Any) -> None:
     """The scheduler process."""
-    _live_and_die_with_parent()
+    _ignore_signals_and_die_with_parent()
     from sglang.srt.managers.scheduler import run_scheduler_process
 
     run_scheduler_process(*args, **kwargs)
@@ -20,13 +20,13 @@ def run_scheduler(*args: Any, **kwargs: Any) -> None:
 
 def run_detokenizer(*args: Any, **kwargs: Any) -> None:
     """The detokenizer process."""
-    _live_and_die_with_parent()
+    _ignore_signals_and_die_with_parent()
     from sglang.srt.managers.detokenizer_manager import run_detokenizer_process
 
     run_detokenizer_process(*args, **kwargs)
 
 
-def _live_and_die_with_parent() -> None:
+def _ignore_signals_and_die_with_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from sglang.srt.utils import kill_itself_when_parent_died

@@ -1,16 +1,18 @@
 """What every rank of one scheduler must know alike, taken from the first of them.
 
-Each rank runs its own loop. A plan that depends on a clock or a measurement of its own would differ
-from the others', and the collectives of the forward pass would wait for each other for ever.
+Each rank runs its own loop. If plans depended on each rank's own clock or measurements they would
+differ, and the collectives of the forward pass would wait for each other forever.
 """
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from sglang.srt.distributed.communication_op import attn_cp_tp_broadcast_pyobj
 from sglang.srt.runtime_context import get_parallel
+from sglang.srt.utils.rank_consensus_checker import rank_consensus
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -26,6 +28,12 @@ def from_first_rank(make: Callable[[], T]) -> T:
     return shared
 
 
+def same_on_every_rank(function: Callable[P, T]) -> Callable[P, T]:
+    """`function`, whose arguments and results SGLang's own checker compares where it is on."""
+    checked: Callable[P, T] = rank_consensus(same_params=True, same_results=True)(function)
+    return checked
+
+
 class SharedClock:
     """UTC epoch seconds that never step back. Every rank must ask at the same points."""
 
@@ -35,9 +43,6 @@ class SharedClock:
     def own_s(self) -> float:
         """This rank's own clock, for measurements."""
         return self._epoch_s + time.monotonic()
-
-    def now_s(self) -> float:
-        return self.share(())[0]
 
     def share(self, durations_s: Sequence[float]) -> tuple[float, list[float]]:
         """The first rank's time, and what it has measured."""

@@ -1,4 +1,4 @@
-"""Tokens of an interactive request, held back until their reader is due to see them.
+"""Tokens of an interactive request, held back until they are due to be shown.
 
 The policy lets the engine work ahead of the schedule that it sets when a prompt is complete; the
 reader sees none of the engine's stalls (docs/scheduler.md, "paced"). The schedule comes with the
@@ -30,7 +30,7 @@ def release_in(meta_info: Mapping[str, Any]) -> Release | None:
 async def on_schedule(
     updates: Updates, release_of: Callable[[], Release | None], clock: Callable[[], float]
 ) -> Updates:
-    """The same updates, none before its tokens are due; the end of a cancelled one at once.
+    """The same updates, none before its tokens are due; the end of a cancelled one immediately.
 
     `release_of` is asked once there is an update. `clock` gives UTC epoch seconds.
     """
@@ -49,7 +49,7 @@ async def _held_back(
 ) -> Updates:
     buffer = _Buffer(clock)
     buffer.put(first)
-    # Read on meanwhile: SGLang makes one of updates that wait.
+    # Go on reading meanwhile: SGLang merges updates that nobody reads.
     reading = asyncio.create_task(buffer.fill(rest))
     due_s, shown = -math.inf, 0
     try:
@@ -63,11 +63,13 @@ async def _held_back(
         await reading
     finally:
         reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)  # who leaves is told no more
+        await asyncio.gather(
+            reading, return_exceptions=True
+        )  # a reader that left hears of no error
 
 
 class _Buffer:
-    """Updates that have come, with their times; nothing waits any more once one was cancelled."""
+    """Updates with the times at which they came; after a cancellation none is held back."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What can be set of the policy inside SGLang, in the environment of its processes."""
+"""Settings of the policy inside SGLang, from the environment of its processes."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -9,12 +9,12 @@ _PREFIX = "NIYAMA_"
 
 
 class SchedulingSettings(BaseSettings):
-    """NIYAMA_TOKEN_TIMING and NIYAMA_SIZE_BIAS; docs/scheduler.md says what they trade."""
+    """NIYAMA_TOKEN_TIMING and NIYAMA_SIZE_BIAS; docs/scheduler.md says what they trade off."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX)
 
     token_timing: TokenTiming = TokenTiming.GAPS
-    """Paced needs somebody who holds tokens back, as a worker does."""
+    """Paced needs a reader that holds tokens back, as a worker does."""
     size_bias: float = Field(default=1.0, ge=0, le=1)
 
     def variables(self) -> dict[str, str]:

@@ -39,16 +39,16 @@ def check_supported(scheduler: Any) -> None:
 
 
 def check_timing(timing: TokenTiming, *, has_worker: bool) -> None:
-    """Raise ValueError for a timing that nobody would keep."""
+    """Raise ValueError for a token timing that nothing would enforce."""
     if timing is TokenTiming.PACED and not has_worker:
         raise ValueError(
-            "NIYAMA_TOKEN_TIMING is paced, and no niyama worker is here to hold tokens back: "
-            "say gaps or envelope"
+            "NIYAMA_TOKEN_TIMING is paced, and there is no niyama worker to hold tokens back: "
+            "use gaps or envelope"
         )
 
 
 def latency_subject(scheduler: Any) -> dict[str, object]:
-    """Everything that an iteration's duration depends on, beside what is in it."""
+    """Everything that an iteration's duration depends on, besides its batch."""
     arguments = scheduler.server_args
     return {
         "model": arguments.model_path,

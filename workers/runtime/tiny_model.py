@@ -1,4 +1,4 @@
-"""A tiny Llama with random weights, made on the spot: the demo's and the tests' model.
+"""A tiny Llama with random weights, made locally: the demo's and the tests' model.
 
 Nothing is downloaded. Its answers mean nothing, but every part of SGLang that serves it is real.
 """
@@ -27,7 +27,7 @@ _CHAT_TEMPLATE = (
 def make_tiny_model(folder: Path) -> Path:
     """Write the model into `folder` unless it is there already, and return `folder`.
 
-    The folder appears complete or not at all, also when several processes make it at once.
+    The folder appears complete or not at all, also when several processes make it at the same time.
     """
     if (folder / "config.json").exists():
         return folder

@@ -25,14 +25,14 @@ class UpdateReader:
     def __init__(self, prepared: PreparedRequest, cancelled: Collection[str]) -> None:
         self.finished = False
         self.release: Release | None = None
-        """When its tokens are due to be shown; known with the first of them."""
+        """When its tokens are due to be shown; known with the first update."""
         self._prepared = prepared
         self._cancelled = cancelled
         self._completion_tokens = 0
         self._cached_tokens = 0
 
     def read(self, output: Mapping[str, Any]) -> GenerationUpdate:
-        """The next update. Raises InvalidRequest, EngineError when SGLang gave the request up."""
+        """The next update. Raises InvalidRequest; EngineError when SGLang gave up the request."""
         meta = output["meta_info"]
         reason = meta.get("finish_reason")
         self.finished = reason is not None
@@ -62,7 +62,7 @@ class UpdateReader:
         if (decision := decisions.from_finish_reason(reason)) is not None:
             return self._last(FinishReason(decision.kind), decision)
         if self._prepared.request_id not in self._cancelled:
-            raise EngineError(f"SGLang gave the request up: {reason['message']}")
+            raise EngineError(f"SGLang gave up on the request: {reason['message']}")
         return self._last(FinishReason.CANCELLED)
 
     def _last(self, finish: FinishReason, ended_by: Decision | None = None) -> GenerationUpdate:

@@ -1,4 +1,4 @@
-"""What a fresh engine is given before it serves."""
+"""The requests that a fresh engine runs before it serves."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from workers.engine.port import GenerationRequest
 from workers.policy.qos import RequestQos
 
 _ROUNDS = 2
-_SMALLEST_PROMPT_TOKENS = 16
+_MIN_PROMPT_TOKENS = 16
 _TOGETHER = 8
 _TOGETHER_PROMPT_TOKENS = 64
 _TOGETHER_OUTPUT_TOKENS = 16
@@ -28,13 +28,13 @@ FIRST_TOKEN = _request("first", [0], 1)
 def profile(chunk_tokens: int, context_tokens: int) -> Iterator[list[GenerationRequest]]:
     """Requests to be run together, list after list, that make iterations of many kinds.
 
-    Prompts of doubling length up to one and a half chunks, each alone; then several at once, so
-    that they decode beside each other.
+    Prompts of doubling length up to one and a half chunks, each alone; then several together,
+    so that they decode beside each other.
     """
     longest = min(chunk_tokens * 3 // 2, context_tokens // 2)
     seed = 0
     for _ in range(_ROUNDS):
-        size = _SMALLEST_PROMPT_TOKENS
+        size = _MIN_PROMPT_TOKENS
         while size < 2 * longest:
             seed += 1
             yield [_request(str(seed), _prompt(seed, min(size, longest)), 2)]

@@ -60,7 +60,7 @@ def latency_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def engine(tiny_model: Path, latency_dir: Path) -> "AsyncIterator[SglangEngine]":
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SGLang's imports tell which kernels a machine lacks
+        warnings.simplefilter("ignore")  # SGLang's imports say which kernels a machine lacks
         from workers.runtime.engine import SglangEngine
 
         # SGLang checks its memory accounting after every iteration, not only when idle.
@@ -115,7 +115,7 @@ def prompts() -> dict[str, list[int]]:
 
 @pytest.fixture(scope="session")
 def crowd() -> dict[str, list[int]]:
-    """Two dozen prompts of all sizes, some with a beginning in common."""
+    """Two dozen prompts of all sizes, some with a common prefix."""
     sizes = [20, 33, 64, 90, 128, 150, 200, 256, 300, 400, 512, 700]
     alone = {f"alone-{i:02}": tokens(i + 101, size) for i, size in enumerate(sizes)}
     common = tokens(200, 190)

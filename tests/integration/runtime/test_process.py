@@ -41,7 +41,7 @@ def exists(pid: int) -> bool:
         return False
 
 
-def test_survives_ctrl_c_tells_its_death_and_leaves_no_orphans(
+def test_survives_ctrl_c_reports_its_death_and_leaves_no_orphans(
     lonely: subprocess.Popen[str],
     prompts: dict[str, list[int]],
     stock_outputs: dict[str, list[int]],
@@ -60,7 +60,7 @@ def test_survives_ctrl_c_tells_its_death_and_leaves_no_orphans(
     assert children
     assert all(exists(pid) for pid in children)
     os.kill(children[-1], signal.SIGKILL)
-    assert said(lonely)[0] == "dead"  # its worker is told, though no request was running
+    assert said(lonely)[0] == "dead"  # reported though no request was running
     lonely.kill()
     end_s = time.monotonic() + 10
     while any(exists(pid) for pid in children):

@@ -151,7 +151,7 @@ def test_a_new_model_is_used_from_then_on() -> None:
     assert round(d.policy.calibration.model.iteration_s(100, 0, 0, 0), 3) == 0.12
 
 
-def test_two_ranks_that_are_told_the_same_decide_alike() -> None:
+def test_two_ranks_with_the_same_reports_decide_alike() -> None:
     plans = []
     for _ in range(2):
         d = driver()

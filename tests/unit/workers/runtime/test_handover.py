@@ -1,4 +1,4 @@
-"""What SGLang is handed of a plan."""
+"""The part of a plan that SGLang is handed."""
 
 import pytest
 from hypothesis import given

@@ -55,7 +55,7 @@ def shown(coming: Coming, release: Release | None, *, leave_after: int = 10**9) 
             if len(times_s) == leave_after:
                 break
         await held.aclose()
-        assert closed, "whoever leaves ends the generation"
+        assert closed, "a reader that leaves ends the generation"
         return times_s
 
     try:
@@ -68,7 +68,7 @@ def test_without_a_schedule_updates_are_shown_as_they_come() -> None:
     assert shown([(0.5, update(1)), (0.51, update(2))], None) == [0.5, 0.51]
 
 
-def test_early_tokens_wait_for_their_turn() -> None:
+def test_early_tokens_wait_until_they_are_due() -> None:
     coming = [(0.1 * i, update(i + 1)) for i in range(3)]
     assert shown(coming, Release(1.0, 0.5)) == [1.0, 1.5, 2.0]
 
@@ -83,22 +83,22 @@ def test_an_update_of_several_tokens_takes_their_time() -> None:
     assert shown(coming, Release(1.0, 0.5)) == [1.0, 1.5, 3.0]
 
 
-def test_a_cancelled_generation_ends_at_once() -> None:
+def test_a_cancelled_generation_ends_immediately() -> None:
     coming = [(0.0, update(1)), (0.1, update(2)), (0.3, update(2, 0, FinishReason.CANCELLED))]
     assert shown(coming, Release(1.0, 0.5)) == [0.3, 0.3, 0.3]
 
 
-def test_an_error_is_told_at_once() -> None:
+def test_an_error_is_raised_immediately() -> None:
     with pytest.raises(EngineError, match="dead"):
         shown([(0.0, update(1)), (0.1, EngineError("dead"))], Release(1.0, 0.5))
 
 
-def test_who_stops_reading_ends_the_generation() -> None:
+def test_a_reader_that_stops_ends_the_generation() -> None:
     coming = [(0.1 * i, update(i + 1)) for i in range(50)]
     assert shown(coming, Release(1.0, 0.5), leave_after=2) == [1.0, 1.5]
 
 
-def test_who_stops_reading_hears_no_more_of_errors() -> None:
+def test_a_reader_that_stopped_hears_no_more_of_errors() -> None:
     coming = [(0.0, update(1)), (0.1, update(2)), (1.2, EngineError("dead"))]
     assert shown(coming, Release(1.0, 0.5), leave_after=2) == [1.0, 1.2]
 

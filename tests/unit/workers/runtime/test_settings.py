@@ -14,7 +14,7 @@ def test_another_process_reads_the_same_settings(monkeypatch: pytest.MonkeyPatch
     assert SchedulingSettings() == settings
 
 
-def test_alone_nobody_holds_tokens_back() -> None:
+def test_without_a_worker_no_tokens_are_held_back() -> None:
     assert SchedulingSettings().token_timing is TokenTiming.GAPS
 
 

@@ -45,14 +45,15 @@ def test_a_cancelled_request_ends_with_what_it_had() -> None:
 @pytest.mark.parametrize("cancelled", [set(), {"r1"}])
 def test_an_expired_request_ends_with_the_decision_behind_it(cancelled: set[str]) -> None:
     forecast = Forecast(queue_wait_s=60.0, finish_s=1090.5)
-    decision = Decision("r1", DecisionKind.EXPIRED, 1030.1, "not begun in time", forecast)
-    reason = as_finish_reason(decision)
-    assert (reason["status_code"], reason["message"]) == (
+    reason = "its prefill had not started in time"
+    decision = Decision("r1", DecisionKind.EXPIRED, 1030.1, reason, forecast)
+    finish = as_finish_reason(decision)
+    assert (finish["status_code"], finish["message"]) == (
         503,
-        "The request has expired: not begun in time.",
+        "The request has expired: its prefill had not started in time.",
     )
     reader = UpdateReader(PREPARED, cancelled)
-    update = reader.read({"meta_info": {"finish_reason": reason}})
+    update = reader.read({"meta_info": {"finish_reason": finish}})
     assert update == GenerationUpdate("", (), 7, 0, 0, FinishReason.EXPIRED, ended_by=decision)
     assert reader.finished
 
@@ -65,7 +66,7 @@ def test_a_refusal_by_the_scheduler_is_an_invalid_request() -> None:
 
 def test_an_abort_that_nobody_asked_for_is_an_engine_error() -> None:
     reason = {"type": "abort", "message": "Out of memory", "status_code": 500}
-    with pytest.raises(EngineError, match="gave the request up: Out of memory"):
+    with pytest.raises(EngineError, match="gave up on the request: Out of memory"):
         UpdateReader(PREPARED, set()).read({"meta_info": {"finish_reason": reason}})
 
 

@@ -1,0 +1,402 @@
+"""SGLang's scheduler in memory: its queue, its one prompt in progress, its batches and results.
+
+`FakeEngine` does what SGLang 0.5.23 does at each seam, and calls the parts of Niyama there as
+`NiyamaScheduler` does. It has no model: a chunk is a count, and every request generates zeros.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from workers.latency.learner import LatencyLearner
+from workers.latency.model import LatencyModel
+from workers.policy.decision import Decision
+from workers.policy.policy import NiyamaPolicy
+from workers.policy.settings import Settings
+from workers.runtime.driver import PolicyDriver
+from workers.runtime.parts import assemble
+from workers.runtime.progress import Progress
+from workers.runtime.seams import Batch, EngineRequest
+
+
+@dataclass
+class FakeSamplingParams:
+    custom_params: Mapping[str, Any] | None
+    max_new_tokens: int | None
+
+
+@dataclass(eq=False)
+class FakeRequest:
+    rid: str
+    origin_input_ids: list[int]
+    sampling_params: FakeSamplingParams
+    niyama: Progress = field(init=False)
+    output_ids: list[int] = field(default_factory=list)
+    prefix_len: int = 0
+    extend_len: int = 0
+    inflight_middle_chunks: int = 0
+    customized_info: dict[str, list[Any]] | None = None
+    session: object | None = None
+    input_embeds: object | None = None
+    positional_embed_overrides: object | None = None
+    skip_radix_cache_insert: bool = False
+    return_logprob: bool = False
+    logprob_start_len: int = -1
+    sent_info: list[dict[str, list[Any]] | None] = field(default_factory=list)
+    """`customized_info` that went out with each token."""
+    abort_reason: str | None = None
+    """Set: it ends, with this reason, when its next result is processed."""
+    ended: bool = False
+
+    @property
+    def seqlen(self) -> int:
+        return len(self.origin_input_ids) + len(self.output_ids)
+
+    def finished(self) -> bool:
+        return self.ended
+
+    def reset_for_retract(self) -> None:
+        self.prefix_len = self.extend_len = self.inflight_middle_chunks = 0
+
+    def set_finish_with_abort(self, error_msg: str) -> None:
+        self.abort_reason, self.origin_input_ids = error_msg, [0]
+
+    def stash(self) -> None:
+        """The last chunk counts as computed."""
+        self.prefix_len, self.extend_len = self.prefix_len + self.extend_len, 0
+
+
+def request(rid: str, prompt_tokens: int, max_new_tokens: int = 4, **qos: Any) -> FakeRequest:
+    """`qos` as in `custom_params`."""
+    params = FakeSamplingParams({"qos": qos}, max_new_tokens)
+    return FakeRequest(rid, [0] * prompt_tokens, params)
+
+
+@dataclass
+class FakeForwardMode:
+    extends: bool
+
+    def is_extend(self) -> bool:
+        return self.extends
+
+
+@dataclass
+class FakePrefillStats:
+    num_pending_tokens: int = 0
+
+
+@dataclass
+class FakeBatch:
+    reqs: list[FakeRequest]
+    forward_mode: FakeForwardMode
+    decoding_reqs: list[FakeRequest] | None = None
+    prefill_stats: FakePrefillStats | None = None
+    batch_is_full: bool = False
+
+    def is_empty(self) -> bool:
+        return not self.reqs
+
+
+@dataclass
+class FakeNextBatch:
+    batch_to_run: FakeBatch | None
+    running_batch: Batch
+
+
+@dataclass
+class FakePolicy:
+    in_progress_limit_tokens: int | None = None
+
+
+@dataclass
+class FakeClock:
+    now_s: float = 1000.0
+
+    def own_s(self) -> float:
+        return self.now_s
+
+    def share(self, durations_s: Sequence[float]) -> tuple[float, list[float]]:
+        return self.now_s, list(durations_s)
+
+
+@dataclass
+class FakeSender:
+    """Keeps the decisions that were flushed."""
+
+    sent: list[Decision] = field(default_factory=list)
+    pending: list[Decision] = field(default_factory=list)
+
+    def add(self, decision: Decision) -> None:
+        self.pending.append(decision)
+
+    def flush(self) -> None:
+        self.sent += self.pending
+        self.pending.clear()
+
+
+class FakeEngine:
+    """SGLang's scheduler with a prefix cache that keeps the beginning of each request."""
+
+    def __init__(
+        self,
+        latency: LatencyModel,
+        settings: Settings,
+        *,
+        kv_tokens: int = 100_000,
+        overlap: bool = False,
+        paces: bool = False,
+    ) -> None:
+        self.waiting_queue: list[EngineRequest] = []
+        self.chunked_req: EngineRequest | None = None
+        self.chunked_prefill_size = settings.max_chunk_tokens
+        self.policy = FakePolicy()
+        self.is_mixed_chunk = True
+        self.page_size = 1
+        self.truncation_align_size: int | None = None
+        self.prefill_delayer: object | None = None
+        self.enable_overlap = overlap
+
+        self.kv_tokens = kv_tokens
+        self.step_s = 0.05
+        """How long an iteration takes."""
+        self.cached: dict[str, int] = {}
+        """Tokens of each request that the prefix cache has."""
+        self.touched: list[str] = []
+        self.dropped: dict[str, Mapping[str, str | int] | None] = {}
+        """What ended outside a batch, with the reason that was given."""
+        self.launched: list[dict[str, int]] = []
+        """Prompt tokens of each iteration, by request."""
+        self.planned_kv_tokens: list[int] = []
+        """Free KV that each plan was made with."""
+        self.building: Callable[[], None] = lambda: None
+        """Called while a batch is being made."""
+        self.running = FakeBatch([], FakeForwardMode(extends=False))
+        self.clock = FakeClock()
+        self.sender = FakeSender()
+        self.models: list[LatencyModel] = []
+        self._unprocessed: list[FakeBatch] = []
+        self._aborting: FakeRequest | None = None
+        self._idled = True
+        self.driver = PolicyDriver(NiyamaPolicy(latency, settings), LatencyLearner())
+        self.niyama = assemble(
+            self,
+            self,
+            self.driver,
+            self.clock,
+            self.sender,
+            self._plan,
+            self.models.append,
+            latency_is_known=True,
+            paces=paces,
+        )
+
+    def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> Any:
+        self.planned_kv_tokens.append(free_kv_tokens)
+        return self.driver.plan(now_s, start_s, free_kv_tokens)
+
+    # What tests do
+
+    def arrive(self, *requests: FakeRequest) -> None:
+        self.niyama.clock.tick()
+        for each in requests:
+            self._add_to_queue(each)
+
+    def abort(self, rid: str) -> None:
+        """End a request as SGLang's `abort_request` does, which looks for it in every place."""
+        if self.chunked_req is not None and self.chunked_req.rid == rid:
+            self._aborting = _real(self.chunked_req)
+        for req in [req for req in self.waiting_queue if req.rid == rid]:
+            self.waiting_queue.remove(req)
+            self._send_abort_output(req, None)
+        for req in self._in_batches():
+            if req.rid == rid:
+                req.abort_reason = "aborted"
+
+    def retract(self, rid: str) -> None:
+        """Take the KV of a decode back, as SGLang does when memory is short."""
+        (req,) = [req for req in self.running.reqs if req.rid == rid]
+        self.running.reqs.remove(req)
+        req.reset_for_retract()
+        self._add_to_queue(req)
+
+    def step(self) -> None:
+        """One turn of SGLang's event loop."""
+        self._abort_chunked()
+        if self.chunked_req is not None:
+            self._stash(_real(self.chunked_req))
+        batch = self._next_batch()
+        if batch is not None:
+            self.niyama.watcher.launching(batch, after_idle=self._idled)
+            self.niyama.watcher.launched()
+            prefilling = _prefilling(batch)
+            self.launched.append({req.rid: req.extend_len for req in prefilling})
+            self._unprocessed.append(batch)
+        self._idled = batch is None
+        self.clock.now_s += self.step_s
+        while len(self._unprocessed) > (1 if self.enable_overlap and batch else 0):
+            self._process(self._unprocessed.pop(0))
+
+    def run(self, limit: int = 500) -> None:
+        """Step until nothing is left, and once more, as an idle loop does."""
+        for _ in range(limit):
+            if self.is_idle:
+                self.step()
+                return
+            self.step()
+        raise AssertionError(f"not idle after {limit} iterations")
+
+    @property
+    def is_idle(self) -> bool:
+        return not (
+            self.niyama.parking.is_busy
+            or self.waiting_queue
+            or self.chunked_req
+            or self.running.reqs
+            or self._unprocessed
+        )
+
+    def reported(self, rid: str) -> list[str]:
+        """The kinds of the decisions that were sent about a request."""
+        return [str(d.kind) for d in self.sender.sent if d.request_id == rid]
+
+    # What Niyama's parts call
+
+    def free_kv_tokens(self) -> int:
+        held = {id(req): req for req in self._in_batches() if not req.ended}
+        if self.chunked_req is not None:
+            held[id(self.chunked_req)] = _real(self.chunked_req)
+        return self.kv_tokens - sum(
+            max(req.prefix_len + req.extend_len, 0) for req in held.values()
+        )
+
+    def cached_tokens(self, req: EngineRequest) -> int:
+        return min(self.cached.get(req.rid, 0), _real(req).seqlen - 1)
+
+    def shares_prefixes(self) -> bool:
+        return True
+
+    def touch(self, req: EngineRequest) -> None:
+        self.touched.append(req.rid)
+
+    def release_kv(self, req: EngineRequest) -> None:
+        assert req.inflight_middle_chunks == 0, "its last chunk still runs"
+
+    def requeue(self, req: EngineRequest) -> None:
+        self._add_to_queue(_real(req))
+
+    def drop(self, req: EngineRequest, finish_reason: Mapping[str, str | int]) -> None:
+        assert req not in self.waiting_queue
+        self._send_abort_output(req, finish_reason)
+
+    def was_aborted(self, req: EngineRequest) -> bool:
+        return req.finished() and _real(req).abort_reason is not None
+
+    def pending_tokens(self) -> int:
+        return sum(_real(req).seqlen for req in self.waiting_queue)
+
+    def runs_in_step(self) -> bool:
+        return False
+
+    def in_flight(self) -> bool:
+        return bool(self._unprocessed)
+
+    # What SGLang does
+
+    def _add_to_queue(self, req: FakeRequest) -> None:
+        self.niyama.requests.entering(req)
+        self.waiting_queue.append(req)
+        self.niyama.requests.queued(req)
+
+    def _send_abort_output(
+        self, req: EngineRequest, reason: Mapping[str, str | int] | None
+    ) -> None:
+        self.dropped[req.rid] = reason
+        self.niyama.requests.dropped(req)
+
+    def _abort_chunked(self) -> None:
+        if (req := self._aborting) is not None:
+            self._aborting = self.chunked_req = None
+            req.ended = True
+            self._send_abort_output(req, None)
+
+    def _next_batch(self) -> FakeBatch | None:
+        made = self.niyama.batches.next(self.running, self._build)
+        prefill = None if made is None else made.batch_to_run
+        if isinstance(prefill, FakeBatch):
+            return prefill
+        if self.running.is_empty():
+            return None
+        return FakeBatch(list(self.running.reqs), FakeForwardMode(extends=False))
+
+    def _build(self, running_batch: Batch) -> FakeNextBatch:
+        """As `get_new_batch_prefill`: the prompt in progress first, then the queue in order."""
+        self.building()
+        budget = self.chunked_prefill_size - len(running_batch.reqs)
+        admitted: list[FakeRequest] = []
+        if self.chunked_req is not None:
+            req = _real(self.chunked_req)
+            limit = self.policy.in_progress_limit_tokens or budget
+            req.extend_len = min(limit, budget, req.seqlen - req.prefix_len)
+            budget -= req.extend_len
+            admitted.append(req)
+            if req.prefix_len + req.extend_len == req.seqlen:
+                self.chunked_req = None
+        for waiting in self.waiting_queue:
+            req = _real(waiting)
+            if budget <= 0 or self.chunked_req is not None or req.seqlen > self.free_kv_tokens():
+                break
+            req.prefix_len = self.cached_tokens(req)
+            req.extend_len = min(budget, req.seqlen - req.prefix_len)
+            budget -= req.extend_len
+            admitted.append(req)
+            if req.prefix_len + req.extend_len < req.seqlen:
+                self.chunked_req = req
+        if not admitted:
+            return FakeNextBatch(None, running_batch)
+        self.waiting_queue = [req for req in self.waiting_queue if req not in admitted]
+        if self.chunked_req is not None:
+            self.chunked_req.inflight_middle_chunks += 1
+        decodes = list(self.running.reqs)
+        batch = FakeBatch(
+            admitted + decodes, FakeForwardMode(extends=True), decodes, FakePrefillStats()
+        )
+        return FakeNextBatch(batch, running_batch)
+
+    def _process(self, batch: FakeBatch) -> None:
+        self.niyama.watcher.processing(batch)
+        for req in batch.reqs:
+            if req.inflight_middle_chunks > 0:
+                req.inflight_middle_chunks -= 1
+            elif not req.ended and req not in self.waiting_queue:
+                self._generate(req)
+        self.niyama.watcher.processed(batch)
+
+    def _generate(self, req: FakeRequest) -> None:
+        self._stash(req)
+        req.output_ids.append(0)
+        req.sent_info.append(req.customized_info)
+        req.customized_info = None
+        limit = req.sampling_params.max_new_tokens or 0
+        req.ended = req.abort_reason is not None or len(req.output_ids) >= limit
+        if req in self.running.reqs and req.ended:
+            self.running.reqs.remove(req)
+        elif req not in self.running.reqs and not req.ended:
+            self.running.reqs.append(req)
+
+    def _stash(self, req: FakeRequest) -> None:
+        req.stash()
+        self.cached[req.rid] = req.prefix_len
+
+    def _in_batches(self) -> list[FakeRequest]:
+        return [*self.running.reqs, *(req for batch in self._unprocessed for req in batch.reqs)]
+
+
+def _real(req: EngineRequest) -> FakeRequest:
+    assert isinstance(req, FakeRequest)
+    return req
+
+
+def _prefilling(batch: FakeBatch) -> list[FakeRequest]:
+    if not batch.forward_mode.is_extend():
+        return []
+    return [req for req in batch.reqs if req not in (batch.decoding_reqs or [])]

@@ -1,0 +1,94 @@
+"""SGLang's queue and limits while it makes one batch."""
+
+import pytest
+
+from tests.support.requests import FLAT_MODEL
+from tests.support.sglang import FakeEngine, request
+from workers.policy.settings import Settings, TokenTiming
+from workers.runtime.handover import Handover
+from workers.runtime.waiting import WaitingRequests
+
+HANDOVER = Handover(order=("b", "c"), prefill_tokens=96, in_progress_tokens=32)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine(FLAT_MODEL, Settings(timing=TokenTiming.GAPS, max_chunk_tokens=256))
+
+
+@pytest.fixture
+def waiting(engine: FakeEngine) -> WaitingRequests:
+    waiting = WaitingRequests(engine)
+    for name in "abc":
+        append(engine, waiting, name)
+    return waiting
+
+
+def append(engine: FakeEngine, waiting: WaitingRequests, name: str) -> None:
+    req = request(name, 10)
+    engine.waiting_queue.append(req)
+    waiting.appended(req)
+
+
+def queue(engine: FakeEngine) -> list[str]:
+    return [req.rid for req in engine.waiting_queue]
+
+
+def test_sglang_sees_what_it_is_handed_and_its_limits(
+    engine: FakeEngine, waiting: WaitingRequests
+) -> None:
+    with waiting.narrowed_to(HANDOVER, decodes=5):
+        assert queue(engine) == ["b", "c"]
+        assert engine.chunked_prefill_size == 96 + 5
+        assert engine.policy.in_progress_limit_tokens == 32
+
+
+def test_afterwards_all_is_as_before(engine: FakeEngine, waiting: WaitingRequests) -> None:
+    with waiting.narrowed_to(HANDOVER, decodes=5):
+        pass
+    assert queue(engine) == ["a", "b", "c"]
+    assert engine.chunked_prefill_size == 256
+    assert engine.policy.in_progress_limit_tokens is None
+
+
+def test_afterwards_all_is_as_before_when_sglang_raises(
+    engine: FakeEngine, waiting: WaitingRequests
+) -> None:
+    def make_batch() -> None:
+        with waiting.narrowed_to(HANDOVER, decodes=5):
+            engine.waiting_queue = []
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        make_batch()
+    assert queue(engine) == ["a", "b", "c"]
+    assert engine.chunked_prefill_size == 256
+    assert engine.policy.in_progress_limit_tokens is None
+    append(engine, waiting, "d")
+    assert queue(engine) == ["a", "b", "c", "d"]
+
+
+def test_what_sglang_admits_leaves_the_queue(engine: FakeEngine, waiting: WaitingRequests) -> None:
+    with waiting.narrowed_to(HANDOVER, decodes=0):
+        engine.waiting_queue = engine.waiting_queue[1:]
+    assert queue(engine) == ["a", "c"]
+    assert [name for name in "abc" if name in waiting] == ["a", "c"]
+
+
+def test_what_arrives_meanwhile_is_queued_and_not_seen(
+    engine: FakeEngine, waiting: WaitingRequests
+) -> None:
+    with waiting.narrowed_to(HANDOVER, decodes=0):
+        append(engine, waiting, "d")
+        assert queue(engine) == ["b", "c"]
+    assert queue(engine) == ["a", "b", "c", "d"]
+    assert "d" in waiting
+
+
+def test_a_plan_without_prompts_shows_sglang_an_empty_queue(
+    engine: FakeEngine, waiting: WaitingRequests
+) -> None:
+    with waiting.narrowed_to(Handover(), decodes=3):
+        assert queue(engine) == []
+        assert engine.policy.in_progress_limit_tokens is None
+    assert queue(engine) == ["a", "b", "c"]

@@ -1,0 +1,158 @@
+"""From the policy's plan to SGLang's batch, once per iteration."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from workers.latency.model import LatencyModel
+from workers.policy.decision import DecisionKind
+from workers.policy.plan import Chunk, IterationPlan
+from workers.runtime.decisions import as_finish_reason
+from workers.runtime.driver import PolicyDriver
+from workers.runtime.handover import Handover, Planned, hand_over
+from workers.runtime.iteration_clock import IterationClock
+from workers.runtime.parking import Parking
+from workers.runtime.reporter import DecisionReporter
+from workers.runtime.seams import Batch, EngineCalls, EngineRequest, EngineScheduler, NextBatch
+from workers.runtime.waiting import WaitingRequests
+
+Build = Callable[[Batch], NextBatch]
+"""SGLang's own `get_new_batch_prefill`: the next batch, given the running one."""
+Plan = Callable[[float, float, int], IterationPlan]
+"""`PolicyDriver.plan`, checked to be alike on every rank where SGLang's checker is on."""
+
+
+class BatchMaker:
+    def __init__(
+        self,
+        scheduler: EngineScheduler,
+        engine: EngineCalls,
+        waiting: WaitingRequests,
+        parking: Parking,
+        driver: PolicyDriver,
+        clock: IterationClock,
+        reporter: DecisionReporter,
+        plan: Plan,
+        keep_model: Callable[[LatencyModel], None],
+    ) -> None:
+        """`keep_model` is called with each new latency model."""
+        self._scheduler = scheduler
+        self._engine = engine
+        self._waiting = waiting
+        self._parking = parking
+        self._driver = driver
+        self._clock = clock
+        self._reporter = reporter
+        self._plan = plan
+        self._keep_model = keep_model
+
+    def next(self, running_batch: Batch, build: Build) -> NextBatch | None:
+        """The batch that SGLang builds from a new plan; None: no prompt goes on beside decodes."""
+        if not self._has_work(running_batch):
+            return self._built(Handover(), running_batch, build)
+        self._synchronize()
+        plan = self._new_plan()
+        self._drop_expired(plan)
+        self._parking.give_back(plan.give_back)
+        self._reporter.planned(plan, self._waiting, self._clock.now_s)
+        handover = self._hand_over(plan, running_batch)
+        batch: NextBatch | None = None
+        if handover.park:
+            batch = self._built_parking(handover, plan, running_batch, build)
+        elif self._scheduler.chunked_req is None or handover.in_progress_tokens:
+            batch = self._built(handover, running_batch, build)
+        self._reporter.flush()
+        return batch
+
+    def _has_work(self, running_batch: Batch) -> bool:
+        scheduler = self._scheduler
+        waiting = scheduler.waiting_queue or scheduler.chunked_req or running_batch.reqs
+        return bool(waiting) or not self._driver.idle
+
+    def _synchronize(self) -> None:
+        """Take time and measurements from the first rank, so that all ranks plan alike."""
+        model = self._driver.measured(self._clock.synchronize())
+        if model is not None:
+            self._keep_model(model)
+
+    def _new_plan(self) -> IterationPlan:
+        start_s = self._clock.start_s(in_flight=self._engine.in_flight())
+        free_kv_tokens = self._engine.free_kv_tokens() - self._parking.kept_tokens
+        plan = self._plan(self._clock.now_s, start_s, free_kv_tokens)
+        self._clock.planned(start_s, plan.predicted_s)
+        return plan
+
+    def _drop_expired(self, plan: IterationPlan) -> None:
+        """What the policy gave up leaves as SGLang's own aborted requests do, with the reason."""
+        expired = [
+            (req, decision)
+            for decision in plan.decisions
+            if decision.kind is DecisionKind.EXPIRED
+            and (req := self._waiting.get(decision.request_id)) is not None
+        ]
+        if expired:
+            self._waiting.take({req.rid for req, _ in expired})
+        for req, decision in expired:
+            self._engine.drop(req, as_finish_reason(replace(decision, at_s=self._clock.now_s)))
+
+    # What SGLang is handed
+
+    def _hand_over(self, plan: IterationPlan, running_batch: Batch) -> Handover:
+        self._parking.planned()
+        scheduler, in_progress = self._scheduler, self._scheduler.chunked_req
+        planned = [self._planned(chunk) for chunk in plan.chunks]
+        return hand_over(
+            [chunk for chunk in planned if chunk is not None],
+            in_progress.rid if in_progress is not None else None,
+            can_park=in_progress is not None and self._parking.can_park(in_progress, running_batch),
+            room_tokens=scheduler.chunked_prefill_size - self._joining_decodes(running_batch),
+            page_tokens=scheduler.truncation_align_size or scheduler.page_size,
+        )
+
+    def _planned(self, chunk: Chunk) -> Planned | None:
+        """The chunk with the truth about its prompt; None when SGLang does not have it any more."""
+        in_progress = self._scheduler.chunked_req
+        if in_progress is not None and in_progress.rid == chunk.request_id:
+            remaining = total_tokens(in_progress) - in_progress.prefix_len
+        elif (req := self._waiting.get(chunk.request_id)) is not None:
+            remaining = total_tokens(req) - self._engine.cached_tokens(req)
+        else:
+            self._driver.gone(chunk.request_id)
+            return None
+        return Planned(chunk.request_id, chunk.tokens, remaining)
+
+    def _joining_decodes(self, running_batch: Batch) -> int:
+        """Decodes that join a batch of prompts; SGLang takes their tokens from its chunk size."""
+        return len(running_batch.reqs) if self._scheduler.is_mixed_chunk else 0
+
+    # What SGLang makes of it
+
+    def _built(self, handover: Handover, running_batch: Batch, build: Build) -> NextBatch:
+        decodes = self._joining_decodes(running_batch)
+        with self._waiting.narrowed_to(handover, decodes):
+            batch = build(running_batch)
+        for request_id in handover.order:
+            if request_id not in self._waiting:
+                self._parking.forget(request_id)
+        if batch.batch_to_run is not None and batch.batch_to_run.prefill_stats is not None:
+            # SGLang counted only what it was handed.
+            batch.batch_to_run.prefill_stats.num_pending_tokens = self._engine.pending_tokens()
+        return batch
+
+    def _built_parking(
+        self, handover: Handover, plan: IterationPlan, running_batch: Batch, build: Build
+    ) -> NextBatch:
+        parked = self._parking.park()
+        batch = self._built(handover, running_batch, build)
+        if batch.batch_to_run is None:
+            # There was no memory for any other prompt: the parked one goes on after all.
+            self._parking.undo()
+            tokens = handover.prefill_tokens
+            going_on = Handover(prefill_tokens=tokens, in_progress_tokens=tokens)
+            return self._built(going_on, batch.running_batch, build)
+        self._reporter.parked(parked, plan, self._clock.now_s)
+        return batch
+
+
+def total_tokens(req: EngineRequest) -> int:
+    """Tokens that a request's prefill has to cover: its prompt, and what it generated before."""
+    return len(req.origin_input_ids) + len(req.output_ids)

@@ -1,0 +1,86 @@
+"""What becomes of batches: launched, then processed; overlapped, that is a step later."""
+
+from workers.runtime.batch_maker import total_tokens
+from workers.runtime.driver import Computed, Launched, PolicyDriver
+from workers.runtime.iteration_clock import IterationClock
+from workers.runtime.parking import Parking
+from workers.runtime.release import RELEASE_KEY
+from workers.runtime.reporter import DecisionReporter
+from workers.runtime.seams import Batch, EngineCalls, EngineRequest, EngineScheduler
+
+
+class BatchWatcher:
+    def __init__(
+        self,
+        scheduler: EngineScheduler,
+        engine: EngineCalls,
+        parking: Parking,
+        driver: PolicyDriver,
+        clock: IterationClock,
+        reporter: DecisionReporter,
+        *,
+        paces: bool,
+    ) -> None:
+        """`paces`: tokens are held back until they are due."""
+        self._scheduler = scheduler
+        self._engine = engine
+        self._parking = parking
+        self._driver = driver
+        self._clock = clock
+        self._reporter = reporter
+        self._paces = paces
+
+    def launching(self, batch: Batch, *, after_idle: bool) -> None:
+        """Note what `batch` computes, and report the prompts that start or resume with it."""
+        self._clock.launched(after_idle=after_idle)
+        prefilling, decoding = _parts(batch)
+        for req in prefilling:
+            self._reporter.launched(req, self._clock.now_s)
+        self._reporter.flush()
+        self._driver.launched(
+            Launched(
+                chunks=tuple(_computed(req) for req in prefilling),
+                decodes=len(decoding),
+                decode_context=sum(req.seqlen for req in decoding),
+            )
+        )
+
+    def launched(self) -> None:
+        if self._engine.runs_in_step():
+            self._clock.ended()
+
+    def processing(self, batch: Batch) -> None:
+        """Let each prompt's first token carry the schedule by which its tokens are to be shown."""
+        if not self._paces:
+            return
+        if not self._scheduler.enable_overlap:
+            # Overlapped, the plan of the next iteration has reported this one already.
+            self._driver.report(self._clock.shared_s())
+        if releases := self._driver.take_releases():
+            for req in batch.reqs:
+                if (release := releases.get(req.rid)) is not None:
+                    req.customized_info = {RELEASE_KEY: [tuple(release)]}
+
+    def processed(self, batch: Batch) -> None:
+        if not self._engine.runs_in_step():
+            self._clock.ended()
+        for req in batch.reqs:
+            if self._engine.was_aborted(req):
+                self._driver.gone(req.rid)
+            elif req.finished():
+                self._driver.finished(req.rid)
+        self._parking.requeue()
+
+
+def _parts(batch: Batch) -> tuple[list[EngineRequest], list[EngineRequest]]:
+    """The requests whose prompts a batch computes, and those that decode in it."""
+    if not batch.forward_mode.is_extend():
+        return [], list(batch.reqs)
+    decoding = list(batch.decoding_reqs or ())
+    return list(batch.reqs)[: len(batch.reqs) - len(decoding)], decoding
+
+
+def _computed(req: EngineRequest) -> Computed:
+    """The chunk of a request in a batch that is about to run."""
+    remaining_tokens = total_tokens(req) - req.prefix_len
+    return Computed(req.rid, req.extend_len, req.prefix_len, remaining_tokens)

@@ -1,0 +1,71 @@
+"""Requests entering and leaving the scheduler, as the policy is to know them."""
+
+from dataclasses import replace
+
+from workers.policy.qos import from_custom_params
+from workers.policy.request import Request
+from workers.runtime.driver import PolicyDriver
+from workers.runtime.iteration_clock import IterationClock
+from workers.runtime.parking import Parking
+from workers.runtime.progress import Progress
+from workers.runtime.seams import EngineCalls, EngineRequest
+from workers.runtime.waiting import WaitingRequests
+
+_DELIVERY_SHARE = 0.05
+"""Of a TBT: two processes pass a token on before its reader sees it, some sooner, some later."""
+
+
+class RequestLifecycle:
+    def __init__(
+        self,
+        waiting: WaitingRequests,
+        parking: Parking,
+        driver: PolicyDriver,
+        clock: IterationClock,
+        engine: EngineCalls,
+    ) -> None:
+        self._waiting = waiting
+        self._parking = parking
+        self._driver = driver
+        self._clock = clock
+        self._engine = engine
+
+    def entering(self, req: EngineRequest) -> None:
+        """SGLang is about to queue or to refuse `req`, which may be one that it had before.
+
+        Notes a new request's quality of service; an unreadable one is answered with the reason.
+        """
+        if hasattr(req, "niyama"):
+            return
+        now_s = self._clock.now_s
+        try:
+            qos = from_custom_params(req.sampling_params.custom_params, now_s)
+        except ValueError as error:
+            qos = from_custom_params(None, now_s)
+            req.set_finish_with_abort(str(error))
+        req.niyama = Progress(qos)
+
+    def queued(self, req: EngineRequest) -> None:
+        """SGLang has queued `req`: it is new, was parked, or SGLang took its KV back."""
+        self._waiting.appended(req)
+        if not req.niyama.queued:
+            req.niyama.queued = True
+            self._driver.arrived(self._policy_request(req), self._clock.now_s)
+        elif not req.niyama.parked:
+            self._driver.retracted(req.rid, self._clock.now_s)
+
+    def dropped(self, req: EngineRequest) -> None:
+        """SGLang has ended `req` outside a batch: it was aborted, refused, or has expired."""
+        self._waiting.forget(req.rid)
+        self._parking.forget(req.rid)
+        self._driver.gone(req.rid)
+
+    def _policy_request(self, req: EngineRequest) -> Request:
+        qos = req.niyama.qos
+        return Request(
+            request_id=req.rid,
+            qos=replace(qos, tbt_s=qos.tbt_s * (1 - _DELIVERY_SHARE)),
+            prompt_tokens=len(req.origin_input_ids),
+            cached_tokens=self._engine.cached_tokens(req),
+            max_output_tokens=req.sampling_params.max_new_tokens,
+        )

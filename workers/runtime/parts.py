@@ -1,0 +1,55 @@
+"""The parts of Niyama's scheduler, built in one place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workers.latency.model import LatencyModel
+from workers.runtime.batch_maker import BatchMaker, Plan
+from workers.runtime.batch_watcher import BatchWatcher
+from workers.runtime.driver import PolicyDriver
+from workers.runtime.iteration_clock import Clock, IterationClock
+from workers.runtime.lifecycle import RequestLifecycle
+from workers.runtime.parking import Parking
+from workers.runtime.reporter import DecisionReporter, Sender
+from workers.runtime.seams import EngineCalls, EngineScheduler
+from workers.runtime.waiting import WaitingRequests
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What SGLang's seams call."""
+
+    latency_is_known: bool
+    """There was a latency model of this model and device at the start."""
+    clock: IterationClock
+    parking: Parking
+    requests: RequestLifecycle
+    batches: BatchMaker
+    watcher: BatchWatcher
+
+
+def assemble(
+    scheduler: EngineScheduler,
+    engine: EngineCalls,
+    driver: PolicyDriver,
+    shared_clock: Clock,
+    sender: Sender,
+    plan: Plan,
+    keep_model: Callable[[LatencyModel], None],
+    *,
+    latency_is_known: bool,
+    paces: bool,
+) -> Parts:
+    """`plan` is `driver.plan`; `keep_model` is called with each model that `driver` learns."""
+    clock = IterationClock(shared_clock)
+    waiting = WaitingRequests(scheduler)
+    parking = Parking(scheduler, engine)
+    reporter = DecisionReporter(sender)
+    return Parts(
+        latency_is_known,
+        clock,
+        parking,
+        RequestLifecycle(waiting, parking, driver, clock, engine),
+        BatchMaker(scheduler, engine, waiting, parking, driver, clock, reporter, plan, keep_model),
+        BatchWatcher(scheduler, engine, parking, driver, clock, reporter, paces=paces),
+    )

@@ -1,0 +1,20 @@
+"""What Niyama remembers of a request that SGLang's scheduler has."""
+
+from dataclasses import dataclass
+
+from workers.policy.qos import RequestQos
+
+
+@dataclass(slots=True)
+class Progress:
+    """Kept on SGLang's request itself, as `req.niyama`, for as long as SGLang has the request."""
+
+    qos: RequestQos
+    queued: bool = False
+    """SGLang has queued it, and the policy knows it."""
+    started: bool = False
+    """A chunk of its prompt has been launched."""
+    parked: bool = False
+    """It waits after it was parked, or is about to."""
+    keeps_kv: bool = True
+    """The policy counts on what it has computed."""

@@ -1,0 +1,47 @@
+"""Reporting what the scheduler did with a request: each decision once, when it takes effect."""
+
+from dataclasses import replace
+from typing import Protocol
+
+from workers.policy.decision import Decision, DecisionKind
+from workers.policy.plan import IterationPlan
+from workers.runtime.seams import EngineRequest
+from workers.runtime.waiting import WaitingRequests
+
+_POLICY_ONLY = {DecisionKind.RELEGATED, DecisionKind.RESTORED}
+"""Nothing in SGLang follows from these. The others are reported as SGLang carries them out."""
+
+
+class Sender(Protocol):
+    def add(self, decision: Decision) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class DecisionReporter:
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def planned(self, plan: IterationPlan, waiting: WaitingRequests, now_s: float) -> None:
+        """Report what the policy decided about requests that go on waiting."""
+        for decision in plan.decisions:
+            if decision.kind in _POLICY_ONLY and decision.request_id in waiting:
+                self._sender.add(replace(decision, at_s=now_s))
+
+    def parked(self, req: EngineRequest, plan: IterationPlan, now_s: float) -> None:
+        reasons = [d.reason for d in plan.decisions if d.request_id == req.rid]
+        self._sender.add(Decision(req.rid, DecisionKind.PARKED, now_s, ", ".join(reasons)))
+
+    def launched(self, req: EngineRequest, now_s: float) -> None:
+        """A chunk of the request's prompt runs: its first, its first after parking, or another."""
+        progress = req.niyama
+        if not progress.started:
+            progress.started = True
+            self._sender.add(Decision(req.rid, DecisionKind.STARTED, now_s))
+        elif progress.parked:
+            self._sender.add(Decision(req.rid, DecisionKind.RESUMED, now_s))
+        progress.parked, progress.keeps_kv = False, True
+
+    def flush(self) -> None:
+        """Send what was reported since the last time. Never blocks."""
+        self._sender.flush()

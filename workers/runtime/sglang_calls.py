@@ -1,0 +1,78 @@
+"""`EngineCalls` in SGLang's own terms."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sglang.srt.managers.io_struct import AbortReq
+from sglang.srt.managers.schedule_batch import FINISH_ABORT
+from sglang.srt.managers.schedule_policy import SchedulePolicy
+from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache, touch_waiting_prefix
+
+from workers.runtime.seams import EngineRequest
+
+
+class SglangCalls:
+    """The calls of one scheduler, which is SGLang's `Scheduler`."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+
+    def free_kv_tokens(self) -> int:
+        scheduler = self._scheduler
+        allocator = scheduler.token_to_kv_pool_allocator
+        return int(allocator.create_prefill_budget(scheduler.tree_cache).remaining_current)
+
+    def cached_tokens(self, req: Any) -> int:
+        if req.session is not None:  # a session brings its own
+            return 0
+        match_kv_cache(req, self._scheduler.tree_cache)
+        return int(req.num_matched_prefix_tokens)
+
+    def shares_prefixes(self) -> bool:
+        return bool(self._scheduler.tree_cache.supports_prefix_sharing())
+
+    def touch(self, req: EngineRequest) -> None:
+        touch_waiting_prefix(req, self._scheduler.tree_cache)
+
+    def release_kv(self, req: EngineRequest) -> None:
+        release_kv_cache(req, self._scheduler.tree_cache, checkpoint=False)
+
+    def requeue(self, req: EngineRequest) -> None:
+        self._scheduler._add_request_to_queue(req, is_retracted=True)
+
+    def drop(self, req: Any, finish_reason: Mapping[str, str | int]) -> None:
+        """As SGLang's `abort_request` does with a request in the waiting queue."""
+        scheduler = self._scheduler
+        scheduler._release_aborted_request(req)
+        scheduler.beam_coordinator.retire_group(req)
+        scheduler.send_abort_output(AbortReq(rid=req.rid, finished_reason=finish_reason), req)
+        if req.kv.holds_mamba:
+            self.release_kv(req)
+
+    def was_aborted(self, req: Any) -> bool:
+        return isinstance(req.finished_reason, FINISH_ABORT)
+
+    def pending_tokens(self) -> int:
+        """As SGLang counts them."""
+        in_progress = self._scheduler.chunked_req
+        extending = in_progress.extend_len if in_progress is not None else 0
+        return int(self._scheduler.load_inquirer._get_num_pending_tokens(chunk_deduct=extending))
+
+    def runs_in_step(self) -> bool:
+        return bool(self._scheduler.device == "cpu")
+
+    def in_flight(self) -> bool:
+        return not self.runs_in_step() and bool(self._scheduler.result_queue)
+
+
+class PlannedPolicy(SchedulePolicy):  # type: ignore[misc]
+    """First come first served leaves the queue in our order; the chunk limit is the plan's."""
+
+    def __init__(self, tree_cache: Any, enable_hierarchical_cache: bool) -> None:
+        super().__init__("fcfs", tree_cache, enable_hierarchical_cache, False, False)
+        self.in_progress_limit_tokens: int | None = None
+
+    def shortest_prefill_chunk_limit(
+        self, chunked_req: Any, waiting_queue: list[Any], budget: int, page_size: int
+    ) -> int | None:
+        return self.in_progress_limit_tokens
