@@ -70,5 +70,5 @@ export VIRTUAL_ENV="$PWD/.venv"
 # Importing SGLang compiles about a thousand modules. They are compiled here once, even where the
 # environment disables bytecode, so that no process of the stack waits for it at every start.
 env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -W ignore -c \
-    'import sglang.launch_server, sglang.srt.entrypoints.http_server, workers.runtime.engine'
+    'import sglang.launch_server, sglang.srt.entrypoints.http_server, workers.runtime.engine.sglang_engine'
 echo "install: ready in .venv" >&2

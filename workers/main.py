@@ -56,7 +56,7 @@ def _engine(settings: WorkerSettings) -> Engine:
             settings.served_model_name or settings.model or "null",
             token_delay_s=settings.null_token_delay_ms / 1000,
         )
-    from workers.runtime.engine import SglangEngine
+    from workers.runtime.engine.sglang_engine import SglangEngine
     from workers.runtime.settings import SchedulingSettings
 
     model, name = _model(settings)

@@ -55,7 +55,7 @@ def make_8b_shape(folder: Path) -> Path:
     return folder
 
 
-# What a worker passes on a machine without a GPU (workers/runtime/arguments.py).
+# What a worker passes on a machine without a GPU (workers/runtime/engine/arguments.py).
 CPU = Machine(
     "cpu",
     (

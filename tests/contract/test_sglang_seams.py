@@ -155,7 +155,7 @@ def test_an_unknown_argument_is_named_before_anything_starts(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from workers.runtime.arguments import server_arguments
+        from workers.runtime.engine.arguments import server_arguments
     with pytest.raises(EngineStartError, match=sentence):
         server_arguments("nowhere", extra, "error", ["--max-batch-jobs"])
 
@@ -163,7 +163,7 @@ def test_an_unknown_argument_is_named_before_anything_starts(
 def test_the_beginning_of_an_argument_is_sglangs_to_complete() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from workers.runtime.arguments import server_arguments
+        from workers.runtime.engine.arguments import server_arguments
     found = server_arguments("nowhere", ["--mem-fraction", "0.25", "--tp-size=2"], "error")
     assert (found.mem_fraction_static, found.tp_size) == (0.25, 2)
 

@@ -13,10 +13,10 @@ from workers.latency.model import LatencyModel
 from workers.policy.decision import Decision
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Settings
-from workers.runtime.driver import PolicyDriver
-from workers.runtime.parts import assemble
-from workers.runtime.progress import Progress
-from workers.runtime.seams import Batch, EngineRequest
+from workers.runtime.scheduler.driver import PolicyDriver
+from workers.runtime.scheduler.parts import assemble
+from workers.runtime.scheduler.progress import Progress
+from workers.runtime.scheduler.seams import Batch, EngineRequest
 
 
 @dataclass

@@ -10,7 +10,7 @@ def register() -> None:
     """Put NiyamaScheduler in the place of SGLang's Scheduler."""
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
-    from workers.runtime.scheduler import NiyamaScheduler
+    from workers.runtime.scheduler.niyama_scheduler import NiyamaScheduler
 
     HookRegistry.register(
         "sglang.srt.managers.scheduler.Scheduler", NiyamaScheduler, HookType.REPLACE

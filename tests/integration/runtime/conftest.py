@@ -18,7 +18,7 @@ from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
 
 if TYPE_CHECKING:
-    from workers.runtime.engine import SglangEngine
+    from workers.runtime.engine.sglang_engine import SglangEngine
 
 HERE = Path(__file__).parent
 CHUNK_TOKENS = 128
@@ -61,7 +61,7 @@ def latency_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def engine(tiny_model: Path, latency_dir: Path) -> "AsyncIterator[SglangEngine]":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SGLang's imports say which kernels a machine lacks
-        from workers.runtime.engine import SglangEngine
+        from workers.runtime.engine.sglang_engine import SglangEngine
 
         # SGLang checks its memory accounting after every iteration, not only when idle.
         os.environ["SGLANG_ENABLE_STRICT_MEM_CHECK_DURING_BUSY"] = "1"

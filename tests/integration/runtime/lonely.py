@@ -13,7 +13,7 @@ import time
 async def main() -> None:
     from workers.engine.port import EngineDead, GenerationRequest
     from workers.policy.qos import RequestQos
-    from workers.runtime.engine import SglangEngine
+    from workers.runtime.engine.sglang_engine import SglangEngine
 
     def interrupted() -> None:
         say("interrupted")

@@ -27,7 +27,7 @@ from workers.policy.qos import RequestQos
 if TYPE_CHECKING:
     from conftest import Client
 
-    from workers.runtime.engine import SglangEngine
+    from workers.runtime.engine.sglang_engine import SglangEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -291,8 +291,8 @@ async def test_says_what_is_wrong_with_a_request(
 
 
 async def test_a_bad_model_path_says_what_to_do(engine: "SglangEngine", tmp_path: Path) -> None:
-    from workers.runtime.arguments import server_arguments
-    from workers.runtime.launch import start_error
+    from workers.runtime.engine.arguments import server_arguments
+    from workers.runtime.engine.launch import start_error
 
     path = str(tmp_path / "nowhere")
     with pytest.raises((OSError, ValueError)) as raised:

@@ -14,7 +14,7 @@ from workers.policy.qos import RequestQos
 if TYPE_CHECKING:
     from conftest import Client
 
-    from workers.runtime.engine import SglangEngine
+    from workers.runtime.engine.sglang_engine import SglangEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

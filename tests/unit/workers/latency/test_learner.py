@@ -7,7 +7,7 @@ import pytest
 from workers.latency.fit import Sample
 from workers.latency.learner import LatencyLearner
 from workers.latency.profiles import load_profile
-from workers.runtime.latency_file import DIRECTORY_VARIABLE, LatencyFile
+from workers.runtime.scheduler.latency_file import DIRECTORY_VARIABLE, LatencyFile
 
 
 def sample(prefill: int, decodes: int) -> Sample:

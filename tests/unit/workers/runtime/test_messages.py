@@ -5,7 +5,7 @@ from pathlib import Path
 import zmq
 
 from workers.policy.decision import Decision, DecisionKind, Forecast
-from workers.runtime.decisions import DecisionSender, decode
+from workers.runtime.messages import DecisionSender, decode
 
 PARKED = Decision("a", DecisionKind.PARKED, 12.5, "for b", Forecast(3.5, 600.0))
 STARTED = Decision("b", DecisionKind.STARTED, 12.5)

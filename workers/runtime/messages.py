@@ -1,7 +1,8 @@
-"""How decisions leave the scheduler process: one-way messages to the worker, never awaited.
+"""What SGLang's scheduler process says to the worker, and how it is encoded.
 
-A decision that ends a request goes with SGLang's own answer to it instead, so that the end and its
-reason arrive as one.
+Decisions are one-way messages, never awaited. A decision that ends a request goes with SGLang's own
+answer to it instead, so that the end and its reason arrive together; so does the schedule by which
+a request's tokens are to be shown.
 """
 
 import contextlib
@@ -15,9 +16,15 @@ from typing import Any
 import zmq
 
 from workers.policy.decision import Decision, DecisionKind, Forecast
+from workers.policy.release import Release
 
 ADDRESS_VARIABLE = "NIYAMA_DECISIONS"
 """The worker's ZeroMQ address, in the environment that SGLang's processes inherit."""
+
+SCHEDULER_INFO_KEY = "niyama"
+"""In what a scheduler process reports when it is ready: that Niyama's scheduler is in it."""
+RELEASE_KEY = "niyama_release"
+"""Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
 
 _FINISH_REASON_KEY = "niyama_decision"
 _UNREAD_MESSAGES = 100_000
@@ -86,6 +93,12 @@ def from_finish_reason(reason: Mapping[str, Any]) -> Decision | None:
     """The decision that ended a request; None when something else did."""
     message = reason.get(_FINISH_REASON_KEY)
     return None if message is None else decode(message.encode())[0]
+
+
+def release_in(meta_info: Mapping[str, Any]) -> Release | None:
+    """The schedule (UTC epoch seconds) in an output's `meta_info`; None where there is none."""
+    entries = meta_info.get(RELEASE_KEY) or ()
+    return next((Release(*entry) for entry in entries if entry), None)
 
 
 def _decision(kind: str, forecast: list[float] | None, **fields: Any) -> Decision:

@@ -8,23 +8,13 @@ request's first token.
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any
 
 from workers.engine.port import FinishReason, GenerationUpdate
 from workers.policy.release import Release
 
-RELEASE_KEY = "niyama_release"
-"""Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
-
 Updates = AsyncGenerator[GenerationUpdate, None]
-
-
-def release_in(meta_info: Mapping[str, Any]) -> Release | None:
-    """The schedule (UTC epoch seconds) in an output's `meta_info`; None where there is none."""
-    entries = meta_info.get(RELEASE_KEY) or ()
-    return next((Release(*entry) for entry in entries if entry), None)
 
 
 async def on_schedule(

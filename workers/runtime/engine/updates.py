@@ -15,8 +15,7 @@ from workers.engine.port import (
 )
 from workers.policy.decision import Decision
 from workers.policy.release import Release
-from workers.runtime import decisions
-from workers.runtime.release import release_in
+from workers.runtime.messages import from_finish_reason, release_in
 
 
 class UpdateReader:
@@ -59,7 +58,7 @@ class UpdateReader:
     def _aborted(self, reason: Mapping[str, Any]) -> GenerationUpdate:
         if reason.get("status_code") == HTTPStatus.BAD_REQUEST:
             raise InvalidRequest(reason["message"])
-        if (decision := decisions.from_finish_reason(reason)) is not None:
+        if (decision := from_finish_reason(reason)) is not None:
             return self._last(FinishReason(decision.kind), decision)
         if self._prepared.request_id not in self._cancelled:
             raise EngineError(f"SGLang gave up on the request: {reason['message']}")

@@ -6,8 +6,7 @@ from tests.support.requests import FLAT_MODEL
 from tests.support.sglang import FakeEngine, FakeRequest, request
 from workers.policy.decision import DecisionKind
 from workers.policy.settings import Settings, TokenTiming
-from workers.runtime.decisions import from_finish_reason
-from workers.runtime.release import RELEASE_KEY
+from workers.runtime.messages import RELEASE_KEY, from_finish_reason
 
 CHUNK_TOKENS = 256
 

@@ -1,6 +1,6 @@
 """How long iterations take."""
 
-from workers.runtime.iteration_timer import IterationTimer
+from workers.runtime.scheduler.iteration_timer import IterationTimer
 
 
 def test_the_first_iteration_after_idling_counts_from_its_launch() -> None:

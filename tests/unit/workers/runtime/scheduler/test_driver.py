@@ -7,7 +7,7 @@ from workers.policy.decision import DecisionKind
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Request
 from workers.policy.settings import Settings, TokenTiming
-from workers.runtime.driver import Computed, Launched, PolicyDriver
+from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
 
 PLENTY = 100_000
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.runtime.handover import Handover, Planned, hand_over
+from workers.runtime.scheduler.handover import Handover, Planned, hand_over
 
 
 def handed(*planned: Planned, in_progress: str | None = None, **changes: int | bool) -> Handover:

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from workers.policy.decision import Decision, DecisionKind
 from workers.policy.plan import IterationPlan
-from workers.runtime.seams import EngineRequest
-from workers.runtime.waiting import WaitingRequests
+from workers.runtime.scheduler.seams import EngineRequest
+from workers.runtime.scheduler.waiting import WaitingRequests
 
 _POLICY_ONLY = {DecisionKind.RELEGATED, DecisionKind.RESTORED}
 """Nothing in SGLang follows from these. The others are reported as SGLang carries them out."""

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from workers.policy.qos import from_custom_params
 from workers.policy.request import Request
-from workers.runtime.driver import PolicyDriver
-from workers.runtime.iteration_clock import IterationClock
-from workers.runtime.parking import Parking
-from workers.runtime.progress import Progress
-from workers.runtime.seams import EngineCalls, EngineRequest
-from workers.runtime.waiting import WaitingRequests
+from workers.runtime.scheduler.driver import PolicyDriver
+from workers.runtime.scheduler.iteration_clock import IterationClock
+from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.progress import Progress
+from workers.runtime.scheduler.seams import EngineCalls, EngineRequest
+from workers.runtime.scheduler.waiting import WaitingRequests
 
 _DELIVERY_SHARE = 0.05
 """Of a TBT: two processes pass a token on before its reader sees it, some sooner, some later."""

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.latency.model import LatencyModel
-from workers.runtime.batch_maker import BatchMaker, Plan
-from workers.runtime.batch_watcher import BatchWatcher
-from workers.runtime.driver import PolicyDriver
-from workers.runtime.iteration_clock import Clock, IterationClock
-from workers.runtime.lifecycle import RequestLifecycle
-from workers.runtime.parking import Parking
-from workers.runtime.reporter import DecisionReporter, Sender
-from workers.runtime.seams import EngineCalls, EngineScheduler
-from workers.runtime.waiting import WaitingRequests
+from workers.runtime.scheduler.batch_maker import BatchMaker, Plan
+from workers.runtime.scheduler.batch_watcher import BatchWatcher
+from workers.runtime.scheduler.driver import PolicyDriver
+from workers.runtime.scheduler.iteration_clock import Clock, IterationClock
+from workers.runtime.scheduler.lifecycle import RequestLifecycle
+from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.reporter import DecisionReporter, Sender
+from workers.runtime.scheduler.seams import EngineCalls, EngineScheduler
+from workers.runtime.scheduler.waiting import WaitingRequests
 
 
 @dataclass(frozen=True, slots=True)

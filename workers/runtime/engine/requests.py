@@ -11,7 +11,7 @@ from sglang.srt.entrypoints.openai.serving_completions import OpenAIServingCompl
 
 from workers.engine.port import GenerationRequest, InvalidRequest, PreparedRequest
 from workers.policy.qos import to_custom_params
-from workers.runtime.limits import TokenLimits
+from workers.runtime.engine.limits import TokenLimits
 
 _UNSTREAMED_TOKENS = 32
 """Tokens that one update may combine when nobody watches the stream or measures its gaps."""

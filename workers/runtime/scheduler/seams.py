@@ -8,7 +8,7 @@ and `NextBatchPlan`; `tests/contract/test_sglang_seams.py` fails when one of the
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from workers.runtime.progress import Progress
+from workers.runtime.scheduler.progress import Progress
 
 
 class SamplingParams(Protocol):

@@ -17,17 +17,19 @@ from workers.latency.learner import FIRST_GUESS, LatencyLearner
 from workers.latency.model import LatencyModel
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Settings, TokenTiming
-from workers.runtime.decisions import ADDRESS_VARIABLE, DecisionSender
-from workers.runtime.driver import PolicyDriver
-from workers.runtime.latency_file import LatencyFile
-from workers.runtime.parts import Parts, assemble
-from workers.runtime.ranks import SharedClock, from_first_rank, is_first_rank, same_on_every_rank
+from workers.runtime.messages import ADDRESS_VARIABLE, SCHEDULER_INFO_KEY, DecisionSender
+from workers.runtime.scheduler.driver import PolicyDriver
+from workers.runtime.scheduler.latency_file import LatencyFile
+from workers.runtime.scheduler.parts import Parts, assemble
+from workers.runtime.scheduler.ranks import (
+    SharedClock,
+    from_first_rank,
+    is_first_rank,
+    same_on_every_rank,
+)
+from workers.runtime.scheduler.sglang_calls import PlannedPolicy, SglangCalls
+from workers.runtime.scheduler.support import check_supported, check_timing, latency_subject
 from workers.runtime.settings import SchedulingSettings
-from workers.runtime.sglang_calls import PlannedPolicy, SglangCalls
-from workers.runtime.support import check_supported, check_timing, latency_subject
-
-SCHEDULER_INFO_KEY = "niyama"
-"""In what a scheduler process reports when it is ready: that this scheduler is the one in it."""
 
 _MIN_CHUNK_TOKENS = 128
 """Prompts go on by this much even when decodes leave no slack; less where chunks are small."""

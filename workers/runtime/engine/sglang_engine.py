@@ -24,15 +24,16 @@ from workers.engine.port import (
 )
 from workers.policy.decision import Decision
 from workers.policy.settings import TokenTiming
-from workers.runtime import decisions, warm_up
-from workers.runtime.arguments import server_arguments
-from workers.runtime.launch import kill_processes, launch
-from workers.runtime.limits import TokenLimits
-from workers.runtime.release import on_schedule
-from workers.runtime.requests import RequestTranslator
-from workers.runtime.scheduler import SCHEDULER_INFO_KEY
+from workers.runtime import messages
+from workers.runtime.engine import warm_up
+from workers.runtime.engine.arguments import server_arguments
+from workers.runtime.engine.launch import kill_processes, launch
+from workers.runtime.engine.limits import TokenLimits
+from workers.runtime.engine.release import on_schedule
+from workers.runtime.engine.requests import RequestTranslator
+from workers.runtime.engine.updates import UpdateReader
+from workers.runtime.messages import SCHEDULER_INFO_KEY
 from workers.runtime.settings import SchedulingSettings
-from workers.runtime.updates import UpdateReader
 
 _FINAL_DECISIONS_MS = 50
 """How long the final decisions of a scheduler that died are waited for."""
@@ -168,13 +169,13 @@ class SglangEngine:
 
     async def decisions(self) -> AsyncIterator[Decision]:
         while not self._closed:
-            for decision in decisions.decode(await self._next_message()):
+            for decision in messages.decode(await self._next_message()):
                 yield decision
 
     # ---- starting
 
     def _launch(self) -> Any:
-        environment = self._scheduling.variables() | {decisions.ADDRESS_VARIABLE: self._address}
+        environment = self._scheduling.variables() | {messages.ADDRESS_VARIABLE: self._address}
         return launch(
             lambda: server_arguments(
                 self._model_path, self._arguments, self._log_level, self._worker_flags
@@ -261,6 +262,6 @@ class SglangEngine:
         waiting: set[asyncio.Future[Any]] = {receiving, self._death}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return await receiving if receiving.done() else decisions.encode([])
+            return await receiving if receiving.done() else messages.encode([])
         finally:
             receiving.cancel()

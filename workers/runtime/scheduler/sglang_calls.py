@@ -8,7 +8,7 @@ from sglang.srt.managers.schedule_batch import FINISH_ABORT
 from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache, touch_waiting_prefix
 
-from workers.runtime.seams import EngineRequest
+from workers.runtime.scheduler.seams import EngineRequest
 
 
 class SglangCalls:

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from workers.runtime.handover import Handover
-from workers.runtime.seams import EngineRequest, EngineScheduler
+from workers.runtime.scheduler.handover import Handover
+from workers.runtime.scheduler.seams import EngineRequest, EngineScheduler
 
 
 class WaitingRequests:

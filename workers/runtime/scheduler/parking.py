@@ -8,7 +8,7 @@ SGLang evicts it like any cached prefix.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from workers.runtime.seams import Batch, EngineCalls, EngineRequest, EngineScheduler
+from workers.runtime.scheduler.seams import Batch, EngineCalls, EngineRequest, EngineScheduler
 
 _TOUCH_INTERVAL = 32
 """Plans between two refreshes of the parked prefixes' place in the cache's eviction order."""

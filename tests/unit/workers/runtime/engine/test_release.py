@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from workers.engine.port import EngineError, FinishReason, GenerationUpdate
 from workers.policy.release import Release
-from workers.runtime.release import RELEASE_KEY, on_schedule, release_in
+from workers.runtime.engine.release import on_schedule
+from workers.runtime.messages import RELEASE_KEY, release_in
 
 Coming = Sequence[tuple[float, GenerationUpdate | Exception]]
 

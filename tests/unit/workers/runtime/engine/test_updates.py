@@ -13,8 +13,8 @@ from workers.engine.port import (
     TokenLogprob,
 )
 from workers.policy.decision import Decision, DecisionKind, Forecast
-from workers.runtime.decisions import as_finish_reason
-from workers.runtime.updates import UpdateReader
+from workers.runtime.engine.updates import UpdateReader
+from workers.runtime.messages import as_finish_reason
 
 PREPARED = PreparedRequest("r1", prompt_tokens=7, max_tokens=16)
 

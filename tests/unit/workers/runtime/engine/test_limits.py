@@ -3,7 +3,7 @@
 import pytest
 
 from workers.engine.port import PromptTooLong
-from workers.runtime.limits import TokenLimits
+from workers.runtime.engine.limits import TokenLimits
 
 LIMITS = TokenLimits(context_tokens=8192, kv_tokens=65536, max_prompt_tokens=8186)
 

@@ -12,10 +12,10 @@ from sglang.srt.entrypoints.engine import Engine as SglangRuntime
 from sglang.srt.utils import kill_process_tree
 
 from workers.engine.port import EngineStartError
-from workers.runtime.arguments import child_environment
-from workers.runtime.logs import own_logging
-from workers.runtime.process import run_detokenizer, run_scheduler
-from workers.runtime.scheduler import SCHEDULER_INFO_KEY
+from workers.runtime.engine.arguments import child_environment
+from workers.runtime.engine.logs import own_logging
+from workers.runtime.engine.process import run_detokenizer, run_scheduler
+from workers.runtime.messages import SCHEDULER_INFO_KEY
 
 
 def launch(

@@ -10,8 +10,8 @@ from sglang.srt.server_args import ServerArgs, prepare_server_args
 
 from workers.engine.port import EngineStartError
 from workers.runtime.cpu_platform import NiyamaCpuPlatform
-from workers.runtime.flags import explain_unknown
-from workers.runtime.logs import own_logging
+from workers.runtime.engine.flags import explain_unknown
+from workers.runtime.engine.logs import own_logging
 
 _ALWAYS = (
     "--enable-mixed-chunk",  # decodes run beside every prefill chunk

@@ -6,14 +6,20 @@ from dataclasses import replace
 from workers.latency.model import LatencyModel
 from workers.policy.decision import DecisionKind
 from workers.policy.plan import Chunk, IterationPlan
-from workers.runtime.decisions import as_finish_reason
-from workers.runtime.driver import PolicyDriver
-from workers.runtime.handover import Handover, Planned, hand_over
-from workers.runtime.iteration_clock import IterationClock
-from workers.runtime.parking import Parking
-from workers.runtime.reporter import DecisionReporter
-from workers.runtime.seams import Batch, EngineCalls, EngineRequest, EngineScheduler, NextBatch
-from workers.runtime.waiting import WaitingRequests
+from workers.runtime.messages import as_finish_reason
+from workers.runtime.scheduler.driver import PolicyDriver
+from workers.runtime.scheduler.handover import Handover, Planned, hand_over
+from workers.runtime.scheduler.iteration_clock import IterationClock
+from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.reporter import DecisionReporter
+from workers.runtime.scheduler.seams import (
+    Batch,
+    EngineCalls,
+    EngineRequest,
+    EngineScheduler,
+    NextBatch,
+)
+from workers.runtime.scheduler.waiting import WaitingRequests
 
 Build = Callable[[Batch], NextBatch]
 """SGLang's own `get_new_batch_prefill`: the next batch, given the running one."""

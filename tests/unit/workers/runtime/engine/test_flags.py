@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.runtime.flags import explain_unknown
+from workers.runtime.engine.flags import explain_unknown
 
 SGLANG = ("--tp-size", "--tensor-parallel-size", "--mem-fraction-static", "--max-queued-requests")
 WORKER = ("--model", "--max-batch-jobs", "--drain-limit-s")

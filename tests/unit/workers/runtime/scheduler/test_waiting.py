@@ -5,8 +5,8 @@ import pytest
 from tests.support.requests import FLAT_MODEL
 from tests.support.sglang import FakeEngine, request
 from workers.policy.settings import Settings, TokenTiming
-from workers.runtime.handover import Handover
-from workers.runtime.waiting import WaitingRequests
+from workers.runtime.scheduler.handover import Handover
+from workers.runtime.scheduler.waiting import WaitingRequests
 
 HANDOVER = Handover(order=("b", "c"), prefill_tokens=96, in_progress_tokens=32)
 

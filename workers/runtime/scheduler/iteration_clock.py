@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from workers.runtime.iteration_timer import IterationTimer
+from workers.runtime.scheduler.iteration_timer import IterationTimer
 
 
 class Clock(Protocol):

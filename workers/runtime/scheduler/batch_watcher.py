@@ -1,12 +1,12 @@
 """What becomes of batches: launched, then processed; overlapped, that is a step later."""
 
-from workers.runtime.batch_maker import total_tokens
-from workers.runtime.driver import Computed, Launched, PolicyDriver
-from workers.runtime.iteration_clock import IterationClock
-from workers.runtime.parking import Parking
-from workers.runtime.release import RELEASE_KEY
-from workers.runtime.reporter import DecisionReporter
-from workers.runtime.seams import Batch, EngineCalls, EngineRequest, EngineScheduler
+from workers.runtime.messages import RELEASE_KEY
+from workers.runtime.scheduler.batch_maker import total_tokens
+from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
+from workers.runtime.scheduler.iteration_clock import IterationClock
+from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.reporter import DecisionReporter
+from workers.runtime.scheduler.seams import Batch, EngineCalls, EngineRequest, EngineScheduler
 
 
 class BatchWatcher:

@@ -1,0 +1,1 @@
+"""Inside the worker's process: SGLang as the worker's engine."""

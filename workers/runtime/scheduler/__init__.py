@@ -1,0 +1,1 @@
+"""Inside SGLang's scheduler process: the policy's plans become SGLang's batches."""
