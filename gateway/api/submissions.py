@@ -72,7 +72,7 @@ class Submissions:
         trace = trace_context(headers)
         if chosen_id is None:
             return await self._publish(encoded, sha256, trace)
-        # Two requests with one key at the same time are one after the other here.
+        # Concurrent requests with one key take turns here.
         async with self._locks.setdefault(chosen_id, asyncio.Lock()):
             found = await self._find(chosen_id, sha256)
             return found or await self._publish(encoded, sha256, trace)
@@ -126,8 +126,8 @@ class Submissions:
                 return await self._producer.send(encoded, headers=trace)
         except (KafkaError, TimeoutError) as error:
             raise unavailable(
-                "Kafka did not confirm the job in time, so it may be accepted or not: send it "
-                "again with the same Idempotency-Key (or job_id), and it will run once"
+                "Kafka did not confirm the job in time, so it may or may not exist: send it again "
+                "with the same Idempotency-Key (or job_id), and it will run once"
             ) from error
 
 

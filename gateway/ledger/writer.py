@@ -1,4 +1,4 @@
-"""Writes what a poll brought into Postgres: one transaction, a few statements."""
+"""Writes one poll's records to Postgres: one transaction, a few statements."""
 
 import json
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ def _patches(entries: Sequence[Entry], new: Sequence[Report]) -> Patches:
 
 
 async def _advance(connection: asyncpg.Connection, steps: Sequence[OffsetStep]) -> None:
-    # First, so that of two gateways that both believe to own a partition one waits here,
+    # First, so that of two gateways that both believe they own a partition, one waits here,
     # then finds the offset moved, and gives up.
     arrays = columns((step.topic, step.partition, step.since, step.until) for step in steps)
     if await connection.execute(ADVANCE_OFFSETS, *arrays) != f"UPDATE {len(steps)}":
