@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from niyama.errors import UnavailableError
 from niyama.retry import retry
 from niyama.settings import KafkaSettings
-from schemas.headers import Headers
+from schemas.headers import ReceivedHeaders
 from schemas.topics import MAX_RECORD_BYTES, TopicSpec
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class ConsumedRecord(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Headers
+    headers: ReceivedHeaders
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:

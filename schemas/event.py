@@ -79,6 +79,7 @@ class JobError(Payload):
         "duplicate_job_id",
         "too_many_attempts",
         "engine_error",
+        "internal_error",
     ]
     message: str
 

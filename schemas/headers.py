@@ -1,11 +1,24 @@
-"""Kafka record headers."""
+"""Kafka record headers.
 
-from collections.abc import Mapping, Sequence
+Whoever writes a job writes its headers, so nothing here trusts them: a value may be null, huge, or
+any bytes. What is passed on from one record to another goes through a function of this file.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 Headers = Sequence[tuple[str, bytes]]
+"""Headers that may be written to a record."""
+ReceivedHeaders = Sequence[tuple[str, bytes | None]]
+"""Headers as Kafka delivers them: a value may be null."""
 
-# W3C trace context (https://www.w3.org/TR/trace-context/), passed from a job to its events.
-TRACE_CONTEXT = ("traceparent", "tracestate")
+_TRACE_CONTEXT = {
+    "traceparent": re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
+    "tracestate": re.compile(rb"[ -~]{1,512}"),
+}
+"""W3C trace context (https://www.w3.org/TR/trace-context/), passed from a job to its events."""
+MAX_KEPT_HEADERS_BYTES = 16 * 1024
+"""Of a record's own headers, a dead letter keeps this much: names and values."""
 
 # On dead letters. The value is the original record's, byte for byte.
 REASON = "niyama-reason"
@@ -14,10 +27,34 @@ SOURCE_TOPIC = "niyama-source-topic"
 SOURCE_PARTITION = "niyama-source-partition"
 SOURCE_OFFSET = "niyama-source-offset"
 WORKER_ID = "niyama-worker-id"
+DROPPED_HEADERS = "niyama-dropped-headers"
 
 
-def trace_context(headers: Headers | Mapping[str, str]) -> list[tuple[str, bytes]]:
-    """The trace headers among `headers` (of a record, or of an HTTP request)."""
+def trace_context(headers: ReceivedHeaders | Mapping[str, str]) -> list[tuple[str, bytes]]:
+    """The well-formed trace headers among `headers` (of a record, or of an HTTP request)."""
     if isinstance(headers, Mapping):
-        return [(name, headers[name].encode()) for name in TRACE_CONTEXT if name in headers]
-    return [(name, value) for name, value in headers if name in TRACE_CONTEXT]
+        found: Iterable[tuple[str, bytes | None]] = (
+            (name, headers[name].encode()) for name in _TRACE_CONTEXT if name in headers
+        )
+    else:
+        found = headers
+    return [
+        (name, value)
+        for name, value in found
+        if name in _TRACE_CONTEXT and value and _TRACE_CONTEXT[name].fullmatch(value)
+    ]
+
+
+def bounded(headers: ReceivedHeaders) -> tuple[list[tuple[str, bytes]], int]:
+    """Headers that fit into MAX_KEPT_HEADERS_BYTES, in their order, and how many do not.
+
+    A null value becomes an empty one.
+    """
+    kept: list[tuple[str, bytes]] = []
+    left = MAX_KEPT_HEADERS_BYTES
+    for name, value in headers:
+        size = len(name.encode()) + len(value or b"")
+        if size <= left:
+            left -= size
+            kept.append((name, value or b""))
+    return kept, len(headers) - len(kept)

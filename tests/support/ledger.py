@@ -10,6 +10,7 @@ from gateway.ledger.job import Outcome
 from gateway.ledger.records import Report, Submission
 from gateway.ledger.request import Origin, Request
 from schemas import JobEvent, Kind
+from tests.support.records import TRACEPARENT
 
 START = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
 """When jobs arrive."""
@@ -60,4 +61,8 @@ def event(job_id: UUID, kind: str, at: datetime = START, **changes: Any) -> JobE
 def report(job_id: UUID, kind: str, second: float = 0, **changes: Any) -> Report:
     """The entry of an event that happened this long after START."""
     reported = event(job_id, kind, after(second), **changes)
-    return Report(reported, reported.to_bytes(), [("traceparent", b"00-1-2-01")])
+    return Report(
+        reported,
+        reported.to_bytes(),
+        [("traceparent", TRACEPARENT)],
+    )

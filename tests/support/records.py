@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas import PoolTopics
-from schemas.headers import Headers
+from schemas.headers import ReceivedHeaders
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import PartitionProgress
 
 TOPICS = PoolTopics.of("default")
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @dataclass
@@ -22,7 +23,7 @@ class FakeRecord:
     offset: int = 7
     timestamp: int = 1_000_000
     key: bytes | None = b"key"
-    headers: Headers = ()
+    headers: ReceivedHeaders = ()
 
 
 def job_bytes(**fields: Any) -> bytes:

@@ -14,6 +14,7 @@ from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import JobEvent, JobRequest
 from tests.support import ledger
+from tests.support.records import TRACEPARENT
 
 
 class Wire:
@@ -39,7 +40,7 @@ class Wire:
         return event
 
     async def raw(self, topic: str, value: bytes | None, key: UUID | None = None) -> None:
-        headers = [("traceparent", b"00-1-2-01")]
+        headers = [("traceparent", TRACEPARENT)]
         encoded = str(key).encode() if key else None
         await self.kafka.send_and_wait(topic, value, key=encoded, headers=headers)
 

@@ -1,5 +1,6 @@
 """What happens to a record that was read: its job runs, is refused, or is reported cancelled."""
 
+import logging
 from collections.abc import Callable
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import AttemptHistory
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
+
+log = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -39,7 +42,18 @@ class Dispatcher:
         self._clock = clock
 
     def dispatch(self, tracked: TrackedRecord) -> None:
-        """Run, refuse or cancel one record; every path finishes its offset."""
+        """Run, refuse or cancel one record; every path finishes its offset.
+
+        Whatever goes wrong with one record goes wrong for that record only.
+        """
+        try:
+            self._dispatch(tracked)
+        except Exception as error:
+            record = tracked.record
+            log.exception("record %s/%d/%d", record.topic, record.partition, record.offset)
+            self._refuse(tracked, None, _internal_error(error))
+
+    def _dispatch(self, tracked: TrackedRecord) -> None:
         history = tracked.pending.history
         if history.crashes > self._max_attempts:
             # One more than refuses a job below: merely decoding the record kills workers.
@@ -77,6 +91,11 @@ def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:
 def _duplicate(job: Job) -> JobError:
     message = f"job {job.job_id} is already in progress; give every job an id of its own"
     return JobError(code="duplicate_job_id", message=message)
+
+
+def _internal_error(error: Exception) -> JobError:
+    message = f"the worker could not handle this record: {type(error).__name__}: {error}"
+    return JobError(code="internal_error", message=message)
 
 
 def _too_many_attempts(history: AttemptHistory) -> JobError:

@@ -23,7 +23,7 @@ from niyama.errors import UnavailableError
 LINGER_S = 0.003
 FULL_BYTES = 64 * 1024 * 1024
 _RECORD_OVERHEAD_BYTES = 200
-"""Key, headers, bookkeeping: makes many small records count, too."""
+"""Bookkeeping: makes many small records count, too."""
 
 Delivered = Callable[[], None]
 
@@ -40,7 +40,9 @@ class OutgoingRecord:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.value or b"") + _RECORD_OVERHEAD_BYTES
+        """In memory and on the wire, roughly."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers + _RECORD_OVERHEAD_BYTES
 
 
 @dataclass(slots=True)

@@ -1,14 +1,18 @@
-"""Records that cannot be served, passed on with the reason in their headers."""
+"""Records that cannot be served, passed on with the reason in their headers.
+
+Nothing in a record can keep its dead letter from being written: what is too large is left out, and
+the headers locate the original.
+"""
 
 from niyama.kafka import ConsumedRecord
 from schemas import JobError
 from schemas import headers as header_names
-from schemas.headers import Headers
 from workers.reporting.batch_sender import Delivered, OutgoingRecord
 from workers.reporting.record_sizes import MAX_VALUE_BYTES
 
-HEADER_OVERHEAD_BYTES = 10
-"""What Kafka adds to a header's name and value."""
+MAX_KEY_BYTES = 4 * 1024
+"""A longer key is left out: it would count towards the record's size."""
+MAX_REASON_CHARACTERS = 2_000
 
 
 def dead_letter(
@@ -18,29 +22,24 @@ def dead_letter(
     timestamp_ms: int,
     on_delivered: Delivered,
 ) -> OutgoingRecord:
-    """The record, byte for byte.
-
-    A record that no topic has room for goes without its value; the headers locate the original.
-    """
+    """The record, byte for byte, as far as topics have room for it."""
+    key = record.key if record.key is None or len(record.key) <= MAX_KEY_BYTES else None
+    value = record.value if len(record.value or b"") < MAX_VALUE_BYTES else None
     headers = _headers(record, error, worker_id)
-    value = record.value if _fits(record, headers) else None
-    return OutgoingRecord(record.key, value, timestamp_ms, headers, on_delivered)
+    return OutgoingRecord(key, value, timestamp_ms, headers, on_delivered)
 
 
 def _headers(record: ConsumedRecord, error: JobError, worker_id: str) -> list[tuple[str, bytes]]:
     """The record's own headers, where it came from, and why it was refused."""
     added = {
-        header_names.REASON: error.message,
+        header_names.REASON: error.message[:MAX_REASON_CHARACTERS],
         header_names.REASON_CODE: error.code,
         header_names.SOURCE_TOPIC: record.topic,
         header_names.SOURCE_PARTITION: str(record.partition),
         header_names.SOURCE_OFFSET: str(record.offset),
         header_names.WORKER_ID: worker_id,
     }
-    encoded = [(name, text.encode(errors="backslashreplace")) for name, text in added.items()]
-    return [*(header for header in record.headers if header[0] not in added), *encoded]
-
-
-def _fits(record: ConsumedRecord, headers: Headers) -> bool:
-    size = sum(len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in headers)
-    return size + len(record.value or b"") + len(record.key or b"") < MAX_VALUE_BYTES
+    own, dropped = header_names.bounded([h for h in record.headers if h[0] not in added])
+    if dropped:
+        added[header_names.DROPPED_HEADERS] = str(dropped)
+    return own + [(name, text.encode(errors="backslashreplace")) for name, text in added.items()]

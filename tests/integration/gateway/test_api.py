@@ -16,6 +16,7 @@ from gateway.ledger.queries import Cursor, JobFilter, listing
 from gateway.settings import GatewaySettings
 from schemas import JobControl, JobRequest, JobStatus
 from schemas.decode import decode_job
+from tests.support.records import TRACEPARENT
 from tests.support.wire import Wire, published
 
 JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
@@ -40,7 +41,7 @@ async def api(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
 async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
     api: httpx.AsyncClient, settings: GatewaySettings, wire: Wire
 ) -> None:
-    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    trace = {"traceparent": TRACEPARENT.decode()}
     answer = await api.post("/v1/jobs", json=JOB, headers=trace)
     location = answer.headers["location"]
     at_once = (await api.get(location)).json()

@@ -1,6 +1,7 @@
 """Replies reach their topics exactly once, for read-committed consumers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from gateway.replies import relay as outbox
 from gateway.replies.relay import Reply, ReplyRelay
 from gateway.settings import GatewaySettings
+from tests.support.records import TRACEPARENT
 from tests.support.wire import published
 
 pytestmark = pytest.mark.usefixtures("wire")  # the topics exist
@@ -46,7 +48,12 @@ async def add_replies(
     await postgres.executemany(
         "INSERT INTO reply_outbox (job_id, reply_topic, value, headers) VALUES ($1, $2, $3, $4)",
         [
-            (job_id, topic, value, '[["traceparent", "00-1-2-01"]]')
+            (
+                job_id,
+                topic,
+                value,
+                json.dumps([["traceparent", TRACEPARENT.decode()]]),
+            )
             for job_id, value in zip(jobs, values, strict=True)
         ],
     )
@@ -73,7 +80,7 @@ async def test_a_reply_is_the_event_with_its_trace_in_a_topic_that_is_made_for_i
     (record,) = await published(settings, answers)
     assert record.value == b'{"the": "event"}'
     assert record.key == str(job_id).encode()
-    assert record.headers == (("traceparent", b"00-1-2-01"),)
+    assert record.headers == (("traceparent", TRACEPARENT),)
 
 
 async def test_many_replies_go_in_several_batches(

@@ -18,6 +18,7 @@ from gateway.ledger.rows import JOB_COLUMNS, job_row
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from schemas import JobEvent
 from tests.support.ledger import START, after, report, request, submission
+from tests.support.records import TRACEPARENT
 
 
 class Log:
@@ -187,7 +188,7 @@ async def test_a_reply_is_written_once_whichever_record_comes_first(
     assert await replies(postgres) == [(job_id, "answers")]
     outbox = await postgres.fetchrow("SELECT * FROM reply_outbox")
     assert outbox["value"] == entries[1].value
-    assert json.loads(outbox["headers"]) == [["traceparent", "00-1-2-01"]]
+    assert json.loads(outbox["headers"]) == [["traceparent", TRACEPARENT.decode()]]
     assert outbox["attempts"] == 7
 
 

@@ -142,3 +142,24 @@ async def test_a_topic_that_accepts_only_small_records_is_named_at_start(
     await kafka.ensure_topics(worker_settings, [small])
     with pytest.raises(ConfigurationError, match=f"{events.name}.*max.message.bytes"):
         await run_worker(worker_settings, NullEngine(), Health(), Stop())
+
+
+@pytest.mark.parametrize(
+    "record_headers",
+    [
+        [("mine", None)],
+        [("traceparent", None), ("tracestate", b"a=\x00")],
+        [("huge", bytes(7 * 1024 * 1024))],
+    ],
+    ids=["null", "broken-trace-context", "seven-mebibytes"],
+)
+@pytest.mark.parametrize("value", [b"nonsense", _job(job_id=...)], ids=["no-job", "job"])
+async def test_hostile_headers_never_hold_up_the_next_record(
+    harness: Harness, value: bytes, record_headers: list[tuple[str, bytes | None]]
+) -> None:
+    worker = await harness.worker()
+    await harness.send(value, headers=record_headers)
+    following = await harness.publish("following")
+    (end,) = await harness.until_ended(following)
+    assert end.type is EventType.COMPLETED
+    assert not worker.task.done()

@@ -2,9 +2,10 @@
 
 from schemas import EventType
 from schemas.decode import job_id_of_record
+from tests.support.records import TRACEPARENT
 from tests.support.workers import Harness
 
-TRACE = ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+TRACE = ("traceparent", TRACEPARENT)
 
 
 async def test_a_job_is_admitted_started_and_completed_in_order(harness: Harness) -> None:

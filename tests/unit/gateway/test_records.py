@@ -11,6 +11,7 @@ from gateway.ledger.records import Cancellation, RecordDecoder, Report, Submissi
 from schemas import EventType, JobControl, JobRequest, PoolTopics, QosCatalog
 from schemas.decode import job_id_of_record
 from tests.support import ledger
+from tests.support.records import TRACEPARENT
 
 TOPICS = PoolTopics.of("tiny")
 ARRIVED_MS = 1_795_000_000_123
@@ -89,14 +90,28 @@ def test_a_record_with_an_impossible_time_is_skipped(decoder: RecordDecoder) -> 
     assert decoder.decode(record) is None
 
 
+@pytest.mark.parametrize("broken", [None, b"", b"00-1-2-01", b"a=\x00"])
+def test_a_broken_trace_context_is_left_out(decoder: RecordDecoder, broken: bytes | None) -> None:
+    event = ledger.event(uuid4(), "completed")
+    headers = [("traceparent", broken)]
+
+    entry = decoder.decode(Record(TOPICS.events.name, event.to_bytes(), headers=headers))
+
+    assert isinstance(entry, Report)
+    assert entry.trace == []
+
+
 def test_a_report_keeps_the_event_byte_for_byte_with_its_trace(decoder: RecordDecoder) -> None:
     event = ledger.event(uuid4(), "completed")
     value = json.dumps(json.loads(event.to_bytes()), indent=1).encode()
-    headers = [("traceparent", b"00-1-2-01"), ("other", b"x")]
+    headers = [
+        ("traceparent", TRACEPARENT),
+        ("other", b"x"),
+    ]
 
     entry = decoder.decode(Record(TOPICS.events.name, value, headers=headers))
 
-    assert entry == Report(event, value, [("traceparent", b"00-1-2-01")])
+    assert entry == Report(event, value, [("traceparent", TRACEPARENT)])
 
 
 def test_a_cancellation_is_read_from_the_control_topic(decoder: RecordDecoder) -> None:

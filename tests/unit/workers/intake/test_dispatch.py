@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from schemas import EventType, JobControl, JobEvent, QosCatalog
+from schemas import EventType, JobControl, JobEvent, QosCatalog, headers
 from schemas.decode import job_id_of_record
 from tests.support.records import TOPICS, FakeRecord, job_bytes, tracked
 from tests.support.senders import FakeSender
@@ -35,6 +37,12 @@ def cancellations() -> Cancellations:
 
 @pytest.fixture
 async def dispatcher(
+    sender: FakeSender, reporter: Reporter, in_flight: InFlightJobs, cancellations: Cancellations
+) -> Dispatcher:
+    return _dispatcher(sender, reporter, in_flight, cancellations)
+
+
+def _dispatcher(
     sender: FakeSender, reporter: Reporter, in_flight: InFlightJobs, cancellations: Cancellations
 ) -> Dispatcher:
     executor = Executor(
@@ -139,3 +147,47 @@ async def test_a_second_record_of_a_running_job(
     (job,) = in_flight
     assert job.task is not None
     await asyncio.wait_for(job.task, 5)
+
+
+async def test_what_one_record_raises_refuses_that_record_only(
+    dispatcher: Dispatcher, sender: FakeSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = tracked(JOB)
+    with monkeypatch.context() as broken:
+        broken.setattr(Admission, "admit", lambda *_: 1 / 0)
+        dispatcher.dispatch(record)
+    ((topic, letter),) = sender.records
+    assert topic == TOPICS.dead_letters.name
+    assert (headers.REASON_CODE, b"internal_error") in letter.headers
+    assert record.is_unfinished
+    sender.deliver(0)
+    assert not record.is_unfinished
+
+
+@settings(deadline=None)
+@given(
+    value=st.none() | st.binary(max_size=300) | st.just(JOB.value),
+    key=st.none() | st.binary(max_size=50),
+    timestamp=st.integers(-(2**63), 2**63 - 1),
+    record_headers=st.lists(
+        st.tuples(st.text(max_size=9) | st.just("traceparent"), st.none() | st.binary(max_size=99)),
+        max_size=4,
+    ),
+)
+async def test_no_envelope_leaves_the_dispatcher_as_an_exception(
+    value: bytes | None,
+    key: bytes | None,
+    timestamp: int,
+    record_headers: list[tuple[str, bytes | None]],
+) -> None:
+    sender, in_flight = FakeSender(), InFlightJobs()
+    reporter = Reporter(sender, TOPICS, worker_id="w", pool="p", clock=lambda: NOW_S)
+    dispatcher = _dispatcher(sender, reporter, in_flight, Cancellations())
+    record = FakeRecord(value, timestamp=timestamp, key=key, headers=record_headers)
+    dispatcher.dispatch(tracked(record))
+    for job in in_flight:
+        assert job.task is not None
+        await job.task
+    for _, sent in sender.records:
+        assert all(isinstance(value, bytes) for _, value in sent.headers)
+    assert (headers.REASON_CODE, b"internal_error") not in sender.records[0][1].headers

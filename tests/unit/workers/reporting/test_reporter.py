@@ -1,8 +1,10 @@
 """Events, dead letters, and results that are too large for a topic."""
 
 from schemas import EventType, JobError, JobEvent, JobResult, headers
+from schemas.topics import MAX_RECORD_BYTES
 from tests.support.records import TOPICS, FakeRecord
 from tests.support.senders import FakeSender
+from workers.reporting.batch_sender import OutgoingRecord
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.record_sizes import MAX_VALUE_BYTES
 from workers.reporting.reporter import Reporter
@@ -63,3 +65,32 @@ def test_the_dead_letter_of_a_record_as_large_as_topics_accept_only_locates_it(
     letter = sender.records[0][1]
     assert letter.value is None
     assert (headers.SOURCE_OFFSET, b"7") in letter.headers
+
+
+def test_a_null_header_is_an_empty_one_in_the_dead_letter(
+    reporter: Reporter, sender: FakeSender
+) -> None:
+    error = JobError(code="invalid_json", message="why")
+    reporter.refused(FakeRecord(b"x", headers=(("mine", None),)), None, error, lambda: None)
+    assert sender.records[0][1].headers[0] == ("mine", b"")
+
+
+def test_no_record_makes_a_dead_letter_that_a_topic_rejects(
+    reporter: Reporter, sender: FakeSender
+) -> None:
+    huge = bytes(MAX_VALUE_BYTES)
+    record = FakeRecord(
+        huge[:-1], key=huge, headers=(("a", huge), ("b", b"kept"), ("c" * 99, huge))
+    )
+    error = JobError(code="invalid_request", message="\ud800" * 100_000)
+    reporter.refused(record, None, error, lambda: None)
+    letter = sender.records[0][1]
+    assert letter.size_bytes < MAX_RECORD_BYTES
+    assert ("b", b"kept") in letter.headers
+    assert (headers.DROPPED_HEADERS, b"2") in letter.headers
+    assert (headers.SOURCE_OFFSET, b"7") in letter.headers
+
+
+def test_headers_and_key_count_towards_what_waits_to_be_sent() -> None:
+    record = OutgoingRecord(bytes(1_000), b"", 0, [("n" * 500, bytes(2_000))])
+    assert record.size_bytes >= 3_500
