@@ -82,7 +82,7 @@ def test_another_device_has_another_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"schema_version": 1}', '{"schema_version": 1, "samples": [[1]]}']
 )
-def test_a_broken_file_is_told_and_left_aside(
+def test_a_broken_file_is_logged_and_left_aside(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = LatencyFile(SUBJECT, {DIRECTORY_VARIABLE: str(tmp_path)})
@@ -91,10 +91,10 @@ def test_a_broken_file_is_told_and_left_aside(
     file.save([], model, 1)
     next(tmp_path.glob("*.samples.json")).write_text(content)
     assert file.load() == []
-    assert "cannot be read, and is made anew" in caplog.text
+    assert "cannot be read and will be replaced" in caplog.text
 
 
-def test_a_folder_that_cannot_be_written_is_told(
+def test_a_folder_that_cannot_be_written_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
