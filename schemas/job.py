@@ -61,11 +61,15 @@ class ResponseFormat(Payload):
 
 
 class SamplingParameters(Payload):
-    """How to sample, with OpenAI's names; `top_k` and below are SGLang's additions."""
+    """How to sample, with OpenAI's names; `top_k` and below are SGLang's additions.
+
+    Bounds are those of the tensors into which SGLang puts the values: one that overflowed would
+    end the scheduler, and every job in it.
+    """
 
     max_tokens: int = Field(default=256, ge=1, le=1_048_576)
     temperature: float = Field(default=1.0, ge=0, le=2)
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, ge=1e-6, le=1)
     stop: StopSequence | Annotated[list[StopSequence], Field(max_length=16)] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
@@ -73,10 +77,10 @@ class SamplingParameters(Payload):
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    top_k: int | None = Field(default=None, ge=1)
+    top_k: int | None = Field(default=None, ge=1, lt=2**31)
     min_p: float = Field(default=0.0, ge=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0, le=2)
-    min_tokens: int = Field(default=0, ge=0)
+    repetition_penalty: float = Field(default=1.0, ge=1e-3, le=2)
+    min_tokens: int = Field(default=0, ge=0, le=1_048_576)
     ignore_eos: bool = False
 
 
