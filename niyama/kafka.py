@@ -2,13 +2,19 @@
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    GroupLoadInProgressError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+from aiokafka.structs import OffsetAndMetadata
 
 from niyama.errors import UnavailableError
 from niyama.retry import retry
@@ -93,6 +99,22 @@ async def probe(settings: KafkaSettings) -> None:
     """Raises KafkaError unless a broker answers."""
     async with admin(settings):
         pass
+
+
+async def committed_offsets(
+    client: AIOKafkaAdminClient, group: str, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What `group` has committed in each of `partitions`; offset -1: nothing yet.
+
+    Raises KafkaError. An answer without all of them is one: that is how aiokafka returns an error
+    of the whole request, such as a coordinator that is still loading the group.
+    """
+    found: dict[TopicPartition, OffsetAndMetadata] = await client.list_consumer_group_offsets(
+        group, partitions=list(partitions)
+    )
+    if set(partitions) - found.keys():
+        raise GroupLoadInProgressError(f"Kafka does not return the offsets of {group} yet")
+    return found
 
 
 async def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:

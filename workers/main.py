@@ -65,9 +65,8 @@ def _engine(settings: WorkerSettings) -> Engine:
     scheduling = SchedulingSettings(
         token_timing=settings.token_timing, size_bias=settings.size_bias
     )
-    fields = type(settings).model_fields.keys() - {"sglang_arguments"}
-    flags = [f"--{field.replace('_', '-')}" for field in fields]
-    return SglangEngine(model, name, settings.sglang_arguments, level, scheduling, flags)
+    arguments, flags = settings.sglang_arguments, settings.flags()
+    return SglangEngine(model, name, arguments, level, scheduling, flags)
 
 
 def _model(settings: WorkerSettings) -> tuple[str, str | None]:

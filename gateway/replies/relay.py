@@ -120,9 +120,7 @@ class ReplyRelay:
     async def _published_batches(self) -> int:
         """The number of the last batch that was published."""
         async with kafka.admin(self._settings) as admin:
-            offsets = await admin.list_consumer_group_offsets(
-                self._group, partitions=[self._progress]
-            )
+            offsets = await kafka.committed_offsets(admin, self._group, [self._progress])
         last: int = offsets[self._progress].offset
         return max(0, last)  # -1: none was published yet
 

@@ -27,6 +27,7 @@ from aiokafka.errors import (
     OffsetMetadataTooLargeError,
 )
 
+from niyama.kafka import committed_offsets
 from niyama.retry import retry
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress
@@ -127,9 +128,7 @@ class Partitions:
         if not partitions:
             return {}
         found = await retry(
-            lambda: self._admin.list_consumer_group_offsets(
-                self._group, partitions=list(partitions)
-            ),
+            lambda: committed_offsets(self._admin, self._group, partitions),
             KafkaError,
             notice="cannot read the group's offsets yet",
             log=log,

@@ -1,11 +1,9 @@
 """Arguments that neither the worker nor SGLang knows, found before anything is started."""
 
 from collections.abc import Collection, Sequence
-from difflib import get_close_matches
 
-_MIN_SIMILARITY = 0.75
-"""`difflib`'s ratio, above which a known flag is suggested."""
-_MAX_SUGGESTIONS = 2
+from niyama.suggestions import suggest
+
 _HELP = (
     "`niyama worker --help` lists the worker's own arguments, "
     "`python -m sglang.launch_server --help` SGLang's"
@@ -31,7 +29,5 @@ def explain_unknown(
 
 def _suggestion(flag: str, sglang_flags: Collection[str], worker_flags: Collection[str]) -> str:
     owners = dict.fromkeys(sglang_flags, "SGLang") | dict.fromkeys(worker_flags, "niyama worker")
-    close = get_close_matches(flag, owners, n=_MAX_SUGGESTIONS, cutoff=_MIN_SIMILARITY)
-    if not close:
-        return ";"
-    return ": did you mean " + " or ".join(f"{name} (of {owners[name]})" for name in close) + "?"
+    close = suggest(flag, owners)
+    return f": did you mean {close} (of {owners[close]})?" if close else ";"

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
 
 from schemas import JobRequest, QosCatalog
 from tests.support.records import TOPICS, FakeRecord, tracked
@@ -36,8 +37,8 @@ class FakeKafka:
 
     async def list_consumer_group_offsets(
         self, group: str, partitions: Sequence[TopicPartition]
-    ) -> dict[TopicPartition, object]:
-        return {}
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        return dict.fromkeys(partitions, OffsetAndMetadata(-1, ""))
 
 
 @pytest.fixture
