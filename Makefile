@@ -19,7 +19,7 @@ demo: $(STAMP) ## Run a mixed workload through the whole stack
 	@$(BIN)/niyama demo
 
 unit: $(STAMP) ## Run the unit tests alone (half a minute)
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest --numprocesses=2 tests/unit
 
 test: lint ## Check the code, run all tests against the real parts
 	$(BIN)/python -m pytest
