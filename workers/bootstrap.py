@@ -26,6 +26,7 @@ from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
 from workers.offsets.assignor import EvenStickyAssignor
+from workers.offsets.attempts import CrashLimit
 from workers.offsets.partitions import Partitions
 from workers.reporting.batch_sender import BatchSender
 from workers.reporting.record_sizes import check_record_sizes
@@ -136,6 +137,7 @@ def _build(
 ) -> WorkerParts:
     jobs, in_flight, cancellations = connections.jobs, InFlightJobs(), Cancellations()
     partitions = Partitions(jobs, connections.admin, settings.group)
+    crash_limit = CrashLimit(settings.max_attempts)
     flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
     reporter = _reporter(settings, sender)
     executor = Executor(
@@ -145,40 +147,44 @@ def _build(
         sender,
         commit=partitions.commit,
         on_job_left=flow.update,
-        max_attempts=settings.max_attempts,
+        crash_limit=crash_limit,
         clock=time.time,
     )
-    dispatcher = _dispatcher(settings, engine, in_flight, executor, reporter, cancellations)
-    poll_loop = PollLoop(jobs, partitions, flow, dispatcher, max_attempts=settings.max_attempts)
+    admission = Admission(engine.model, settings.qos_catalog)
+    dispatcher = _dispatcher(admission, in_flight, executor, reporter, cancellations, crash_limit)
+    poll_loop = PollLoop(
+        jobs, partitions, flow, dispatcher, crash_limit=crash_limit, clock=time.monotonic
+    )
     rebalances = Rebalances(
         jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
     )
+    control = ControlReader(connections.control, cancellations, executor.cancel, clock=time.time)
     return WorkerParts(
         in_flight=in_flight,
         executor=executor,
         poll_loop=poll_loop,
         partitions=partitions,
         rebalances=rebalances,
-        control=ControlReader(connections.control, cancellations, executor.cancel),
+        control=control,
         sender=sender,
     )
 
 
 def _dispatcher(
-    settings: WorkerSettings,
-    engine: Engine,
+    admission: Admission,
     in_flight: InFlightJobs,
     executor: Executor,
     reporter: Reporter,
     cancellations: Cancellations,
+    crash_limit: CrashLimit,
 ) -> Dispatcher:
     return Dispatcher(
-        Admission(engine.model, settings.qos_catalog),
+        admission,
         in_flight,
         executor,
         reporter,
         cancellations,
-        max_attempts=settings.max_attempts,
+        crash_limit=crash_limit,
         clock=time.time,
     )
 

@@ -136,7 +136,7 @@ class Worker:
         parts.poll_loop.close()
         services.polling.cancel()
         for job in parts.in_flight:
-            if not job.started:
+            if not job.has_started:
                 parts.executor.release(job)
         if len(parts.in_flight):
             await self._finish_running(stop, services)

@@ -88,9 +88,7 @@ class JobEvents:
         self._reporter.refused(job.tracked.record, job.attempt, reason, lambda: self._on_ended(job))
 
     def _end(self, job: InFlightJob, kind: EventType, **details: Unpack[EventDetails]) -> None:
-        # Whatever crashes from now on, this job is not the cause.
-        job.tracked.pending.attempt_counts = False
-        job.submitted_s = None
+        job.ended()
         self._reporter.event(job.attempt, kind, on_delivered=lambda: self._on_ended(job), **details)
 
 

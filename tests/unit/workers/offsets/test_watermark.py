@@ -6,12 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.offsets.watermark import (
-    METADATA_BYTES,
-    AttemptHistory,
-    CommitPoint,
-    PartitionProgress,
-)
+from workers.offsets.attempts import AttemptHistory
+from workers.offsets.watermark import METADATA_BYTES, CommitPoint, PartitionProgress
 
 # Offsets with gaps, as compaction and transaction markers leave them, and which of them finish.
 LOGS = st.lists(
