@@ -1,4 +1,4 @@
-"""Connects a worker to Kafka and puts it together. Nothing else constructs its parts."""
+"""Connects a worker to Kafka and assembles it: its parts are constructed only here."""
 
 import asyncio
 import time
@@ -38,7 +38,7 @@ from workers.worker import Worker, WorkerParts
 FETCH_WAIT_MS = 100
 """Short, because a partition that is resumed waits for the fetch in progress."""
 FETCH_BYTES = 1024 * 1024
-"""Of one partition; a larger record is fetched alone."""
+"""The limit of one partition's share; a larger record is fetched alone."""
 PRODUCER_BATCH_BYTES = 2 * 1024 * 1024
 HEARTBEATS_PER_SESSION = 5
 MIN_POLL_INTERVAL_S = 300.0
@@ -60,7 +60,7 @@ async def run_worker(settings: WorkerSettings, engine: Engine, health: Health, s
     """Connect, serve until asked to stop, drain and disconnect. Needs a started engine.
 
     Raises ConfigurationError when topics accept only small records, UnavailableError when the
-    engine died or Kafka cannot be used.
+    engine dies or Kafka cannot be used.
     """
     try:
         async with AsyncExitStack() as stack:

@@ -17,9 +17,9 @@ _BYTES_PER_TOKEN = 4
 class InFlightJob:
     """One attempt at one job, from the moment it is taken until its end is acknowledged.
 
-    Its verbs decide whether the attempt counts if the worker dies: it does while the job may be
-    what killed it. That is while the engine prepares the job, and from the start of its prefill to
-    its end; a job that only waits, before or after it was prepared, is not to blame.
+    Its verbs keep `PendingRecord.attempt_counts`, which says whether the job is to blame if the
+    worker dies: while the engine prepares it, and from the start of its prefill to its end. A job
+    that only waits, before or after it is prepared, is not to blame.
     """
 
     spec: Job
@@ -40,7 +40,7 @@ class InFlightJob:
     # ---- verbs
 
     def queued(self) -> None:
-        """It waits for its turn to be prepared."""
+        """It waits to be prepared."""
         self._count_attempt(False)
 
     def preparing(self) -> None:
@@ -58,7 +58,7 @@ class InFlightJob:
         self._count_attempt(True)
 
     def ended(self) -> None:
-        """Nothing is left to do but to report its end: it can no longer be what kills a worker."""
+        """Its end is being reported: whatever crashes after this, the job is not the cause."""
         self._submitted_s = None
         self._count_attempt(False)
 

@@ -35,7 +35,7 @@ class ControlReader:
         self._clock = clock
 
     async def catch_up(self) -> None:
-        """Read what is there by now. No job may be taken before this returns."""
+        """Read up to the current end of the topic. No job may be taken before this returns."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):
             await self._poll()

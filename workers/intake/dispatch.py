@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Decides on each record immediately. A record that is not a job never blocks its partition."""
+    """Decides on each record immediately: one that is not a job never blocks its partition."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Dispatcher:
     def dispatch(self, tracked: TrackedRecord) -> None:
         """Run, refuse or cancel one record; every path finishes its offset.
 
-        Whatever goes wrong with one record goes wrong for that record only.
+        An error in handling one record refuses that record and affects no other.
         """
         try:
             self._dispatch(tracked)

@@ -16,7 +16,7 @@ POLL_MS = 200
 POLL_RECORDS = 200
 WRITE_AHEAD_S = 10.0
 """For this long after partitions were assigned, attempts are committed before they start: whatever
-killed their last owner would otherwise kill one worker after the other without leaving a trace."""
+killed their last owner would otherwise kill one worker after another without leaving a trace."""
 WRITE_AHEAD_POLL_RECORDS = 20
 
 Batches = Mapping[TopicPartition, Sequence[ConsumedRecord]]
@@ -50,7 +50,7 @@ class PollLoop:
         self._flow.rebalanced()
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Take no more records."""
         self._flow.stop()
 
     async def run(self) -> None:

@@ -1,4 +1,4 @@
-"""How often a record was attempted, and how many workers died of it."""
+"""How often a record was attempted, and how many workers died during those attempts."""
 
 from dataclasses import dataclass
 
@@ -29,10 +29,7 @@ class CrashLimit:
         return history.crashes >= self.max_attempts
 
     def kills_on_decode(self, history: AttemptHistory) -> bool:
-        """A worker died even though the limit was exhausted: merely decoding the record kills it.
-
-        A record that can be decoded is refused at `max_attempts`, before it can crash another.
-        """
+        """A worker died although the job would not have run again: decoding the record kills it."""
         return history.crashes > self.max_attempts
 
 
@@ -42,12 +39,12 @@ class PendingRecord:
 
     history: AttemptHistory
     attempt_counts: bool = False
-    """If the worker died now, that would be an attempt at this record. Kept by `count_ahead` and
-    then by `workers.execution.in_flight.InFlightJob`."""
+    """If this worker stopped now, that would have been an attempt at the record. Set by
+    `count_ahead` and, once the record is a job in flight, by the verbs of `InFlightJob`."""
 
     def count_ahead(self, limit: CrashLimit) -> None:
-        """Count an attempt before it starts, except at a job on its last chance: it waits for its
-        turn, and counts from then on."""
+        """Count an attempt before it starts, unless it is the last chance: such a job first waits
+        for its turn to run exclusively."""
         self.attempt_counts = not limit.is_last_chance(self.history)
 
     def history_for_next_owner(self, *, crashed: bool) -> AttemptHistory:

@@ -1,4 +1,4 @@
-"""What is finished in one partition, and how a commit says so.
+"""Which records of one partition are finished, and how a commit records it.
 
 Jobs finish out of order, but Kafka remembers one offset per partition. The offset committed is
 therefore the oldest unfinished one, and the commit's metadata says the rest: up to which offset

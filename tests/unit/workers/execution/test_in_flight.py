@@ -2,13 +2,14 @@
 
 from enum import Enum, auto
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from schemas import JobRequest, QosCatalog
 from schemas.decode import job_id_of_record
-from tests.support.records import FakeRecord
+from tests.support.records import FakeRecord, tracked
 from workers.execution.executor import CRASH_SUSPECT_S
 from workers.execution.in_flight import InFlightJob, InFlightJobs
 from workers.execution.job import Job, qos_of
@@ -152,9 +153,9 @@ class AttemptsMachine(RuleBasedStateMachine):
         pending = self.progress.take(offset)
         assert pending is not None
         assert pending.history == self.histories[offset]
-        tracked = TrackedRecord(record, pending, self.progress)
+        here = TrackedRecord(record, pending, self.progress)
         if LIMIT.is_exhausted(pending.history):
-            tracked.finish()
+            here.finish()
             del self.histories[offset]
             return
         if phase is Phase.COUNTED_AHEAD:
@@ -162,7 +163,7 @@ class AttemptsMachine(RuleBasedStateMachine):
             phase = Phase.QUEUED if LIMIT.is_last_chance(pending.history) else phase
         job_id = job_id_of_record(record.topic, record.partition, offset)
         attempt = JobAttempt.of(record, job_id, pending.history.attempts + 1)
-        self.jobs[offset] = self.in_flight.add(Job(job_id, REQUEST, QOS), tracked, attempt)
+        self.jobs[offset] = self.in_flight.add(Job(job_id, REQUEST, QOS), here, attempt)
         self.phases[offset] = phase
 
     def _change_owner(self, blamed: set[int], *, crashed: bool) -> None:
@@ -207,6 +208,33 @@ def _read(committed: CommitPoint) -> dict[int, AttemptHistory]:
     progress.merge(committed)
     taken = {offset: progress.take(offset) for offset in range(committed.offset, progress.position)}
     return {offset: pending.history for offset, pending in taken.items() if pending is not None}
+
+
+@pytest.mark.parametrize(("submitted_s", "counts"), [(94.9, False), (95.0, True), (99.0, True)])
+def test_a_dead_engine_blames_what_was_submitted_lately(submitted_s: float, counts: bool) -> None:
+    job = _job()
+    job.preparing()
+    job.submitted(submitted_s)
+    job.may_have_crashed(since_s=95.0)
+    assert job.tracked.pending.attempt_counts is counts
+
+
+def test_a_dead_engine_does_not_blame_what_has_ended_or_was_never_submitted() -> None:
+    ended, queued = _job(), _job()
+    ended.preparing()
+    ended.submitted(99.0)
+    ended.ended()
+    queued.queued()
+    for job in (ended, queued):
+        job.may_have_crashed(since_s=95.0)
+        assert not job.tracked.pending.attempt_counts
+
+
+def _job() -> InFlightJob:
+    record = tracked(FakeRecord())
+    job_id = job_id_of_record(FakeRecord.topic, FakeRecord.partition, FakeRecord.offset)
+    attempt = JobAttempt.of(record.record, job_id, 1)
+    return InFlightJobs().add(Job(job_id, REQUEST, QOS), record, attempt)
 
 
 TestAttempts = AttemptsMachine.TestCase
