@@ -1,4 +1,4 @@
-"""Connects a worker to Kafka and puts it together. Nothing else constructs its parts."""
+"""Connects a worker to Kafka and assembles it: its parts are constructed only here."""
 
 import asyncio
 import time
@@ -26,6 +26,7 @@ from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
 from workers.offsets.assignor import EvenStickyAssignor
+from workers.offsets.attempts import CrashLimit
 from workers.offsets.partitions import Partitions
 from workers.reporting.batch_sender import BatchSender
 from workers.reporting.record_sizes import check_record_sizes
@@ -37,7 +38,7 @@ from workers.worker import Worker, WorkerParts
 FETCH_WAIT_MS = 100
 """Short, because a partition that is resumed waits for the fetch in progress."""
 FETCH_BYTES = 1024 * 1024
-"""Of one partition; a larger record is fetched alone."""
+"""The limit of one partition's share; a larger record is fetched alone."""
 PRODUCER_BATCH_BYTES = 2 * 1024 * 1024
 HEARTBEATS_PER_SESSION = 5
 MIN_POLL_INTERVAL_S = 300.0
@@ -59,7 +60,7 @@ async def run_worker(settings: WorkerSettings, engine: Engine, health: Health, s
     """Connect, serve until asked to stop, drain and disconnect. Needs a started engine.
 
     Raises ConfigurationError when topics accept only small records, UnavailableError when the
-    engine died or Kafka cannot be used.
+    engine dies or Kafka cannot be used.
     """
     try:
         async with AsyncExitStack() as stack:
@@ -136,6 +137,7 @@ def _build(
 ) -> WorkerParts:
     jobs, in_flight, cancellations = connections.jobs, InFlightJobs(), Cancellations()
     partitions = Partitions(jobs, connections.admin, settings.group)
+    crash_limit = CrashLimit(settings.max_attempts)
     flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
     reporter = _reporter(settings, sender)
     executor = Executor(
@@ -145,40 +147,44 @@ def _build(
         sender,
         commit=partitions.commit,
         on_job_left=flow.update,
-        max_attempts=settings.max_attempts,
+        crash_limit=crash_limit,
         clock=time.time,
     )
-    dispatcher = _dispatcher(settings, engine, in_flight, executor, reporter, cancellations)
-    poll_loop = PollLoop(jobs, partitions, flow, dispatcher, max_attempts=settings.max_attempts)
+    admission = Admission(engine.model, settings.qos_catalog)
+    dispatcher = _dispatcher(admission, in_flight, executor, reporter, cancellations, crash_limit)
+    poll_loop = PollLoop(
+        jobs, partitions, flow, dispatcher, crash_limit=crash_limit, clock=time.monotonic
+    )
     rebalances = Rebalances(
         jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
     )
+    control = ControlReader(connections.control, cancellations, executor.cancel, clock=time.time)
     return WorkerParts(
         in_flight=in_flight,
         executor=executor,
         poll_loop=poll_loop,
         partitions=partitions,
         rebalances=rebalances,
-        control=ControlReader(connections.control, cancellations, executor.cancel),
+        control=control,
         sender=sender,
     )
 
 
 def _dispatcher(
-    settings: WorkerSettings,
-    engine: Engine,
+    admission: Admission,
     in_flight: InFlightJobs,
     executor: Executor,
     reporter: Reporter,
     cancellations: Cancellations,
+    crash_limit: CrashLimit,
 ) -> Dispatcher:
     return Dispatcher(
-        Admission(engine.model, settings.qos_catalog),
+        admission,
         in_flight,
         executor,
         reporter,
         cancellations,
-        max_attempts=settings.max_attempts,
+        crash_limit=crash_limit,
         clock=time.time,
     )
 

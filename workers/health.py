@@ -14,7 +14,7 @@ REQUEST_TIMEOUT_S = 5.0
 
 @dataclass(slots=True)
 class Health:
-    """What works so far, set by the parts of the worker."""
+    """What is ready so far, as the parts of the worker report it."""
 
     engine: bool = False
     """The model is loaded and serves."""
@@ -33,7 +33,7 @@ class Health:
 
 @contextmanager
 def serving(health: Health, host: str, port: int) -> Iterator[None]:
-    """Serve `health` at `host:port` meanwhile; port 0 serves nothing.
+    """Serve `health` at `host:port` inside the context; port 0 serves nothing.
 
     Raises ConfigurationError when the address is unavailable.
     """

@@ -1,4 +1,4 @@
-"""How a worker is asked to stop, and what each step of stopping may take."""
+"""How a worker is asked to stop, and how long each shutdown step may take."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ class Stop:
         self.immediate = asyncio.Event()
 
     def request(self) -> None:
-        """Ask once more."""
+        """Record a stop request."""
         if self.drain.is_set():
             self.immediate.set()
         else:
@@ -33,13 +33,14 @@ class Stop:
             self.drain.set()
 
     def on_signals(self) -> None:
-        """Treat SIGTERM and SIGINT as requests from now on."""
+        """Treat SIGTERM and SIGINT as stop requests."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.request)
 
 
 async def shutdown_step(step: Callable[[], Awaitable[None]]) -> None:
-    """Flush, commit or disconnect if Kafka allows it in time; nothing is lost when it does not."""
+    """Run one step: a flush, a commit or a disconnect. Nothing is lost when Kafka does not answer
+    in time: the step is given up."""
     with suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(step(), SHUTDOWN_STEP_S)

@@ -1,4 +1,4 @@
-"""The worker at work: it serves, drains, and records the engine's death."""
+"""Runs a worker: it serves, drains, and records the death of its engine."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ from workers.stop import Stop, shutdown_step
 log = logging.getLogger(__name__)
 
 LAST_DECISIONS_S = 1.0
-"""How long to wait for decisions that a dead engine's scheduler still reported."""
+"""How long to wait for decisions that the scheduler reported before its engine died."""
 
 Service = asyncio.Task[None]
 
@@ -69,7 +69,7 @@ class Worker:
     async def run(self, stop: Stop) -> None:
         """Serve until asked to stop, then drain.
 
-        Raises UnavailableError when the engine died or Kafka rejects records, KafkaError when the
+        Raises UnavailableError when the engine dies or Kafka rejects records, KafkaError when the
         connection fails in a way that cannot be retried.
         """
         services = self._start_services()
@@ -136,7 +136,7 @@ class Worker:
         parts.poll_loop.close()
         services.polling.cancel()
         for job in parts.in_flight:
-            if not job.started:
+            if not job.has_started:
                 parts.executor.release(job)
         if len(parts.in_flight):
             await self._finish_running(stop, services)

@@ -17,6 +17,7 @@ from workers.execution.job import generation_request
 from workers.execution.job_events import JobEvents
 from workers.execution.output import Output
 from workers.execution.token_stream import TokenStream
+from workers.offsets.attempts import CrashLimit
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.batch_sender import BatchSender
 from workers.reporting.reporter import Reporter
@@ -40,7 +41,7 @@ class Executor:
         *,
         commit: Callable[[], Awaitable[None]],
         on_job_left: Callable[[], None],
-        max_attempts: int,
+        crash_limit: CrashLimit,
         clock: Callable[[], float],
     ) -> None:
         """`commit` commits the state of all jobs, `on_job_left` is called when one is no longer in
@@ -51,7 +52,7 @@ class Executor:
         self._sender = sender
         self._commit = commit
         self._on_job_left = on_job_left
-        self._max_attempts = max_attempts
+        self._crash_limit = crash_limit
         self._clock = clock
         self._events = JobEvents(reporter, self._ended)
         self._exclusive = asyncio.Lock()
@@ -61,7 +62,7 @@ class Executor:
 
     def start(self, job: InFlightJob) -> None:
         """Run `job`. Its end is reported, unless it is released before."""
-        job.tracked.pending.attempt_counts = False
+        job.queued()
         if job.attempt.number > 1:
             self._events.retried(job)
         job.task = asyncio.create_task(self._run(job))
@@ -100,14 +101,13 @@ class Executor:
         """
         since_s = self._clock() - CRASH_SUSPECT_S
         for job in self._in_flight:
-            if job.submitted_s is not None and job.submitted_s >= since_s:
-                job.tracked.pending.attempt_counts = True
+            job.may_have_crashed(since_s)
 
     # ---- one job
 
     async def _run(self, job: InFlightJob) -> None:
         try:
-            if job.tracked.pending.history.is_last_chance(self._max_attempts):
+            if self._crash_limit.is_last_chance(job.tracked.pending.history):
                 await self._run_exclusively(job)
             else:
                 await self._serve(job)
@@ -129,7 +129,7 @@ class Executor:
         async with self._exclusive:
             if self._engine_death.done():
                 return
-            job.tracked.pending.attempt_counts = True
+            job.preparing()
             await self._commit()
             try:
                 await self._serve(job)
@@ -142,16 +142,14 @@ class Executor:
             self._engine_death.set_exception(error)
 
     async def _serve(self, job: InFlightJob) -> None:
-        pending = job.tracked.pending
-        pending.attempt_counts = True
+        job.preparing()
         prepared = await self._engine.prepare(generation_request(job.spec, job.request_id))
         self._in_flight.set_prompt_tokens(job, prepared.prompt_tokens)
         self._events.admitted(job)
         if job.cancelled:
             self._events.cancelled(job)
             return
-        pending.attempt_counts = False  # it only waits, until the engine starts it
-        job.submitted_s = self._clock()
+        job.submitted(self._clock())
         output = await self._generate(job, prepared)
         self._events.generated(job, output)
 
@@ -178,7 +176,7 @@ class Executor:
 
     def _decided(self, job: InFlightJob, decision: Decision) -> None:
         if decision.kind is DecisionKind.STARTED:
-            job.started = job.tracked.pending.attempt_counts = True
+            job.started()
         self._events.decided(job, decision)
 
     def _ended(self, job: InFlightJob) -> None:

@@ -15,22 +15,63 @@ _BYTES_PER_TOKEN = 4
 
 @dataclass(slots=True, eq=False)
 class InFlightJob:
-    """One attempt at one job, from the moment it is taken until its end is on record."""
+    """One attempt at one job, from the moment it is taken until its end is acknowledged.
+
+    Its verbs keep `PendingRecord.attempt_counts`, which says whether the job is to blame if the
+    worker dies: while the engine prepares it, and from the start of its prefill to its end. A job
+    that only waits, before or after it is prepared, is not to blame.
+    """
 
     spec: Job
     tracked: TrackedRecord
     attempt: JobAttempt
     request_id: str
     prompt_tokens: int
-    submitted_s: float | None = None
-    """When it was handed to the engine, in UTC epoch seconds. None before that and after its end.
-    """
-    started: bool = False
+    has_started: bool = False
     """The engine has started its prefill."""
     cancelled: bool = False
-    """Somebody asked for it to be cancelled."""
+    """Its cancellation was requested."""
     cancel_reason: str | None = None
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
+    _submitted_s: float | None = None
+    """When it was submitted to the engine, in UTC epoch seconds. None before that and after its
+    end."""
+
+    # ---- verbs
+
+    def queued(self) -> None:
+        """It waits to be prepared."""
+        self._count_attempt(False)
+
+    def preparing(self) -> None:
+        """The engine prepares it, or is about to."""
+        self._count_attempt(True)
+
+    def submitted(self, now_s: float) -> None:
+        """It waits in the engine, from `now_s` (UTC epoch seconds) on."""
+        self._submitted_s = now_s
+        self._count_attempt(False)
+
+    def started(self) -> None:
+        """The engine has started its prefill."""
+        self.has_started = True
+        self._count_attempt(True)
+
+    def ended(self) -> None:
+        """Its end is being reported: whatever crashes after this, the job is not the cause."""
+        self._submitted_s = None
+        self._count_attempt(False)
+
+    def may_have_crashed(self, since_s: float) -> None:
+        """The engine has died: blame the job, too, if it was submitted at `since_s` or later.
+
+        The engine may have been looking at it without having reported that it started it.
+        """
+        if self._submitted_s is not None and self._submitted_s >= since_s:
+            self._count_attempt(True)
+
+    def _count_attempt(self, counts: bool) -> None:
+        self.tracked.pending.attempt_counts = counts
 
 
 @dataclass(slots=True)

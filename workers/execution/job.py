@@ -1,10 +1,10 @@
 """A job, decoded and with its deadlines resolved."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, assert_never
 from uuid import UUID
 
-from schemas import JobRequest, Qos
+from schemas import JobRequest, Kind, Qos
 from schemas.job import SamplingParameters
 from workers.engine.port import GenerationRequest
 from workers.policy.qos import JOB_FIELDS, RequestQos
@@ -25,12 +25,18 @@ def qos_of(request: JobRequest, targets: Qos, arrived_s: float) -> RequestQos:
     """The scheduler's view of a job that arrived at `arrived_s` (UTC epoch seconds)."""
     fields = {name: getattr(request, name) for name in JOB_FIELDS}
     owner = {name: value for name, value in fields.items() if value is not None}
-    if targets.ttft_s is not None and targets.tbt_s is not None:
-        return RequestQos.interactive(
-            arrived_s, ttft_s=targets.ttft_s, tbt_s=targets.tbt_s, **owner
-        )
-    assert targets.ttlt_s is not None
-    return RequestQos.batch(arrived_s, ttlt_s=targets.ttlt_s, **owner)
+    match targets.kind:
+        case Kind.INTERACTIVE:
+            assert targets.ttft_s is not None
+            assert targets.tbt_s is not None
+            return RequestQos.interactive(
+                arrived_s, ttft_s=targets.ttft_s, tbt_s=targets.tbt_s, **owner
+            )
+        case Kind.BATCH:
+            assert targets.ttlt_s is not None
+            return RequestQos.batch(arrived_s, ttlt_s=targets.ttlt_s, **owner)
+        case other:
+            assert_never(other)
 
 
 def generation_request(job: Job, request_id: str) -> GenerationRequest:

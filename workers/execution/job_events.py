@@ -1,4 +1,4 @@
-"""What a worker reports of its jobs: their steps, and exactly one end of each attempt."""
+"""What a worker reports about its jobs: their steps, and exactly one end of each attempt."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ _DECISION_EVENTS = {
 
 
 class JobEvents:
-    """Turns what happens to in-flight jobs into events."""
+    """Reports what happens to in-flight jobs as events."""
 
     def __init__(self, reporter: Reporter, on_ended: Callable[[InFlightJob], None]) -> None:
         """`on_ended` is called once Kafka has acknowledged a job's terminal event."""
@@ -88,9 +88,7 @@ class JobEvents:
         self._reporter.refused(job.tracked.record, job.attempt, reason, lambda: self._on_ended(job))
 
     def _end(self, job: InFlightJob, kind: EventType, **details: Unpack[EventDetails]) -> None:
-        # Whatever crashes from now on, this job is not the cause.
-        job.tracked.pending.attempt_counts = False
-        job.submitted_s = None
+        job.ended()
         self._reporter.event(job.attempt, kind, on_delivered=lambda: self._on_ended(job), **details)
 
 

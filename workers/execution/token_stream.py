@@ -27,7 +27,7 @@ class TokenStream:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, update: GenerationUpdate) -> None:
-        """Publish the update's tokens, now or in a moment."""
+        """Publish the update's tokens, immediately or within `LINGER_S`."""
         self._text += update.text_delta
         self._token_ids += update.token_ids
         if update.finish_reason is not None:

@@ -1,1 +1,1 @@
-"""Reading jobs from Kafka: how much, which, and what is done with each record."""
+"""Reading jobs from Kafka: which topics, how far ahead, and what becomes of each record."""

@@ -11,7 +11,7 @@ MAX_AGE_S = 7 * DAY_S
 
 
 class Cancellations:
-    """Remembers requests, also for jobs that have not arrived yet. Forgets the oldest first."""
+    """Remembers requests, even for jobs that have not arrived yet. Forgets the oldest first."""
 
     def __init__(self) -> None:
         self._requests: dict[UUID, JobControl] = {}

@@ -1,7 +1,6 @@
 """The control topic. Every worker reads all of it: a cancellation may concern any of them."""
 
 import logging
-import time
 from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer
@@ -26,13 +25,17 @@ class ControlReader:
         consumer: AIOKafkaConsumer,
         cancellations: Cancellations,
         on_cancel: Callable[[JobControl], None],
+        *,
+        clock: Callable[[], float],
     ) -> None:
+        """`clock` gives UTC epoch seconds."""
         self._consumer = consumer
         self._cancellations = cancellations
         self._on_cancel = on_cancel
+        self._clock = clock
 
     async def catch_up(self) -> None:
-        """Read what is there by now. No job may be taken before this returns."""
+        """Read up to the current end of the topic. No job may be taken before this returns."""
         ends = await self._consumer.end_offsets(self._consumer.assignment())
         while any([await self._consumer.position(tp) < end for tp, end in ends.items()]):
             await self._poll()
@@ -56,5 +59,5 @@ class ControlReader:
         except ValidationError as error:
             log.warning("ignored a control record: %s", error.errors()[0]["msg"])
             return
-        if self._cancellations.add(request, time.time()):
+        if self._cancellations.add(request, self._clock()):
             self._on_cancel(request)

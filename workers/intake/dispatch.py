@@ -10,8 +10,8 @@ from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
+from workers.offsets.attempts import AttemptHistory, CrashLimit
 from workers.offsets.tracked_record import TrackedRecord
-from workers.offsets.watermark import AttemptHistory
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Decides on each record immediately. A record that is not a job never blocks its partition."""
+    """Decides on each record immediately: one that is not a job never blocks its partition."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Dispatcher:
         reporter: Reporter,
         cancellations: Cancellations,
         *,
-        max_attempts: int,
+        crash_limit: CrashLimit,
         clock: Callable[[], float],
     ) -> None:
         """`clock` gives UTC epoch seconds."""
@@ -38,13 +38,13 @@ class Dispatcher:
         self._executor = executor
         self._reporter = reporter
         self._cancellations = cancellations
-        self._max_attempts = max_attempts
+        self._crash_limit = crash_limit
         self._clock = clock
 
     def dispatch(self, tracked: TrackedRecord) -> None:
         """Run, refuse or cancel one record; every path finishes its offset.
 
-        Whatever goes wrong with one record goes wrong for that record only.
+        An error in handling one record refuses that record and affects no other.
         """
         try:
             self._dispatch(tracked)
@@ -55,8 +55,7 @@ class Dispatcher:
 
     def _dispatch(self, tracked: TrackedRecord) -> None:
         history = tracked.pending.history
-        if history.crashes > self._max_attempts:
-            # One more than refuses a job below: merely decoding the record kills workers.
+        if self._crash_limit.kills_on_decode(history):
             self._refuse(tracked, None, _too_many_attempts(history))
             return
         job = self._admission.admit(tracked.record, self._clock())
@@ -71,7 +70,7 @@ class Dispatcher:
         if self._in_flight.by_job(job.job_id) is not None:
             # Without an event: a failed event for this record would end the first record's job.
             self._refuse(tracked, None, _duplicate(job))
-        elif history.crashes >= self._max_attempts:
+        elif self._crash_limit.is_exhausted(history):
             self._refuse(tracked, attempt, _too_many_attempts(history))
         elif request := self._cancellations.by_job(job.job_id):
             self._reporter.event(

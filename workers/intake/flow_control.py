@@ -1,4 +1,4 @@
-"""Pauses the partitions of topics of which enough is in flight, and resumes them."""
+"""Pauses the partitions of topics that have enough in flight, and resumes them."""
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -35,7 +35,7 @@ class FlowControl:
         return partition in self._paused
 
     def update(self) -> None:
-        """Follow the load. Cheap when no gate changes: call it whenever a job comes or leaves."""
+        """Follow the load. Cheap when no gate changes: call it whenever a job arrives or leaves."""
         gates = self._wanted_gates()
         if gates != self._gates:
             self._apply(gates)

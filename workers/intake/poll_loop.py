@@ -1,14 +1,14 @@
 """Reading jobs from Kafka. The loop never waits for a generation, only for records."""
 
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from niyama.kafka import ConsumedRecord
 from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
+from workers.offsets.attempts import CrashLimit
 from workers.offsets.partitions import Partitions
 from workers.offsets.tracked_record import TrackedRecord
 
@@ -16,7 +16,7 @@ POLL_MS = 200
 POLL_RECORDS = 200
 WRITE_AHEAD_S = 10.0
 """For this long after partitions were assigned, attempts are committed before they start: whatever
-killed their last owner would otherwise kill one worker after the other without leaving a trace."""
+killed their last owner would otherwise kill one worker after another without leaving a trace."""
 WRITE_AHEAD_POLL_RECORDS = 20
 
 Batches = Mapping[TopicPartition, Sequence[ConsumedRecord]]
@@ -32,22 +32,25 @@ class PollLoop:
         flow: FlowControl,
         dispatcher: Dispatcher,
         *,
-        max_attempts: int,
+        crash_limit: CrashLimit,
+        clock: Callable[[], float],
     ) -> None:
+        """`clock` gives monotonic seconds."""
         self._consumer = consumer
         self._partitions = partitions
         self._flow = flow
         self._dispatcher = dispatcher
-        self._max_attempts = max_attempts
+        self._crash_limit = crash_limit
+        self._clock = clock
         self._write_ahead_until_s = math.inf
 
     def rebalanced(self) -> None:
         """Partitions were assigned, all of them paused."""
-        self._write_ahead_until_s = time.monotonic() + WRITE_AHEAD_S
+        self._write_ahead_until_s = self._clock() + WRITE_AHEAD_S
         self._flow.rebalanced()
 
     def close(self) -> None:
-        """Take nothing more."""
+        """Take no more records."""
         self._flow.stop()
 
     async def run(self) -> None:
@@ -64,7 +67,7 @@ class PollLoop:
             self._flow.update_partitions()
 
     def _writes_ahead(self) -> bool:
-        return time.monotonic() < self._write_ahead_until_s
+        return self._clock() < self._write_ahead_until_s
 
     def _take(self, batches: Batches) -> Iterator[TrackedRecord]:
         for tp, records in batches.items():
@@ -85,9 +88,7 @@ class PollLoop:
         if not taken:
             return
         for tracked in taken:
-            # A job on its last chance waits for its turn, and is committed then.
-            is_last_chance = tracked.pending.history.is_last_chance(self._max_attempts)
-            tracked.pending.attempt_counts = not is_last_chance
+            tracked.pending.count_ahead(self._crash_limit)
         await self._partitions.commit()
         for tracked in taken:
             self._dispatcher.dispatch(tracked)

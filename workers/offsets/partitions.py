@@ -5,8 +5,8 @@ back to where they were. So a rebalance interrupts no job:
 
 - Revoked: what is finished is committed, with the attempts that running jobs have had, so that a
   new owner can continue from there. Running jobs keep running.
-- Given back, or new: the partition is paused until its last commit was read and merged with what
-  is known here. Then reading continues where it has to.
+- Given back, or new: the partition is paused until its last commit has been read and merged with
+  what is known here. Then reading resumes at the first offset that needs it.
 - Given to another worker: its jobs are released. The new owner runs them again, with a higher
   attempt number; a job that both happen to finish has two terminal events, of which the first
   counts.
@@ -62,7 +62,7 @@ class Partitions:
     # ---- commits
 
     async def commit(self, *, crashed: bool = True) -> None:
-        """Commit what has changed. `crashed` False: this worker is giving its partitions up.
+        """Commit what has changed. `crashed` False: this worker is giving up its partitions.
 
         Returns without having committed when the group has moved on; then a later commit, by
         this worker or by the partitions' next owner, covers at least as much.
@@ -100,7 +100,7 @@ class Partitions:
     # ---- rebalances
 
     async def revoke(self) -> None:
-        """Give every partition up, but remember its progress until the next `assign`."""
+        """Give up every partition, but remember its progress until the next `assign`."""
         try:
             await self.commit(crashed=False)
         except KafkaError as error:
@@ -110,7 +110,7 @@ class Partitions:
         self._committed = {}
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
-        """Take partitions over from where their last owner, maybe this worker, left them."""
+        """Take over partitions where their last owner, possibly this worker, left them."""
         committed = await self._read_commits(assigned)
         for tp in assigned:
             progress = self._revoked.pop(tp, None) or PartitionProgress()
@@ -124,7 +124,7 @@ class Partitions:
     async def _read_commits(
         self, partitions: set[TopicPartition]
     ) -> dict[TopicPartition, CommitPoint]:
-        """Last commits of those that have one; waits for a Kafka that is away."""
+        """Last commits of those that have one; waits while Kafka is unavailable."""
         if not partitions:
             return {}
         found = await retry(

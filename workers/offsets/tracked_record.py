@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 
 from niyama.kafka import ConsumedRecord
-from workers.offsets.watermark import PartitionProgress, PendingRecord
+from workers.offsets.attempts import PendingRecord
+from workers.offsets.watermark import PartitionProgress
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What is finished in one partition, and how a commit says so.
+"""Which records of one partition are finished, and how a commit records it.
 
 Jobs finish out of order, but Kafka remembers one offset per partition. The offset committed is
 therefore the oldest unfinished one, and the commit's metadata says the rest: up to which offset
@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from workers.offsets.attempts import AttemptHistory, PendingRecord
+
 METADATA_BYTES = 4096
 """What a broker accepts unless configured otherwise (`offset.metadata.max.bytes`)."""
 
@@ -23,40 +25,11 @@ _PAYLOAD_BYTES = (METADATA_BYTES - len(_PREFIX)) // 5 * 4  # base85 makes 5 char
 
 
 @dataclass(frozen=True, slots=True)
-class AttemptHistory:
-    """Earlier attempts at a record."""
-
-    attempts: int = 0
-    """How many times a worker has started on it."""
-    crashes: int = 0
-    """How many of those attempts ended with the worker's death."""
-
-    def is_last_chance(self, max_crashes: int) -> bool:
-        """One more crash is the last one allowed: this record may be what crashes workers."""
-        return 0 < self.crashes == max_crashes - 1
-
-
-@dataclass(frozen=True, slots=True)
 class CommitPoint:
     """One partition's commit; `offset` is that of the oldest unfinished record."""
 
     offset: int
     metadata: str = ""
-
-
-@dataclass(slots=True)
-class PendingRecord:
-    """An unfinished record."""
-
-    history: AttemptHistory
-    attempt_counts: bool = False
-    """This worker is spending work on it: if the worker died now, that would be an attempt."""
-
-    def history_for_next_owner(self, *, crashed: bool) -> AttemptHistory:
-        """The history once this worker has crashed, or given the record up."""
-        if not self.attempt_counts:
-            return self.history
-        return AttemptHistory(self.history.attempts + 1, self.history.crashes + crashed)
 
 
 class PartitionProgress:

@@ -23,7 +23,7 @@ from niyama.errors import UnavailableError
 LINGER_S = 0.003
 FULL_BYTES = 64 * 1024 * 1024
 _RECORD_OVERHEAD_BYTES = 200
-"""Bookkeeping: makes many small records count, too."""
+"""Bookkeeping in memory, so that many small records fill the sender, too."""
 
 Delivered = Callable[[], None]
 
@@ -84,7 +84,7 @@ class BatchSender:
         return not self._unsent_bytes
 
     def put(self, topic: str, record: OutgoingRecord) -> None:
-        """Send `record` soon. Records with the same key arrive in the order of their `put`."""
+        """Queue `record`. Records with the same key arrive in the order of their `put`."""
         queues = self._queues[topic]
         queue = queues[zlib.crc32(record.key or b"") % len(queues)]
         queue.waiting.append(record)

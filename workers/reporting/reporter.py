@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class EventDetails(TypedDict, total=False):
-    """What some events have beside their type and time; see `JobEvent`."""
+    """What some events have besides their type and time; see `JobEvent`."""
 
     reason: str | None
     usage: Usage

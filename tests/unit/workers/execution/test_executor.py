@@ -17,6 +17,7 @@ from workers.engine.port import (
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job, qos_of
+from workers.offsets.attempts import CrashLimit
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
@@ -50,7 +51,7 @@ async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
         sender,
         commit=_no_commit,
         on_job_left=lambda: left.append(len(in_flight)),
-        max_attempts=3,
+        crash_limit=CrashLimit(3),
         clock=lambda: 1030.2,
     )
     record = tracked(FakeRecord(offset=7))

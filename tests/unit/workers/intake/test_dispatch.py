@@ -16,7 +16,7 @@ from workers.execution.in_flight import InFlightJobs
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
 from workers.intake.dispatch import Dispatcher
-from workers.offsets.watermark import AttemptHistory
+from workers.offsets.attempts import AttemptHistory, CrashLimit
 from workers.reporting.reporter import Reporter
 
 NOW_S = 2000.0
@@ -52,7 +52,7 @@ def _dispatcher(
         sender,
         commit=_commit,
         on_job_left=lambda: None,
-        max_attempts=MAX_ATTEMPTS,
+        crash_limit=CrashLimit(MAX_ATTEMPTS),
         clock=lambda: NOW_S,
     )
     return Dispatcher(
@@ -61,7 +61,7 @@ def _dispatcher(
         executor,
         reporter,
         cancellations,
-        max_attempts=MAX_ATTEMPTS,
+        crash_limit=CrashLimit(MAX_ATTEMPTS),
         clock=lambda: NOW_S,
     )
 

@@ -6,17 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.offsets.watermark import (
-    METADATA_BYTES,
-    AttemptHistory,
-    CommitPoint,
-    PartitionProgress,
-)
+from workers.offsets.attempts import AttemptHistory
+from workers.offsets.watermark import METADATA_BYTES, CommitPoint, PartitionProgress
 
-# Offsets with gaps, as compaction and transaction markers leave them, and which of them finish.
 LOGS = st.lists(
     st.tuples(st.integers(1, 300), st.booleans(), st.booleans()), min_size=1, max_size=300
 )
+"""For each record: the gap before its offset, as compaction and transaction markers leave them,
+whether it finishes, and whether its attempt counts."""
 
 
 def _run(log: list[tuple[int, bool, bool]]) -> tuple[PartitionProgress, set[int], set[int]]:
