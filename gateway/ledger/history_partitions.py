@@ -9,11 +9,11 @@ from datetime import date, timedelta
 
 import asyncpg
 
+from gateway.database import AdvisoryLock
+
 log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 7
-_LOCK_KEY = 0x6E69_7061
-"""Of an advisory lock: any number that nothing else locks."""
 
 
 def days_to_cover(today: date) -> list[date]:
@@ -26,7 +26,8 @@ async def ensure_partitions(connection: asyncpg.Connection, today: date) -> None
     for day in days_to_cover(today):
         try:
             async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_KEY)
+                key = AdvisoryLock.PARTITIONS.value
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", key)
                 await _ensure_day(connection, day)
         except asyncpg.CheckViolationError:
             # A worker with a wrong clock sent events of that day before it had a partition.
