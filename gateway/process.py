@@ -10,7 +10,8 @@ import uvicorn
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.consumer import LedgerConsumer
-from gateway.preparation import make_partitions, prepare_kafka, prepare_postgres
+from gateway.ledger.history_partitions import ensure_coming_days_hourly
+from gateway.preparation import prepare_kafka, prepare_postgres
 from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer
@@ -70,7 +71,7 @@ class Gateway:
             self._prepared = True
             tasks.create_task(self._consumer.run())
             tasks.create_task(self._relay.run())
-            tasks.create_task(make_partitions(self._settings, self._stopping))
+            tasks.create_task(ensure_coming_days_hourly(self._settings, self._stopping))
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         self._consumer.stop()
