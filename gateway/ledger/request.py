@@ -64,7 +64,7 @@ class Request(Origin):
             ttft_s=qos.ttft_s,
             tbt_s=qos.tbt_s,
             ttlt_s=qos.ttlt_s,
-            deadline_at=qos.deadlines(origin.arrived_at).at,
+            deadline_at=qos.deadline_at(origin.arrived_at),
             expire_after_s=job.expire_after_s,
             max_tokens=job.max_tokens,
             stream=job.stream,
