@@ -13,13 +13,14 @@ from gateway import database
 from gateway.api.app import create_app
 from gateway.api.health import Check, Health
 from gateway.api.services import Services
+from gateway.api.submissions import Submissions
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.queries import Ledger
 from gateway.ledger.writer import Written
 from gateway.process import Gateway
 from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
-from niyama import kafka
+from niyama import Producer, kafka
 from niyama.errors import ConfigurationError
 
 KAFKA_CHECK_TIMEOUT_S = 3.0
@@ -36,8 +37,15 @@ def build(settings: GatewaySettings) -> Gateway:
 
     consumer = LedgerConsumer(settings, on_written=wake_relay)
     engine = database.engine(settings, settings.database_connections)
-    services = Services(Health(_checks(settings, engine, consumer)), Ledger(engine))
-    return Gateway(settings, engine, consumer, relay, services, _server(services))
+    producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
+    services = Services(
+        Health(_checks(settings, engine, consumer)),
+        ledger,
+        Submissions(settings, producer, ledger),
+        stopping,
+    )
+    server = _server(services)
+    return Gateway(settings, engine, producer, consumer, relay, server, stopping)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

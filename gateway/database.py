@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from enum import IntEnum
 
 import asyncpg
 from sqlalchemy import text
@@ -31,6 +32,17 @@ UNREACHABLE = (
     PoolTimeoutError,
 )
 """What a statement raises when Postgres is unreachable, or went away."""
+
+
+class AdvisoryLock(IntEnum):
+    """Keys of Postgres advisory locks: numbers that no other program is likely to lock."""
+
+    MIGRATION = 0x6E69_7962
+    """One migration at a time, of all processes."""
+    PARTITIONS = 0x6E69_7061
+    """One process at a time makes a partition of `job_events`."""
+    REPLIES = 0x6E69_6963
+    """One gateway at a time is the relay of replies."""
 
 
 def is_outage(error: DBAPIError) -> bool:

@@ -16,12 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 import migrations
-from gateway.database import wait_for_postgres
+from gateway.database import AdvisoryLock, wait_for_postgres
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
 from niyama.logs import configure_logging
-
-_LOCK_KEY = 0x6E69_7962  # one migration at a time, of all processes
 
 
 class MigrateSettings(DatabaseSettings):
@@ -54,7 +52,8 @@ async def migrate(settings: MigrateSettings) -> None:
         return
     engine = create_async_engine(settings.database_url, poolclass=NullPool)
     async with engine.connect() as connection:
-        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
+        key = AdvisoryLock.MIGRATION.value
+        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
         await connection.commit()  # the lock is the session's, and outlives the transaction
         before = await _revision(connection)
         await connection.run_sync(_run, settings)

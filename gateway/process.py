@@ -9,10 +9,9 @@ import socket
 import uvicorn
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.api.services import Services
-from gateway.api.submissions import Submissions
 from gateway.ledger.consumer import LedgerConsumer
-from gateway.preparation import make_partitions, prepare_kafka, prepare_postgres
+from gateway.ledger.history_partitions import ensure_coming_days_hourly
+from gateway.preparation import prepare_kafka, prepare_postgres
 from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer
@@ -29,18 +28,20 @@ class Gateway:
         self,
         settings: GatewaySettings,
         engine: AsyncEngine,
+        producer: Producer,
         consumer: LedgerConsumer,
         relay: ReplyRelay,
-        services: Services,
         server: uvicorn.Server,
+        stopping: asyncio.Event,
     ) -> None:
         self._settings = settings
         self._engine = engine
+        self._producer = producer
         self._consumer = consumer
         self._relay = relay
-        self._services = services
         self._server = server
-        self._stopped = asyncio.Event()
+        self._stopping = stopping
+        self._prepared = False
 
     async def run(self, listener: socket.socket) -> None:
         """Serve until SIGTERM or SIGINT, then finish what is in progress.
@@ -62,24 +63,20 @@ class Gateway:
         """Take no more requests, then end `run`. A second call drops open requests."""
         self._server.force_exit = self._server.should_exit
         self._server.should_exit = True
-        self._services.stopping = True
+        self._stopping.set()
 
     async def _work(self) -> None:
         await asyncio.gather(prepare_postgres(self._settings), prepare_kafka(self._settings))
-        async with Producer(self._settings) as producer:
-            self._services.submissions = Submissions(
-                self._settings, producer, self._services.ledger
-            )
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._consumer.run())
-                tasks.create_task(self._relay.run())
-                tasks.create_task(make_partitions(self._settings, self._stopped))
+        async with self._producer, asyncio.TaskGroup() as tasks:
+            self._prepared = True
+            tasks.create_task(self._consumer.run())
+            tasks.create_task(self._relay.run())
+            tasks.create_task(ensure_coming_days_hourly(self._settings, self._stopping))
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         self._consumer.stop()
         self._relay.stop()
-        self._stopped.set()
-        if self._services.submissions is None:
+        if not self._prepared:
             working.cancel()  # it was waiting for Kafka or Postgres
         _, late = await asyncio.wait({working}, timeout=STOP_GRACE_S)
         if late:

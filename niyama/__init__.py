@@ -6,7 +6,7 @@ async with Producer() as producer:
     job = await producer.publish(JobRequest(model="niyama-tiny", prompt="Hello", qos="chat"))
 """
 
-from niyama.client import EncodedJob, JobAcknowledgement, Producer
+from niyama.client import EncodedJob, JobAcknowledgement, NotConnectedError, Producer
 from niyama.settings import KafkaSettings
 from schemas import ChatMessage, JobEvent, JobRequest, QosTargets
 
@@ -17,6 +17,7 @@ __all__ = [
     "JobEvent",
     "JobRequest",
     "KafkaSettings",
+    "NotConnectedError",
     "Producer",
     "QosTargets",
 ]

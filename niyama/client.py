@@ -40,10 +40,18 @@ class JobAcknowledgement:
     offset: int
 
 
+class NotConnectedError(RuntimeError):
+    """A producer was used outside of `async with`."""
+
+    def __init__(self) -> None:
+        super().__init__("the producer is not connected: use it in `async with Producer()`")
+
+
 class Producer:
     """Publishes jobs and cancellations to one pool's topics.
 
-    Use it as an async context manager. It may be shared by any number of tasks; concurrent
+    Use it as an async context manager: before that, whatever needs Kafka raises
+    NotConnectedError. It may be shared by any number of tasks; concurrent
     publications share their round trips to the broker.
     """
 
@@ -134,5 +142,5 @@ class Producer:
     @property
     def _kafka(self) -> AIOKafkaProducer:
         if self._connected is None:
-            raise RuntimeError("the producer is not connected: use it in `async with Producer()`")
+            raise NotConnectedError
         return self._connected

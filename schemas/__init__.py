@@ -4,14 +4,13 @@ from schemas.control import JobControl
 from schemas.decode import Refusal, decode_job
 from schemas.event import EventType, JobError, JobEvent, JobResult, Prediction, Usage
 from schemas.job import ChatMessage, JobRequest
-from schemas.qos import Deadlines, Kind, Qos, QosCatalog, QosTargets
+from schemas.qos import Kind, Qos, QosCatalog, QosTargets
 from schemas.status import JobStatus
 from schemas.tokens import TokenChunk
 from schemas.topics import PoolTopics, TopicSpec
 
 __all__ = [
     "ChatMessage",
-    "Deadlines",
     "EventType",
     "JobControl",
     "JobError",

@@ -48,21 +48,6 @@ class QosTargets(Payload):
 
 
 @dataclass(frozen=True, slots=True)
-class Deadlines:
-    """Absolute UTC deadlines. Interactive jobs have the first, batch jobs the last."""
-
-    first_token_at: datetime | None
-    last_token_at: datetime | None
-
-    @property
-    def at(self) -> datetime:
-        """The deadline that decides the job's urgency before its first token."""
-        deadline = self.first_token_at or self.last_token_at
-        assert deadline is not None
-        return deadline
-
-
-@dataclass(frozen=True, slots=True)
 class Qos:
     """A resolved quality of service. Interactive: `ttft_s` and `tbt_s`; batch: `ttlt_s`."""
 
@@ -73,16 +58,14 @@ class Qos:
     tbt_s: float | None
     ttlt_s: float | None
 
-    def deadlines(self, arrived_at: datetime) -> Deadlines:
-        """Deadlines of a job that arrived at `arrived_at` (UTC)."""
-        return Deadlines(
-            first_token_at=_after(arrived_at, self.ttft_s),
-            last_token_at=_after(arrived_at, self.ttlt_s),
-        )
+    def deadline_at(self, arrived_at: datetime) -> datetime:
+        """When the first token (interactive) or the last one (batch) of a job is due.
 
-
-def _after(start: datetime, seconds: float | None) -> datetime | None:
-    return None if seconds is None else start + timedelta(seconds=seconds)
+        The job arrived at `arrived_at`. Both times are UTC.
+        """
+        due_s = self.ttlt_s if self.ttft_s is None else self.ttft_s
+        assert due_s is not None
+        return arrived_at + timedelta(seconds=due_s)
 
 
 # q1, q2 and q3 are the evaluation tiers of the Niyama paper (arXiv 2503.22562, section 4).

@@ -45,7 +45,7 @@ async def submit(
 ) -> views.AcceptedView:
     """Answers once Kafka has the job: it will be served, or answered with the reason why not."""
     body = await read_json_body(request)
-    accepted = await services.open_submissions.submit(body, idempotency_key, request.headers)
+    accepted = await services.submissions.submit(body, idempotency_key, request.headers)
     view = views.accepted(accepted.job)
     response.headers["Location"] = view.links.self
     if accepted.existed:
@@ -65,7 +65,7 @@ async def follow(
     view = await _view(job_id, services)
     if wait and view.status.is_open:
         await _wait_for_end(job_id, wait, services)
-        if not services.stopping:
+        if not services.stopping.is_set():
             return await _view(job_id, services)
     return view
 
@@ -102,7 +102,7 @@ async def cancel(job_id: UUID, services: ServicesDependency, response: Response)
     """Queued, parked or running: the job ends soon, and its status then says `cancelled`."""
     view = await _view(job_id, services)
     if view.status.is_open:
-        await services.open_submissions.cancel(job_id)
+        await services.submissions.cancel(job_id)
     else:
         response.status_code = HTTPStatus.OK
     return view
@@ -110,7 +110,7 @@ async def cancel(job_id: UUID, services: ServicesDependency, response: Response)
 
 async def _view(job_id: UUID, services: Services) -> views.JobView:
     record = await services.ledger.record(job_id)
-    recent = services.submissions.recent(job_id) if services.submissions else None
+    recent = services.submissions.recent(job_id)
     if recent is not None and (record is None or record.job.request is None):
         record = JobRecord(recent)
     if record is None:
@@ -126,7 +126,7 @@ async def _wait_for_end(job_id: UUID, wait_s: float, services: Services) -> None
     """Return when the job has ended, after `wait_s`, or when the gateway stops."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + wait_s
-    while loop.time() < deadline_s and not services.stopping:
+    while loop.time() < deadline_s and not services.stopping.is_set():
         await asyncio.sleep(WAIT_INTERVAL_S)
         job = await services.ledger.job(job_id)
         if job is not None and not job.status.is_open:

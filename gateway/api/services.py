@@ -1,33 +1,25 @@
 """What the endpoints work with."""
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from gateway.api.health import Health
-from gateway.api.problems import unavailable
 from gateway.api.submissions import Submissions
 from gateway.ledger.queries import Ledger
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Services:
-    """Completed while the gateway starts, because the API answers before Kafka is connected."""
+    """Made once, before anything is connected: the API answers from the first moment."""
 
     health: Health
     ledger: Ledger
-    submissions: Submissions | None = None
-    """None until Kafka is connected."""
-    stopping: bool = False
-    """The gateway is shutting down: requests that wait for a job answer now."""
-
-    @property
-    def open_submissions(self) -> Submissions:
-        """Raises ProblemError (503) while Kafka is not connected yet."""
-        if self.submissions is None:
-            raise unavailable("the gateway is starting; /readyz says what it waits for")
-        return self.submissions
+    submissions: Submissions
+    stopping: asyncio.Event
+    """Set when the gateway shuts down: requests that wait for a job then answer."""
 
 
 def services_of(request: Request) -> Services:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from uuid import UUID, uuid5
@@ -17,7 +18,7 @@ from gateway.ledger.queries import Ledger
 from gateway.ledger.records import digest
 from gateway.ledger.request import Origin, Request
 from gateway.settings import GatewaySettings
-from niyama import EncodedJob, JobAcknowledgement, Producer
+from niyama import EncodedJob, NotConnectedError, Producer
 from schemas import JobRequest
 from schemas.decode import Fault, explain, faults
 from schemas.headers import Headers, trace_context
@@ -55,7 +56,7 @@ class Submissions:
         self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     def recent(self, job_id: UUID) -> Job | None:
-        """A job that this gateway took lately, for when the ledger does not have it yet."""
+        """A job that this gateway took recently, for when the ledger does not have it yet."""
         return self._recent.get(job_id)
 
     async def submit(self, body: bytes, key: str | None, headers: Mapping[str, str]) -> Accepted:
@@ -79,11 +80,8 @@ class Submissions:
 
     async def cancel(self, job_id: UUID) -> None:
         """Ask for a job to be cancelled. Raises ProblemError (503)."""
-        try:
-            async with asyncio.timeout(KAFKA_TIMEOUT_S):
-                await self._producer.cancel(job_id, reason="requested through the API")
-        except (KafkaError, TimeoutError) as error:
-            raise unavailable("Kafka did not confirm the request: send it again") from error
+        async with _confirmed("Kafka did not confirm the request: send it again"):
+            await self._producer.cancel(job_id, reason="requested through the API")
 
     def _encode(self, job: JobRequest) -> EncodedJob:
         if self._model is not None and job.model != self._model:
@@ -112,7 +110,11 @@ class Submissions:
         return Accepted(job, existed=True)
 
     async def _publish(self, encoded: EncodedJob, sha256: bytes, trace: Headers) -> Accepted:
-        ack = await self._acknowledged(encoded, trace)
+        async with _confirmed(
+            "Kafka did not confirm the job in time, so it may or may not exist: send it again "
+            "with the same Idempotency-Key (or job_id), and it will run once"
+        ):
+            ack = await self._producer.send(encoded, headers=trace)
         origin = Origin(ack.arrived_at, self._pool, ack.topic, ack.partition, ack.offset, sha256)
         job = Job(encoded.job_id, Request.of(encoded.job, encoded.qos, origin))
         self._recent[job.job_id] = job
@@ -120,15 +122,17 @@ class Submissions:
             self._recent.popitem(last=False)
         return Accepted(job, existed=False)
 
-    async def _acknowledged(self, encoded: EncodedJob, trace: Headers) -> JobAcknowledgement:
-        try:
-            async with asyncio.timeout(KAFKA_TIMEOUT_S):
-                return await self._producer.send(encoded, headers=trace)
-        except (KafkaError, TimeoutError) as error:
-            raise unavailable(
-                "Kafka did not confirm the job in time, so it may or may not exist: send it again "
-                "with the same Idempotency-Key (or job_id), and it will run once"
-            ) from error
+
+@asynccontextmanager
+async def _confirmed(otherwise: str) -> AsyncIterator[None]:
+    """Bounds a call to Kafka. Raises ProblemError (503), which says `otherwise` if it fails."""
+    try:
+        async with asyncio.timeout(KAFKA_TIMEOUT_S):
+            yield
+    except NotConnectedError as error:
+        raise unavailable("the gateway is starting; /readyz says what it waits for") from error
+    except (KafkaError, TimeoutError) as error:
+        raise unavailable(otherwise) from error
 
 
 def parse(body: bytes) -> JobRequest:

@@ -4,16 +4,20 @@ Old days can be dropped in one step (`DROP TABLE job_events_20261121`). An event
 that has no partition goes to the default one, so none is ever refused.
 """
 
+import asyncio
+import contextlib
 import logging
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
+
+from gateway.database import UNREACHABLE, AdvisoryLock, connect
+from gateway.settings import DatabaseSettings
 
 log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 7
-_LOCK_KEY = 0x6E69_7061
-"""Of an advisory lock: any number that nothing else locks."""
+INTERVAL_S = 3600.0
 
 
 def days_to_cover(today: date) -> list[date]:
@@ -21,12 +25,34 @@ def days_to_cover(today: date) -> list[date]:
     return [today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)]
 
 
+async def ensure_coming_days_hourly(settings: DatabaseSettings, stopping: asyncio.Event) -> None:
+    """Create the partitions of the coming days, every hour until `stopping` is set."""
+    while not stopping.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), INTERVAL_S)
+            return
+        try:
+            await ensure_coming_days(settings)
+        except UNREACHABLE as error:
+            log.warning("partitions of job_events not made, next try in an hour: %r", error)
+
+
+async def ensure_coming_days(settings: DatabaseSettings) -> None:
+    """Create the partitions that are missing now. Raises one of UNREACHABLE."""
+    connection = await connect(settings, "partitions")
+    try:
+        await ensure_partitions(connection, datetime.now(UTC).date())
+    finally:
+        await connection.close()
+
+
 async def ensure_partitions(connection: asyncpg.Connection, today: date) -> None:
-    """Create the missing days. Any number of gateways may do so concurrently."""
+    """Create the partitions that are missing as of `today`. Gateways may do so concurrently."""
     for day in days_to_cover(today):
         try:
             async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_KEY)
+                key = AdvisoryLock.PARTITIONS.value
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", key)
                 await _ensure_day(connection, day)
         except asyncpg.CheckViolationError:
             # A worker with a wrong clock sent events of that day before it had a partition.

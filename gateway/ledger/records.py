@@ -94,12 +94,12 @@ class RecordDecoder:
         job = decode_job(storable(record.value))
         if isinstance(job, Refusal):
             # The worker refuses the record too, and says why in the event that fails the job.
-            return Submission(job.job_id, Request(*origin)) if job.job_id else None
+            return Submission(job.job_id, Request.of_invalid(origin)) if job.job_id else None
         job_id = job.job_id or job_id_of_record(*place)
         try:
             qos = self._catalog.resolve(job.qos)
         except UnknownQosClassError:
-            return Submission(job_id, Request(*origin))
+            return Submission(job_id, Request.of_invalid(origin))
         return Submission(job_id, Request.of(job, qos, origin))
 
 

@@ -1,14 +1,16 @@
 """What a job asks for, as the ledger keeps it: a column of `jobs` for each field."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import NamedTuple, Self
+from operator import attrgetter
+from typing import Self
 
 from schemas import JobRequest, Kind, Qos
 
 
-class Origin(NamedTuple):
-    """When and where a job was published: the fields that every request has, in their order."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """When and where a job was published."""
 
     arrived_at: datetime
     pool: str
@@ -16,18 +18,15 @@ class Origin(NamedTuple):
     source_partition: int
     source_offset: int
     request_sha256: bytes
+
+
+_origin_fields = attrgetter(*(part.name for part in fields(Origin)))
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Request(Origin):
     """What was asked for. Of an invalid job only its origin is known."""
 
-    arrived_at: datetime
-    pool: str
-    source_topic: str
-    source_partition: int
-    source_offset: int
-    request_sha256: bytes
     model: str | None = None
     tenant: str | None = None
     application: str | None = None
@@ -47,10 +46,15 @@ class Request:
     metadata: dict[str, str] | None = None
 
     @classmethod
+    def of_invalid(cls, origin: Origin) -> Self:
+        """The request of a record that is no valid job."""
+        return cls(*_origin_fields(origin))
+
+    @classmethod
     def of(cls, job: JobRequest, qos: Qos, origin: Origin) -> Self:
         """The request of a valid job, whose `qos` was resolved."""
         return cls(
-            *origin,
+            *_origin_fields(origin),
             model=job.model,
             tenant=job.tenant,
             application=job.application,
@@ -60,7 +64,7 @@ class Request:
             ttft_s=qos.ttft_s,
             tbt_s=qos.tbt_s,
             ttlt_s=qos.ttlt_s,
-            deadline_at=qos.deadlines(origin.arrived_at).at,
+            deadline_at=qos.deadline_at(origin.arrived_at),
             expire_after_s=job.expire_after_s,
             max_tokens=job.max_tokens,
             stream=job.stream,

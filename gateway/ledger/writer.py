@@ -1,6 +1,5 @@
 """Writes one poll's records to Postgres: one transaction, a few statements."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +7,7 @@ from uuid import UUID, uuid5
 
 import asyncpg
 
+from gateway.ledger import reply_outbox
 from gateway.ledger.job import Attempt
 from gateway.ledger.merge import INSERT_EVENTS, INSERT_RESULTS, UPSERT_JOBS
 from gateway.ledger.projection import Patches
@@ -24,17 +24,6 @@ FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
      AS step (topic, partition, since, until)
 WHERE old.topic = step.topic AND old.partition = step.partition AND old.next_offset = step.since
 """
-INSERT_REPLIES = """
-INSERT INTO reply_outbox (job_id, reply_topic, value, headers)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::jsonb[]) ON CONFLICT DO NOTHING
-"""
-# A reply that was held for its job's record now has an address, or is not wanted.
-RELEASE_REPLIES = """
-UPDATE reply_outbox AS held SET reply_topic = job.reply_topic
-FROM unnest($1::uuid[], $2::text[]) AS job (job_id, reply_topic)
-WHERE held.job_id = job.job_id AND held.reply_topic IS NULL AND job.reply_topic IS NOT NULL
-"""
-DROP_REPLIES = "DELETE FROM reply_outbox WHERE job_id = ANY($1) AND reply_topic IS NULL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +137,15 @@ async def _write_jobs(
         and (job := by_id[report.event.job_id])["terminal_event_id"] == report.event.event_id
     ]
     await _insert_results(connection, endings)
-    replies = await _insert_replies(connection, endings)
+    replies = await reply_outbox.add(connection, _replies(endings))
     submitted = {patch.job_id for patch in ordered if patch.request is not None}
     just_ended = {ending.job["job_id"] for ending in endings}
     ended_before = [
-        job for job in jobs if job["terminal_event_id"] and job["job_id"] in submitted - just_ended
+        (job["job_id"], job["reply_topic"])
+        for job in jobs
+        if job["terminal_event_id"] and job["job_id"] in submitted - just_ended
     ]
-    replies += await _release_replies(connection, ended_before)
+    replies += await reply_outbox.release(connection, ended_before)
     return Written(len(endings), replies), [job for job in jobs if _is_to_cancel(job)]
 
 
@@ -194,27 +185,10 @@ async def _insert_results(connection: asyncpg.Connection, endings: Sequence[Endi
         await connection.execute(INSERT_RESULTS, *columns(rows))
 
 
-async def _insert_replies(connection: asyncpg.Connection, endings: Sequence[Ending]) -> int:
-    rows = [
-        (
-            job["job_id"],
-            job["reply_topic"],
-            report.value,
-            json.dumps([[name, value.decode("latin-1")] for name, value in report.trace]),
-        )
-        for report, job in ((ending.report, ending.job) for ending in endings)
-        if job["reply_topic"] is not None or job["arrived_at"] is None
+def _replies(endings: Sequence[Ending]) -> list[tuple[Report, str | None]]:
+    """The endings that somebody wants, or may want once the job's record is known."""
+    return [
+        (ending.report, ending.job["reply_topic"])
+        for ending in endings
+        if ending.job["reply_topic"] is not None or ending.job["arrived_at"] is None
     ]
-    if not rows:
-        return 0
-    await connection.execute(INSERT_REPLIES, *columns(rows))
-    return sum(row[1] is not None for row in rows)
-
-
-async def _release_replies(connection: asyncpg.Connection, jobs: Sequence[asyncpg.Record]) -> int:
-    if not jobs:
-        return 0
-    rows = [(job["job_id"], job["reply_topic"]) for job in jobs]
-    released = await connection.execute(RELEASE_REPLIES, *columns(rows))
-    await connection.execute(DROP_REPLIES, [job_id for job_id, _ in rows])
-    return int(released.removeprefix("UPDATE "))

@@ -29,8 +29,8 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from gateway.database import UNREACHABLE, connect
-from gateway.replies import outbox
-from gateway.replies.outbox import Reply
+from gateway.ledger import reply_outbox
+from gateway.ledger.reply_outbox import Reply
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from niyama.retry import retry
@@ -93,7 +93,7 @@ class ReplyRelay:
         connection = await connect(self._settings, "replies")
         try:
             while not self._stopping:
-                if await outbox.take_lock(connection):
+                if await reply_outbox.take_lock(connection):
                     await self._relay(connection)
                     return
                 await self._sleep(LOCK_INTERVAL_S)
@@ -109,8 +109,8 @@ class ReplyRelay:
         try:
             await producer.start()  # fences earlier relays: none of them can commit now
             number = await self._published_batches()
-            await outbox.delete_published(connection, number)
-            await outbox.clear_numbers(connection)
+            await reply_outbox.delete_published(connection, number)
+            await reply_outbox.clear_numbers(connection)
             while not self._stopping:
                 if await self._send_batch(connection, producer, number + 1):
                     number += 1
@@ -129,7 +129,7 @@ class ReplyRelay:
     ) -> bool:
         """Send what is due as batch `number`. Returns whether it was published."""
         self._wake.clear()
-        replies = await outbox.number_due(connection, number)
+        replies = await reply_outbox.number_due(connection, number)
         if not replies:
             await self._sleep(POLL_INTERVAL_S)
             return False
@@ -139,7 +139,7 @@ class ReplyRelay:
         except UndeliverableError as error:
             await self._postpone(connection, error.failures)
             return False
-        await outbox.delete_published(connection, number)
+        await reply_outbox.delete_published(connection, number)
         return True
 
     async def _publish(
@@ -159,8 +159,8 @@ class ReplyRelay:
     ) -> None:
         for reply, reason in failures.items():
             log.warning("no reply to %s for job %s yet: %s", reply.topic, reply.job_id, reason)
-        await outbox.postpone(connection, failures)
-        await outbox.clear_numbers(connection)
+        await reply_outbox.postpone(connection, failures)
+        await reply_outbox.clear_numbers(connection)
 
     async def _ensure_topics(self, replies: Sequence[Reply]) -> None:
         """Create reply topics that are missing, with the broker's defaults."""

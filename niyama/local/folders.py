@@ -1,12 +1,14 @@
 """Folders of the local stack: where they live by default, and making them."""
 
 import os
+import shutil
 from pathlib import Path
 
-from niyama.local.errors import LocalStackError
+from niyama.local.errors import ChildDiedError, LocalStackError
 
 SYSTEM_STATE = Path("/var/lib/niyama")
 SYSTEM_CACHE = Path("/var/cache/niyama")
+_DISK_FULL = "No space left on device"
 
 
 def default_state_dir() -> Path:
@@ -37,6 +39,17 @@ def make_dir(path: Path, *, purpose: str) -> Path:
     except OSError as error:
         raise LocalStackError(f"cannot write {purpose} in {path}: {error.strerror}") from error
     return path
+
+
+def explain_death(error: ChildDiedError, folder: Path, *, consequence: str) -> LocalStackError:
+    """`error`, unless its cause is that the disk of `folder` is full: then that, in a sentence."""
+    free_mib = shutil.disk_usage(folder).free // 2**20
+    if _DISK_FULL not in error.log_excerpt and free_mib > 0:
+        return error
+    return LocalStackError(
+        f"the disk of {folder} is full ({free_mib} MiB free), so {consequence}: "
+        f"free some space or choose another folder with --state\n{error}"
+    )
 
 
 def publish(finished: Path, final: Path) -> None:

@@ -3,15 +3,14 @@
 import base64
 import logging
 import os
-import shutil
 import uuid
 from pathlib import Path
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from niyama.local.errors import ChildDiedError, LocalStackError
-from niyama.local.folders import make_dir
+from niyama.local.errors import ChildDiedError
+from niyama.local.folders import explain_death, make_dir
 from niyama.local.java import java
 from niyama.local.kafka_jars import kafka_jars
 from niyama.local.ports import LOOPBACK, choose_port, free_port
@@ -22,7 +21,6 @@ START_TIMEOUT_S = 60.0
 STOP_GRACE_S = 15.0
 NODE_ID = 1
 BATCH_OVERHEAD_BYTES = 64 * 1024
-DISK_FULL_HINT = "No space left on device"
 
 JVM_OPTIONS = (
     "-XX:+UseSerialGC",  # few threads: the processors are for the model
@@ -85,7 +83,9 @@ class LocalKafka:
             )
             await self._broker.wait_until(self._serves, timeout_s=START_TIMEOUT_S)
         except ChildDiedError as error:
-            raise self._explain(error) from error
+            raise explain_death(
+                error, self._folder, consequence="Kafka cannot keep its log"
+            ) from error
 
     async def stop(self) -> None:
         """Shut the broker down cleanly. Safe to call in any state."""
@@ -124,15 +124,6 @@ class LocalKafka:
         lines = [f"{name}={value}" for name, value in settings.items()]
         (self._folder / "server.properties").write_text("\n".join([*lines, ""]))
         (self._folder / "log4j2.properties").write_text(LOG4J)
-
-    def _explain(self, error: ChildDiedError) -> LocalStackError:
-        free_mib = shutil.disk_usage(self._folder).free // 2**20
-        if DISK_FULL_HINT in error.log_excerpt or free_mib == 0:
-            return LocalStackError(
-                f"the disk of {self._folder} is full ({free_mib} MiB free), so Kafka cannot keep "
-                f"its log: free some space or choose another folder with --state\n{error}"
-            )
-        return error
 
 
 def broker_settings(port: int, controller_port: int, data: Path) -> dict[str, str | int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 
 from niyama.local.errors import ChildDiedError, LocalStackError
-from niyama.local.folders import make_dir
+from niyama.local.folders import explain_death, make_dir
 from niyama.local.postgres_server import check_enterable, find_postgres, reachable, server_user
 from niyama.local.process import Child, run_to_end
 
@@ -65,7 +65,7 @@ class LocalPostgres:
             self._server = self._spawn(installed.bin_dir)
             await self._server.wait_until(self._serves, timeout_s=START_TIMEOUT_S)
         except ChildDiedError as error:
-            raise self._explain(error) from error
+            raise explain_death(error, self._folder, consequence="Postgres cannot start") from error
         await self._create_database()
 
     async def stop(self) -> None:
@@ -147,12 +147,3 @@ class LocalPostgres:
             pass
         finally:
             await connection.close()
-
-    def _explain(self, error: ChildDiedError) -> LocalStackError:
-        free_mib = shutil.disk_usage(self._folder).free // 2**20
-        if "No space left on device" in error.log_excerpt or free_mib == 0:
-            return LocalStackError(
-                f"the disk of {self._folder} is full ({free_mib} MiB free), so Postgres cannot "
-                f"start: free some space or choose another folder with --state\n{error}"
-            )
-        return error

@@ -18,7 +18,7 @@ from gateway.api.services import Services
 from gateway.api.submissions import Submissions
 from gateway.ledger import queries
 from gateway.settings import GatewaySettings
-from niyama import EncodedJob, JobAcknowledgement
+from niyama import EncodedJob, JobAcknowledgement, NotConnectedError
 from schemas import JobRequest
 
 JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
@@ -73,7 +73,7 @@ def services(ledger: Ledger, producer: Producer) -> Services:
 
     settings = GatewaySettings(model="m")
     submissions = Submissions(settings, producer, ledger)
-    return Services(Health({"kafka": missing}), ledger, submissions)
+    return Services(Health({"kafka": missing}), ledger, submissions, asyncio.Event())
 
 
 @pytest.fixture
@@ -172,9 +172,9 @@ async def test_without_its_database_the_ledger_answers_later(
 
 
 async def test_while_it_starts_the_gateway_says_so(
-    api: httpx.AsyncClient, services: Services
+    api: httpx.AsyncClient, producer: Producer
 ) -> None:
-    services.submissions = None
+    producer.error = NotConnectedError()
 
     answer = await api.post("/v1/jobs", json=JOB)
 

@@ -30,7 +30,7 @@ def origin() -> Origin:
 
 def request(**changes: Any) -> Request:
     """A batch request that arrived at START; `changes` are fields of it."""
-    return replace(Request(*origin(), model="m", kind=Kind.BATCH), **changes)
+    return replace(Request.of_invalid(origin()), **{"model": "m", "kind": Kind.BATCH} | changes)
 
 
 def outcome(finished_s: float | None) -> Outcome | None:

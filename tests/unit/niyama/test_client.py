@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from niyama import JobRequest, KafkaSettings, Producer, QosTargets
+from niyama import JobRequest, KafkaSettings, NotConnectedError, Producer, QosTargets
 from schemas import Kind, decode_job
 from schemas.job import MAX_JOB_BYTES, JobTooLargeError
 from schemas.qos import UnknownQosClassError
@@ -54,5 +54,5 @@ def test_a_job_of_an_unknown_class_or_too_large_is_not_encoded(producer: Produce
 
 
 async def test_a_producer_that_is_not_connected_says_how_to_connect_it(producer: Producer) -> None:
-    with pytest.raises(RuntimeError, match="async with Producer"):
+    with pytest.raises(NotConnectedError, match="async with Producer"):
         await producer.cancel(UUID(int=1))

@@ -26,15 +26,12 @@ def test_shipped_batch_classes(name: str, ttlt_s: float) -> None:
 
 def test_an_interactive_deadline_is_that_of_the_first_token() -> None:
     qos = QosCatalog.shipped().resolve(QosTargets(ttft_ms=1500, tbt_ms=50))
-    deadlines = qos.deadlines(ARRIVED_AT)
-    assert deadlines.first_token_at == datetime(2026, 11, 21, 9, 0, 1, 500_000, tzinfo=UTC)
-    assert deadlines.last_token_at is None
-    assert deadlines.at == deadlines.first_token_at
+    assert qos.deadline_at(ARRIVED_AT) == datetime(2026, 11, 21, 9, 0, 1, 500_000, tzinfo=UTC)
 
 
 def test_a_batch_deadline_is_that_of_the_last_token() -> None:
-    deadlines = QosCatalog.shipped().resolve(QosTargets(ttlt_s=60)).deadlines(ARRIVED_AT)
-    assert deadlines.at == datetime(2026, 11, 21, 9, 1, 0, tzinfo=UTC)
+    qos = QosCatalog.shipped().resolve(QosTargets(ttlt_s=60))
+    assert qos.deadline_at(ARRIVED_AT) == datetime(2026, 11, 21, 9, 1, 0, tzinfo=UTC)
 
 
 def test_an_unknown_class_is_answered_with_the_known_ones() -> None:

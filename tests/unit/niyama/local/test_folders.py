@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from niyama.local.errors import LocalStackError
-from niyama.local.folders import SYSTEM_STATE, default_state_dir, make_dir
+from niyama.local.errors import ChildDiedError, LocalStackError
+from niyama.local.folders import SYSTEM_STATE, default_state_dir, explain_death, make_dir
 
 
 def test_root_keeps_its_state_where_the_user_of_postgres_may_enter(
@@ -47,3 +47,15 @@ def test_what_it_makes_can_be_entered_whatever_the_umask(tmp_path: Path) -> None
 
 def test_making_a_folder_leaves_nothing_in_it(tmp_path: Path) -> None:
     assert list(make_dir(tmp_path / "a" / "b", purpose="logs").iterdir()) == []
+
+
+def test_a_death_on_a_full_disk_is_explained_and_any_other_is_left_as_it_is(tmp_path: Path) -> None:
+    full = ChildDiedError("Kafka", 1, "write failed: No space left on device", "kafka.log")
+    other = ChildDiedError("Kafka", 1, "out of memory", "kafka.log")
+
+    explained = explain_death(full, tmp_path, consequence="Kafka cannot keep its log")
+
+    assert f"the disk of {tmp_path} is full" in str(explained)
+    assert "so Kafka cannot keep its log: free some space" in str(explained)
+    assert str(full) in str(explained)
+    assert explain_death(other, tmp_path, consequence="it cannot start") is other
