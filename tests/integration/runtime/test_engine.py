@@ -37,7 +37,7 @@ async def client(engine: "SglangEngine", make_client: "type[Client]") -> "AsyncI
     client = make_client(engine)
     collecting = asyncio.create_task(client.collect())
     yield client
-    await until(lambda: not engine._manager.rid_to_state)
+    await until(lambda: not engine._running.manager.rid_to_state)
     assert await flushed(engine), "the scheduler is not idle: something was leaked"
     collecting.cancel()
 
@@ -52,7 +52,7 @@ async def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
 async def flushed(engine: "SglangEngine") -> bool:
     """Empty the prefix cache, which SGLang refuses while anything is queued, parked or running."""
     for _ in range(50):
-        if (await engine._manager.flush_cache()).success:
+        if (await engine._running.manager.flush_cache()).success:
             return True
         await asyncio.sleep(0.05)
     return False
@@ -188,7 +188,7 @@ async def test_a_plain_client_of_the_server_learns_what_expired(
     with pytest.raises(
         HTTPException, match="expired: prefill had not started 20 s after arrival"
     ) as raised:
-        await anext(client.engine._manager.generate_request(request))
+        await anext(client.engine._running.manager.generate_request(request))
     assert raised.value.status_code == 503
 
 
@@ -210,7 +210,7 @@ async def test_leaving_the_iterator_aborts(
     updates = client.engine.generate(await client.engine.prepare(request))
     await anext(updates)
     await updates.aclose()
-    await until(lambda: "left" not in client.engine._manager.rid_to_state)
+    await until(lambda: "left" not in client.engine._running.manager.rid_to_state)
 
 
 async def test_goes_on_when_memory_is_short(

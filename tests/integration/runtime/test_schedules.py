@@ -75,7 +75,7 @@ async def test_tokens_are_stock_whatever_the_schedule(
 async def flushed(engine: "SglangEngine") -> None:
     """Empty the prefix cache, which SGLang refuses while anything is left anywhere."""
     for _ in range(50):
-        if (await engine._manager.flush_cache()).success:
+        if (await engine._running.manager.flush_cache()).success:
             return
         await asyncio.sleep(0.05)
     raise AssertionError("the scheduler is not idle: something was leaked")
