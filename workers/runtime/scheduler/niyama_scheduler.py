@@ -20,6 +20,7 @@ from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.messages import ADDRESS_VARIABLE, SCHEDULER_INFO_KEY, DecisionSender
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.latency_file import LatencyFile
+from workers.runtime.scheduler.latency_subject import latency_subject
 from workers.runtime.scheduler.parts import Parts, assemble
 from workers.runtime.scheduler.ranks import (
     SharedClock,
@@ -28,7 +29,7 @@ from workers.runtime.scheduler.ranks import (
     same_on_every_rank,
 )
 from workers.runtime.scheduler.sglang_calls import PlannedPolicy, SglangCalls
-from workers.runtime.scheduler.support import check_supported, check_timing, latency_subject
+from workers.runtime.scheduler.supported_modes import check_supported, check_timing
 from workers.runtime.settings import SchedulingSettings
 
 _MIN_CHUNK_TOKENS = 128
