@@ -46,7 +46,7 @@ class BatchMaker:
         self._keep_model = keep_model
 
     def next(self, running_batch: Batch, build: Build) -> NextBatch | None:
-        """The batch that SGLang builds from a new plan; None: decodes run, and no prompt continues."""
+        """The batch that SGLang builds from a new plan; None: no prompt continues, only decodes."""
         if not self._has_work(running_batch):
             return self._built(Handover(), running_batch, build)
         self._synchronize()
