@@ -11,9 +11,10 @@ from typing import Any
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
 from workers.policy.decision import Decision
+from workers.policy.plan import IterationPlan
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Settings
-from workers.runtime.scheduler.driver import PolicyDriver
+from workers.runtime.scheduler.driver import Plan, PolicyDriver
 from workers.runtime.scheduler.parts import assemble
 from workers.runtime.scheduler.progress import Progress
 from workers.runtime.scheduler.seams import Batch, EngineRequest
@@ -120,7 +121,7 @@ class FakeClock:
 
 
 @dataclass
-class FakeSender:
+class FakeDecisionSender:
     """Keeps the decisions that were flushed."""
 
     sent: list[Decision] = field(default_factory=list)
@@ -172,29 +173,31 @@ class FakeEngine:
         """Called while a batch is being made."""
         self.running = FakeBatch([], FakeForwardMode(extends=False))
         self.clock = FakeClock()
-        self.sender = FakeSender()
+        self.sender = FakeDecisionSender()
         self.models: list[LatencyModel] = []
         self._unprocessed: list[FakeBatch] = []
         self._aborting: FakeRequest | None = None
         self._idled = True
-        self.driver = PolicyDriver(NiyamaPolicy(latency, settings), LatencyLearner())
+        policy = NiyamaPolicy(latency, settings)
+        self.driver = PolicyDriver(policy, LatencyLearner(), checked=self._recorded)
         self.niyama = assemble(
-            self,
             self,
             self.driver,
             self.clock,
             self.sender,
-            self._plan,
             self.models.append,
             latency_is_known=True,
             paces=paces,
         )
 
-    def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> Any:
-        self.planned_kv_tokens.append(free_kv_tokens)
-        return self.driver.plan(now_s, start_s, free_kv_tokens)
+    def _recorded(self, plan: Plan) -> Plan:
+        def recorded(now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
+            self.planned_kv_tokens.append(free_kv_tokens)
+            return plan(now_s, start_s, free_kv_tokens)
 
-    # What tests do
+        return recorded
+
+    # ---- what tests do
 
     def arrive(self, *requests: FakeRequest) -> None:
         self.niyama.clock.tick()
@@ -259,7 +262,11 @@ class FakeEngine:
         """The kinds of the decisions that were sent about a request."""
         return [str(d.kind) for d in self.sender.sent if d.request_id == rid]
 
-    # What Niyama's parts call
+    # ---- what Niyama's parts call
+
+    @property
+    def scheduler(self) -> "FakeEngine":
+        return self
 
     def free_kv_tokens(self) -> int:
         held = {id(req): req for req in self._in_batches() if not req.ended}
@@ -300,7 +307,7 @@ class FakeEngine:
     def in_flight(self) -> bool:
         return bool(self._unprocessed)
 
-    # What SGLang does
+    # ---- what SGLang does
 
     def _add_to_queue(self, req: FakeRequest) -> None:
         self.niyama.requests.entering(req)

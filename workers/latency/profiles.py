@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from niyama.errors import ConfigurationError
+from workers.latency.files import write_atomically
 from workers.latency.model import Coefficients, LatencyModel
 
 
@@ -99,7 +100,7 @@ def load_profile(name_or_path: str) -> Profile:
 
 
 def save_profile(profile: Profile, path: Path) -> None:
-    """Write a profile that `load_profile` reads back."""
+    """Write a profile that `load_profile` reads back; atomically."""
     file = _ProfileFile(
         name=profile.name,
         small=_Regime(**asdict(profile.latency.small)),
@@ -109,4 +110,4 @@ def save_profile(profile: Profile, path: Path) -> None:
         kv_tokens=profile.kv_tokens,
         provenance=profile.provenance,
     )
-    path.write_text(file.model_dump_json(indent=1) + "\n")
+    write_atomically(path, file.model_dump_json(indent=1) + "\n")

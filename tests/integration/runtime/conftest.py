@@ -4,18 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
-from workers.engine.port import FinishReason, GenerationRequest, PreparedRequest
-from workers.policy.decision import Decision
-from workers.policy.qos import RequestQos
+from tests.support.runtime import prompt_tokens
 
 if TYPE_CHECKING:
     from workers.runtime.engine.sglang_engine import SglangEngine
@@ -23,21 +20,6 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 CHUNK_TOKENS = 128
 ENGINE_ARGUMENTS = ["--chunked-prefill-size", str(CHUNK_TOKENS), "--max-total-tokens", "6144"]
-
-
-def chat_qos() -> RequestQos:
-    now_s = time.time()
-    return RequestQos.interactive(now_s, ttft_s=1.0, tbt_s=0.1)
-
-
-def batch_qos() -> RequestQos:
-    now_s = time.time()
-    return RequestQos.batch(now_s, ttlt_s=600.0)
-
-
-def tokens(seed: int, count: int) -> list[int]:
-    """A prompt that shares no prefix with one of another seed."""
-    return [(seed * 31 + i * (2 * seed + 3)) % 256 for i in range(count)]
 
 
 @pytest.fixture(scope="session")
@@ -71,45 +53,11 @@ async def engine(tiny_model: Path, latency_dir: Path) -> "AsyncIterator[SglangEn
     await engine.close()
 
 
-class Client:
-    """What tests do with an engine: generate, keep the tokens, collect the decisions."""
-
-    def __init__(self, engine: "SglangEngine") -> None:
-        self.engine = engine
-        self.decisions: list[Decision] = []
-        self.ttft_s: dict[str, float] = {}
-
-    async def collect(self) -> None:
-        async for decision in self.engine.decisions():
-            self.decisions.append(decision)
-
-    async def run(
-        self, request_id: str, qos: RequestQos, max_tokens: int = 12, **prompt: Any
-    ) -> tuple[list[int], FinishReason | None]:
-        sampling = {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
-        sampling |= prompt.pop("sampling", {})
-        request = GenerationRequest(request_id, qos, sampling=sampling, **prompt)
-        return await self.finish(await self.engine.prepare(request))
-
-    async def finish(self, prepared: PreparedRequest) -> tuple[list[int], FinishReason | None]:
-        start_s = time.monotonic()
-        generated: list[int] = []
-        reason = None
-        async for update in self.engine.generate(prepared):
-            self.ttft_s.setdefault(prepared.request_id, time.monotonic() - start_s)
-            generated += update.token_ids
-            reason = update.finish_reason
-        return generated, reason
-
-    def kinds(self, request_id: str) -> list[str]:
-        return [str(d.kind) for d in self.decisions if d.request_id == request_id]
-
-
 @pytest.fixture(scope="session")
 def prompts() -> dict[str, list[int]]:
     """Long batch prompts and shorter chats."""
-    batch = {f"batch-{i}": tokens(i + 1, 900) for i in range(3)}
-    chats = {f"chat-{i}": tokens(i + 11, 160) for i in range(4)}
+    batch = {f"batch-{i}": prompt_tokens(i + 1, 900) for i in range(3)}
+    chats = {f"chat-{i}": prompt_tokens(i + 11, 160) for i in range(4)}
     return batch | chats
 
 
@@ -117,9 +65,11 @@ def prompts() -> dict[str, list[int]]:
 def crowd() -> dict[str, list[int]]:
     """Two dozen prompts of all sizes, some with a common prefix."""
     sizes = [20, 33, 64, 90, 128, 150, 200, 256, 300, 400, 512, 700]
-    alone = {f"alone-{i:02}": tokens(i + 101, size) for i, size in enumerate(sizes)}
-    common = tokens(200, 190)
-    related = {f"related-{i:02}": common + tokens(i + 201, s // 2) for i, s in enumerate(sizes)}
+    alone = {f"alone-{i:02}": prompt_tokens(i + 101, size) for i, size in enumerate(sizes)}
+    common = prompt_tokens(200, 190)
+    related = {
+        f"related-{i:02}": common + prompt_tokens(i + 201, s // 2) for i, s in enumerate(sizes)
+    }
     return alone | related
 
 
@@ -142,23 +92,3 @@ def stock_outputs(
     )
     assert run.returncode == 0, run.stderr[-2000:]
     return dict(json.loads(run.stdout.splitlines()[-1]))
-
-
-@pytest.fixture(name="tokens", scope="session")
-def _tokens() -> Callable[[int, int], list[int]]:
-    return tokens
-
-
-@pytest.fixture(name="chat_qos", scope="session")
-def _chat_qos() -> Callable[[], RequestQos]:
-    return chat_qos
-
-
-@pytest.fixture(name="batch_qos", scope="session")
-def _batch_qos() -> Callable[[], RequestQos]:
-    return batch_qos
-
-
-@pytest.fixture(scope="session")
-def make_client() -> type[Client]:
-    return Client

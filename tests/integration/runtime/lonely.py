@@ -46,7 +46,7 @@ async def main() -> None:
             say("dead", error)
 
     watching = asyncio.create_task(watch())
-    say("ready", *engine._runtime.get_all_child_pids())
+    say("ready", *engine._running.runtime.get_all_child_pids())
     while line := await asyncio.to_thread(sys.stdin.readline):
         prompts = json.loads(line)
         generated = await asyncio.gather(*(generate(*item) for item in prompts.items()))

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,14 @@ import pytest
 import pytest_asyncio
 from fastapi import HTTPException
 
+from tests.support.runtime import (
+    Client,
+    batch_qos,
+    chat_qos,
+    flush_cache,
+    prompt_tokens,
+    until,
+)
 from workers.engine.port import (
     FinishReason,
     GenerationRequest,
@@ -25,45 +33,25 @@ from workers.policy.decision import DecisionKind
 from workers.policy.qos import RequestQos
 
 if TYPE_CHECKING:
-    from conftest import Client
-
     from workers.runtime.engine.sglang_engine import SglangEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def client(engine: "SglangEngine", make_client: "type[Client]") -> "AsyncIterator[Client]":
-    client = make_client(engine)
+async def client(engine: "SglangEngine") -> AsyncIterator[Client]:
+    client = Client(engine)
     collecting = asyncio.create_task(client.collect())
     yield client
-    await until(lambda: not engine._manager.rid_to_state)
-    assert await flushed(engine), "the scheduler is not idle: something was leaked"
+    await until(lambda: not engine._running.manager.rid_to_state)
+    await flush_cache(engine)
     collecting.cancel()
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
-    end_s = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        await asyncio.sleep(0.01)
-
-
-async def flushed(engine: "SglangEngine") -> bool:
-    """Empty the prefix cache, which SGLang refuses while anything is queued, parked or running."""
-    for _ in range(50):
-        if (await engine._manager.flush_cache()).success:
-            return True
-        await asyncio.sleep(0.05)
-    return False
-
-
 async def test_chats_overtake_batch_prompts_and_every_token_is_stock(
-    client: "Client",
+    client: Client,
     prompts: dict[str, list[int]],
     stock_outputs: dict[str, list[int]],
-    chat_qos: Callable,
-    batch_qos: Callable,
 ) -> None:
     async def later(name: str) -> tuple[list[int], FinishReason | None]:
         await until(lambda: "started" in client.kinds("batch-0"))
@@ -86,16 +74,15 @@ async def test_chats_overtake_batch_prompts_and_every_token_is_stock(
 
 
 async def test_under_load_a_chats_tokens_are_shown_on_schedule(
-    client: "Client",
+    client: Client,
     prompts: dict[str, list[int]],
     stock_outputs: dict[str, list[int]],
-    tokens: Callable,
 ) -> None:
     """The queue fills the time until it is due: the chat's tokens, early, wait for their turns."""
     now_s, ttft_s, tbt_s = time.time(), 2.0, 0.2
     urgent = RequestQos.batch(now_s, ttlt_s=5.0)
     batch = [
-        asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=tokens(i + 60, 900)))
+        asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=prompt_tokens(i + 60, 900)))
         for i in range(20)
     ]
     await until(lambda: "started" in client.kinds("urgent-0"))
@@ -112,19 +99,19 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
     assert min(later - earlier for earlier, later in pairwise(shown_s)) > 0.9 * tbt_s, shown_s
 
 
-async def test_aborts_a_request_wherever_it_is(
-    client: "Client", tokens: Callable, chat_qos: Callable, batch_qos: Callable
-) -> None:
+async def test_aborts_a_request_wherever_it_is(client: Client) -> None:
     running = asyncio.create_task(
-        client.run("running", chat_qos(), max_tokens=4000, input_ids=tokens(21, 20))
+        client.run("running", chat_qos(), max_tokens=4000, input_ids=prompt_tokens(21, 20))
     )
     await until(lambda: "running" in client.ttft_s)
     jobs = {
-        name: asyncio.create_task(client.run(name, batch_qos(), input_ids=tokens(seed, 2000)))
+        name: asyncio.create_task(
+            client.run(name, batch_qos(), input_ids=prompt_tokens(seed, 2000))
+        )
         for name, seed in (("parked", 22), ("queued", 23))
     }
     await until(lambda: "started" in client.kinds("parked"))
-    chat = asyncio.create_task(client.run("chat", chat_qos(), input_ids=tokens(24, 800)))
+    chat = asyncio.create_task(client.run("chat", chat_qos(), input_ids=prompt_tokens(24, 800)))
     await until(lambda: "parked" in client.kinds("parked"))
     for name in ("parked", "queued", "running"):
         client.engine.abort(name)
@@ -135,26 +122,22 @@ async def test_aborts_a_request_wherever_it_is(
     assert client.kinds("parked") == ["started", "parked"]
 
 
-async def test_aborts_a_prefill_in_progress(
-    client: "Client", tokens: Callable, batch_qos: Callable
-) -> None:
-    task = asyncio.create_task(client.run("long", batch_qos(), input_ids=tokens(25, 2000)))
+async def test_aborts_a_prefill_in_progress(client: Client) -> None:
+    task = asyncio.create_task(client.run("long", batch_qos(), input_ids=prompt_tokens(25, 2000)))
     await until(lambda: "started" in client.kinds("long"))
     client.engine.abort("long")
     assert await task == ([], FinishReason.CANCELLED)
 
 
-async def test_what_has_not_started_in_time_expires_and_what_has_does_not(
-    client: "Client", tokens: Callable, batch_qos: Callable
-) -> None:
+async def test_what_has_not_started_in_time_expires_and_what_has_does_not(client: Client) -> None:
     qos = replace(batch_qos(), expires_s=time.time() + 0.5)
-    parked = asyncio.create_task(client.run("parked", qos, input_ids=tokens(50, 3000)))
+    parked = asyncio.create_task(client.run("parked", qos, input_ids=prompt_tokens(50, 3000)))
     await until(lambda: "started" in client.kinds("parked"))
     relaxed = RequestQos.interactive(time.time(), ttft_s=10, tbt_s=0.5)
-    chat = asyncio.create_task(client.run("chat", relaxed, 60, input_ids=tokens(51, 2000)))
+    chat = asyncio.create_task(client.run("chat", relaxed, 60, input_ids=prompt_tokens(51, 2000)))
     await until(lambda: "parked" in client.kinds("parked"))
     late_qos = replace(batch_qos(), expires_s=qos.expires_s)
-    ended = await last_update(client, "late", late_qos, tokens(53, 300))
+    ended = await last_update(client, "late", late_qos, prompt_tokens(53, 300))
     assert ended.finish_reason is FinishReason.EXPIRED
     assert (ended.prompt_tokens, ended.completion_tokens) == (300, 0)
     decision = ended.ended_by
@@ -168,32 +151,28 @@ async def test_what_has_not_started_in_time_expires_and_what_has_does_not(
     assert client.kinds("late") == []
 
 
-async def test_a_request_that_comes_too_late_expires_immediately(
-    client: "Client", tokens: Callable
-) -> None:
+async def test_a_request_that_comes_too_late_expires_immediately(client: Client) -> None:
     now_s = time.time()
     qos = RequestQos.batch(now_s - 60, ttlt_s=660, expire_after_s=30)
-    ended = await last_update(client, "old", qos, tokens(54, 30))
+    ended = await last_update(client, "old", qos, prompt_tokens(54, 30))
     assert ended.finish_reason is FinishReason.EXPIRED
 
 
-async def test_a_plain_client_of_the_server_learns_what_expired(
-    client: "Client", tokens: Callable
-) -> None:
+async def test_a_plain_client_of_the_server_learns_what_expired(client: Client) -> None:
     from sglang.srt.managers.io_struct import GenerateReqInput
 
     qos = {"ttlt_s": 60, "arrival_s": time.time() - 30, "expire_after_s": 20}
     sampling = {"max_new_tokens": 4, "custom_params": {"qos": qos}}
-    request = GenerateReqInput(input_ids=tokens(52, 20), sampling_params=sampling)
+    request = GenerateReqInput(input_ids=prompt_tokens(52, 20), sampling_params=sampling)
     with pytest.raises(
         HTTPException, match="expired: prefill had not started 20 s after arrival"
     ) as raised:
-        await anext(client.engine._manager.generate_request(request))
+        await anext(client.engine._running.manager.generate_request(request))
     assert raised.value.status_code == 503
 
 
 async def last_update(
-    client: "Client", request_id: str, qos: RequestQos, input_ids: list[int]
+    client: Client, request_id: str, qos: RequestQos, input_ids: list[int]
 ) -> GenerationUpdate:
     request = GenerationRequest(request_id, qos, input_ids=input_ids)
     prepared = await client.engine.prepare(request)
@@ -201,36 +180,35 @@ async def last_update(
     return last
 
 
-async def test_leaving_the_iterator_aborts(
-    client: "Client", tokens: Callable, chat_qos: Callable
-) -> None:
+async def test_leaving_the_iterator_aborts(client: Client) -> None:
     request = GenerationRequest(
-        "left", chat_qos(), input_ids=tokens(26, 20), sampling={"max_tokens": 4000}
+        "left", chat_qos(), input_ids=prompt_tokens(26, 20), sampling={"max_tokens": 4000}
     )
     updates = client.engine.generate(await client.engine.prepare(request))
     await anext(updates)
     await updates.aclose()
-    await until(lambda: "left" not in client.engine._manager.rid_to_state)
+    await until(lambda: "left" not in client.engine._running.manager.rid_to_state)
 
 
-async def test_goes_on_when_memory_is_short(
-    client: "Client", tokens: Callable, chat_qos: Callable, batch_qos: Callable
-) -> None:
+async def test_continues_when_memory_is_short(client: Client) -> None:
     """6,144 tokens of KV: five prompts of 1,500 do not fit, and chats still come first."""
     batch = [
-        asyncio.create_task(client.run(f"big-{i}", batch_qos(), input_ids=tokens(30 + i, 1500)))
+        asyncio.create_task(
+            client.run(f"big-{i}", batch_qos(), input_ids=prompt_tokens(30 + i, 1500))
+        )
         for i in range(5)
     ]
     await until(lambda: "started" in client.kinds("big-0"))
     chats = [
-        await client.run(f"small-{i}", chat_qos(), input_ids=tokens(40 + i, 300)) for i in range(3)
+        await client.run(f"small-{i}", chat_qos(), input_ids=prompt_tokens(40 + i, 300))
+        for i in range(3)
     ]
     assert [reason for _, reason in chats] == [FinishReason.LENGTH] * 3
     for task in batch:
         assert (await task)[1] == FinishReason.LENGTH
 
 
-async def test_chat_template_and_json_schema(client: "Client", chat_qos: Callable) -> None:
+async def test_chat_template_and_json_schema(client: Client) -> None:
     schema = {
         "type": "object",
         "properties": {"ok": {"type": "boolean"}},
@@ -255,7 +233,7 @@ async def test_chat_template_and_json_schema(client: "Client", chat_qos: Callabl
     assert json.loads(text)["ok"] in (True, False)
 
 
-async def test_log_probabilities_of_each_token(client: "Client", chat_qos: Callable) -> None:
+async def test_log_probabilities_of_each_token(client: Client) -> None:
     request = GenerationRequest(
         "logprobs",
         chat_qos(),
@@ -280,8 +258,7 @@ async def test_log_probabilities_of_each_token(client: "Client", chat_qos: Calla
     ],
 )
 async def test_says_what_is_wrong_with_a_request(
-    client: "Client",
-    chat_qos: Callable,
+    client: Client,
     prompt: dict[str, object],
     kind: type[Exception],
     reason: str,

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.runtime import Client, flush_cache
 from workers.engine.port import FinishReason
 from workers.policy.qos import RequestQos
 
 if TYPE_CHECKING:
-    from conftest import Client
-
     from workers.runtime.engine.sglang_engine import SglangEngine
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,13 +33,12 @@ def some_qos(choose: random.Random) -> RequestQos:
 @pytest.mark.parametrize("seed", range(4))
 async def test_tokens_are_stock_whatever_the_schedule(
     engine: "SglangEngine",
-    make_client: "type[Client]",
     crowd: dict[str, list[int]],
     stock_outputs: dict[str, list[int]],
     seed: int,
 ) -> None:
     choose = random.Random(seed)
-    client = make_client(engine)
+    client = Client(engine)
     collecting = asyncio.create_task(client.collect())
     names = list(crowd)
     choose.shuffle(names)
@@ -68,17 +66,8 @@ async def test_tokens_are_stock_whatever_the_schedule(
             assert ids == stock_outputs[name][: len(ids)]
         else:
             assert ids == stock_outputs[name], f"seed {seed}, {name}"
-    await flushed(engine)
+    await flush_cache(engine)
     collecting.cancel()
-
-
-async def flushed(engine: "SglangEngine") -> None:
-    """Empty the prefix cache, which SGLang refuses while anything is left anywhere."""
-    for _ in range(50):
-        if (await engine._manager.flush_cache()).success:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("the scheduler is not idle: something was leaked")
 
 
 async def test_the_engine_has_learned_what_its_iterations_take(

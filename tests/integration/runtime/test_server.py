@@ -110,6 +110,6 @@ async def test_sglangs_metrics_count_what_was_served(server: httpx.AsyncClient) 
     assert grown["sglang:prompt_tokens_total"] == 6 * 900 + 100
     assert grown["sglang:generation_tokens_total"] == 7 * 5
     assert grown["sglang:num_requests_total"] == 7
-    # What a parked prompt had computed is no cache hit when it goes on.
+    # What a parked prompt had computed is no cache hit when it continues.
     assert grown["sglang:cached_tokens_total"] < 10
     assert after["sglang:num_queue_reqs"] == 0

@@ -9,7 +9,7 @@ class TokenLimits:
     def __init__(self, context_tokens: int, kv_tokens: int, max_prompt_tokens: int) -> None:
         self.context_tokens = context_tokens
         self.kv_tokens = kv_tokens
-        # The scheduler refuses a prompt of its limit, and keeps two tokens for itself.
+        # The scheduler refuses a prompt as long as its limit, and keeps two tokens for itself.
         self._prompt_tokens = min(max_prompt_tokens - 1, context_tokens - 2)
         self._total_tokens = min(context_tokens, kv_tokens) - 2
 

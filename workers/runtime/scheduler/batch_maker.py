@@ -16,43 +16,37 @@ from workers.runtime.scheduler.seams import (
     Batch,
     EngineCalls,
     EngineRequest,
-    EngineScheduler,
     NextBatch,
 )
 from workers.runtime.scheduler.waiting import WaitingRequests
 
 Build = Callable[[Batch], NextBatch]
 """SGLang's own `get_new_batch_prefill`: the next batch, given the running one."""
-Plan = Callable[[float, float, int], IterationPlan]
-"""`PolicyDriver.plan`, checked to be alike on every rank where SGLang's checker is on."""
 
 
 class BatchMaker:
     def __init__(
         self,
-        scheduler: EngineScheduler,
         engine: EngineCalls,
         waiting: WaitingRequests,
         parking: Parking,
         driver: PolicyDriver,
         clock: IterationClock,
         reporter: DecisionReporter,
-        plan: Plan,
         keep_model: Callable[[LatencyModel], None],
     ) -> None:
         """`keep_model` is called with each new latency model."""
-        self._scheduler = scheduler
+        self._scheduler = engine.scheduler
         self._engine = engine
         self._waiting = waiting
         self._parking = parking
         self._driver = driver
         self._clock = clock
         self._reporter = reporter
-        self._plan = plan
         self._keep_model = keep_model
 
     def next(self, running_batch: Batch, build: Build) -> NextBatch | None:
-        """The batch that SGLang builds from a new plan; None: no prompt goes on beside decodes."""
+        """The batch that SGLang builds from a new plan; None: no prompt continues, only decodes."""
         if not self._has_work(running_batch):
             return self._built(Handover(), running_batch, build)
         self._synchronize()
@@ -83,7 +77,7 @@ class BatchMaker:
     def _new_plan(self) -> IterationPlan:
         start_s = self._clock.start_s(in_flight=self._engine.in_flight())
         free_kv_tokens = self._engine.free_kv_tokens() - self._parking.kept_tokens
-        plan = self._plan(self._clock.now_s, start_s, free_kv_tokens)
+        plan = self._driver.plan(self._clock.now_s, start_s, free_kv_tokens)
         self._clock.planned(start_s, plan.predicted_s)
         return plan
 
@@ -100,7 +94,7 @@ class BatchMaker:
         for req, decision in expired:
             self._engine.drop(req, as_finish_reason(replace(decision, at_s=self._clock.now_s)))
 
-    # What SGLang is handed
+    # ---- what SGLang is handed
 
     def _hand_over(self, plan: IterationPlan, running_batch: Batch) -> Handover:
         self._parking.planned()
@@ -115,14 +109,14 @@ class BatchMaker:
         )
 
     def _planned(self, chunk: Chunk) -> Planned | None:
-        """The chunk with the truth about its prompt; None when SGLang does not have it any more."""
+        """The chunk with the engine's current count; None when SGLang does not have it any more."""
         in_progress = self._scheduler.chunked_req
         if in_progress is not None and in_progress.rid == chunk.request_id:
             remaining = total_tokens(in_progress) - in_progress.prefix_len
         elif (req := self._waiting.get(chunk.request_id)) is not None:
             remaining = total_tokens(req) - self._engine.cached_tokens(req)
         else:
-            self._driver.gone(chunk.request_id)
+            self._driver.aborted(chunk.request_id)
             return None
         return Planned(chunk.request_id, chunk.tokens, remaining)
 
@@ -130,7 +124,7 @@ class BatchMaker:
         """Decodes that join a batch of prompts; SGLang takes their tokens from its chunk size."""
         return len(running_batch.reqs) if self._scheduler.is_mixed_chunk else 0
 
-    # What SGLang makes of it
+    # ---- what SGLang makes of it
 
     def _built(self, handover: Handover, running_batch: Batch, build: Build) -> NextBatch:
         decodes = self._joining_decodes(running_batch)
@@ -150,11 +144,11 @@ class BatchMaker:
         parked = self._parking.park()
         batch = self._built(handover, running_batch, build)
         if batch.batch_to_run is None:
-            # There was no memory for any other prompt: the parked one goes on after all.
+            # There was no memory for any other prompt: the parked one continues after all.
             self._parking.undo()
             tokens = handover.prefill_tokens
-            going_on = Handover(prefill_tokens=tokens, in_progress_tokens=tokens)
-            return self._built(going_on, batch.running_batch, build)
+            continuing = Handover(prefill_tokens=tokens, in_progress_tokens=tokens)
+            return self._built(continuing, batch.running_batch, build)
         self._reporter.parked(parked, plan, self._clock.now_s)
         return batch
 

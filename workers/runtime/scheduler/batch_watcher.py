@@ -6,13 +6,12 @@ from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
 from workers.runtime.scheduler.iteration_clock import IterationClock
 from workers.runtime.scheduler.parking import Parking
 from workers.runtime.scheduler.reporter import DecisionReporter
-from workers.runtime.scheduler.seams import Batch, EngineCalls, EngineRequest, EngineScheduler
+from workers.runtime.scheduler.seams import Batch, EngineCalls, EngineRequest
 
 
 class BatchWatcher:
     def __init__(
         self,
-        scheduler: EngineScheduler,
         engine: EngineCalls,
         parking: Parking,
         driver: PolicyDriver,
@@ -22,7 +21,6 @@ class BatchWatcher:
         paces: bool,
     ) -> None:
         """`paces`: tokens are held back until they are due."""
-        self._scheduler = scheduler
         self._engine = engine
         self._parking = parking
         self._driver = driver
@@ -53,7 +51,7 @@ class BatchWatcher:
         """Let each prompt's first token carry the schedule by which its tokens are to be shown."""
         if not self._paces:
             return
-        if not self._scheduler.enable_overlap:
+        if not self._engine.scheduler.enable_overlap:
             # Overlapped, the plan of the next iteration has reported this one already.
             self._driver.report(self._clock.shared_s())
         if releases := self._driver.take_releases():
@@ -66,7 +64,7 @@ class BatchWatcher:
             self._clock.ended()
         for req in batch.reqs:
             if self._engine.was_aborted(req):
-                self._driver.gone(req.rid)
+                self._driver.aborted(req.rid)
             elif req.finished():
                 self._driver.finished(req.rid)
         self._parking.requeue()

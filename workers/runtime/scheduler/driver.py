@@ -8,7 +8,7 @@ Everything here depends on its arguments only, so ranks with the same arguments 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from workers.latency.fit import Sample
@@ -50,11 +50,27 @@ class Launched:
         )
 
 
+Plan = Callable[[float, float, int], IterationPlan]
+"""The plan of an iteration, from the time now, when it can start, and the free KV in tokens."""
+
+
+def _unchecked(plan: Plan) -> Plan:
+    return plan
+
+
 class PolicyDriver:
     """Keeps the policy informed of requests and iterations, and asks it for plans."""
 
-    def __init__(self, policy: NiyamaPolicy, learner: LatencyLearner) -> None:
+    def __init__(
+        self,
+        policy: NiyamaPolicy,
+        learner: LatencyLearner,
+        checked: Callable[[Plan], Plan] = _unchecked,
+    ) -> None:
+        """`checked` wraps `plan`, to compare its arguments and results across ranks."""
         self.policy = policy
+        self.plan = checked(self._plan)
+        """Plan the iteration that can start at `start_s`: now, or when the one before it ends."""
         self._learner = learner
         self._unreported: list[Launched] = []
         """Launched since the last plan."""
@@ -79,7 +95,7 @@ class PolicyDriver:
         """A request ended by itself."""
         self._finished.append(request_id)
 
-    def gone(self, request_id: str) -> None:
+    def aborted(self, request_id: str) -> None:
         """A request was aborted, wherever it was."""
         self._releases.pop(request_id, None)
         self.policy.abort(request_id)
@@ -111,8 +127,7 @@ class PolicyDriver:
             self.policy.use(model)
         return model
 
-    def plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
-        """Plan the iteration that can start at `start_s`: now, or when the one before it ends."""
+    def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
         self.report(start_s)
         plan = self.policy.plan(start_s, free_kv_tokens)
         self._planned, self._full = True, plan.full

@@ -28,9 +28,9 @@ class Handover:
     prefill_tokens: int = 0
     """Prompt tokens that the batch may compute, in whole pages; 0: none, decodes only."""
     in_progress_tokens: int = 0
-    """What the prompt in progress may take of them; 0 when it does not go on."""
+    """What the prompt in progress may take of them; 0 when it does not continue."""
     park: bool = False
-    """The prompt in progress makes way."""
+    """The prompt in progress yields to them."""
 
 
 def hand_over(
@@ -48,29 +48,29 @@ def hand_over(
     """
     wanted = sum(chunk.tokens for chunk in planned)
     budget = max(page_tokens, min(wanted, room_tokens) // page_tokens * page_tokens)
-    going_on = next((chunk for chunk in planned if chunk.request_id == in_progress), None)
+    continuing = next((chunk for chunk in planned if chunk.request_id == in_progress), None)
     if not planned:
         return Handover()
-    if in_progress is None or (going_on is None and can_park):
-        order, used = _newcomers(planned, budget, page_tokens, may_split=True)
+    if in_progress is None or (continuing is None and can_park):
+        order, used = _admitted(planned, budget, page_tokens, may_split=True)
         return Handover(order, used, park=in_progress is not None)
-    if going_on is None:  # it cannot be parked, so it comes first
+    if continuing is None:  # it cannot be parked, so it comes first
         return Handover(prefill_tokens=budget, in_progress_tokens=budget)
-    others = [chunk for chunk in planned if chunk is not going_on]
-    if min(going_on.tokens, budget) >= going_on.remaining_tokens:
-        tokens = _pages_up(going_on.remaining_tokens, page_tokens)
-        order, used = _newcomers(others, budget - tokens, page_tokens, may_split=True)
+    others = [chunk for chunk in planned if chunk is not continuing]
+    if min(continuing.tokens, budget) >= continuing.remaining_tokens:
+        tokens = _pages_up(continuing.remaining_tokens, page_tokens)
+        order, used = _admitted(others, budget - tokens, page_tokens, may_split=True)
         return Handover(order, tokens + used, tokens)
     # What the plan puts before it comes whole; it takes what is left.
-    order, used = _newcomers(others, budget - page_tokens, page_tokens, may_split=False)
-    tokens = min(_pages_up(going_on.tokens, page_tokens), budget - used)
+    order, used = _admitted(others, budget - page_tokens, page_tokens, may_split=False)
+    tokens = min(_pages_up(continuing.tokens, page_tokens), budget - used)
     return Handover(order, tokens + used, tokens)
 
 
-def _newcomers(
+def _admitted(
     planned: Sequence[Planned], budget: int, page_tokens: int, *, may_split: bool
 ) -> tuple[tuple[str, ...], int]:
-    """Those that fit, in order, and their tokens; the last may be split where `may_split`."""
+    """The prompts that fit, in order, and their tokens; the last may be split where `may_split`."""
     order: list[str] = []
     left = budget
     for chunk in planned:

@@ -7,7 +7,7 @@ from workers.runtime.scheduler.iteration_timer import IterationTimer
 
 
 class Clock(Protocol):
-    """UTC epoch seconds; `workers.runtime.ranks.SharedClock`."""
+    """UTC epoch seconds; `workers.runtime.scheduler.ranks.SharedClock`."""
 
     def own_s(self) -> float:
         """This rank's own time, for measurements."""

@@ -8,11 +8,11 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from workers.latency.files import write_atomically
 from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
 from workers.latency.profiles import Profile, save_profile
@@ -28,7 +28,8 @@ _SCHEMA_VERSION = 1
 class LatencyFile:
     """The file of one `subject`: everything that an iteration's duration depends on.
 
-    A file that cannot be read or written is logged; serving goes on without it.
+    A file that cannot be read or written is logged; serving continues without it. Several workers
+    may share the folder.
     """
 
     def __init__(self, subject: Mapping[str, object], environment: Mapping[str, str]) -> None:
@@ -57,7 +58,7 @@ class LatencyFile:
         provenance = ", ".join(f"{key} {value}" for key, value in self._subject.items())
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            _write(self._path, json.dumps(content))
+            write_atomically(self._path, json.dumps(content))
             profile = Profile(name, model, kv_tokens, f"measured by a worker: {provenance}")
             save_profile(profile, self._path.with_name(f"{name}.json"))
         except OSError as error:
@@ -81,10 +82,3 @@ def _name(subject: Mapping[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(subject, sort_keys=True).encode()).hexdigest()[:8]
     readable = f"{Path(subject['model']).name}-{subject['device']}".lower()
     return f"{re.sub('[^a-z0-9.]+', '-', readable).strip('-')}-{digest}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Several workers may share the folder: a reader sees one version or the other."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text)
-    os.replace(scratch, path)

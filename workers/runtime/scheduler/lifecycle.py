@@ -12,23 +12,24 @@ from workers.runtime.scheduler.seams import EngineCalls, EngineRequest
 from workers.runtime.scheduler.waiting import WaitingRequests
 
 _DELIVERY_SHARE = 0.05
-"""Of a TBT: two processes pass a token on before its reader sees it, some sooner, some later."""
+"""Share of a TBT that is reserved for delivery: two processes pass a token on before its reader
+sees it, some sooner, some later."""
 
 
 class RequestLifecycle:
     def __init__(
         self,
+        engine: EngineCalls,
         waiting: WaitingRequests,
         parking: Parking,
         driver: PolicyDriver,
         clock: IterationClock,
-        engine: EngineCalls,
     ) -> None:
+        self._engine = engine
         self._waiting = waiting
         self._parking = parking
         self._driver = driver
         self._clock = clock
-        self._engine = engine
 
     def entering(self, req: EngineRequest) -> None:
         """SGLang is about to queue or to refuse `req`, which may be one that it had before.
@@ -58,7 +59,7 @@ class RequestLifecycle:
         """SGLang has ended `req` outside a batch: it was aborted, refused, or has expired."""
         self._waiting.forget(req.rid)
         self._parking.forget(req.rid)
-        self._driver.gone(req.rid)
+        self._driver.aborted(req.rid)
 
     def _policy_request(self, req: EngineRequest) -> Request:
         qos = req.niyama.qos

@@ -20,6 +20,7 @@ from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.messages import ADDRESS_VARIABLE, SCHEDULER_INFO_KEY, DecisionSender
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.latency_file import LatencyFile
+from workers.runtime.scheduler.latency_subject import latency_subject
 from workers.runtime.scheduler.parts import Parts, assemble
 from workers.runtime.scheduler.ranks import (
     SharedClock,
@@ -28,11 +29,11 @@ from workers.runtime.scheduler.ranks import (
     same_on_every_rank,
 )
 from workers.runtime.scheduler.sglang_calls import PlannedPolicy, SglangCalls
-from workers.runtime.scheduler.support import check_supported, check_timing, latency_subject
+from workers.runtime.scheduler.supported_modes import check_supported, check_timing
 from workers.runtime.settings import SchedulingSettings
 
 _MIN_CHUNK_TOKENS = 128
-"""Prompts go on by this much even when decodes leave no slack; less where chunks are small."""
+"""Prompts advance by this much even when decodes leave no slack; less where chunks are small."""
 
 
 class NiyamaScheduler(Scheduler):  # type: ignore[misc]
@@ -99,19 +100,18 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
     learner = LatencyLearner(from_first_rank(file.load))
     known = learner.model()
     settings = _policy_settings(scheduler.chunked_prefill_size)
-    driver = PolicyDriver(NiyamaPolicy(known or FIRST_GUESS, settings), learner)
+    policy = NiyamaPolicy(known or FIRST_GUESS, settings)
+    driver = PolicyDriver(policy, learner, checked=same_on_every_rank)
 
     def keep(model: LatencyModel) -> None:
         if is_first_rank():
             file.save(learner.samples, model, scheduler.max_total_num_tokens)
 
     return assemble(
-        scheduler,
         SglangCalls(scheduler),
         driver,
         SharedClock(),
         DecisionSender.from_environment(is_first_rank()),
-        same_on_every_rank(driver.plan),
         keep,
         latency_is_known=known is not None,
         paces=settings.timing is TokenTiming.PACED,

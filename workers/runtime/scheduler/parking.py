@@ -1,4 +1,4 @@
-"""Parking: prompts in progress that make way for others, and the KV that they count on.
+"""Parking: prompts in progress that yield to others, and the KV that they count on.
 
 SGLang tracks one prompt in progress. Parking gives it back to the waiting queue. What it has
 computed stays in the prefix cache, where its next admission finds it, unlocked: short of memory,
@@ -8,7 +8,7 @@ SGLang evicts it like any cached prefix.
 from collections.abc import Collection
 from typing import NamedTuple
 
-from workers.runtime.scheduler.seams import Batch, EngineCalls, EngineRequest, EngineScheduler
+from workers.runtime.scheduler.seams import Batch, EngineCalls, EngineRequest
 
 _TOUCH_INTERVAL = 32
 """Plans between two refreshes of the parked prefixes' place in the cache's eviction order."""
@@ -22,17 +22,16 @@ class _Kept(NamedTuple):
 class Parking:
     """Parked prompts: first those whose last chunk still runs, then those that wait again."""
 
-    def __init__(self, scheduler: EngineScheduler, engine: EngineCalls) -> None:
-        self._scheduler = scheduler
+    def __init__(self, engine: EngineCalls) -> None:
         self._engine = engine
-        self._making_way: list[EngineRequest] = []
+        self._being_parked: list[EngineRequest] = []
         self._kept: dict[str, _Kept] = {}
         self._plans = 0
 
     @property
     def is_busy(self) -> bool:
         """A prompt was parked and does not wait yet: neither SGLang's queue nor a batch has it."""
-        return bool(self._making_way)
+        return bool(self._being_parked)
 
     @property
     def kept_tokens(self) -> int:
@@ -46,7 +45,7 @@ class Parking:
             not is_full
             and self._engine.shares_prefixes()
             # It negotiates with other ranks once per pass; parking may take two.
-            and self._scheduler.prefill_delayer is None
+            and self._engine.scheduler.prefill_delayer is None
             and not req.skip_radix_cache_insert
             and req.session is None
             and req.input_embeds is None
@@ -57,20 +56,20 @@ class Parking:
 
     def park(self) -> EngineRequest:
         """Take the prompt in progress from SGLang; its last chunk may still run."""
-        req = self._scheduler.chunked_req
+        req = self._engine.scheduler.chunked_req
         assert req is not None, "no prompt is in progress"
-        self._making_way.append(req)
-        self._scheduler.chunked_req = None
+        self._being_parked.append(req)
+        self._engine.scheduler.chunked_req = None
         return req
 
     def undo(self) -> None:
         """Make the prompt that was parked last the one in progress again."""
-        self._scheduler.chunked_req = self._making_way.pop()
+        self._engine.scheduler.chunked_req = self._being_parked.pop()
 
     def requeue(self) -> None:
         """Queue the parked requests whose last chunk has run; overlapped, that is a step later."""
-        ready = [req for req in self._making_way if req.inflight_middle_chunks == 0]
-        self._making_way = [req for req in self._making_way if req.inflight_middle_chunks > 0]
+        ready = [req for req in self._being_parked if req.inflight_middle_chunks == 0]
+        self._being_parked = [req for req in self._being_parked if req.inflight_middle_chunks > 0]
         for req in ready:
             held_tokens = req.prefix_len
             # SGLang has put every finished chunk into the prefix cache already.
@@ -83,7 +82,7 @@ class Parking:
 
     def give_back(self, request_ids: Collection[str]) -> None:
         """Let the prefix cache evict what these requests have computed."""
-        in_progress = self._scheduler.chunked_req
+        in_progress = self._engine.scheduler.chunked_req
         for request_id in request_ids:
             self.forget(request_id)
             if in_progress is not None and in_progress.rid == request_id:

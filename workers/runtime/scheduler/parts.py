@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.latency.model import LatencyModel
-from workers.runtime.scheduler.batch_maker import BatchMaker, Plan
+from workers.runtime.scheduler.batch_maker import BatchMaker
 from workers.runtime.scheduler.batch_watcher import BatchWatcher
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.iteration_clock import Clock, IterationClock
 from workers.runtime.scheduler.lifecycle import RequestLifecycle
 from workers.runtime.scheduler.parking import Parking
 from workers.runtime.scheduler.reporter import DecisionReporter, Sender
-from workers.runtime.scheduler.seams import EngineCalls, EngineScheduler
+from workers.runtime.scheduler.seams import EngineCalls
 from workers.runtime.scheduler.waiting import WaitingRequests
 
 
@@ -29,27 +29,25 @@ class Parts:
 
 
 def assemble(
-    scheduler: EngineScheduler,
     engine: EngineCalls,
     driver: PolicyDriver,
     shared_clock: Clock,
     sender: Sender,
-    plan: Plan,
     keep_model: Callable[[LatencyModel], None],
     *,
     latency_is_known: bool,
     paces: bool,
 ) -> Parts:
-    """`plan` is `driver.plan`; `keep_model` is called with each model that `driver` learns."""
+    """`keep_model` is called with each model that `driver` learns."""
     clock = IterationClock(shared_clock)
-    waiting = WaitingRequests(scheduler)
-    parking = Parking(scheduler, engine)
+    waiting = WaitingRequests(engine.scheduler)
+    parking = Parking(engine)
     reporter = DecisionReporter(sender)
     return Parts(
         latency_is_known,
         clock,
         parking,
-        RequestLifecycle(waiting, parking, driver, clock, engine),
-        BatchMaker(scheduler, engine, waiting, parking, driver, clock, reporter, plan, keep_model),
-        BatchWatcher(scheduler, engine, parking, driver, clock, reporter, paces=paces),
+        RequestLifecycle(engine, waiting, parking, driver, clock),
+        BatchMaker(engine, waiting, parking, driver, clock, reporter, keep_model),
+        BatchWatcher(engine, parking, driver, clock, reporter, paces=paces),
     )

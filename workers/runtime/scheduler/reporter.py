@@ -23,7 +23,7 @@ class DecisionReporter:
         self._sender = sender
 
     def planned(self, plan: IterationPlan, waiting: WaitingRequests, now_s: float) -> None:
-        """Report what the policy decided about requests that go on waiting."""
+        """Report what the policy decided about requests that keep waiting."""
         for decision in plan.decisions:
             if decision.kind in _POLICY_ONLY and decision.request_id in waiting:
                 self._sender.add(replace(decision, at_s=now_s))

@@ -134,6 +134,9 @@ class EngineScheduler(Protocol):
 class EngineCalls(Protocol):
     """What Niyama asks SGLang to do or to find out."""
 
+    @property
+    def scheduler(self) -> EngineScheduler: ...
+
     def free_kv_tokens(self) -> int:
         """KV that is free or could be evicted from the prefix cache."""
 

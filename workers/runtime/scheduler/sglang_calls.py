@@ -15,34 +15,34 @@ class SglangCalls:
     """The calls of one scheduler, which is SGLang's `Scheduler`."""
 
     def __init__(self, scheduler: Any) -> None:
-        self._scheduler = scheduler
+        self.scheduler = scheduler
 
     def free_kv_tokens(self) -> int:
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         allocator = scheduler.token_to_kv_pool_allocator
         return int(allocator.create_prefill_budget(scheduler.tree_cache).remaining_current)
 
     def cached_tokens(self, req: Any) -> int:
         if req.session is not None:  # a session brings its own
             return 0
-        match_kv_cache(req, self._scheduler.tree_cache)
+        match_kv_cache(req, self.scheduler.tree_cache)
         return int(req.num_matched_prefix_tokens)
 
     def shares_prefixes(self) -> bool:
-        return bool(self._scheduler.tree_cache.supports_prefix_sharing())
+        return bool(self.scheduler.tree_cache.supports_prefix_sharing())
 
     def touch(self, req: EngineRequest) -> None:
-        touch_waiting_prefix(req, self._scheduler.tree_cache)
+        touch_waiting_prefix(req, self.scheduler.tree_cache)
 
     def release_kv(self, req: EngineRequest) -> None:
-        release_kv_cache(req, self._scheduler.tree_cache, checkpoint=False)
+        release_kv_cache(req, self.scheduler.tree_cache, checkpoint=False)
 
     def requeue(self, req: EngineRequest) -> None:
-        self._scheduler._add_request_to_queue(req, is_retracted=True)
+        self.scheduler._add_request_to_queue(req, is_retracted=True)
 
     def drop(self, req: Any, finish_reason: Mapping[str, str | int]) -> None:
         """As SGLang's `abort_request` does with a request in the waiting queue."""
-        scheduler = self._scheduler
+        scheduler = self.scheduler
         scheduler._release_aborted_request(req)
         scheduler.beam_coordinator.retire_group(req)
         scheduler.send_abort_output(AbortReq(rid=req.rid, finished_reason=finish_reason), req)
@@ -54,15 +54,15 @@ class SglangCalls:
 
     def pending_tokens(self) -> int:
         """As SGLang counts them."""
-        in_progress = self._scheduler.chunked_req
+        in_progress = self.scheduler.chunked_req
         extending = in_progress.extend_len if in_progress is not None else 0
-        return int(self._scheduler.load_inquirer._get_num_pending_tokens(chunk_deduct=extending))
+        return int(self.scheduler.load_inquirer._get_num_pending_tokens(chunk_deduct=extending))
 
     def runs_in_step(self) -> bool:
-        return bool(self._scheduler.device == "cpu")
+        return bool(self.scheduler.device == "cpu")
 
     def in_flight(self) -> bool:
-        return not self.runs_in_step() and bool(self._scheduler.result_queue)
+        return not self.runs_in_step() and bool(self.scheduler.result_queue)
 
 
 class PlannedPolicy(SchedulePolicy):  # type: ignore[misc]

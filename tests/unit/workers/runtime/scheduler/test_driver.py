@@ -29,7 +29,7 @@ def launch(driver: PolicyDriver, *chunks: Computed, decodes: int = 0) -> None:
     driver.launched(Launched(chunks, decodes, 100 * decodes))
 
 
-def test_a_prompt_goes_on_where_the_iteration_in_flight_leaves_it() -> None:
+def test_a_prompt_continues_where_the_iteration_in_flight_leaves_it() -> None:
     """The next plan is made before anything is known of how the last one went."""
     d = driver()
     d.arrived(batch("b", 600), 0.0)
@@ -99,8 +99,8 @@ def test_finished_and_aborted_requests_are_forgotten() -> None:
     launch(d, *(Computed(name, 10, 0, 10) for name in "abc"))
     planned(d, 0.1)
     d.finished("a")
-    d.gone("b")
-    d.gone("unknown")
+    d.aborted("b")
+    d.aborted("unknown")
     planned(d, 0.2)
     assert d.policy.decodes == 1
     d.finished("a")  # an overlapped engine says so twice
@@ -110,7 +110,7 @@ def test_finished_and_aborted_requests_are_forgotten() -> None:
     assert d.idle
 
 
-def test_parked_prompts_go_on_after_the_chat() -> None:
+def test_parked_prompts_continue_after_the_chat() -> None:
     d = driver()
     d.arrived(batch("b", 600), 0.0)
     planned(d, 0.0)

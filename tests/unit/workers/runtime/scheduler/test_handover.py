@@ -25,7 +25,7 @@ def test_what_the_cache_has_lost_is_taken_from_the_next_prompt() -> None:
     assert handed(Planned("a", 100, 400), Planned("b", 50, 700)) == Handover(("a",), 150)
 
 
-def test_the_prompt_in_progress_goes_on_beside_whole_ones() -> None:
+def test_the_prompt_in_progress_continues_beside_whole_ones() -> None:
     plan = (Planned("chat", 60, 60), Planned("long", 140, 900))
     assert handed(*plan, in_progress="long") == Handover(("chat",), 200, 140)
 

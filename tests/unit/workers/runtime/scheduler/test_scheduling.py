@@ -51,7 +51,7 @@ def parked(engine: FakeEngine) -> FakeRequest:
     return long
 
 
-# Parking
+# ---- parking
 
 
 def test_a_chat_parks_a_batch_prompt_and_each_decision_is_reported_once(
@@ -85,7 +85,7 @@ def test_parking_is_no_retraction(engine: FakeEngine, monkeypatch: pytest.Monkey
     assert retracted == []
 
 
-def test_a_parked_prompt_goes_on_from_what_it_has_computed(engine: FakeEngine) -> None:
+def test_a_parked_prompt_continues_from_what_it_has_computed(engine: FakeEngine) -> None:
     parked(engine)
     assert engine.cached["long"] == CHUNK_TOKENS
     engine.run()
@@ -131,7 +131,7 @@ def test_a_prompt_that_gives_its_kv_back_while_in_progress_keeps_none_when_parke
     engine.run()
 
 
-def test_without_memory_for_another_prompt_the_one_in_progress_goes_on() -> None:
+def test_without_memory_for_another_prompt_the_one_in_progress_continues() -> None:
     engine = make_engine()
     engine.arrive(batch("long", 1000))
     engine.step()
@@ -167,7 +167,7 @@ def test_prefixes_of_parked_prompts_are_refreshed_in_the_cache(engine: FakeEngin
     assert engine.touched == ["long"]
 
 
-# Arrivals
+# ---- arrivals
 
 
 def test_what_arrives_while_a_batch_is_being_made_is_planned_next(engine: FakeEngine) -> None:
@@ -217,7 +217,7 @@ def test_a_retracted_decode_computes_its_prompt_and_answer_again(engine: FakeEng
     assert engine.driver.policy.decodes == 0
 
 
-# Ends
+# ---- ends
 
 
 def test_what_has_not_started_in_time_is_dropped_with_the_reason(engine: FakeEngine) -> None:
@@ -279,7 +279,7 @@ def test_an_aborted_prompt_in_progress_is_forgotten(engine: FakeEngine) -> None:
     assert engine.driver.policy.backlog_s() == 0
 
 
-# Reports
+# ---- reports
 
 
 def test_what_the_policy_relegates_is_reported_with_its_forecast() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from workers.engine.port import EngineError, FinishReason, GenerationUpdate
 from workers.policy.release import Release
-from workers.runtime.engine.release import on_schedule
+from workers.runtime.engine.pacer import on_schedule
 from workers.runtime.messages import RELEASE_KEY, release_in
 
 Coming = Sequence[tuple[float, GenerationUpdate | Exception]]
@@ -99,7 +99,7 @@ def test_a_reader_that_stops_ends_the_generation() -> None:
     assert shown(coming, Release(1.0, 0.5), leave_after=2) == [1.0, 1.5]
 
 
-def test_a_reader_that_stopped_hears_no_more_of_errors() -> None:
+def test_a_reader_that_has_left_gets_no_error() -> None:
     coming = [(0.0, update(1)), (0.1, update(2)), (1.2, EngineError("dead"))]
     assert shown(coming, Release(1.0, 0.5), leave_after=2) == [1.0, 1.2]
 
@@ -108,11 +108,13 @@ def test_a_reader_that_stopped_hears_no_more_of_errors() -> None:
 def test_no_token_is_early_lost_or_later_than_needed(
     gaps_s: list[float], first_s: float, pace_s: float
 ) -> None:
-    came_s = [sum(gaps_s[: i + 1]) for i in range(len(gaps_s))]
-    times_s = shown([(at, update(i + 1)) for i, at in enumerate(came_s)], Release(first_s, pace_s))
+    received_s = [sum(gaps_s[: i + 1]) for i in range(len(gaps_s))]
+    times_s = shown(
+        [(at, update(i + 1)) for i, at in enumerate(received_s)], Release(first_s, pace_s)
+    )
     due_s = -1.0
-    assert len(times_s) == len(came_s)
-    for number, (at_s, time_s) in enumerate(zip(came_s, times_s, strict=True)):
+    assert len(times_s) == len(received_s)
+    for number, (at_s, time_s) in enumerate(zip(received_s, times_s, strict=True)):
         due_s = max(due_s + pace_s, at_s, first_s + number * pace_s)
         assert time_s == pytest.approx(due_s, abs=1e-5)
 

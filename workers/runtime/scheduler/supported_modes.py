@@ -1,11 +1,7 @@
-"""Which of SGLang's modes Niyama schedules, and what an iteration's duration depends on."""
+"""Which of SGLang's modes Niyama schedules."""
 
-from pathlib import Path
 from typing import Any
 
-import sglang
-import torch
-from sglang.srt.platforms import current_platform
 from sglang.srt.runtime_context import get_disagg, get_parallel
 
 from workers.policy.settings import TokenTiming
@@ -45,36 +41,3 @@ def check_timing(timing: TokenTiming, *, has_worker: bool) -> None:
             "NIYAMA_TOKEN_TIMING is paced, and there is no niyama worker to hold tokens back: "
             "use gaps or envelope"
         )
-
-
-def latency_subject(scheduler: Any) -> dict[str, object]:
-    """Everything that an iteration's duration depends on, besides its batch."""
-    arguments = scheduler.server_args
-    return {
-        "model": arguments.model_path,
-        "device": _device(scheduler.device),
-        "tp": get_parallel().tp_size,
-        "dtype": arguments.dtype,
-        "quantization": arguments.quantization,
-        "attention": arguments.attention_backend,
-        "mixed": scheduler.is_mixed_chunk,
-        "overlap": scheduler.enable_overlap,
-        "speculative": arguments.speculative_algorithm,
-        "sglang": sglang.__version__,
-    }
-
-
-def _device(device: str) -> str:
-    if device != "cpu":
-        return str(current_platform.get_device_name())
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "cpu"
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "cpu"
-    )

@@ -39,13 +39,13 @@ async def _held_back(
 ) -> Updates:
     buffer = _Buffer(clock)
     buffer.put(first)
-    # Go on reading meanwhile: SGLang merges updates that nobody reads.
+    # Keep reading meanwhile: SGLang merges updates that nobody reads.
     reading = asyncio.create_task(buffer.fill(rest))
     due_s, shown = -math.inf, 0
     try:
         while (ready := await buffer.take()) is not None:
-            update, came_s = ready
-            due_s = max(due_s, came_s, release.first_s + shown * release.pace_s)
+            update, received_s = ready
+            due_s = max(due_s, received_s, release.first_s + shown * release.pace_s)
             await buffer.wait_until(due_s)
             yield update
             due_s += release.pace_s * (update.completion_tokens - shown)
@@ -53,30 +53,29 @@ async def _held_back(
         await reading
     finally:
         reading.cancel()
-        await asyncio.gather(
-            reading, return_exceptions=True
-        )  # a reader that left hears of no error
+        # A reader that has left gets no error.
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 class _Buffer:
-    """Updates with the times at which they came; after a cancellation none is held back."""
+    """Updates with the times at which they were received; a cancellation releases all of them."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._ready: asyncio.Queue[tuple[GenerationUpdate, float] | None] = asyncio.Queue()
-        self._hurry = asyncio.Event()
+        self._flush = asyncio.Event()
 
     def put(self, update: GenerationUpdate) -> None:
         self._ready.put_nowait((update, self._clock()))
         if update.finish_reason is FinishReason.CANCELLED:
-            self._hurry.set()
+            self._flush.set()
 
     async def fill(self, updates: Updates) -> None:
         try:
             async for update in updates:
                 self.put(update)
         except BaseException:
-            self._hurry.set()
+            self._flush.set()
             raise
         finally:
             self._ready.put_nowait(None)
@@ -88,4 +87,4 @@ class _Buffer:
         left_s = at_s - self._clock()
         if left_s > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), left_s)
+                await asyncio.wait_for(self._flush.wait(), left_s)

@@ -1,0 +1,76 @@
+"""What tests do with a real SGLang engine: prompts, qualities of service, a client."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from workers.engine.port import FinishReason, GenerationRequest, PreparedRequest
+from workers.policy.decision import Decision
+from workers.policy.qos import RequestQos
+
+if TYPE_CHECKING:  # SGLang takes seconds to import
+    from workers.runtime.engine.sglang_engine import SglangEngine
+
+
+def chat_qos() -> RequestQos:
+    return RequestQos.interactive(time.time(), ttft_s=1.0, tbt_s=0.1)
+
+
+def batch_qos() -> RequestQos:
+    return RequestQos.batch(time.time(), ttlt_s=600.0)
+
+
+def prompt_tokens(seed: int, count: int) -> list[int]:
+    """A prompt that shares no prefix with one of another seed."""
+    return [(seed * 31 + i * (2 * seed + 3)) % 256 for i in range(count)]
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end_s, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+async def flush_cache(engine: "SglangEngine") -> None:
+    """Empty the prefix cache, which SGLang refuses while anything is queued, parked or running."""
+    for _ in range(50):
+        if (await engine._running.manager.flush_cache()).success:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the scheduler is not idle: something was leaked")
+
+
+class Client:
+    """Generates, and keeps the tokens and the scheduler's decisions."""
+
+    def __init__(self, engine: "SglangEngine") -> None:
+        self.engine = engine
+        self.decisions: list[Decision] = []
+        self.ttft_s: dict[str, float] = {}
+
+    async def collect(self) -> None:
+        async for decision in self.engine.decisions():
+            self.decisions.append(decision)
+
+    async def run(
+        self, request_id: str, qos: RequestQos, max_tokens: int = 12, **prompt: Any
+    ) -> tuple[list[int], FinishReason | None]:
+        sampling = {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+        sampling |= prompt.pop("sampling", {})
+        request = GenerationRequest(request_id, qos, sampling=sampling, **prompt)
+        return await self.finish(await self.engine.prepare(request))
+
+    async def finish(self, prepared: PreparedRequest) -> tuple[list[int], FinishReason | None]:
+        start_s = time.monotonic()
+        generated: list[int] = []
+        reason = None
+        async for update in self.engine.generate(prepared):
+            self.ttft_s.setdefault(prepared.request_id, time.monotonic() - start_s)
+            generated += update.token_ids
+            reason = update.finish_reason
+        return generated, reason
+
+    def kinds(self, request_id: str) -> list[str]:
+        return [str(d.kind) for d in self.decisions if d.request_id == request_id]

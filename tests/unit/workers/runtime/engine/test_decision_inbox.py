@@ -1,0 +1,64 @@
+"""The worker's end of the scheduler's decisions, over a real socket."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workers.engine.port import EngineDead
+from workers.policy.decision import Decision, DecisionKind
+from workers.runtime.engine.decision_inbox import DecisionInbox
+from workers.runtime.messages import DecisionSender
+
+STARTED = Decision("a", DecisionKind.STARTED, 12.5)
+PARKED = Decision("a", DecisionKind.PARKED, 12.75, "for b")
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[DecisionInbox]:
+    inbox = DecisionInbox(f"ipc://{tmp_path}/decisions")
+    inbox.open()
+    yield inbox
+    inbox.close()
+
+
+@pytest.fixture
+def sender(inbox: DecisionInbox) -> Iterator[DecisionSender]:
+    sender = DecisionSender(inbox.address)
+    yield sender
+    sender.close()
+
+
+async def test_decisions_arrive_message_by_message(
+    inbox: DecisionInbox, sender: DecisionSender
+) -> None:
+    death = asyncio.get_running_loop().create_future()
+    sender.add(STARTED)
+    sender.add(PARKED)
+    sender.flush()
+    assert await inbox.next(death) == [STARTED, PARKED]
+
+
+async def test_a_death_ends_the_wait_and_is_raised_next(inbox: DecisionInbox) -> None:
+    death = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(death.set_result, "its process died")
+    assert await inbox.next(death) == []
+    with pytest.raises(EngineDead, match="its process died"):
+        await inbox.next(death)
+
+
+async def test_final_decisions_are_read_before_the_death_is_reported(
+    inbox: DecisionInbox, sender: DecisionSender
+) -> None:
+    death = asyncio.get_running_loop().create_future()
+    sender.add(STARTED)
+    sender.flush()
+    death.set_result("its process died")
+    assert await inbox.next(death) == [STARTED]
+    with pytest.raises(EngineDead, match="its process died"):
+        await inbox.next(death)
+
+
+def test_an_inbox_that_was_never_opened_can_be_closed(tmp_path: Path) -> None:
+    DecisionInbox(f"ipc://{tmp_path}/decisions").close()

@@ -1,0 +1,45 @@
+"""The worker's end of the scheduler's decisions; `messages.DecisionSender` is the other."""
+
+import asyncio
+from typing import Any
+
+import zmq
+import zmq.asyncio
+
+from workers.engine.port import EngineDead
+from workers.policy.decision import Decision
+from workers.runtime import messages
+
+_FINAL_DECISIONS_MS = 50
+"""How long the final decisions of a scheduler that died are waited for."""
+
+
+class DecisionInbox:
+    """A ZeroMQ socket that the scheduler's process sends to. One reader at a time."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._socket = zmq.asyncio.Context.instance().socket(zmq.PULL)
+
+    def open(self) -> None:
+        """Start to receive."""
+        self._socket.bind(self.address)
+
+    async def next(self, death: asyncio.Future[str]) -> list[Decision]:
+        """The decisions of the next message; none when `death` comes first.
+
+        Raises EngineDead, with the reason, when `death` is done and nothing is left to read.
+        """
+        # What a scheduler decided before it died is read before its death is reported.
+        if death.done() and not await self._socket.poll(_FINAL_DECISIONS_MS):
+            raise EngineDead(death.result())
+        receiving: asyncio.Future[bytes] = asyncio.ensure_future(self._socket.recv())
+        waiting: set[asyncio.Future[Any]] = {receiving, death}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            return messages.decode(await receiving) if receiving.done() else []
+        finally:
+            receiving.cancel()
+
+    def close(self) -> None:
+        self._socket.close(linger=0)
