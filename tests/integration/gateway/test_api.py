@@ -42,7 +42,7 @@ async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
     trace = {"traceparent": TRACEPARENT.decode()}
     answer = await api.post("/v1/jobs", json=JOB_DOCUMENT, headers=trace)
     location = answer.headers["location"]
-    at_once = (await api.get(location)).json()
+    immediate = (await api.get(location)).json()
     job_id = UUID(answer.json()["job_id"])
     await wire.event(job_id, "admitted")
     await wire.event(job_id, "started")
@@ -56,8 +56,8 @@ async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
     final = (await waiting).json()
 
     assert answer.status_code == 202
-    assert (at_once["status"], at_once["slack_s"] > 3500) == ("queued", True)
-    assert answer.json()["deadlines"]["last_token_at"] == at_once["deadlines"]["last_token_at"]
+    assert (immediate["status"], immediate["slack_s"] > 3500) == ("queued", True)
+    assert answer.json()["deadlines"]["last_token_at"] == immediate["deadlines"]["last_token_at"]
     assert final["status"] == "completed"
     assert final["result"]["text"] == "Hi"
     assert final["deadlines_met"]["ttlt"] is True
