@@ -1,6 +1,6 @@
 """What a job asks for, as the ledger keeps it: a column of `jobs` for each field."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Self
@@ -53,8 +53,8 @@ class Request(Origin):
     @classmethod
     def of(cls, job: JobRequest, qos: Qos, origin: Origin) -> Self:
         """The request of a valid job, whose `qos` was resolved."""
-        return cls(
-            *_origin_fields(origin),
+        return replace(
+            cls.of_invalid(origin),
             model=job.model,
             tenant=job.tenant,
             application=job.application,
