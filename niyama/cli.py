@@ -15,6 +15,7 @@ SUMMARIES = {
     "simulate": "predict how scheduling policies fare on a trace, without a GPU",
     "migrate": "bring the ledger's database to this version's schema",
 }
+OPTIONS = ("--help", "--version")
 EXTRAS = {"worker": "worker", "simulate": "simulator", "up": "local", "demo": "local"}
 """What to install for a command; the other commands come with the gateway."""
 
@@ -47,9 +48,10 @@ def _command(name: str) -> EntryPoint:
     commands = entry_points(group=GROUP)
     if name in commands.names:
         return commands[name]
-    if close := suggest(name, commands.names):
-        raise SystemExit(f"niyama: there is no command {name!r}; did you mean {close}?")
-    raise SystemExit(f"niyama: there is no command {name!r}\n\n{_usage()}")
+    kind, known = ("option", OPTIONS) if name.startswith("-") else ("command", commands.names)
+    if close := suggest(name, known):
+        raise SystemExit(f"niyama: there is no {kind} {name!r}; did you mean {close}?")
+    raise SystemExit(f"niyama: there is no {kind} {name!r}\n\n{_usage()}")
 
 
 def _usage() -> str:

@@ -33,7 +33,8 @@ class SettingsParser(ArgumentParser):
     pydantic-settings adds the flags, by `add_setting`, and parses, by `parse`.
     """
 
-    def __init__(self, settings: type[BaseSettings], program: str) -> None:
+    def __init__(self, settings: type[BaseSettings], program: str, *, hint: str = "") -> None:
+        """`hint` is printed with unknown arguments."""
         super().__init__(
             prog=program,
             usage=f"{program} [options]",
@@ -47,6 +48,7 @@ class SettingsParser(ArgumentParser):
         )
         self.flags = ["--help"]
         self._settings = settings
+        self._hint = f" ({hint})" if hint else ""
         self._shared: dict[type, Callable[..., Action]] = {}
 
     def add_setting(self, *names: str, **options: Any) -> Action:
@@ -64,7 +66,8 @@ class SettingsParser(ArgumentParser):
         """Exits with a message on unknown flags, unless the settings collect them."""
         parsed, unknown = self.parse_known_args(arguments, namespace)
         if unknown and not self._settings.model_config.get("cli_ignore_unknown_args"):
-            self.error(f"unknown arguments: {with_suggestions(unknown, self.flags)}")
+            shown = with_suggestions(unknown, self.flags)
+            self.error(f"unknown arguments: {shown}{self._hint}")
         return parsed
 
     def _adder(self, name: str) -> Callable[..., Action]:

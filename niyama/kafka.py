@@ -155,8 +155,8 @@ async def create_missing(settings: KafkaSettings, topics: Sequence[NewTopic]) ->
     refusals = {}
     for name, code, *message in response.topic_errors:
         error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:  # another process was faster
+        if not code:
+            log.info("topic %s created", name)
+        elif error is not TopicAlreadyExistsError:  # another process was faster
             refusals[name] = " ".join(filter(None, [error.__name__, *message]))
-        else:
-            log.info("topic %s exists", name)
     return refusals

@@ -1,7 +1,7 @@
 """Settings shared by several commands: flags, or environment variables `NIYAMA_…`."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
@@ -20,10 +20,12 @@ class CommandSettings(BaseSettings):
         extra="ignore",
         frozen=True,
         cli_kebab_case=True,
-        cli_implicit_flags=True,
+        cli_implicit_flags="toggle",
         cli_avoid_json=True,
         cli_hide_none_type=True,
     )
+    unknown_arguments_hint: ClassVar[str] = ""
+    """What to say to someone who gives arguments that the command does not know."""
 
     @classmethod
     def from_command_line(cls, arguments: list[str], program: str) -> Self:
@@ -42,7 +44,7 @@ class CommandSettings(BaseSettings):
     def _source(cls, program: str) -> CliSettingsSource[SettingsParser]:
         return CliSettingsSource(
             cls,
-            root_parser=SettingsParser(cls, program),
+            root_parser=SettingsParser(cls, program, hint=cls.unknown_arguments_hint),
             add_argument_method=SettingsParser.add_setting,
             parse_args_method=SettingsParser.parse,
         )

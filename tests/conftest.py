@@ -50,7 +50,7 @@ def local_postgres(state_dir: Path) -> Iterator[LocalPostgres]:
 
 @pytest.fixture
 def kafka_bootstrap(local_kafka: LocalKafka) -> str:
-    """Bootstrap servers of the run's Kafka. Keep topics apart by ``topic_prefix``."""
+    """Bootstrap servers of the run's Kafka. Keep topics apart by `topic_prefix`."""
     return local_kafka.bootstrap
 
 
@@ -118,7 +118,7 @@ async def _execute(postgres: LocalPostgres, statement: str) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Keep the types of SWIG's modules for ever.
+    """Keep the types of SWIG's modules forever.
 
     sentencepiece comes with SGLang; freeing SWIG's type table while the interpreter ends crashes it
     (`SWIG_Python_DestroyModule` makes an object of a type that is gone), after a green run.

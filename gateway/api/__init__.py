@@ -1,1 +1,1 @@
-"""The HTTP API: a door to the log, and the ledger's answers."""
+"""Publishes jobs to Kafka and answers from the ledger."""

@@ -20,7 +20,7 @@ from gateway.ledger.rows import (
 from gateway.ledger.tables import job_events, job_results, jobs
 
 _COUNTS = {"relegations", "parks", "terminal_events"}
-_LEAST_OF = {"cancel_requested_at", "worker_id", "admitted_at", "started_at", "first_token_at"}
+_MIN_OF = {"cancel_requested_at", "worker_id", "admitted_at", "started_at", "first_token_at"}
 _STATUS = (
     "CASE WHEN old.finished_at IS NOT NULL THEN old.status "
     "WHEN excluded.finished_at IS NOT NULL OR excluded.attempt > old.attempt "
@@ -40,7 +40,7 @@ def _merged(column: str) -> str:
         return f"CASE WHEN old.finished_at IS NULL THEN excluded.{column} ELSE old.{column} END"
     if column in _COUNTS:
         return f"old.{column} + excluded.{column}"
-    extreme = "LEAST" if column in _LEAST_OF else "GREATEST"
+    extreme = "LEAST" if column in _MIN_OF else "GREATEST"
     same_attempt = f"{extreme}(old.{column}, excluded.{column})"
     if column not in ATTEMPT_COLUMNS:
         return same_attempt

@@ -49,7 +49,7 @@ class JobPatch:
     def cancel(self, requested_at: datetime) -> None:
         """Take in a request to cancel it."""
         incidents = self.incidents
-        incidents.cancel_requested_at = _least(incidents.cancel_requested_at, requested_at)
+        incidents.cancel_requested_at = _smallest(incidents.cancel_requested_at, requested_at)
 
     def report(self, event: JobEvent) -> None:
         """Take in an event that was not taken in before."""
@@ -88,24 +88,24 @@ class JobPatch:
 
 def _measure(attempt: Attempt, event: JobEvent, time: str | None) -> None:
     """Take in an event of this attempt; it happened at the attempt's `time`, if it has a name."""
-    attempt.worker_id = _least(attempt.worker_id, event.worker_id)
+    attempt.worker_id = _smallest(attempt.worker_id, event.worker_id)
     if time is not None:
-        setattr(attempt, time, _least(getattr(attempt, time), event.at))
+        setattr(attempt, time, _smallest(getattr(attempt, time), event.at))
     if event.usage is not None:
         usage = event.usage
-        attempt.prompt_tokens = _most(attempt.prompt_tokens, usage.prompt_tokens)
-        attempt.completion_tokens = _most(attempt.completion_tokens, usage.completion_tokens)
-        attempt.cached_tokens = _most(attempt.cached_tokens, usage.cached_tokens)
+        attempt.prompt_tokens = _largest(attempt.prompt_tokens, usage.prompt_tokens)
+        attempt.completion_tokens = _largest(attempt.completion_tokens, usage.completion_tokens)
+        attempt.cached_tokens = _largest(attempt.cached_tokens, usage.cached_tokens)
     if event.largest_gap_ms is not None:
-        attempt.largest_gap_ms = _most(attempt.largest_gap_ms, event.largest_gap_ms)
+        attempt.largest_gap_ms = _largest(attempt.largest_gap_ms, event.largest_gap_ms)
 
 
 def _count(incidents: Incidents, event: JobEvent) -> None:
     if event.type is EventType.RELEGATED:
         incidents.relegations += 1
-        incidents.relegated_at = _most(incidents.relegated_at, event.at)
+        incidents.relegated_at = _largest(incidents.relegated_at, event.at)
     elif event.type is EventType.RESTORED:
-        incidents.restored_at = _most(incidents.restored_at, event.at)
+        incidents.restored_at = _largest(incidents.restored_at, event.at)
     elif event.type is EventType.PARKED:
         incidents.parks += 1
 
@@ -134,9 +134,9 @@ class Patches:
 _T = TypeVar("_T", int, float, str, datetime)
 
 
-def _least(known: _T | None, new: _T) -> _T:
+def _smallest(known: _T | None, new: _T) -> _T:
     return new if known is None or new < known else known
 
 
-def _most(known: _T | None, new: _T) -> _T:
+def _largest(known: _T | None, new: _T) -> _T:
     return new if known is None or new > known else known

@@ -1,8 +1,9 @@
 """What a job asks for, as the ledger keeps it: a column of `jobs` for each field."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import Any, Self
+from operator import attrgetter
+from typing import Self
 
 from schemas import JobRequest, Kind, Qos
 
@@ -17,6 +18,9 @@ class Origin:
     source_partition: int
     source_offset: int
     request_sha256: bytes
+
+
+_origin_fields = attrgetter(*(part.name for part in fields(Origin)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +48,13 @@ class Request(Origin):
     @classmethod
     def of_invalid(cls, origin: Origin) -> Self:
         """The request of a record that is no valid job."""
-        return cls(**_fields_of(origin))
+        return cls(*_origin_fields(origin))
 
     @classmethod
     def of(cls, job: JobRequest, qos: Qos, origin: Origin) -> Self:
         """The request of a valid job, whose `qos` was resolved."""
-        return cls(
-            **_fields_of(origin),
+        return replace(
+            cls.of_invalid(origin),
             model=job.model,
             tenant=job.tenant,
             application=job.application,
@@ -75,10 +79,6 @@ class Request(Origin):
     @property
     def tbt_ms(self) -> float | None:
         return _milliseconds(self.tbt_s)
-
-
-def _fields_of(origin: Origin) -> dict[str, Any]:
-    return {part.name: getattr(origin, part.name) for part in fields(Origin)}
 
 
 def _milliseconds(seconds: float | None) -> float | None:

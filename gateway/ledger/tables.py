@@ -95,7 +95,7 @@ jobs = Table(
     Column("relegations", Integer, nullable=False),
     Column("parks", Integer, nullable=False),
     Column("terminal_events", Integer, nullable=False, comment="above 1: duplicates"),
-    # "What was published lately": of all jobs, of a tenant, of a class.
+    # "What was published recently": of all jobs, of a tenant, of a class.
     Index("jobs_by_arrival", "arrived_at", "job_id"),
     Index("jobs_of_tenant", "tenant", "arrived_at", "job_id"),
     Index("jobs_of_class", "qos_class", "arrived_at", "job_id"),

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 from rich.console import Console
@@ -22,6 +23,8 @@ class UpSettings(CommandSettings):
 
     Arguments after -- go to `niyama worker`, SGLang's included.
     """
+
+    unknown_arguments_hint: ClassVar[str] = "arguments for the worker go after --"
 
     state: Path = Field(
         default_factory=default_state_dir,

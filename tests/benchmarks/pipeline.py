@@ -1,7 +1,7 @@
 """What Niyama itself costs: the whole pipeline with a null engine in the place of SGLang.
 
 Everything else is real, on the same machine: Kafka, Postgres, gateway, worker, and the producer
-that publishes. ``python tests/benchmarks/pipeline.py``
+that publishes. `python tests/benchmarks/pipeline.py`
 """
 
 import asyncio

@@ -20,8 +20,8 @@ from gateway.ledger import queries
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, JobAcknowledgement, NotConnectedError
 from schemas import JobRequest
+from tests.support.records import JOB_DOCUMENT
 
-JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
 PROBLEM = "application/problem+json"
 
 
@@ -87,17 +87,17 @@ async def api(services: Services) -> AsyncIterator[httpx.AsyncClient]:
     ("job", "status", "words"),
     [
         ({}, 422, ["model: Field required", "qos: Field required"]),
-        (JOB | {"qos": "no-such"}, 422, ["unknown QoS class", "batch-1h"]),
-        (JOB | {"max_tokens": 0}, 422, ["max_tokens", "greater than or equal to 1"]),
-        (JOB | {"max_tokens": 10**9}, 422, ["max_tokens", "less than or equal to"]),
-        (JOB | {"input_ids": [1]}, 422, ["exactly one of messages, prompt and input_ids"]),
-        (JOB | {"colour": "red"}, 422, ["colour: Extra inputs are not permitted"]),
-        (JOB | {"model": "other"}, 422, ["this pool serves 'm'"]),
-        (JOB | {"schema_version": 7}, 422, ["schema_version 7 is not known; use 1"]),
+        (JOB_DOCUMENT | {"qos": "no-such"}, 422, ["unknown QoS class", "batch-1h"]),
+        (JOB_DOCUMENT | {"max_tokens": 0}, 422, ["max_tokens", "greater than or equal to 1"]),
+        (JOB_DOCUMENT | {"max_tokens": 10**9}, 422, ["max_tokens", "less than or equal to"]),
+        (JOB_DOCUMENT | {"input_ids": [1]}, 422, ["exactly one of messages, prompt and input_ids"]),
+        (JOB_DOCUMENT | {"colour": "red"}, 422, ["colour: Extra inputs are not permitted"]),
+        (JOB_DOCUMENT | {"model": "other"}, 422, ["this pool serves 'm'"]),
+        (JOB_DOCUMENT | {"schema_version": 7}, 422, ["schema_version 7 is not known; use 1"]),
         (b"{", 400, ["not valid JSON"]),
         (b"\xff\xfe{}", 400, ["not valid JSON"]),
         (b"", 400, ["not valid JSON"]),
-        (JOB | {"prompt": "x" * 1_100_000}, 413, ["larger than 1,048,576 bytes"]),
+        (JOB_DOCUMENT | {"prompt": "x" * 1_100_000}, 413, ["larger than 1,048,576 bytes"]),
     ],
 )
 async def test_bad_jobs_are_answered_with_what_to_change(
@@ -151,7 +151,7 @@ async def test_without_kafka_a_job_can_be_sent_again_later(
     monkeypatch.setattr(submissions, "KAFKA_TIMEOUT_S", 0.01)
     producer.error = error
 
-    answer = await api.post("/v1/jobs", json=JOB)
+    answer = await api.post("/v1/jobs", json=JOB_DOCUMENT)
 
     assert (answer.status_code, answer.headers["content-type"]) == (503, PROBLEM)
     assert int(answer.headers["retry-after"]) > 0
@@ -164,7 +164,7 @@ async def test_without_its_database_the_ledger_answers_later(
     ledger.error = ConnectionRefusedError("gone")
 
     answer = await api.get(f"/v1/jobs/{uuid4()}")
-    submitted = await api.post("/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
+    submitted = await api.post("/v1/jobs", json=JOB_DOCUMENT, headers={"Idempotency-Key": "k"})
 
     for each in (answer, submitted):
         assert (each.status_code, each.headers["content-type"]) == (503, PROBLEM)
@@ -176,7 +176,7 @@ async def test_while_it_starts_the_gateway_says_so(
 ) -> None:
     producer.error = NotConnectedError()
 
-    answer = await api.post("/v1/jobs", json=JOB)
+    answer = await api.post("/v1/jobs", json=JOB_DOCUMENT)
 
     assert answer.status_code == 503
     assert "/readyz" in answer.json()["detail"]

@@ -15,9 +15,9 @@ from niyama import JobRequest, KafkaSettings, Producer
 from niyama.local.kafka import LocalKafka
 from niyama.local.ports import LOOPBACK, free_port
 from niyama.local.postgres import LocalPostgres
+from tests.support.records import JOB_DOCUMENT
 
 NIYAMA = Path(sys.executable).with_name("niyama")
-JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
 
 
 class GatewayProcess:
@@ -118,7 +118,7 @@ async def publish(bootstrap: str, count: int, pause_s: float = 0) -> set[str]:
     published = set()
     async with Producer(KafkaSettings(kafka_bootstrap=bootstrap)) as producer:
         for _ in range(count):
-            acknowledged = await producer.publish(JobRequest.model_validate(JOB))
+            acknowledged = await producer.publish(JobRequest.model_validate(JOB_DOCUMENT))
             published.add(str(acknowledged.job_id))
             await asyncio.sleep(pause_s)
     return published
@@ -130,10 +130,10 @@ async def test_a_gateway_that_starts_first_waits_for_kafka_and_postgres(
     gateway.start()
     await gateway.until(lambda parts: parts["kafka"] == parts["postgres"] == "does not answer")
     alive = await gateway.client.get("/healthz")
-    too_early = await gateway.client.post("/v1/jobs", json=JOB)
+    too_early = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
     await asyncio.gather(own_kafka.start(), own_postgres.start())
     await gateway.until_ready()
-    in_time = await gateway.client.post("/v1/jobs", json=JOB)
+    in_time = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
     followed = in_time.headers["location"]
     waiting = asyncio.create_task(gateway.client.get(followed, params={"wait": 60}))
     await asyncio.sleep(0.5)
@@ -163,7 +163,7 @@ async def test_postgres_and_kafka_go_and_come_back_and_nothing_is_lost(
 
     await own_postgres.stop()
     await gateway.until(lambda parts: parts["postgres"] != "ready")
-    accepted = await gateway.client.post("/v1/jobs", json=JOB)
+    accepted = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
     unknown = await gateway.client.get("/v1/jobs")
     jobs = await publish(own_kafka.bootstrap, 50, pause_s=0.05)
     await own_postgres.start()
@@ -172,13 +172,13 @@ async def test_postgres_and_kafka_go_and_come_back_and_nothing_is_lost(
 
     await own_kafka.stop()
     await gateway.until(lambda parts: parts["kafka"] != "ready")
-    refused = await gateway.client.post("/v1/jobs", json=JOB)
+    refused = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
     known = await gateway.client.get(f"/v1/jobs/{next(iter(jobs))}")
     await own_kafka.start()
     await gateway.until_ready()
     jobs = await publish(own_kafka.bootstrap, 50)
     await gateway.until_known(jobs)
-    again = await gateway.client.post("/v1/jobs", json=JOB)
+    again = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
     await gateway.until_known({again.json()["job_id"]})
     status = await gateway.end(signal.SIGTERM)
 

@@ -12,6 +12,9 @@ from workers.offsets.watermark import PartitionProgress
 TOPICS = PoolTopics.of("default")
 TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
+JOB_DOCUMENT = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
+"""A batch job as a client of the HTTP API sends it."""
+
 
 @dataclass
 class FakeRecord:

@@ -16,10 +16,8 @@ from gateway.ledger.queries import Cursor, JobFilter, listing
 from gateway.settings import GatewaySettings
 from schemas import JobControl, JobRequest, JobStatus
 from schemas.decode import decode_job
-from tests.support.records import TRACEPARENT
+from tests.support.records import JOB_DOCUMENT, TRACEPARENT
 from tests.support.wire import Wire, published
-
-JOB = {"model": "m", "prompt": "Hello", "qos": "batch-1h"}
 
 
 @pytest.fixture
@@ -42,9 +40,9 @@ async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
     api: httpx.AsyncClient, settings: GatewaySettings, wire: Wire
 ) -> None:
     trace = {"traceparent": TRACEPARENT.decode()}
-    answer = await api.post("/v1/jobs", json=JOB, headers=trace)
+    answer = await api.post("/v1/jobs", json=JOB_DOCUMENT, headers=trace)
     location = answer.headers["location"]
-    at_once = (await api.get(location)).json()
+    immediate = (await api.get(location)).json()
     job_id = UUID(answer.json()["job_id"])
     await wire.event(job_id, "admitted")
     await wire.event(job_id, "started")
@@ -58,8 +56,8 @@ async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
     final = (await waiting).json()
 
     assert answer.status_code == 202
-    assert (at_once["status"], at_once["slack_s"] > 3500) == ("queued", True)
-    assert answer.json()["deadlines"]["last_token_at"] == at_once["deadlines"]["last_token_at"]
+    assert (immediate["status"], immediate["slack_s"] > 3500) == ("queued", True)
+    assert answer.json()["deadlines"]["last_token_at"] == immediate["deadlines"]["last_token_at"]
     assert final["status"] == "completed"
     assert final["result"]["text"] == "Hi"
     assert final["deadlines_met"]["ttlt"] is True
@@ -79,12 +77,12 @@ async def test_an_idempotency_key_gives_one_job(
     key = {"Idempotency-Key": "order 17"}
 
     together = await asyncio.gather(
-        *(api.post("/v1/jobs", json=JOB, headers=key) for _ in range(5))
+        *(api.post("/v1/jobs", json=JOB_DOCUMENT, headers=key) for _ in range(5))
     )
     await asyncio.sleep(0.5)
-    later = await api.post("/v1/jobs", json=JOB, headers=key)
-    other_tenant = await api.post("/v1/jobs", json=JOB | {"tenant": "b"}, headers=key)
-    other_body = await api.post("/v1/jobs", json=JOB | {"prompt": "Bye"}, headers=key)
+    later = await api.post("/v1/jobs", json=JOB_DOCUMENT, headers=key)
+    other_tenant = await api.post("/v1/jobs", json=JOB_DOCUMENT | {"tenant": "b"}, headers=key)
+    other_body = await api.post("/v1/jobs", json=JOB_DOCUMENT | {"prompt": "Bye"}, headers=key)
 
     assert sorted(answer.status_code for answer in together) == [200, 200, 200, 200, 202]
     assert later.status_code == 200
@@ -96,7 +94,7 @@ async def test_an_idempotency_key_gives_one_job(
 
 
 async def test_a_job_id_of_the_clients_own_is_kept(api: httpx.AsyncClient) -> None:
-    job = JOB | {"job_id": str(uuid4())}
+    job = JOB_DOCUMENT | {"job_id": str(uuid4())}
 
     first, again = [await api.post("/v1/jobs", json=job) for _ in range(2)]
     both = await api.post("/v1/jobs", json=job, headers={"Idempotency-Key": "x"})
@@ -108,7 +106,7 @@ async def test_a_job_id_of_the_clients_own_is_kept(api: httpx.AsyncClient) -> No
 
 async def test_lists_are_filtered_and_paged(api: httpx.AsyncClient, wire: Wire) -> None:
     for number in range(7):
-        await api.post("/v1/jobs", json=JOB | {"tenant": "a" if number % 2 else "b"})
+        await api.post("/v1/jobs", json=JOB_DOCUMENT | {"tenant": "a" if number % 2 else "b"})
     failed = await wire.job(tenant="a", qos="q2")
     await wire.event(failed, "failed", error={"code": "engine_error", "message": "x"})
     await wire.until_status(failed, "failed")
@@ -119,7 +117,7 @@ async def test_lists_are_filtered_and_paged(api: httpx.AsyncClient, wire: Wire) 
         while True:
             page = (await api.get("/v1/jobs", params=query)).json()
             found += [job["job_id"] for job in page["jobs"]]
-            await api.post("/v1/jobs", json=JOB | {"tenant": "new"})  # moves nothing
+            await api.post("/v1/jobs", json=JOB_DOCUMENT | {"tenant": "new"})  # moves nothing
             if page["next_cursor"] is None:
                 return found
             query["cursor"] = page["next_cursor"]
@@ -136,7 +134,7 @@ async def test_lists_are_filtered_and_paged(api: httpx.AsyncClient, wire: Wire) 
 
 
 async def test_cancelling(api: httpx.AsyncClient, settings: GatewaySettings, wire: Wire) -> None:
-    queued = (await api.post("/v1/jobs", json=JOB)).json()["links"]["self"]
+    queued = (await api.post("/v1/jobs", json=JOB_DOCUMENT)).json()["links"]["self"]
     running = await wire.job()
     await wire.event(running, "started")
     await wire.until_status(running, "running")
@@ -161,7 +159,7 @@ async def test_the_reply_is_sent_when_the_job_is_over(
     api: httpx.AsyncClient, settings: GatewaySettings, wire: Wire, topic_prefix: str
 ) -> None:
     topic = f"{topic_prefix}.answers"
-    answer = await api.post("/v1/jobs", json=JOB | {"reply_topic": topic})
+    answer = await api.post("/v1/jobs", json=JOB_DOCUMENT | {"reply_topic": topic})
     event = await wire.event(UUID(answer.json()["job_id"]), "completed")
     await wire.until("SELECT count(*) = 1 FROM jobs WHERE status = 'completed'")
     await wire.until("SELECT count(*) = 0 FROM reply_outbox")
@@ -173,7 +171,9 @@ async def test_the_reply_is_sent_when_the_job_is_over(
 async def test_what_the_client_sends_survives_a_result_that_postgres_could_not_store(
     api: httpx.AsyncClient, wire: Wire
 ) -> None:
-    answer = await api.post("/v1/jobs", json=JOB | {"prompt": "a\0b", "metadata": {"k": "\0"}})
+    answer = await api.post(
+        "/v1/jobs", json=JOB_DOCUMENT | {"prompt": "a\0b", "metadata": {"k": "\0"}}
+    )
     job_id = UUID(answer.json()["job_id"])
     await wire.event(job_id, "completed", result={"text": "\0!", "finish_reason": "stop"})
     view = (await api.get(answer.headers["location"], params={"wait": 10})).json()

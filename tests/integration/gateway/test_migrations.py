@@ -71,7 +71,9 @@ async def test_downgrade_to_base_leaves_nothing_behind(empty_database_url: str) 
     assert left == set()
 
 
-async def test_a_database_without_schema_is_told_to_migrate(empty_database_url: str) -> None:
+async def test_without_a_schema_the_error_says_to_run_niyama_migrate(
+    empty_database_url: str,
+) -> None:
     settings = DatabaseSettings(database_url=empty_database_url)
 
     with pytest.raises(ConfigurationError, match="no schema yet: run niyama migrate"):

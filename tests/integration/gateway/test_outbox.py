@@ -11,8 +11,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from gateway.replies import relay as outbox
-from gateway.replies.relay import Reply, ReplyRelay
+from gateway.ledger.reply_outbox import Reply
+from gateway.replies import relay
+from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from tests.support.records import TRACEPARENT
 from tests.support.wire import published
@@ -32,12 +33,12 @@ def answers(topic_prefix: str) -> str:
 
 @asynccontextmanager
 async def relaying(settings: GatewaySettings) -> AsyncIterator[ReplyRelay]:
-    relay = ReplyRelay(settings)
-    task = asyncio.create_task(relay.run())
+    running = ReplyRelay(settings)
+    task = asyncio.create_task(running.run())
     try:
-        yield relay
+        yield running
     finally:
-        relay.stop()
+        running.stop()
         await asyncio.wait_for(task, 20)
 
 
@@ -134,7 +135,7 @@ class _Dying(ReplyRelay):
     ) -> None:
         if self._crash == "in the transaction":
             await producer.begin_transaction()
-            await outbox._send(producer, replies)
+            await relay._send(producer, replies)
         elif self._crash == "after it":
             await super()._publish(producer, replies, number)
         raise DiedError

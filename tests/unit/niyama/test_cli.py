@@ -48,6 +48,11 @@ def test_a_misspelled_command_gets_a_suggestion(monkeypatch: pytest.MonkeyPatch)
         run(monkeypatch, "wroker")
 
 
+def test_a_misspelled_option_gets_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="no option '--verson'; did you mean --version"):
+        run(monkeypatch, "--verson")
+
+
 def test_an_unknown_command_gets_the_usage(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SystemExit, match=r"no command 'serve'(.|\n)*usage: niyama"):
         run(monkeypatch, "serve")

@@ -86,7 +86,7 @@ def test_help_shows_what_is_accepted_and_the_defaults(
     words = " ".join(" ".join(lines).split())
     for shown in (
         "--limit-s SECONDS At most 1% of it (default: 0)",
-        "--fresh, --no-fresh Start empty --",
+        "--fresh Start empty --",
         "--timing {envelope,gaps,paced} When tokens are due (default: paced)",
         "--trace PATH What to read (required)",
         "Kafka, and the topics of one pool: --kafka-bootstrap TEXT",

@@ -1,31 +1,26 @@
 """From Kafka records to the ledger's entries."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from gateway.ledger.records import Cancellation, RecordDecoder, Report, Submission, storable
-from schemas import EventType, JobControl, JobRequest, PoolTopics, QosCatalog
+from schemas import EventType, JobControl, JobRequest, PoolTopics, QosCatalog, TopicSpec
 from schemas.decode import job_id_of_record
+from schemas.headers import ReceivedHeaders
 from tests.support import ledger
-from tests.support.records import TRACEPARENT
+from tests.support.records import TRACEPARENT, FakeRecord
 
 TOPICS = PoolTopics.of("tiny")
 ARRIVED_MS = 1_795_000_000_123
 ARRIVED_AT = datetime(2026, 11, 18, 11, 6, 40, 123000, UTC)
 
 
-@dataclass
-class Record:
-    topic: str
-    value: bytes | None
-    partition: int = 2
-    offset: int = 7
-    timestamp: int = ARRIVED_MS
-    headers: list[tuple[str, bytes]] = field(default_factory=list)
+def a_record(topic: TopicSpec, value: bytes | None, headers: ReceivedHeaders = ()) -> FakeRecord:
+    return FakeRecord(value, topic.name, timestamp=ARRIVED_MS, headers=headers)
 
 
 @pytest.fixture
@@ -40,7 +35,7 @@ def a_job(**changes: object) -> JobRequest:
 def test_a_job_arrives_when_its_record_was_published(decoder: RecordDecoder) -> None:
     job = a_job(job_id=str(uuid4()), metadata={"a": "b"}, expire_after_s=2.5)
 
-    entry = decoder.decode(Record(TOPICS.interactive.name, job.to_bytes()))
+    entry = decoder.decode(a_record(TOPICS.interactive, job.to_bytes()))
 
     assert isinstance(entry, Submission)
     assert entry.job_id == job.job_id
@@ -52,10 +47,12 @@ def test_a_job_arrives_when_its_record_was_published(decoder: RecordDecoder) -> 
 
 
 def test_a_job_without_an_id_gets_the_one_that_the_worker_gives_it(decoder: RecordDecoder) -> None:
-    entry = decoder.decode(Record(TOPICS.batch.name, a_job(qos={"ttlt_s": 60}).to_bytes()))
+    record = a_record(TOPICS.batch, a_job(qos={"ttlt_s": 60}).to_bytes())
+
+    entry = decoder.decode(record)
 
     assert isinstance(entry, Submission)
-    assert entry.job_id == job_id_of_record(TOPICS.batch.name, 2, 7)
+    assert entry.job_id == job_id_of_record(TOPICS.batch.name, record.partition, record.offset)
     assert entry.request.deadline_at == ARRIVED_AT + timedelta(seconds=60)
 
 
@@ -66,7 +63,7 @@ def test_an_invalid_job_with_an_id_is_known_to_have_arrived(
     job_id = uuid4()
     document = {"job_id": str(job_id), "model": "m", "prompt": "p", "qos": "chat"} | change
 
-    entry = decoder.decode(Record(TOPICS.batch.name, json.dumps(document).encode()))
+    entry = decoder.decode(a_record(TOPICS.batch, json.dumps(document).encode()))
 
     assert isinstance(entry, Submission)
     assert entry.job_id == job_id
@@ -77,17 +74,17 @@ def test_an_invalid_job_with_an_id_is_known_to_have_arrived(
 @pytest.mark.parametrize(
     "value", [None, b"", b"{", b"\xff\xfe", b"[]", b"nothing", b'{"job_id":3}']
 )
-@pytest.mark.parametrize("topic", [TOPICS.batch.name, TOPICS.events.name, TOPICS.control.name])
+@pytest.mark.parametrize("topic", [TOPICS.batch, TOPICS.events, TOPICS.control])
 def test_what_cannot_be_understood_is_skipped(
-    decoder: RecordDecoder, topic: str, value: bytes | None
+    decoder: RecordDecoder, topic: TopicSpec, value: bytes | None
 ) -> None:
-    assert decoder.decode(Record(topic, value)) is None
+    assert decoder.decode(a_record(topic, value)) is None
 
 
 def test_a_record_with_an_impossible_time_is_skipped(decoder: RecordDecoder) -> None:
-    record = Record(TOPICS.batch.name, a_job().to_bytes(), timestamp=2**62)
+    record = a_record(TOPICS.batch, a_job().to_bytes())
 
-    assert decoder.decode(record) is None
+    assert decoder.decode(replace(record, timestamp=2**62)) is None
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"00-1-2-01", b"a=\x00"])
@@ -95,7 +92,7 @@ def test_a_broken_trace_context_is_left_out(decoder: RecordDecoder, broken: byte
     event = ledger.event(uuid4(), "completed")
     headers = [("traceparent", broken)]
 
-    entry = decoder.decode(Record(TOPICS.events.name, event.to_bytes(), headers=headers))
+    entry = decoder.decode(a_record(TOPICS.events, event.to_bytes(), headers=headers))
 
     assert isinstance(entry, Report)
     assert entry.trace == []
@@ -109,7 +106,7 @@ def test_a_report_keeps_the_event_byte_for_byte_with_its_trace(decoder: RecordDe
         ("other", b"x"),
     ]
 
-    entry = decoder.decode(Record(TOPICS.events.name, value, headers=headers))
+    entry = decoder.decode(a_record(TOPICS.events, value, headers=headers))
 
     assert entry == Report(event, value, [("traceparent", TRACEPARENT)])
 
@@ -117,7 +114,7 @@ def test_a_report_keeps_the_event_byte_for_byte_with_its_trace(decoder: RecordDe
 def test_a_cancellation_is_read_from_the_control_topic(decoder: RecordDecoder) -> None:
     control = JobControl(job_id=uuid4(), requested_at=ARRIVED_AT)
 
-    entry = decoder.decode(Record(TOPICS.control.name, control.to_bytes()))
+    entry = decoder.decode(a_record(TOPICS.control, control.to_bytes()))
 
     assert entry == Cancellation(control.job_id, ARRIVED_AT)
 
@@ -146,7 +143,7 @@ def test_events_lose_their_nul_characters_and_replies_keep_them(decoder: RecordD
     result = {"text": "a\0b", "finish_reason": "stop"}
     value = ledger.event(uuid4(), "completed", result=result).to_bytes()
 
-    entry = decoder.decode(Record(TOPICS.events.name, value))
+    entry = decoder.decode(a_record(TOPICS.events, value))
 
     assert isinstance(entry, Report)
     assert entry.event.result is not None
