@@ -12,7 +12,6 @@ from workers.policy.learning import Learning
 from workers.policy.memory import Memory, victims_for_decodes, victims_for_prompt
 from workers.policy.pacing import decode_schedule
 from workers.policy.plan import IterationPlan, IterationResult
-from workers.policy.qos import Kind
 from workers.policy.queue import Entry
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
@@ -169,8 +168,8 @@ class NiyamaPolicy:
         return None
 
     def _finds_room(self, prefill: Prefill, batch: PrefillBatch, now_s: float) -> bool:
-        """Is there memory for a prompt? An interactive one takes it from others if it must."""
-        if self.settings.give_back and prefill.request.qos.kind is Kind.INTERACTIVE:
+        """Is there memory for a prompt? One whose first token is due reclaims it if it must."""
+        if self.settings.give_back and prefill.request.qos.deadline_is_first_token:
             victims = victims_for_prompt(
                 prefill, batch.memory, self._parked(batch), alone=batch.is_alone
             )

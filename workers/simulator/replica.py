@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from workers.latency.model import LatencyModel
 from workers.policy.decision import DecisionKind
 from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
-from workers.policy.qos import Kind
 from workers.policy.request import Prefill
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import SimRequest
@@ -66,7 +65,7 @@ class Replica:
         self.outstanding_tokens = 0
         """Prompt tokens submitted and not finished."""
         self.interactive_outstanding = 0
-        """Interactive requests submitted and not finished."""
+        """Requests submitted and not finished that limit gaps."""
         self.outcomes: list[Outcome] = []
         self.busy_s = 0.0
         self.iterations = 0
@@ -99,7 +98,7 @@ class Replica:
             )
         self._requests[sim.request.request_id] = _Running(sim)
         self.outstanding_tokens += sim.request.prompt_tokens
-        self.interactive_outstanding += sim.request.qos.kind is Kind.INTERACTIVE
+        self.interactive_outstanding += sim.request.qos.limits_gaps
         self.policy.add(sim.request, self.now_s)
 
     def run_until(self, until_s: float) -> None:
@@ -171,7 +170,7 @@ class Replica:
             sum(
                 chunk.tokens
                 for chunk in plan.chunks
-                if self._requests[chunk.request_id].sim.request.qos.kind is Kind.INTERACTIVE
+                if self._requests[chunk.request_id].sim.request.qos.limits_gaps
             ),
             decodes,
             sum(
@@ -239,7 +238,7 @@ class Replica:
     def _finish(self, request_id: str) -> None:
         running = self._requests.pop(request_id)
         self.outstanding_tokens -= running.sim.request.prompt_tokens
-        self.interactive_outstanding -= running.sim.request.qos.kind is Kind.INTERACTIVE
+        self.interactive_outstanding -= running.sim.request.qos.limits_gaps
         del self._decoding[request_id]
         context = running.context_tokens + self.iterations - running.first_iteration - 1
         self._used_kv -= context

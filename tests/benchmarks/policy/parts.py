@@ -197,7 +197,7 @@ def _diurnal_parts(code: Experiment) -> list[Part]:
 
 def _burst_parts(code: Experiment) -> list[Part]:
     """Azure Code's own arrival times, TTFT 1 s, KV for 60,000 tokens; and for 16,000."""
-    tiers = (Tier("Q1", 1.0, 0.05), *PAPER_TIERS[1:])
+    tiers = (Tier.interactive("Q1", ttft_s=1.0, tbt_s=0.05), *PAPER_TIERS[1:])
     names = (
         "niyama", "niyama/no-give-back", "niyama/no-kv-growth", "niyama/no-park", "niyama-paper",
         "edf",
