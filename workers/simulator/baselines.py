@@ -53,7 +53,7 @@ class FixedChunkPolicy:
         while budget > 0:
             head = self._head(now_s)
             if head is not None and head.missing_kv_tokens > unreserved:
-                head = None  # no memory: what is in progress goes on
+                head = None  # no memory: what is in progress continues
             if started and (head is None or self._order(started[-1]) <= self._order(head)):
                 prefill = started.pop()
             elif head is not None:
