@@ -63,10 +63,10 @@ def _interactive_schedule(
     prefill: Prefill, first_token_s: float, pressure: float, settings: Settings
 ) -> Schedule:
     qos = prefill.request.qos
-    if settings.timing is TokenTiming.ENVELOPE:
+    if settings.token_timing is TokenTiming.ENVELOPE:
         return Schedule(qos.deadline_s + (prefill.generated_tokens + 1) * qos.tbt_s, qos.tbt_s)
     share = hold_share(pressure, settings)
-    if settings.timing is TokenTiming.GAPS or share == 0 or prefill.generated_tokens:
+    if settings.token_timing is TokenTiming.GAPS or share == 0 or prefill.generated_tokens:
         return Schedule(None, qos.tbt_s)
     # Two gaps short of the deadline, so that a late token still meets it.
     left_s = qos.deadline_s - 2 * qos.tbt_s - first_token_s

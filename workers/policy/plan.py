@@ -32,7 +32,7 @@ class IterationPlan:
     full: bool = False
     """More prompt tokens were waiting than fit."""
     decisions: tuple[Decision, ...] = ()
-    """Of the kinds that `Journal` names."""
+    """The kinds are those that `Journal` names."""
 
 
 @dataclass(frozen=True, slots=True)

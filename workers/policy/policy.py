@@ -43,11 +43,11 @@ class NiyamaPolicy:
 
     @property
     def decodes(self) -> int:
-        """Requests that are generating."""
+        """Requests that are generating; for tests and debugging."""
         return len(self._decodes)
 
     def backlog_s(self) -> float:
-        """Time that the waiting work takes at the present throughput, seconds."""
+        """See `Backlog.work_s`; for tests and debugging: 0 once every request has left."""
         return self._backlog.work_s
 
     # ---- what happens to requests
@@ -221,7 +221,7 @@ class NiyamaPolicy:
     def _advance_decodes(self, result: IterationResult) -> None:
         if result.decoded:
             self._decodes.advance()
-            if self.settings.timing is TokenTiming.PACED:
+            if self.settings.token_timing is TokenTiming.PACED:
                 self._decodes.shift_late(result.end_s)
         if result.decoded or not self._decodes:
             self._decoded_s = result.end_s

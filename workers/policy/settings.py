@@ -31,7 +31,7 @@ class Overload(StrEnum):
 class Settings:
     """Defaults are the ones that measured best; docs/scheduler.md has the figures."""
 
-    timing: TokenTiming = TokenTiming.PACED
+    token_timing: TokenTiming = TokenTiming.PACED
     overload: Overload = Overload.CUTOFF
 
     min_chunk_tokens: int = 128

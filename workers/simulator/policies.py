@@ -33,8 +33,8 @@ def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
 
 ABLATIONS: Mapping[str, Settings] = {
     "niyama": _DEFAULT,
-    "niyama/envelope": replace(_DEFAULT, timing=TokenTiming.ENVELOPE),
-    "niyama/gaps": replace(_DEFAULT, timing=TokenTiming.GAPS),
+    "niyama/envelope": replace(_DEFAULT, token_timing=TokenTiming.ENVELOPE),
+    "niyama/gaps": replace(_DEFAULT, token_timing=TokenTiming.GAPS),
     "niyama/no-spread": replace(_DEFAULT, slack_spread_tokens=0),
     "niyama/no-alternation": replace(_DEFAULT, alternate=False),
     "niyama/no-cutoff": replace(_DEFAULT, overload=Overload.NONE),

@@ -68,6 +68,7 @@ class Replica:
         self.outcomes: list[Outcome] = []
         self.iterations = 0
         self.used_kv_tokens = 0
+        """KV that running requests hold; 0 once all have finished."""
         self.retractions = 0
         self.on_iteration: Callable[[Iteration], None] | None = None
         """Called with every iteration when set; costs a look at every request inside."""

@@ -44,7 +44,7 @@ def test_prompts_are_packed_in_order_of_their_due_times() -> None:
 
 
 def test_a_running_chat_bounds_the_iteration_by_its_next_gap() -> None:
-    policy = NiyamaPolicy(FLAT_MODEL, Settings(timing=TokenTiming.GAPS))
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(token_timing=TokenTiming.GAPS))
     policy.add(chat("chat", 100), 0.0)
     _, now_s = _serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
@@ -55,7 +55,7 @@ def test_a_running_chat_bounds_the_iteration_by_its_next_gap() -> None:
 
 def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
     policy = NiyamaPolicy(
-        FLAT_MODEL, Settings(timing=TokenTiming.ENVELOPE, slack_spread_tokens=100)
+        FLAT_MODEL, Settings(token_timing=TokenTiming.ENVELOPE, slack_spread_tokens=100)
     )
     policy.add(chat("chat", 100), 0.0)
     _, now_s = _serve(policy, 0.0)
@@ -67,7 +67,7 @@ def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
 
 
 def test_short_answers_spend_their_slack_over_their_own_length() -> None:
-    policy = NiyamaPolicy(FLAT_MODEL, Settings(timing=TokenTiming.ENVELOPE))
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(token_timing=TokenTiming.ENVELOPE))
     policy.add(replace(chat("chat", 100), max_output_tokens=60), 0.0)
     _, now_s = _serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
@@ -79,7 +79,7 @@ def test_short_answers_spend_their_slack_over_their_own_length() -> None:
 def test_large_batches_alternate_with_decodes_alone_when_that_carries_more() -> None:
     small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)  # 20 ms more than large batches
     policy = NiyamaPolicy(
-        LatencyModel(small, FLAT_MODEL.large, 512), Settings(timing=TokenTiming.ENVELOPE)
+        LatencyModel(small, FLAT_MODEL.large, 512), Settings(token_timing=TokenTiming.ENVELOPE)
     )
     policy.add(chat("chat", 100, ttft_s=0.2), 0.0)
     _, now_s = _serve(policy, 0.0)
@@ -257,7 +257,7 @@ def test_a_prompt_that_the_engine_did_not_take_waits_again() -> None:
 
 
 def test_a_wrong_predictor_is_corrected() -> None:
-    policy = NiyamaPolicy(FLAT_MODEL.scaled(0.8), Settings(timing=TokenTiming.GAPS))
+    policy = NiyamaPolicy(FLAT_MODEL.scaled(0.8), Settings(token_timing=TokenTiming.GAPS))
     policy.add(chat("chat", 100), 0.0)
     policy.add(batch("b", 500_000, ttlt_s=5_000), 0.0)
     now_s = 0.0
@@ -300,7 +300,7 @@ def test_everything_is_served_and_no_limit_is_broken(
     from workers.simulator.replica import Replica
     from workers.simulator.workload import SimRequest
 
-    policy = NiyamaPolicy(FLAT_MODEL, Settings(timing=timing, overload=overload))
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(token_timing=timing, overload=overload))
     replica = Replica(policy, FLAT_MODEL, kv_tokens, seed=3)
     now_s = 0.0
     for index, (prompt, output, (target_s, tbt_s), important, gap_s) in enumerate(items):
