@@ -216,6 +216,11 @@ def test_unknown_policies_name_the_known() -> None:
         policy_factory("lifo")
 
 
+@pytest.mark.parametrize("name", ["niyama/no-cut", "niyama/no-give-back"])
+def test_former_policy_names_are_accepted_and_shown_as_given(name: str) -> None:
+    assert BRIEF.run(name, 1.0).policy == name
+
+
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
     path = tmp_path / "small.csv"
