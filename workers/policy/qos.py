@@ -46,7 +46,7 @@ class Owner(TypedDict, total=False):
 
 
 JOB_FIELDS = tuple(get_annotations(Owner))
-"""The names of these in a job, and in `custom_params`."""
+"""The names of an owner's fields, which are those of a job and of `custom_params`."""
 _FIELDS = frozenset({"arrival_s", *_TARGETS, *JOB_FIELDS})
 
 
