@@ -46,9 +46,10 @@ def outcome_of(job: dict[str, Any]) -> JobOutcome:
 def _label(qos: dict[str, Any]) -> str:
     if qos["name"]:
         return str(qos["name"])
-    if qos["kind"] == Kind.BATCH:
-        return f"batch {qos['ttlt_s']:g}s"
-    return f"chat {qos['ttft_ms'] / 1000:g}s/{qos['tbt_ms']:g}ms"
+    ttft_s = None if qos["ttft_ms"] is None else qos["ttft_ms"] / 1000
+    targets = ((ttft_s, "s"), (qos["tbt_ms"], "ms"), (qos["ttlt_s"], "s"))
+    kind = "chat" if qos["kind"] == Kind.INTERACTIVE else qos["kind"]
+    return f"{kind} " + "/".join(f"{value:g}{unit}" for value, unit in targets if value is not None)
 
 
 def table_of(outcomes: Sequence[JobOutcome]) -> Table:

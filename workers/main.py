@@ -57,16 +57,11 @@ def _engine(settings: WorkerSettings) -> Engine:
             token_delay_s=settings.null_token_delay_ms / 1000,
         )
     from workers.runtime.engine.sglang_engine import SglangEngine
-    from workers.runtime.settings import SchedulingSettings
 
     model, name = _model(settings)
     # SGLang's info is our debug: a line for every batch.
     level = {"debug": "info", "info": "warning"}.get(settings.log_level, settings.log_level)
-    scheduling = SchedulingSettings(
-        token_timing=settings.token_timing, size_bias=settings.size_bias
-    )
-    arguments, flags = settings.sglang_arguments, settings.flags()
-    return SglangEngine(model, name, arguments, level, scheduling, flags)
+    return SglangEngine(model, name, settings.sglang_arguments, level, settings, settings.flags())
 
 
 def _model(settings: WorkerSettings) -> tuple[str, str | None]:

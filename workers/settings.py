@@ -12,7 +12,7 @@ from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings, LogSettings
 from niyama.suggestions import with_suggestions
-from workers.policy.settings import TokenTiming
+from workers.runtime.settings import SchedulingOptions
 
 
 def _worker_id() -> str:
@@ -24,7 +24,7 @@ def _model_dir() -> Path:
     return Path(cache) / "niyama" / "models"
 
 
-class WorkerSettings(LogSettings, KafkaSettings):
+class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
     """Serve a model: take jobs from Kafka into SGLang.
 
     Every argument of SGLang's server is accepted too, such as --tp-size 2 or
@@ -67,18 +67,6 @@ class WorkerSettings(LogSettings, KafkaSettings):
         default=1_000_000,
         ge=1,
         description="Prompt tokens of batch jobs in flight, likewise",
-    )
-    token_timing: TokenTiming = Field(
-        default=TokenTiming.PACED,
-        description="What a TBT bounds. paced: every gap between tokens as they are shown, which "
-        "under load are held back as far as the TTFT allows. gaps: every gap between tokens as "
-        "they are generated. envelope: token n is due at TTFT + n TBT, whatever the gaps",
-    )
-    size_bias: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="Who yields when not all can be met. 1: the largest requests; 0: chance",
     )
     max_attempts: int = Field(
         default=3,

@@ -228,9 +228,9 @@ def _qos(request: Request | None) -> QosView | None:
 
 
 def _deadlines(request: Request | None) -> DeadlinesView:
-    if request is None or request.kind is None:
+    if request is None:
         return DeadlinesView()
-    if request.kind is Kind.INTERACTIVE:
+    if timing.deadline_is_first_token(request):
         return DeadlinesView(first_token_at=request.deadline_at)
     return DeadlinesView(last_token_at=request.deadline_at)
 

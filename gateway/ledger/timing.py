@@ -1,10 +1,22 @@
 """How a job stands against its deadlines, and how long it took: pure functions of its row."""
 
 from datetime import datetime, timedelta
+from typing import assert_never
 
 from gateway.ledger.job import Job
 from gateway.ledger.request import Request
 from schemas import JobStatus, Kind
+
+
+def deadline_is_first_token(request: Request) -> bool:
+    """Whether the deadline, if there is one, is for the first token. If not, it is for the last."""
+    match request.kind:
+        case Kind.INTERACTIVE:
+            return True
+        case Kind.BATCH | None:
+            return False
+        case _:
+            assert_never(request.kind)
 
 
 def slack_s(job: Job, now: datetime) -> float | None:
@@ -12,20 +24,22 @@ def slack_s(job: Job, now: datetime) -> float | None:
     request = job.request
     if request is None or request.deadline_at is None or job.outcome is not None:
         return None
-    if request.kind is Kind.INTERACTIVE and job.attempt.first_token_at is not None:
+    if deadline_is_first_token(request) and job.attempt.first_token_at is not None:
         return None
     return (request.deadline_at - now).total_seconds()
 
 
 def ttft_met(job: Job, now: datetime) -> bool | None:
     """Whether the first token came in time. None: not asked for, or not known yet."""
-    request = _judged(job, Kind.INTERACTIVE)
-    return _met(job, request, job.attempt.first_token_at, now) if request else None
+    request = _judged(job)
+    if request is None or not deadline_is_first_token(request):
+        return None
+    return _met(job, request, job.attempt.first_token_at, now)
 
 
 def tbt_met(job: Job) -> bool | None:
     """Whether no gap between two tokens was too long. None: not asked for, or not known yet."""
-    request = _judged(job, Kind.INTERACTIVE)
+    request = _judged(job)
     if request is None or request.tbt_ms is None:
         return None
     gap_ms = job.attempt.largest_gap_ms
@@ -37,9 +51,11 @@ def tbt_met(job: Job) -> bool | None:
 
 def ttlt_met(job: Job, now: datetime) -> bool | None:
     """Whether the job completed in time. None: not asked for, or not known yet."""
-    request = _judged(job, Kind.BATCH)
+    request = _judged(job)
+    if request is None or deadline_is_first_token(request):
+        return None
     completed_at = _finished_at(job) if job.status is JobStatus.COMPLETED else None
-    return _met(job, request, completed_at, now) if request else None
+    return _met(job, request, completed_at, now)
 
 
 def queue_s(job: Job) -> float | None:
@@ -58,11 +74,9 @@ def ttlt_s(job: Job) -> float | None:
     return _seconds(_since_arrival(job, _finished_at(job)))
 
 
-def _judged(job: Job, kind: Kind) -> Request | None:
-    """The request, when it is of this kind. A cancelled job neither met nor missed anything."""
-    if job.status is JobStatus.CANCELLED or job.request is None or job.request.kind is not kind:
-        return None
-    return job.request
+def _judged(job: Job) -> Request | None:
+    """The request. None of a cancelled job: it neither met nor missed anything."""
+    return None if job.status is JobStatus.CANCELLED else job.request
 
 
 def _met(job: Job, request: Request, at: datetime | None, now: datetime) -> bool | None:

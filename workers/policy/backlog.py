@@ -42,7 +42,7 @@ class Backlog:
         )
         self._next_review_s = -math.inf
 
-    # Who is here
+    # ---- who is here
 
     def __getitem__(self, request_id: str) -> Prefill:
         return self._prompts[request_id]
@@ -63,7 +63,7 @@ class Backlog:
         """The overdue request that was due first."""
         return self._overdue.head(cutoff=NO_CUTOFF)
 
-    # How much there is
+    # ---- how much there is
 
     @property
     def work(self) -> float:
@@ -91,7 +91,7 @@ class Backlog:
         """KV that started prompts still need to complete."""
         return sum(prefill.remaining_tokens for prefill in self._started.values())
 
-    # What happens to a request
+    # ---- what happens to a request
 
     def arrive(self, request: Request, now_s: float) -> None:
         """A request is new: it waits, and may expire."""
@@ -111,10 +111,10 @@ class Backlog:
         request_id = prefill.request_id
         if request_id in self._started:
             return
-        in_time = self._waiting.remove(request_id) is not None
+        if self._waiting.remove(request_id) is not None:
+            self.journal.started_in_time(request_id, now_s)
         self._overdue.remove(request_id)
         self._lookahead.start(request_id)
-        self.journal.started(request_id, now_s, in_time=in_time)
         self._started[request_id] = prefill
 
     def compute(self, chunks: Iterable[Chunk], now_s: float) -> list[Prefill]:
@@ -140,11 +140,11 @@ class Backlog:
         self._remove(prefill.request_id)
         self._wait(prefill, now_s)
 
-    def give_back(self, prefill: Prefill, reason: str, now_s: float) -> None:
+    def reclaim_kv(self, prefill: Prefill, reason: str, now_s: float) -> None:
         """A started prompt loses its KV to another request and waits again."""
         prefill.lose_kv()
         self.requeue(prefill, now_s)
-        self.journal.gave_back(prefill.request_id, reason, now_s)
+        self.journal.reclaimed(prefill.request_id, reason, now_s)
 
     def expire(self, now_s: float) -> None:
         """Requests that have not started in time leave."""
@@ -159,7 +159,7 @@ class Backlog:
         self._expiries.remove(request_id)
         self.journal.forget(request_id)
 
-    # Looking ahead
+    # ---- looking ahead
 
     def review(self, now_s: float) -> None:
         """Move the cutoff when it is time, and report whom it relegates."""
@@ -171,7 +171,7 @@ class Backlog:
                 self.cutoff, self._waiting, now_s, lambda i: self._forecast_last(i, now_s)
             )
 
-    # Details
+    # ---- details
 
     def _wait(self, prefill: Prefill, now_s: float) -> None:
         prefill.due_s = prompt_due_s(prefill, self._learned.lengths, self._settings)
@@ -189,7 +189,7 @@ class Backlog:
         rank = rank_of(
             prefill.request_id,
             work,
-            important=prefill.request.qos.is_important or not self._settings.heed_importance,
+            important=prefill.request.qos.is_important or not self._settings.use_importance,
             size_bias=self._settings.size_bias,
         )
         return Entry(prefill.due_s, prefill.request_id, work, rank)

@@ -23,7 +23,7 @@ class PrefillBatch:
         """`limit_s` is in the model's seconds; `min_tokens` go in even when it leaves no time."""
         self.memory = memory
         self.chunks: list[Chunk] = []
-        self.given_back: list[str] = []
+        self.reclaimed: list[str] = []
         """Prompts in progress whose KV this iteration takes."""
         self.full = False
         """A prompt had to be left unfinished, or out, for lack of time: more work was waiting."""
@@ -48,10 +48,10 @@ class PrefillBatch:
     def holds(self, request_id: str) -> bool:
         return request_id in self._held
 
-    def take_back(self, victim: Prefill) -> None:
-        """A prompt in progress gives its KV to this iteration."""
-        self.memory = self.memory.after_give_back(victim)
-        self.given_back.append(victim.request_id)
+    def reclaim_kv(self, victim: Prefill) -> None:
+        """A prompt in progress loses its KV to this iteration."""
+        self.memory = self.memory.after_reclaim(victim)
+        self.reclaimed.append(victim.request_id)
 
     def take(self, prefill: Prefill) -> bool:
         """Add as much of a prompt as fits; false, and `full`, when nothing of it does."""

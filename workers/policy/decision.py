@@ -1,4 +1,4 @@
-"""What the scheduler did with a request, as far as its owner would ask."""
+"""What was decided about a request, as far as its owner would ask."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,14 +8,16 @@ from workers.policy.qos import RequestQos
 
 
 class DecisionKind(StrEnum):
+    """STARTED and RESUMED are the engine's to report: the policy only plans that a prompt runs."""
+
     STARTED = "started"
     """The first chunk of its prompt entered an iteration."""
     PARKED = "parked"
     """Its prefill was paused for a more urgent one; what was computed is kept."""
     RESUMED = "resumed"
-    """Its prefill goes on after it was parked."""
-    GAVE_BACK = "gave_back"
-    """It gave its KV back to a more urgent request; everything is to be computed again."""
+    """Its prefill continues after it was parked."""
+    RECLAIMED = "reclaimed"
+    """Its KV was reclaimed for a more urgent request; everything is to be computed again."""
     RELEGATED = "relegated"
     """It will be served only when capacity is left."""
     RESTORED = "restored"
@@ -46,7 +48,7 @@ class Decision:
 
     @classmethod
     def expired(cls, request_id: str, qos: RequestQos, at_s: float, forecast: Forecast) -> Self:
-        """Of a request with an expiry."""
+        """The decision about a request with an expiry."""
         assert qos.expires_s is not None
         reason = f"prefill had not started {qos.expires_s - qos.arrival_s:g} s after arrival"
         return cls(request_id, DecisionKind.EXPIRED, at_s, reason, forecast)

@@ -2,16 +2,15 @@
 
 from workers.policy.decision import Forecast
 from workers.policy.learning import Learning
-from workers.policy.qos import Kind
 from workers.policy.request import Prefill
 
 
 def forecast(
     prefill: Prefill, queue_wait_s: float, now_s: float, learned: Learning, batch_tbt_s: float
 ) -> Forecast:
-    """Of a request that waits for `queue_wait_s` and then runs without a pause."""
+    """The forecast of a request that waits `queue_wait_s` and then runs without a pause."""
     finish_s = now_s + queue_wait_s + prefill.remaining_tokens / learned.tokens_per_s
-    if prefill.request.qos.kind is Kind.BATCH:
+    if not prefill.request.qos.deadline_is_first_token:
         finish_s += learned.lengths.mean_tokens(prefill.request) * batch_tbt_s
     return Forecast(queue_wait_s, finish_s)
 
@@ -19,6 +18,6 @@ def forecast(
 def forecast_last(
     prefill: Prefill, backlog_s: float, now_s: float, learned: Learning, batch_tbt_s: float
 ) -> Forecast:
-    """Of a request that comes after all the other work; `backlog_s` includes its own."""
+    """The forecast of a request after all other work; `backlog_s` includes its own."""
     own_s = learned.work(prefill) / learned.tokens_per_s
     return forecast(prefill, max(0.0, backlog_s - own_s), now_s, learned, batch_tbt_s)

@@ -1,4 +1,8 @@
-"""What happened to requests that their owners would ask about, each thing reported once."""
+"""What the policy decided about requests that their owners would ask about, each thing once.
+
+Relegated, restored and expired; and parked or reclaimed, with the reason. Who starts and who
+resumes is in a plan's chunks already.
+"""
 
 from collections import deque
 from collections.abc import Callable, Container, Sequence
@@ -16,7 +20,6 @@ class Journal:
     def __init__(self) -> None:
         self._decisions: list[Decision] = []
         self._relegated: set[str] = set()
-        self._parked: set[str] = set()
         self._running: str | None = None
         """The prompt that the last plan left unfinished."""
         self._unreported: dict[int, deque[str]] = {}
@@ -32,7 +35,6 @@ class Journal:
 
     def forget(self, request_id: str) -> None:
         self._relegated.discard(request_id)
-        self._parked.discard(request_id)
 
     def beyond_cutoff(
         self, cutoff: int, waiting: WaitingQueue, now_s: float, forecast: Callable[[str], Forecast]
@@ -55,16 +57,14 @@ class Journal:
             self._relegated.add(request_id)
             self._note(request_id, DecisionKind.RELEGATED, reason, now_s, forecast)
 
-    def started(self, request_id: str, now_s: float, *, in_time: bool) -> None:
-        """A prompt that was waiting enters an iteration; `in_time` when it was not overdue."""
-        self._note(request_id, DecisionKind.STARTED, "its turn", now_s)
-        if request_id in self._relegated and in_time:
+    def started_in_time(self, request_id: str, now_s: float) -> None:
+        """A prompt that was waiting, and was not overdue, enters an iteration."""
+        if request_id in self._relegated:
             self._relegated.discard(request_id)
             self._note(request_id, DecisionKind.RESTORED, "capacity is left", now_s)
 
-    def gave_back(self, request_id: str, reason: str, now_s: float) -> None:
-        self._parked.discard(request_id)
-        self._note(request_id, DecisionKind.GAVE_BACK, reason, now_s)
+    def reclaimed(self, request_id: str, reason: str, now_s: float) -> None:
+        self._note(request_id, DecisionKind.RECLAIMED, reason, now_s)
 
     def expired(self, request: Request, now_s: float, forecast: Forecast) -> None:
         decision = Decision.expired(request.request_id, request.qos, now_s, forecast)
@@ -73,16 +73,11 @@ class Journal:
     def planned(
         self, chunks: Sequence[Chunk], started: Container[str], *, unfinished: bool, now_s: float
     ) -> None:
-        """Report who was parked and who goes on; `started` are the prompts in progress."""
+        """Report the prompt that was parked, if any; `started` are the prompts in progress."""
         ids = [chunk.request_id for chunk in chunks]
         before = self._running
         if before is not None and before in started and before not in ids:
-            self._parked.add(before)
             self._note(before, DecisionKind.PARKED, "a closer deadline", now_s)
-        for request_id in ids:
-            if request_id in self._parked:
-                self._parked.discard(request_id)
-                self._note(request_id, DecisionKind.RESUMED, "its turn again", now_s)
         self._running = ids[-1] if ids and unfinished else None
 
     def _note(

@@ -18,7 +18,7 @@ class Learning:
         self._throughput = Throughput(latency)
         self._settings = settings
 
-    # Estimates
+    # ---- estimates
 
     @property
     def tokens_per_s(self) -> float:
@@ -37,7 +37,7 @@ class Learning:
         work = self._throughput.work(prefill.remaining_tokens, decode_tokens, request.prompt_tokens)
         return work if self._settings.discount_cached_prefixes else work + request.cached_tokens
 
-    # Observations
+    # ---- observations
 
     def iteration(self, predicted_s: float, ran: Sample, *, full: bool) -> None:
         """What an iteration took, and what the uncorrected model had predicted.

@@ -1,4 +1,4 @@
-"""KV memory: which prompts find room, and which prompts in progress give theirs back.
+"""KV memory: which prompts find room, and which prompts in progress lose theirs.
 
 Everything here is a plan; `PrefillBatch` and `Backlog` carry it out.
 """
@@ -25,14 +25,14 @@ class Memory(NamedTuple):
         missing = prefill.missing_kv_tokens
         return missing <= self.admissible_tokens or (alone and missing <= self.free_tokens)
 
-    def after_give_back(self, victim: Prefill) -> "Memory":
-        """A prompt in progress gives its KV back, and what was kept for the rest of it."""
+    def after_reclaim(self, victim: Prefill) -> "Memory":
+        """The KV of a prompt in progress is free, and what was kept for the rest of it."""
         computed, remaining = victim.computed_tokens, victim.remaining_tokens
         return Memory(self.free_tokens + computed, self.admissible_tokens + computed + remaining)
 
 
 def victims_for_decodes(memory: Memory, in_progress: Iterable[Prefill]) -> Sequence[Prefill]:
-    """Who gives KV back so that every decode can go on: more of its work is done."""
+    """Whose KV is reclaimed so that every decode can continue: more of its work is done."""
     if memory.free_tokens >= 0:
         return ()
     victims = []
@@ -40,14 +40,14 @@ def victims_for_decodes(memory: Memory, in_progress: Iterable[Prefill]) -> Seque
         if memory.free_tokens >= 0:
             break
         victims.append(victim)
-        memory = memory.after_give_back(victim)
+        memory = memory.after_reclaim(victim)
     return victims
 
 
 def victims_for_prompt(
     prompt: Prefill, memory: Memory, in_progress: Iterable[Prefill], *, alone: bool
 ) -> Sequence[Prefill]:
-    """Who gives KV back to a waiting prompt: those due later than it, until it finds room."""
+    """Whose KV is reclaimed for a waiting prompt: those due later, until it finds room."""
     if memory.admits(prompt, alone=alone):
         return ()
     victims = []
@@ -55,7 +55,7 @@ def victims_for_prompt(
         if memory.admits(prompt, alone=alone) or victim.due_s <= prompt.due_s:
             break
         victims.append(victim)
-        memory = memory.after_give_back(victim)
+        memory = memory.after_reclaim(victim)
     return victims
 
 

@@ -27,11 +27,12 @@ class IterationPlan:
     chunks: tuple[Chunk, ...] = ()
     predicted_s: float = 0.0
     """Expected duration of the iteration, without margin."""
-    give_back: tuple[str, ...] = ()
-    """Requests in progress whose KV the engine takes back before the iteration starts."""
+    reclaim_kv: tuple[str, ...] = ()
+    """Requests in progress whose KV the engine reclaims before the iteration starts."""
     full: bool = False
     """More prompt tokens were waiting than fit."""
     decisions: tuple[Decision, ...] = ()
+    """The kinds are those that `Journal` names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from workers.policy.learning import Learning
 from workers.policy.memory import Memory, victims_for_decodes, victims_for_prompt
 from workers.policy.pacing import decode_schedule
 from workers.policy.plan import IterationPlan, IterationResult
-from workers.policy.qos import Kind
 from workers.policy.queue import Entry
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
@@ -44,14 +43,14 @@ class NiyamaPolicy:
 
     @property
     def decodes(self) -> int:
-        """Requests that are generating."""
+        """Requests that are generating; for tests and debugging."""
         return len(self._decodes)
 
     def backlog_s(self) -> float:
-        """Time that the waiting work takes at the present throughput, seconds."""
+        """See `Backlog.work_s`; for tests and debugging: 0 once every request has left."""
         return self._backlog.work_s
 
-    # What happens to requests
+    # ---- what happens to requests
 
     def add(self, request: Request, now_s: float) -> None:
         self._backlog.arrive(request, now_s)
@@ -83,7 +82,7 @@ class NiyamaPolicy:
         if prefill is not None:
             prefill.correct(held_tokens, remaining_tokens)
 
-    # Planning
+    # ---- planning
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
         backlog = self._backlog
@@ -91,7 +90,7 @@ class NiyamaPolicy:
         backlog.review(now_s)
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
         victims = victims_for_decodes(batch.memory, backlog.started.values())
-        self._take_back(victims, batch, "memory for running decodes", now_s)
+        self._reclaim_kv(victims, batch, "memory for running decodes", now_s)
         while not batch.full and (prefill := self._next(batch, now_s)) is not None:
             if batch.take(prefill):
                 backlog.start(prefill, now_s)
@@ -99,7 +98,7 @@ class NiyamaPolicy:
         return IterationPlan(
             chunks=tuple(batch.chunks),
             predicted_s=batch.predicted_s() * self.calibration.bias,
-            give_back=tuple(batch.given_back),
+            reclaim_kv=tuple(batch.reclaimed),
             full=batch.full,
             decisions=backlog.journal.take(),
         )
@@ -150,7 +149,7 @@ class NiyamaPolicy:
         prefill = backlog[choice.request_id]
         if prefill.request_id in backlog.started or self._finds_room(prefill, batch, now_s):
             return prefill
-        # A prompt in progress, unless it has just given its memory back.
+        # A prompt in progress, unless its KV has just been reclaimed.
         return backlog.started.get(choice.otherwise) if choice.otherwise else None
 
     def _parked(self, batch: PrefillBatch) -> Iterator[Prefill]:
@@ -169,22 +168,22 @@ class NiyamaPolicy:
         return None
 
     def _finds_room(self, prefill: Prefill, batch: PrefillBatch, now_s: float) -> bool:
-        """Is there memory for a prompt? An interactive one takes it from others if it must."""
-        if self.settings.give_back and prefill.request.qos.kind is Kind.INTERACTIVE:
+        """Is there memory for a prompt? One whose first token is due reclaims it if it must."""
+        if self.settings.reclaim_kv and prefill.request.qos.deadline_is_first_token:
             victims = victims_for_prompt(
                 prefill, batch.memory, self._parked(batch), alone=batch.is_alone
             )
-            self._take_back(victims, batch, "memory for a closer deadline", now_s)
+            self._reclaim_kv(victims, batch, "memory for a closer deadline", now_s)
         return batch.admits(prefill)
 
-    def _take_back(
+    def _reclaim_kv(
         self, victims: Iterable[Prefill], batch: PrefillBatch, reason: str, now_s: float
     ) -> None:
         for victim in victims:
-            batch.take_back(victim)
-            self._backlog.give_back(victim, reason, now_s)
+            batch.reclaim_kv(victim)
+            self._backlog.reclaim_kv(victim, reason, now_s)
 
-    # Learning
+    # ---- learning
 
     def observe(self, result: IterationResult) -> dict[str, Release]:
         for request_id in result.retracted:
@@ -209,7 +208,7 @@ class NiyamaPolicy:
         self._learned.iteration(self.calibration.model.iteration_s(*ran[:4]), ran, full=full)
 
     def use(self, model: LatencyModel) -> None:
-        """Go on with another latency model, such as one fitted to what was measured."""
+        """Continue with another latency model, such as one fitted to what was measured."""
         self._learned.use(model)
 
     def _learn(self, result: IterationResult) -> None:
@@ -222,7 +221,7 @@ class NiyamaPolicy:
     def _advance_decodes(self, result: IterationResult) -> None:
         if result.decoded:
             self._decodes.advance()
-            if self.settings.timing is TokenTiming.PACED:
+            if self.settings.token_timing is TokenTiming.PACED:
                 self._decodes.shift_late(result.end_s)
         if result.decoded or not self._decodes:
             self._decoded_s = result.end_s

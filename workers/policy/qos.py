@@ -16,18 +16,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Self, TypedDict, Unpack
+from inspect import get_annotations
+from typing import Literal, Self, TypedDict, Unpack, assert_never
 
 Importance = Literal["high", "low"]
 
 CUSTOM_PARAMS_KEY = "qos"
 DEFAULT_QOS: Mapping[str, object] = {"ttft_ms": 1000.0, "tbt_ms": 100.0}
 """For requests that say nothing: among themselves they are served in order of arrival."""
-JOB_FIELDS = ("importance", "tenant", "application", "expire_after_s")
-"""What a job says beside its targets, under the same names."""
 
 _TARGETS = {"ttft_ms", "tbt_ms", "ttlt_s"}
-_FIELDS = frozenset({"arrival_s", *_TARGETS, *JOB_FIELDS})
 
 
 class Kind(StrEnum):
@@ -45,6 +43,11 @@ class Owner(TypedDict, total=False):
     application: str
     expire_after_s: float | None
     """Seconds from the arrival; None: the request never expires."""
+
+
+JOB_FIELDS = tuple(get_annotations(Owner))
+"""The names of an owner's fields, which are those of a job and of `custom_params`."""
+_FIELDS = frozenset({"arrival_s", *_TARGETS, *JOB_FIELDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,20 @@ class RequestQos:
         return cls(kind, arrival_s, deadline_s, tbt_s, importance, tenant, application, expires_s)
 
     @property
-    def is_interactive(self) -> bool:
-        return self.kind is Kind.INTERACTIVE
+    def deadline_is_first_token(self) -> bool:
+        """Whether the deadline is for the first token. If not, the whole answer has to meet it."""
+        match self.kind:
+            case Kind.INTERACTIVE:
+                return True
+            case Kind.BATCH:
+                return False
+            case _:
+                assert_never(self.kind)
+
+    @property
+    def limits_gaps(self) -> bool:
+        """Whether the gaps between tokens are limited, by `tbt_s`."""
+        return math.isfinite(self.tbt_s)
 
     @property
     def is_important(self) -> bool:
@@ -105,18 +120,13 @@ class RequestQos:
 
 def to_custom_params(qos: RequestQos) -> dict[str, object]:
     """The `custom_params` of a request with this quality of service."""
-    target_s = qos.deadline_s - qos.arrival_s
-    if qos.is_interactive:
-        targets = {"ttft_ms": target_s * 1000, "tbt_ms": qos.tbt_s * 1000}
-    else:
-        targets = {"ttlt_s": target_s}
     owner = {
         "importance": qos.importance,
         "tenant": qos.tenant,
         "application": qos.application,
     }
     expiry = {} if qos.expires_s is None else {"expire_after_s": qos.expires_s - qos.arrival_s}
-    return {CUSTOM_PARAMS_KEY: {"arrival_s": qos.arrival_s, **targets, **owner, **expiry}}
+    return {CUSTOM_PARAMS_KEY: {"arrival_s": qos.arrival_s, **_targets(qos), **owner, **expiry}}
 
 
 def from_custom_params(custom_params: Mapping[str, object] | None, received_s: float) -> RequestQos:
@@ -143,6 +153,17 @@ def from_custom_params(custom_params: Mapping[str, object] | None, received_s: f
         ttft_s, tbt_s = _number(fields, "ttft_ms") / 1000, _number(fields, "tbt_ms") / 1000
         return RequestQos.interactive(arrival_s, ttft_s=ttft_s, tbt_s=tbt_s, **owner)
     raise ValueError('custom_params["qos"] needs either ttft_ms and tbt_ms, or ttlt_s')
+
+
+def _targets(qos: RequestQos) -> dict[str, float]:
+    target_s = qos.deadline_s - qos.arrival_s
+    match qos.kind:
+        case Kind.INTERACTIVE:
+            return {"ttft_ms": target_s * 1000, "tbt_ms": qos.tbt_s * 1000}
+        case Kind.BATCH:
+            return {"ttlt_s": target_s}
+        case _:
+            assert_never(qos.kind)
 
 
 def _importance(fields: Mapping[str, object]) -> Importance:

@@ -31,7 +31,7 @@ class Overload(StrEnum):
 class Settings:
     """Defaults are the ones that measured best; docs/scheduler.md has the figures."""
 
-    timing: TokenTiming = TokenTiming.PACED
+    token_timing: TokenTiming = TokenTiming.PACED
     overload: Overload = Overload.CUTOFF
 
     min_chunk_tokens: int = 128
@@ -63,7 +63,7 @@ class Settings:
     lookahead_share: float = 0.5
     size_bias: float = 1.0
     """1: the largest requests yield first, 0: chance decides. Lower values spare long prompts."""
-    heed_importance: bool = True
+    use_importance: bool = True
     """Requests of low importance yield before all others."""
 
     srpf_weight_high_s: float = 0.1
@@ -80,5 +80,5 @@ class Settings:
     """A prefill in progress waits for a more urgent prompt."""
     kv_growth_share: float = 1.0
     """Share of the expected growth of running decodes that admission keeps free."""
-    give_back: bool = True
-    """Parked prompts give their KV back to an interactive prompt that finds no room."""
+    reclaim_kv: bool = True
+    """Parked prompts lose their KV to a prompt that finds no room and whose first token is due."""

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 from workers.latency.model import LatencyModel
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
-from workers.policy.qos import Kind
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
 from workers.simulator.engine_state import EngineState
@@ -54,7 +53,7 @@ class FixedChunkPolicy:
         while budget > 0:
             head = self._head(now_s)
             if head is not None and head.missing_kv_tokens > unreserved:
-                head = None  # no memory: what is in progress goes on
+                head = None  # no memory: what is in progress continues
             if started and (head is None or self._order(started[-1]) <= self._order(head)):
                 prefill = started.pop()
             elif head is not None:
@@ -135,7 +134,7 @@ class PaperPolicy(FixedChunkPolicy):
 
     def _hybrid_key(self, prefill: Prefill) -> float:
         work = prefill.remaining_tokens
-        if prefill.request.qos.kind is Kind.BATCH:
+        if not prefill.request.qos.deadline_is_first_token:
             work += PAPER_OUTPUT_TOKENS
         return prefill.request.qos.deadline_s + PAPER_SRPF_WEIGHT_S * work
 
@@ -154,7 +153,7 @@ class PaperPolicy(FixedChunkPolicy):
 
     def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
         request = prefill.request
-        if request.qos.kind is Kind.INTERACTIVE:
+        if request.qos.limits_gaps:
             pace_s = request.qos.tbt_s
             due_s = request.qos.deadline_s + (prefill.generated_tokens + 1) * pace_s
         else:
@@ -172,7 +171,7 @@ class PaperPolicy(FixedChunkPolicy):
         """The most urgent waiting prompt; hopeless ones go behind all others."""
         while (prefill := super()._head(now_s)) is not None:
             finish_s = now_s + prefill.remaining_tokens / self._throughput
-            if prefill.request.qos.kind is Kind.BATCH:
+            if not prefill.request.qos.deadline_is_first_token:
                 finish_s += self._answer_s
             if finish_s <= prefill.request.qos.deadline_s:
                 return prefill

@@ -69,7 +69,7 @@ def find_capacity(
 ) -> tuple[float, list[Summary]]:
     """The highest rate whose run meets `scoring`, to a relative `resolution`; with all runs made.
 
-    Goes on from the `known` runs; without any from `start_qps`, by factors of `growth` until one
+    Continues from the `known` runs; without any from `start_qps`, by factors of `growth` until one
     run fits and one does not. 0 when none fits, however low the rate.
     """
     runs = list(known)

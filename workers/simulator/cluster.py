@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from workers.policy.qos import Kind
 from workers.simulator.outcome import Outcome
 from workers.simulator.replica import Replica
 from workers.simulator.workload import SimRequest
@@ -21,9 +20,9 @@ class RoundRobin:
 
 
 class TierAware:
-    """Interactive requests go to the first `interactive` replicas only, batch to the least loaded.
+    """Requests that limit gaps go to the first `interactive` replicas; others to the least loaded.
 
-    An interactive decode keeps the iterations of its whole replica short; packed together they do
+    Such a decode keeps the iterations of its whole replica short; packed together they do
     so on fewer replicas. Load is prompt tokens outstanding.
     """
 
@@ -31,7 +30,7 @@ class TierAware:
         self._interactive = interactive
 
     def __call__(self, sim: SimRequest, replicas: Sequence[Replica]) -> int:
-        if sim.request.qos.kind is Kind.INTERACTIVE:
+        if sim.request.qos.limits_gaps:
             allowed = range(self._interactive)
             return min(allowed, key=lambda i: (replicas[i].interactive_outstanding, i))
         return min(range(len(replicas)), key=lambda i: (replicas[i].outstanding_tokens, i))

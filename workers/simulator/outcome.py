@@ -5,7 +5,6 @@ from array import array
 import numpy
 
 from workers.policy.decision import Decision, DecisionKind
-from workers.policy.qos import Kind
 from workers.policy.release import Release
 from workers.simulator.workload import SimRequest
 
@@ -56,7 +55,7 @@ class Outcome:
         qos = self.sim.request.qos
         self.first_token_s = self.token_times[0][0]
         self.last_token_s = self.token_times[-1][-1]
-        if qos.kind is Kind.INTERACTIVE:
+        if qos.limits_gaps:
             times = numpy.concatenate([numpy.asarray(part) for part in self.token_times])
             self._score_tokens(_released(times, self.release), qos.tbt_s)
         self.token_times = []
@@ -76,22 +75,22 @@ class Outcome:
         return self.last_token_s < INFINITE_S
 
     def latency_s(self) -> float:
-        """TTFT of an interactive request, TTLT of a batch request; infinity while unfinished."""
+        """From arrival to the token that the deadline is for; infinity while unfinished."""
         return self._deciding_token_s() - self.sim.request.qos.arrival_s
 
     def missed_first_or_last(self) -> bool:
-        """TTFT of an interactive request, TTLT of a batch request."""
+        """The token that the deadline is for, the first or the last, came after it."""
         return self._deciding_token_s() > self.sim.request.qos.deadline_s
 
     def missed_envelope(self) -> bool:
         """Any token behind its deadline, as the paper scores."""
-        if self.sim.request.qos.kind is Kind.INTERACTIVE:
+        if self.sim.request.qos.limits_gaps:
             return self.envelope_late_s > 0
         return self.missed_first_or_last()
 
     def _deciding_token_s(self) -> float:
         """When the token came that the deadline is for."""
-        if self.sim.request.qos.kind is Kind.INTERACTIVE:
+        if self.sim.request.qos.deadline_is_first_token:
             return self.first_token_s
         return self.last_token_s
 

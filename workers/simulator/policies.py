@@ -33,21 +33,21 @@ def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
 
 ABLATIONS: Mapping[str, Settings] = {
     "niyama": _DEFAULT,
-    "niyama/envelope": replace(_DEFAULT, timing=TokenTiming.ENVELOPE),
-    "niyama/gaps": replace(_DEFAULT, timing=TokenTiming.GAPS),
+    "niyama/envelope": replace(_DEFAULT, token_timing=TokenTiming.ENVELOPE),
+    "niyama/gaps": replace(_DEFAULT, token_timing=TokenTiming.GAPS),
     "niyama/no-spread": replace(_DEFAULT, slack_spread_tokens=0),
     "niyama/no-alternation": replace(_DEFAULT, alternate=False),
-    "niyama/no-cut": replace(_DEFAULT, overload=Overload.NONE),
+    "niyama/no-cutoff": replace(_DEFAULT, overload=Overload.NONE),
     "niyama/hybrid": replace(_DEFAULT, overload=Overload.HYBRID),
     "niyama/no-park": replace(_DEFAULT, park=False),
     "niyama/no-calibration": replace(_DEFAULT, calibrate=False),
-    "niyama/no-give-back": replace(_DEFAULT, give_back=False),
+    "niyama/no-reclaim": replace(_DEFAULT, reclaim_kv=False),
     "niyama/no-kv-growth": replace(_DEFAULT, kv_growth_share=0.0),
     "niyama/chunk-256": replace(_DEFAULT, min_chunk_tokens=256, max_chunk_tokens=256),
     "niyama/size-bias-50": replace(_DEFAULT, size_bias=0.5),
     "niyama/size-bias-0": replace(_DEFAULT, size_bias=0.0),
     "niyama/no-history": replace(_DEFAULT, learn_answer_lengths=False),
-    "niyama/no-importance": replace(_DEFAULT, heed_importance=False),
+    "niyama/no-importance": replace(_DEFAULT, use_importance=False),
     "niyama/no-cached-prefixes": replace(_DEFAULT, discount_cached_prefixes=False),
 }
 """Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`."""
@@ -68,8 +68,16 @@ POLICIES: Mapping[str, PolicyFactory] = {
 }
 
 
+_FORMER_NAMES = {
+    "niyama/no-cut": "niyama/no-cutoff",
+    "niyama/no-give-back": "niyama/no-reclaim",
+}
+"""Accepted too, so that results from before can be compared."""
+
+
 def policy_factory(name: str) -> PolicyFactory:
     """Raises ConfigurationError for a name that is not known."""
-    if name not in POLICIES:
+    factory = POLICIES.get(_FORMER_NAMES.get(name, name))
+    if factory is None:
         raise ConfigurationError(f"no policy {name!r}; there are {', '.join(sorted(POLICIES))}")
-    return POLICIES[name]
+    return factory

@@ -12,9 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from workers.latency.model import LatencyModel
-from workers.policy.decision import DecisionKind
 from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
-from workers.policy.qos import Kind
 from workers.policy.request import Prefill
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import SimRequest
@@ -66,12 +64,12 @@ class Replica:
         self.outstanding_tokens = 0
         """Prompt tokens submitted and not finished."""
         self.interactive_outstanding = 0
-        """Interactive requests submitted and not finished."""
+        """Requests submitted and not finished that limit gaps."""
         self.outcomes: list[Outcome] = []
-        self.busy_s = 0.0
         self.iterations = 0
+        self.used_kv_tokens = 0
+        """KV that running requests hold; 0 once all have finished."""
         self.retractions = 0
-        self.decisions: dict[DecisionKind, int] = defaultdict(int)
         self.on_iteration: Callable[[Iteration], None] | None = None
         """Called with every iteration when set; costs a look at every request inside."""
         self._latency = latency
@@ -82,12 +80,7 @@ class Replica:
         self._decoding: dict[str, _Running] = {}
         self._finishing: dict[int, list[str]] = defaultdict(list)
         self._end_s = array("d")
-        self._used_kv = 0
         self._decode_context = 0
-
-    @property
-    def used_kv_tokens(self) -> int:
-        return self._used_kv
 
     def submit(self, sim: SimRequest) -> None:
         """A request arrives now; its KV need must fit the replica."""
@@ -99,7 +92,7 @@ class Replica:
             )
         self._requests[sim.request.request_id] = _Running(sim)
         self.outstanding_tokens += sim.request.prompt_tokens
-        self.interactive_outstanding += sim.request.qos.kind is Kind.INTERACTIVE
+        self.interactive_outstanding += sim.request.qos.limits_gaps
         self.policy.add(sim.request, self.now_s)
 
     def run_until(self, until_s: float) -> None:
@@ -115,12 +108,11 @@ class Replica:
         return [running.outcome for running in self._requests.values()]
 
     def _step(self, until_s: float) -> None:
-        plan = self.policy.plan(self.now_s, self._kv_tokens - self._used_kv)
+        plan = self.policy.plan(self.now_s, self._kv_tokens - self.used_kv_tokens)
         for decision in plan.decisions:
-            self.decisions[decision.kind] += 1
             self._requests[decision.request_id].outcome.note(decision)
-        for request_id in plan.give_back:
-            self._give_back(request_id)
+        for request_id in plan.reclaim_kv:
+            self._reclaim_kv(request_id)
         retracted = self._make_room_for_decodes()
         if not plan.chunks and not self._decoding:
             # The policy waits, or retracted prompts have to start over: plan again soon.
@@ -148,16 +140,17 @@ class Replica:
             prefill_tokens, prefill_context, decodes, self._decode_context
         ) * max(0.5, self._random.gauss(1.0, self._noise))
         self.now_s += duration_s
-        self.busy_s += duration_s
         self._end_s.append(self.now_s)
         self._decode_context += decodes
-        self._used_kv += decodes
+        self.used_kv_tokens += decodes
         for chunk in plan.chunks:
             self._compute(chunk)
         if self.on_iteration is not None:
             self.on_iteration(self._iteration(plan, start_s, duration_s, decodes))
-        if self._used_kv > self._kv_tokens:
-            raise SimulationError(f"plan overruns KV memory by {self._used_kv - self._kv_tokens}")
+        if self.used_kv_tokens > self._kv_tokens:
+            raise SimulationError(
+                f"plan overruns KV memory by {self.used_kv_tokens - self._kv_tokens}"
+            )
         return duration_s
 
     def _iteration(
@@ -171,7 +164,7 @@ class Replica:
             sum(
                 chunk.tokens
                 for chunk in plan.chunks
-                if self._requests[chunk.request_id].sim.request.qos.kind is Kind.INTERACTIVE
+                if self._requests[chunk.request_id].sim.request.qos.limits_gaps
             ),
             decodes,
             sum(
@@ -188,7 +181,7 @@ class Replica:
             raise SimulationError(f"bad chunk {chunk} of {prefill.remaining_tokens}")
         before = prefill.computed_tokens
         done = prefill.advance(chunk.tokens)
-        self._used_kv += prefill.computed_tokens - before
+        self.used_kv_tokens += prefill.computed_tokens - before
         if not done:
             return
         running.first_iteration = self.iterations
@@ -202,7 +195,7 @@ class Replica:
     def _make_room_for_decodes(self) -> tuple[str, ...]:
         """As SGLang does when decodes run out of memory: push back those with the least output."""
         retracted = []
-        while self._used_kv + len(self._decoding) > self._kv_tokens:
+        while self.used_kv_tokens + len(self._decoding) > self._kv_tokens:
             request_id = min(
                 self._decoding,
                 key=lambda i: (self._generated(self._decoding[i]), i),
@@ -219,7 +212,7 @@ class Replica:
         self.retractions += 1
         generated = self._generated(running)
         context = running.context_tokens + self.iterations - running.first_iteration - 1
-        self._used_kv -= context
+        self.used_kv_tokens -= context
         self._decode_context -= context
         to_go = running.sim.output_tokens - running.prefill.generated_tokens - 1
         self._finishing[running.first_iteration + to_go].remove(request_id)
@@ -227,9 +220,9 @@ class Replica:
         running.prefill.generated_tokens = generated
         running.prefill.lose_kv()
 
-    def _give_back(self, request_id: str) -> None:
+    def _reclaim_kv(self, request_id: str) -> None:
         prefill = self._requests[request_id].prefill
-        self._used_kv -= prefill.computed_tokens
+        self.used_kv_tokens -= prefill.computed_tokens
         prefill.lose_kv()
         self.retractions += 1
 
@@ -239,10 +232,10 @@ class Replica:
     def _finish(self, request_id: str) -> None:
         running = self._requests.pop(request_id)
         self.outstanding_tokens -= running.sim.request.prompt_tokens
-        self.interactive_outstanding -= running.sim.request.qos.kind is Kind.INTERACTIVE
+        self.interactive_outstanding -= running.sim.request.qos.limits_gaps
         del self._decoding[request_id]
         context = running.context_tokens + self.iterations - running.first_iteration - 1
-        self._used_kv -= context
+        self.used_kv_tokens -= context
         self._decode_context -= context
         running.outcome.token_times.append(self._slice(running))
         running.outcome.score()

@@ -165,8 +165,14 @@ def parse_tiers(text: str) -> tuple[Tier, ...]:
             values = []
         if not name.strip() or not equals or len(values) not in (1, 2) or min(values) <= 0:
             raise ValueError(f"{part!r} is not NAME=TTFT/TBT or NAME=TTLT in seconds")
-        tiers.append(Tier(name.strip(), values[0], values[1] if len(values) == 2 else None))
+        tiers.append(_tier(name.strip(), *values))
     return tuple(tiers)
+
+
+def _tier(name: str, target_s: float, tbt_s: float | None = None) -> Tier:
+    if tbt_s is None:
+        return Tier.batch(name, ttlt_s=target_s)
+    return Tier.interactive(name, ttft_s=target_s, tbt_s=tbt_s)
 
 
 def parse_square(text: str) -> SquareWave:

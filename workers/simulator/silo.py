@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from workers.policy.qos import Kind
 from workers.simulator.experiment import Experiment
 from workers.simulator.summary import Summary
 
@@ -21,9 +20,9 @@ class SiloPool:
 
 
 def silo_pools(experiment: Experiment) -> list[SiloPool]:
-    """Interactive tiers with chunk 256, batch tiers with chunk 2048, first come first served."""
-    interactive = tuple(tier for tier in experiment.tiers if tier.kind is Kind.INTERACTIVE)
-    batch = tuple(tier for tier in experiment.tiers if tier.kind is Kind.BATCH)
+    """Tiers that limit gaps with chunk 256, others with chunk 2048; first come first served."""
+    interactive = tuple(tier for tier in experiment.tiers if tier.qos(0.0).limits_gaps)
+    batch = tuple(tier for tier in experiment.tiers if tier not in interactive)
     pools = (("interactive", interactive, "fcfs"), ("batch", batch, "fcfs-2048"))
     return [
         SiloPool(
@@ -67,7 +66,7 @@ def _combined(
     gpus: Sequence[float],
     qps: float,
 ) -> Summary:
-    """One summary of runs whose pools have `share` of the requests and so many GPUs each."""
+    """One summary of runs whose pools have `share` of the requests and `gpus` GPUs each."""
 
     def mean(share_of: Callable[[Summary], float]) -> float:
         return sum(pool.share * share_of(run) for pool, run in zip(pools, runs, strict=True))

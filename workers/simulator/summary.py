@@ -29,13 +29,13 @@ class Summary:
     qps: float
     tiers: tuple[TierSummary, ...]
     missed: float
-    """Of all requests, any token behind its deadline (`Outcome.missed_envelope`)."""
+    """Share of all requests with any token behind its deadline (`Outcome.missed_envelope`)."""
     missed_longest_prompts: float
-    """Of the tenth with the longest prompts."""
+    """The same of the tenth with the longest prompts."""
     missed_important: float
     missed_unimportant: float
     late_gaps: float
-    """Of the true gaps between tokens shown, interactive tiers."""
+    """Share of the true gaps between tokens shown, in the tiers that limit them."""
     longest_gap_p99_s: float
     relegated: float
     goodput_qps: float

@@ -1,8 +1,10 @@
 """Requests of a simulated run: lengths, arrival times and tiers."""
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self, assert_never
 
 from workers.policy.qos import Importance, Kind, Owner, RequestQos
 from workers.policy.request import Request
@@ -10,25 +12,41 @@ from workers.policy.request import Request
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One class of service: interactive when `tbt_s` is set, else batch. Durations in seconds."""
+    """One class of service. Durations in seconds."""
 
     name: str
+    kind: Kind
     target_s: float
-    tbt_s: float | None = None
+    """Interactive: the TTFT. Batch: the TTLT."""
+    tbt_s: float = math.inf
+    """Interactive: the longest gap allowed between two tokens."""
 
-    @property
-    def kind(self) -> Kind:
-        return Kind.BATCH if self.tbt_s is None else Kind.INTERACTIVE
+    @classmethod
+    def interactive(cls, name: str, *, ttft_s: float, tbt_s: float) -> Self:
+        return cls(name, Kind.INTERACTIVE, ttft_s, tbt_s)
+
+    @classmethod
+    def batch(cls, name: str, *, ttlt_s: float) -> Self:
+        return cls(name, Kind.BATCH, ttlt_s)
 
     def qos(self, arrival_s: float, importance: Importance = "high") -> RequestQos:
-        """Of a request that arrives at `arrival_s`; its answer is like those of its tier."""
+        """The QoS of a request that arrives at `arrival_s`; its answer is like its tier's."""
         owner: Owner = {"importance": importance, "application": self.name}
-        if self.tbt_s is None:
-            return RequestQos.batch(arrival_s, ttlt_s=self.target_s, **owner)
-        return RequestQos.interactive(arrival_s, ttft_s=self.target_s, tbt_s=self.tbt_s, **owner)
+        target_s = self.target_s
+        match self.kind:
+            case Kind.INTERACTIVE:
+                return RequestQos.interactive(arrival_s, ttft_s=target_s, tbt_s=self.tbt_s, **owner)
+            case Kind.BATCH:
+                return RequestQos.batch(arrival_s, ttlt_s=target_s, **owner)
+            case _:
+                assert_never(self.kind)
 
 
-PAPER_TIERS = (Tier("Q1", 6.0, 0.05), Tier("Q2", 600.0), Tier("Q3", 1800.0))
+PAPER_TIERS = (
+    Tier.interactive("Q1", ttft_s=6.0, tbt_s=0.05),
+    Tier.batch("Q2", ttlt_s=600.0),
+    Tier.batch("Q3", ttlt_s=1800.0),
+)
 """The evaluation of arXiv 2503.22562: one third of the requests each."""
 
 

@@ -35,7 +35,7 @@ START = {
 """Where a search starts, as a share of the reference; a guess that saves runs."""
 ABLATIONS = (
     "niyama", "niyama/no-spread", "niyama/no-alternation", "niyama/chunk-256", "niyama/gaps",
-    "niyama/envelope", "niyama/no-cut", "niyama/hybrid", "niyama/no-park", "niyama/no-history",
+    "niyama/envelope", "niyama/no-cutoff", "niyama/hybrid", "niyama/no-park", "niyama/no-history",
     "niyama/size-bias-50", "niyama/size-bias-0",
 )  # fmt: skip
 
@@ -197,9 +197,9 @@ def _diurnal_parts(code: Experiment) -> list[Part]:
 
 def _burst_parts(code: Experiment) -> list[Part]:
     """Azure Code's own arrival times, TTFT 1 s, KV for 60,000 tokens; and for 16,000."""
-    tiers = (Tier("Q1", 1.0, 0.05), *PAPER_TIERS[1:])
+    tiers = (Tier.interactive("Q1", ttft_s=1.0, tbt_s=0.05), *PAPER_TIERS[1:])
     names = (
-        "niyama", "niyama/no-give-back", "niyama/no-kv-growth", "niyama/no-park", "niyama-paper",
+        "niyama", "niyama/no-reclaim", "niyama/no-kv-growth", "niyama/no-park", "niyama-paper",
         "edf",
     )  # fmt: skip
     burst = replace(code, tiers=tiers, trace_arrivals=True)

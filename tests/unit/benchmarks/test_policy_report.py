@@ -13,7 +13,7 @@ RESULTS = {
     "capacity code niyama": {"first": 4.7, "envelope": 4.65, "gaps": 4.6, "runs": [RUN]},
     "overload code 1.3 niyama seed 1": RUN,
     "overload code 1.6 niyama seed 1": {"missed": 0.141, "important": 0.141},
-    "ablation conv 1.6 niyama/no-cut": {"missed": 1.0, "important": 1.0},
+    "ablation conv 1.6 niyama/no-cutoff": {"missed": 1.0, "important": 1.0},
     "diurnal 1.3 niyama": RUN,
     "silo code": {"qps_per_gpu": 1.5, "runs": []},
 }
@@ -30,7 +30,7 @@ def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     assert "| limit | 4.80 | - | - |" in lines
     assert "| niyama seed 1 | 8.27 / 14.10 / - | - / - / - | - / - / - |" in lines
     assert "| bound | 5.80 / 11.00 / - | - / - / - | - / - / - |" in lines
-    assert "| niyama/no-cut | - | 100.00 | - |" in lines
+    assert "| niyama/no-cutoff | - | 100.00 | - |" in lines
     assert "| diurnal 1.3 niyama | 8.27, important 0.02 |" in lines
     assert '| silo code | {"qps_per_gpu": 1.5} |' in lines
     assert picture.read_bytes().startswith(b"\x89PNG")

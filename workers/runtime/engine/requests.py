@@ -42,7 +42,7 @@ class RequestTranslator:
         max_tokens = self._limits.max_tokens(prompt_tokens, sampling.get("max_new_tokens"))
         sampling["max_new_tokens"] = max_tokens
         sampling["custom_params"] = to_custom_params(request.qos)
-        if not request.stream and not request.qos.is_interactive:
+        if not request.stream and not request.qos.limits_gaps:
             sampling["stream_interval"] = _UNSTREAMED_TOKENS
         return PreparedRequest(request.request_id, prompt_tokens, max_tokens, generate)
 

@@ -16,7 +16,6 @@ from workers.engine.port import (
     PreparedRequest,
 )
 from workers.policy.decision import Decision
-from workers.policy.settings import TokenTiming
 from workers.runtime import messages
 from workers.runtime.engine import warm_up
 from workers.runtime.engine.arguments import server_arguments
@@ -25,7 +24,7 @@ from workers.runtime.engine.launch import launch
 from workers.runtime.engine.pacer import on_schedule
 from workers.runtime.engine.running import Running, run
 from workers.runtime.engine.updates import UpdateReader
-from workers.runtime.settings import SchedulingSettings
+from workers.runtime.settings import SchedulingOptions
 
 
 class SglangEngine:
@@ -42,18 +41,18 @@ class SglangEngine:
         served_name: str | None = None,
         arguments: Sequence[str] = (),
         log_level: str = "warning",
-        scheduling: SchedulingSettings | None = None,
+        scheduling: SchedulingOptions | None = None,
         worker_flags: Collection[str] = (),
     ) -> None:
-        """`arguments` are for SGLang's server. `scheduling`: by default, paced, and the rest from
-        this process's environment. `worker_flags` are suggested when SGLang lacks an argument.
+        """`arguments` are for SGLang's server. `scheduling`: by default, a worker's defaults.
+        `worker_flags` are suggested when SGLang lacks an argument.
         """
         self.model = served_name or model_path
         self._model_path = model_path
         self._arguments = arguments
         self._worker_flags = worker_flags
         self._log_level = log_level
-        self._scheduling = scheduling or SchedulingSettings(token_timing=TokenTiming.PACED)
+        self._scheduling = scheduling or SchedulingOptions()
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
         self._inbox = DecisionInbox(f"ipc://{self._folder}/decisions")
         self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")

@@ -114,7 +114,7 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
         DecisionSender.from_environment(is_first_rank()),
         keep,
         latency_is_known=known is not None,
-        paces=settings.timing is TokenTiming.PACED,
+        paces=settings.token_timing is TokenTiming.PACED,
     )
 
 
@@ -122,8 +122,7 @@ def _policy_settings(chunk_tokens: int) -> Settings:
     wanted = SchedulingSettings()
     check_timing(wanted.token_timing, has_worker=ADDRESS_VARIABLE in os.environ)
     return Settings(
-        timing=wanted.token_timing,
-        size_bias=wanted.size_bias,
+        **wanted.model_dump(),
         min_chunk_tokens=min(_MIN_CHUNK_TOKENS, max(1, chunk_tokens // 4)),
         max_chunk_tokens=chunk_tokens,
     )

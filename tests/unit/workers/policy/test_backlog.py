@@ -32,7 +32,7 @@ class BacklogMachine(RuleBasedStateMachine):
         """Requests that have had KV at some time: they no longer expire."""
         self.decoding: dict[str, Request] = {}
 
-    # The verbs
+    # ---- the verbs
 
     @rule(
         tokens=st.integers(1, 9_000),
@@ -87,10 +87,10 @@ class BacklogMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(p.has_kv for p in self.backlog._started.values()))
     @rule(index=indices)
-    def give_back(self, index: int) -> None:
+    def reclaim_kv(self, index: int) -> None:
         holders = [p for p in self.backlog.started.values() if p.has_kv]
         prefill = holders[index % len(holders)]
-        self.backlog.give_back(prefill, "memory for a closer deadline", self.now_s)
+        self.backlog.reclaim_kv(prefill, "memory for a closer deadline", self.now_s)
         self.work[prefill.request_id] = self.learned.work(prefill)
 
     @precondition(lambda self: len(self.backlog._waiting))
@@ -126,7 +126,7 @@ class BacklogMachine(RuleBasedStateMachine):
         self.backlog.review(self.now_s)
         self.backlog.journal.take()
 
-    # What always holds
+    # ---- what always holds
 
     @invariant()
     def each_request_is_in_one_place(self) -> None:
@@ -164,7 +164,7 @@ class BacklogMachine(RuleBasedStateMachine):
     def the_journal_forgets_what_has_left(self) -> None:
         journal = self.backlog.journal
         alive = self.backlog._prompts.keys() | self.decoding.keys()
-        assert journal._relegated | journal._parked <= alive
+        assert journal._relegated <= alive
 
     def _prompts(self) -> list[Prefill]:
         return [self.backlog._prompts[name] for name in sorted(self.backlog._prompts)]

@@ -1,4 +1,4 @@
-"""Who finds room, and who gives KV back, by worked arithmetic."""
+"""Who finds room, and whose KV is reclaimed, by worked arithmetic."""
 
 from tests.support.requests import batch, chat
 from workers.policy.memory import Memory, victims_for_decodes, victims_for_prompt
@@ -34,8 +34,8 @@ def test_alone_in_the_engine_a_prompt_may_have_all_memory() -> None:
     assert not memory.admits(_chat(1_001), alone=True)
 
 
-def test_who_gives_back_frees_its_kv_and_what_was_kept_for_the_rest_of_it() -> None:
-    assert Memory(10, -40).after_give_back(LATER) == Memory(210, 210)
+def test_a_prompt_whose_kv_is_reclaimed_frees_it_and_what_was_kept_for_the_rest_of_it() -> None:
+    assert Memory(10, -40).after_reclaim(LATER) == Memory(210, 210)
 
 
 def test_decodes_take_from_the_least_urgent_until_they_have_room() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from niyama.errors import ConfigurationError
 from workers.latency.profiles import A100_LLAMA3_8B, load_profile, save_profile
+from workers.policy.qos import Kind
 from workers.simulator.capacity import Capacity, Pool, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import RoundRobin, TierAware
 from workers.simulator.experiment import Experiment, SquareWave
@@ -27,7 +28,7 @@ from workers.simulator.traces import Trace
 from workers.simulator.workload import Lengths, Tier, poisson_times, square_wave_times
 
 TRACE = Trace("small", tuple(Lengths(200 + 40 * i, 5 + i) for i in range(40)), None)
-TIERS = (Tier("chat", 2.0, 0.05), Tier("batch", 20.0))
+TIERS = (Tier.interactive("chat", ttft_s=2.0, tbt_s=0.05), Tier.batch("batch", ttlt_s=20.0))
 EXPERIMENT = Experiment(TRACE, A100_LLAMA3_8B, TIERS, duration_s=90.0, warm_up_s=10.0)
 
 
@@ -149,8 +150,8 @@ def test_a_silo_under_load_uses_its_pools_alike(silo_capacity: Capacity) -> None
 def test_routers() -> None:
     replicas = [EXPERIMENT.replica("niyama", seed) for seed in range(3)]
     requests = EXPERIMENT.requests(5.0)
-    chat = next(r for r in requests if r.request.qos.is_interactive)
-    batch = next(r for r in requests if not r.request.qos.is_interactive)
+    chat = next(r for r in requests if r.request.qos.kind is Kind.INTERACTIVE)
+    batch = next(r for r in requests if r.request.qos.kind is Kind.BATCH)
     around = RoundRobin()
     assert [around(chat, replicas) for _ in range(4)] == [0, 1, 2, 0]
     aware = TierAware(interactive=1)
@@ -195,7 +196,10 @@ def test_rates() -> None:
 
 
 def test_tiers() -> None:
-    assert parse_tiers("chat=1/0.1,night=3600") == (Tier("chat", 1.0, 0.1), Tier("night", 3600.0))
+    assert parse_tiers("chat=1/0.1,night=3600") == (
+        Tier.interactive("chat", ttft_s=1.0, tbt_s=0.1),
+        Tier.batch("night", ttlt_s=3600.0),
+    )
     for wrong in ("chat", "chat=", "chat=x", "=1", "chat=1/2/3", "chat=0"):
         with pytest.raises(ValueError, match="is not NAME="):
             parse_tiers(wrong)
@@ -210,6 +214,11 @@ def test_square() -> None:
 def test_unknown_policies_name_the_known() -> None:
     with pytest.raises(ConfigurationError, match="niyama-paper"):
         policy_factory("lifo")
+
+
+@pytest.mark.parametrize("name", ["niyama/no-cut", "niyama/no-give-back"])
+def test_former_policy_names_are_accepted_and_shown_as_given(name: str) -> None:
+    assert BRIEF.run(name, 1.0).policy == name
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ PLENTY = 100_000
 
 
 def driver() -> PolicyDriver:
-    settings = Settings(timing=TokenTiming.GAPS, max_chunk_tokens=256)
+    settings = Settings(token_timing=TokenTiming.GAPS, max_chunk_tokens=256)
     return PolicyDriver(NiyamaPolicy(FLAT_MODEL, settings), LatencyLearner())
 
 

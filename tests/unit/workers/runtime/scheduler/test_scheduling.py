@@ -16,7 +16,7 @@ def make_engine(
 ) -> FakeEngine:
     return FakeEngine(
         FLAT_MODEL,
-        Settings(timing=timing, max_chunk_tokens=CHUNK_TOKENS),
+        Settings(token_timing=timing, max_chunk_tokens=CHUNK_TOKENS),
         kv_tokens=kv_tokens,
         overlap=overlap,
         paces=timing is TokenTiming.PACED,

@@ -13,7 +13,7 @@ HANDOVER = Handover(order=("b", "c"), prefill_tokens=96, in_progress_tokens=32)
 
 @pytest.fixture
 def engine() -> FakeEngine:
-    return FakeEngine(FLAT_MODEL, Settings(timing=TokenTiming.GAPS, max_chunk_tokens=256))
+    return FakeEngine(FLAT_MODEL, Settings(token_timing=TokenTiming.GAPS, max_chunk_tokens=256))
 
 
 @pytest.fixture
