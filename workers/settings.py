@@ -12,7 +12,7 @@ from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings, LogSettings
 from niyama.suggestions import with_suggestions
-from workers.runtime.settings import SchedulingOptions
+from workers.engine.scheduling import SchedulingOptions
 
 
 def _worker_id() -> str:

@@ -15,6 +15,7 @@ from workers.engine.port import (
     GenerationUpdate,
     PreparedRequest,
 )
+from workers.engine.scheduling import SchedulingOptions
 from workers.policy.decision import Decision
 from workers.runtime import messages
 from workers.runtime.engine import warm_up
@@ -24,7 +25,6 @@ from workers.runtime.engine.launch import launch
 from workers.runtime.engine.pacer import on_schedule
 from workers.runtime.engine.running import Running, run
 from workers.runtime.engine.updates import UpdateReader
-from workers.runtime.settings import SchedulingOptions
 
 
 class SglangEngine:
