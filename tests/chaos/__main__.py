@@ -5,6 +5,7 @@ The exit status is 0 when every job ended as it should, 1 when one did not, 2 wh
 
 import argparse
 import asyncio
+import logging
 import random
 import tempfile
 from pathlib import Path
@@ -28,6 +29,7 @@ def main() -> int:
     options = _options(arguments)
     console = Console(highlight=False)
     console.print(f"seed {options.seed}")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that is away is no news
     path = arguments.report or REPORTS / f"seed-{options.seed}.json"
     with tempfile.TemporaryDirectory(prefix="niyama-chaos-") as folder, Narrator(console) as said:
         Path(folder).chmod(0o755)  # Postgres may have to enter it as a user of its own

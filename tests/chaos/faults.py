@@ -13,7 +13,10 @@ from tests.chaos.stack import GATEWAYS, ChaosStack
 
 WARM_UP_S = 10.0
 """Without faults, to learn what normal latency is."""
-CALM_END_S = 5.0
+CALM_END_S = 10.0
+QUIET_S = 15.0
+QUIET_SHARE = 0.15
+"""After so many of the faults comes a pause of QUIET_S, in which recovery can be measured."""
 TARGET_PATIENCE_S = 10.0
 """How long a fault waits for a target that is still down from another one."""
 STORM_STAY_S = 1.5
@@ -106,9 +109,9 @@ def plan_faults(
     workers: Collection[str],
     mean_gap_s: float,
 ) -> list[PlannedFault]:
-    """Faults over `duration_s`, one every `mean_gap_s`; the same for the same arguments.
+    """Faults over `duration_s`, one every `mean_gap_s`, with some pauses between them.
 
-    They may overlap, and end before the load does.
+    They may overlap, and end before the load does. The same arguments give the same faults.
     """
     choose = random.Random(f"{seed}/faults")
     drawn = [KINDS[name] for name in KINDS if name in kinds]  # in one order, however named
@@ -129,10 +132,12 @@ def _planned(
         lasts_s = choose.uniform(*kind.duration_s)
         target = choose.choice(_targets(kind, workers))
         choice = choose.random()
+        quiet_s = lasts_s + QUIET_S if choose.random() < QUIET_SHARE else 0.0
         if at_s > duration_s - CALM_END_S:
             return
         if at_s + lasts_s <= duration_s:
             yield PlannedFault(at_s, kind.name, target, lasts_s, choice)
+            at_s += quiet_s
 
 
 def _targets(kind: FaultKind, workers: list[str]) -> list[str]:

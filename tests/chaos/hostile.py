@@ -165,7 +165,9 @@ def _empty_value(setting: Setting) -> HostileRecord:
 
 @_kind("no-key")
 def _no_key(setting: Setting) -> HostileRecord:
-    return HostileRecord(_anywhere(setting), b"{}", key=None)
+    topics = setting.topics  # not the control topic: what is compacted needs keys
+    topic = setting.choose.choice([*topics.jobs, topics.events]).name
+    return HostileRecord(topic, b"{}", key=None)
 
 
 @_kind("not-utf8")
@@ -494,7 +496,8 @@ class HostileProducer:
     async def run(self, plan: list[PlannedRecord]) -> None:
         loop = asyncio.get_running_loop()
         start_s = loop.time()
-        plain = kafka.producer(self._settings)
+        # Without sequence numbers: after one refused record a broker would refuse all others.
+        plain = kafka.producer(self._settings, enable_idempotence=False)
         transactional = kafka.producer(self._settings, transactional_id="chaos-aborts")
         await plain.start()
         await transactional.start()

@@ -1,7 +1,7 @@
 """What was promised against what is there. Pure: no I/O, no clock."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
@@ -85,10 +85,10 @@ def _judge(
     if not job.expectation.statuses:
         yield from _never_ran(job, evidence)
     elif row is None:
-        seen = ", ".join(each.status for each in evidence.endings.get(job.job_id, ()))
+        seen = _told(evidence.endings.get(job.job_id, ()))
         yield Fault.LOST, f"not in the ledger; the events topic has: {seen or 'no end'}"
     elif row.status not in ENDS:
-        seen = ", ".join(each.status for each in evidence.endings.get(job.job_id, ()))
+        seen = _told(evidence.endings.get(job.job_id, ()))
         yield Fault.STUCK, f"still {row.status}; the events topic has: {seen or 'no end'}"
     else:
         yield from chain.from_iterable(check(job, row, evidence) for check in _CHECKS)
@@ -120,7 +120,11 @@ def _result(
     if expected.tag is not None and row.tag != expected.tag:
         yield Fault.WRONG, f"its row is that of {row.tag}, not of {expected.tag}"
     if row.status == "completed" and expected.output.contradicts(row.output):
-        yield Fault.WRONG, f"the ledger has {row.output}, not {expected.output}"
+        yield (
+            Fault.WRONG,
+            f"the ledger has {row.output} (attempt {row.attempt}), not {expected.output}; "
+            f"ends: {_told(evidence.endings.get(job.job_id, ()))}",
+        )
     if (answer := evidence.api.get(job.job_id)) is None:
         return
     if answer.status != row.status:
@@ -149,7 +153,7 @@ def _reply(job: AcknowledgedJob, row: LedgerRow, evidence: Evidence) -> Iterator
     if wanted is not None and not replies:
         yield Fault.REPLY_MISSING, f"{row.status}, and nothing in {wanted}"
     if len(replies) > 1:
-        yield Fault.ANSWERED_TWICE, f"{len(replies)} replies: {_statuses(replies)}"
+        yield Fault.ANSWERED_TWICE, f"replies: {_told(reply for _, reply in replies)}"
     for topic, reply in replies:
         if topic != wanted:
             yield Fault.WRONG, f"a reply in {topic} instead of {wanted}"
@@ -159,8 +163,10 @@ def _reply(job: AcknowledgedJob, row: LedgerRow, evidence: Evidence) -> Iterator
             yield Fault.WRONG, f"the reply has {reply.output}, the ledger {row.output}"
 
 
-def _statuses(replies: list[tuple[str, Ending]]) -> str:
-    return ", ".join(f"{each.status} (attempt {each.attempt})" for _, each in replies)
+def _told(endings: Iterable[Ending]) -> str:
+    return ", ".join(
+        f"{each.status} in attempt {each.attempt} on {each.worker_id}" for each in endings
+    )
 
 
 _CHECKS: tuple[Check, ...] = (_status, _result, _one_end, _reply)
@@ -186,5 +192,4 @@ def _count_repetitions(
     if job.job_id in journal.published_twice:
         verdict.run_twice_for_two_records += 1
         return
-    told = ", ".join(f"attempt {each.attempt} on {each.worker_id}" for each in completions)
-    verdict.run_twice.append(Finding(job.job_id, job.origin, f"completed in {told}"))
+    verdict.run_twice.append(Finding(job.job_id, job.origin, _told(completions)))

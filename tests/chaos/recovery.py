@@ -39,7 +39,7 @@ class Recovery:
     max_s: float
     measured: int
     overtaken: int
-    """Times that the next fault came before chats were fast again; not counted."""
+    """Times that the next fault, or the end, came before chats were fast again; not counted."""
 
 
 def normal_overhead_s(chats: Sequence[ServedChat], until_s: float) -> float:
@@ -59,7 +59,7 @@ def recoveries(
     for fault in happened:
         again_s = _fast_again_s(ordered, fault.ended_at_s, normal_s)
         others = [other for other in happened if other is not fault]
-        if any(
+        if math.isinf(again_s) or any(
             other.started_at_s <= again_s and other.ended_at_s >= fault.started_at_s
             for other in others
         ):
@@ -79,8 +79,7 @@ def _fast_again_s(ordered: Sequence[ServedChat], since_s: float, normal_s: float
         run = [*run, chat] if chat.overhead_s <= normal_s else []
         if len(run) == IN_A_ROW:
             break
-    # At the end of a run there may be fewer left.
-    return run[0].asked_at_s if run else math.inf
+    return run[0].asked_at_s if len(run) == IN_A_ROW else math.inf
 
 
 def _summary(kind: str, times_s: list[float], overtaken: int) -> Recovery:

@@ -145,7 +145,7 @@ def _outcome(report: Report) -> Table:
 
 def _recovery(report: Report) -> Table:
     title = f"Until chats take at most {report.normal_overhead_s:.1f} s longer than their tokens"
-    table = Table("after", "p50", "max", "measured", "overtaken by the next", title=title)
+    table = Table("after", "p50", "max", "measured", "overtaken", title=title)
     for each in report.recoveries:
         table.add_row(
             each.kind,
@@ -158,9 +158,7 @@ def _recovery(report: Report) -> Table:
 
 
 def _seconds(value: float) -> str:
-    if math.isnan(value):
-        return "-"
-    return "never" if math.isinf(value) else f"{value:.1f} s"
+    return "-" if math.isnan(value) else f"{value:.1f} s"
 
 
 class Narrator:
@@ -204,5 +202,5 @@ class Narrator:
 
     def notice(self, notice: Notice) -> None:
         if notice.state in ("ready", "died"):
-            first_line = notice.detail.partition("\n")[0]
-            self.say(f"  {notice.part} {notice.state} {first_line}")
+            shown = notice.detail.partition(" The end of ")[0]  # a long log follows
+            self.say(f"  {notice.part} {notice.state} {shown}")
