@@ -6,7 +6,18 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-OPTIONS = ("--seed", "9", "--minutes", "0.6", "--jobs", "300", "--gap-s", "3", "--settle-s", "60")
+OPTIONS = (
+    "--seed",
+    "9",
+    "--minutes",
+    "0.75",
+    "--jobs",
+    "350",
+    "--gap-s",
+    "2.5",
+    "--settle-s",
+    "60",
+)
 ZERO = ("lost", "stuck", "wrong", "answered twice", "reply missing")
 
 
@@ -24,7 +35,7 @@ def test_no_acknowledged_job_is_lost_stuck_wrong_or_answered_other_than_once(
     )
     assert report.exists(), run.stdout + run.stderr
     found = json.loads(report.read_text())
-    assert found["jobs"] >= 250
+    assert found["jobs"] >= 300
     assert found["faults_injected"] >= 5
     counts = {name: found["must_be_zero"][name] for name in ZERO}
     assert counts == dict.fromkeys(ZERO, 0), run.stdout
