@@ -24,7 +24,9 @@ HEADER_BYTES = 7 * 2**20
 FAR_FUTURE_MS = 30 * 60 * 1000
 """A broker refuses timestamps more than an hour ahead."""
 MEAN_GAP_S = 1.5
-RECENT = 50
+RECENT_JOBS = 50
+RUNNING_JOBS = 5
+"""Of the jobs that were acknowledged, the last few run most probably."""
 NO_RUN: frozenset[str] = frozenset()
 
 
@@ -53,8 +55,8 @@ class Setting:
     topics: PoolTopics
     engine: str
     model: str
-    recent: Sequence[AcknowledgedJob]
-    """Jobs that were acknowledged lately and probably run."""
+    running: Sequence[AcknowledgedJob]
+    """Jobs that were acknowledged a moment ago."""
     published: Sequence[JobRequest]
     """Jobs that the load published by itself, to be published again."""
 
@@ -343,7 +345,7 @@ def _duplicate_record(setting: Setting) -> HostileRecord:
     """The same record once more, as a producer without idempotence sends it."""
     if not setting.published:
         return _null_value(setting)
-    job = setting.choose.choice(setting.published[-RECENT:])
+    job = setting.choose.choice(setting.published[-RECENT_JOBS:])
     interactive = job.qos in ("chat", "q1")
     topic = setting.topics.interactive if interactive else setting.topics.batch
     key = str(job.job_id).encode()
@@ -351,9 +353,9 @@ def _duplicate_record(setting: Setting) -> HostileRecord:
 
 
 def _about_another(setting: Setting, topic: str, **changes: Any) -> HostileRecord:
-    if not setting.recent:
+    if not setting.running:
         return _null_value(setting)
-    job_id = setting.choose.choice(setting.recent).job_id
+    job_id = setting.choose.choice(setting.running).job_id
     value = _encoded(setting.job(job_id=str(job_id), **changes))
     return HostileRecord(topic, value, str(job_id).encode(), repeats=job_id)
 
@@ -520,7 +522,7 @@ class HostileProducer:
             self._settings.topics,
             self._engine,
             self._model,
-            recent=list(self._journal.jobs.values())[-RECENT:],
+            running=list(self._journal.jobs.values())[-RUNNING_JOBS:],
             published=self._published,
         )
 

@@ -53,7 +53,7 @@ def test_hostile_records_follow_from_the_seed() -> None:
 
 def _made(kind: str, salt: str) -> HostileRecord:
     topics = KafkaSettings().topics
-    setting = Setting(random.Random(salt), topics, "null", "null", recent=(), published=())
+    setting = Setting(random.Random(salt), topics, "null", "null", running=(), published=())
     return hostile.KINDS[kind].make(setting)
 
 
