@@ -383,6 +383,7 @@ def _odd_control(setting: Setting) -> HostileRecord:
     document = setting.choose.choice(
         [
             setting.control(),
+            setting.control(requested_at="0001-01-01T00:00:00Z"),
             setting.control(requested_at="9999-12-31T23:59:59Z"),
             setting.control(requested_at="2026-11-21T09:30:00"),
             setting.control(requested_at=0),
@@ -398,7 +399,9 @@ def _odd_control(setting: Setting) -> HostileRecord:
 
 @_kind("control-of-year-1", "point 2: ends every worker, for seven days")
 def _control_of_year_1(setting: Setting) -> HostileRecord:
-    document = setting.control(requested_at="0001-01-01T00:00:00Z")
+    # In UTC that is before year 1, or after year 9999.
+    edges = ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"]
+    document = setting.control(requested_at=setting.choose.choice(edges))
     return HostileRecord(setting.topics.control.name, _encoded(document))
 
 
@@ -421,7 +424,8 @@ def _odd_event(setting: Setting) -> HostileRecord:
             setting.event(largest_gap_ms=1e308),
             setting.event(at="0001-01-01T00:00:00Z"),
             setting.event(at="9999-12-31T23:59:59Z"),
-            setting.event(at="1969-12-31T23:59:59-23:59"),
+            setting.event(at="0001-01-01T00:00:00+01:00"),
+            setting.event(at="9999-12-31T23:59:59-01:00"),
             setting.event(reason="\x00\ud800"),
             setting.event(worker_id="\x00"),
             setting.event(type="exploded"),
