@@ -7,13 +7,14 @@ import argparse
 import asyncio
 import logging
 import random
+import signal
 import tempfile
 from pathlib import Path
 
 from rich.console import Console
 
 from tests.chaos import faults, hostile
-from tests.chaos.report import Narrator, show, write
+from tests.chaos.report import Narrator, Report, show, write
 from tests.chaos.run import Options, Run
 from tests.chaos.workload import ENGINES
 
@@ -33,11 +34,22 @@ def main() -> int:
     path = arguments.report or REPORTS / f"seed-{options.seed}.json"
     with tempfile.TemporaryDirectory(prefix="niyama-chaos-") as folder, Narrator(console) as said:
         Path(folder).chmod(0o755)  # Postgres may have to enter it as a user of its own
-        report = asyncio.run(Run(options, Path(folder), said).report())
+        try:
+            report = asyncio.run(_report(Run(options, Path(folder), said)))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            console.print(f"interrupted; seed {options.seed}")
+            return 2
         write(report, path, Path(folder))
     show(report, console)
     console.print(f"{'passed' if report.passed else 'FAILED'}; seed {options.seed}; {path}")
     return 0 if report.passed else 1
+
+
+async def _report(run: Run) -> Report:
+    """SIGTERM ends the run like Ctrl-C: in order, with everything that it has started."""
+    task = asyncio.ensure_future(run.report())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 def _parser() -> argparse.ArgumentParser:

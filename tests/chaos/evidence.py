@@ -64,7 +64,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class ApiAnswer:
-    """What `GET /v1/jobs/{id}` says at the end. Status 404 is the status "unknown"."""
+    """What `GET /v1/jobs/{id}` says at the end.
+
+    The status is "unknown" after a 404, and "unavailable" when there is no answer.
+    """
 
     status: str
     output: Output
@@ -260,9 +263,17 @@ async def _ask_api(urls: Sequence[str], job_ids: Collection[UUID], evidence: Evi
 
         async def ask(number: int, job_id: UUID) -> None:
             async with slots:
-                evidence.api[job_id] = await _ask(apis[number % len(apis)], job_id)
+                in_turn = [*apis[number % len(apis) :], *apis[: number % len(apis)]]
+                evidence.api[job_id] = await _ask_until_answered(in_turn, job_id)
 
         await asyncio.gather(*(ask(number, job_id) for number, job_id in enumerate(job_ids)))
+
+
+async def _ask_until_answered(apis: Sequence[httpx.AsyncClient], job_id: UUID) -> ApiAnswer:
+    for api in apis:
+        with contextlib.suppress(httpx.TransportError):
+            return await _ask(api, job_id)
+    return ApiAnswer("unavailable", Output())
 
 
 async def _ask(api: httpx.AsyncClient, job_id: UUID) -> ApiAnswer:
