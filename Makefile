@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test lint schemas bench bench-scheduler test-compose lock clean
+.PHONY: help install demo unit test lint schemas bench bench-scheduler chaos test-compose lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -33,6 +33,9 @@ bench: $(STAMP) ## Measure the pipeline and time to first token (minutes)
 
 bench-scheduler: $(STAMP) ## Compare SGLang's scheduling with Niyama's (12 min)
 	$(BIN)/python tests/benchmarks/scheduler.py
+
+chaos: $(STAMP) ## Break the stack for three minutes and reconcile every job (ARGS="--seed 7 --minutes 30")
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(STAMP) ## Check style, types and the import rules
 	$(BIN)/ruff check

@@ -1,0 +1,195 @@
+"""What was promised against what is there. Pure: no I/O, no clock."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import chain
+from uuid import UUID
+
+from tests.chaos.evidence import Ending, Evidence, LedgerRow
+from tests.chaos.journal import ENDS, AcknowledgedJob, Journal
+
+MAX_RUN_TWICE = 0.02
+"""Of all jobs. Offsets are committed in intervals, so a kill may repeat what ended just before."""
+CLOCK_SLACK_S = 0.05
+
+
+class Fault(StrEnum):
+    """What can be wrong with a job. The text is the line of the report."""
+
+    LOST = "lost"
+    """Acknowledged, and not in the ledger."""
+    STUCK = "stuck"
+    """In the ledger, and still open after the settle time."""
+    ENDED_TWICE = "ended twice"
+    """Two outcomes were shown, or a reply was sent for one that the ledger does not have."""
+    ANSWERED_TWICE = "answered twice"
+    REPLY_MISSING = "reply missing"
+    WRONG = "wrong"
+    """Not the result, or not the end, that the job asked for."""
+    INNOCENT_FAILURE = "innocent failures"
+    """Failed, though nothing but faults from outside happened to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    job_id: UUID
+    origin: str
+    sentence: str
+
+
+@dataclass(slots=True)
+class Verdict:
+    """The outcome of a run."""
+
+    jobs: int
+    statuses: Counter[str] = field(default_factory=Counter)
+    findings: dict[Fault, list[Finding]] = field(default_factory=lambda: defaultdict(list))
+    run_twice: list[Finding] = field(default_factory=list)
+    """Jobs of one record that completed more than once. Only the first counted."""
+    run_twice_for_two_records: int = 0
+    """The same, of jobs that were published more than once."""
+    tokens: int = 0
+    """Of all completed jobs."""
+    tokens_again: int = 0
+    """Generated, at least, for jobs that had them already or had to begin again."""
+
+    @property
+    def run_twice_share(self) -> float:
+        return len(self.run_twice) / max(1, self.jobs)
+
+    @property
+    def passed(self) -> bool:
+        return not any(self.findings.values()) and self.run_twice_share <= MAX_RUN_TWICE
+
+
+Check = Callable[[AcknowledgedJob, LedgerRow, Evidence], Iterator[tuple[Fault, str]]]
+
+
+def reconcile(journal: Journal, evidence: Evidence) -> Verdict:
+    """Judge every acknowledged job by everything that was seen of it."""
+    verdict = Verdict(jobs=len(journal.jobs))
+    for job in journal.jobs.values():
+        row = evidence.ledger.get(job.job_id)
+        verdict.statuses[row.status if row else "unknown"] += 1
+        for fault, sentence in _judge(job, row, evidence):
+            verdict.findings[fault].append(Finding(job.job_id, job.origin, sentence))
+        _count_repetitions(job, journal, evidence, verdict)
+    return verdict
+
+
+def _judge(
+    job: AcknowledgedJob, row: LedgerRow | None, evidence: Evidence
+) -> Iterator[tuple[Fault, str]]:
+    if not job.expectation.statuses:
+        yield from _never_ran(job, evidence)
+    elif row is None:
+        seen = _told(evidence.endings.get(job.job_id, ()))
+        yield Fault.LOST, f"not in the ledger; the events topic has: {seen or 'no end'}"
+    elif row.status not in ENDS:
+        seen = _told(evidence.endings.get(job.job_id, ()))
+        yield Fault.STUCK, f"still {row.status}; the events topic has: {seen or 'no end'}"
+    else:
+        yield from chain.from_iterable(check(job, row, evidence) for check in _CHECKS)
+
+
+def _never_ran(job: AcknowledgedJob, evidence: Evidence) -> Iterator[tuple[Fault, str]]:
+    if job.job_id in evidence.touched:
+        yield Fault.WRONG, "a worker ran it, and its transaction was aborted"
+
+
+def _status(job: AcknowledgedJob, row: LedgerRow, _: Evidence) -> Iterator[tuple[Fault, str]]:
+    expected = job.expectation
+    if row.status not in expected.statuses:
+        fault = Fault.INNOCENT_FAILURE if row.status == "failed" else Fault.WRONG
+        wanted = " or ".join(sorted(expected.statuses))
+        yield fault, f"{row.status} instead of {wanted}: {row.error} (attempt {row.attempt})"
+    elif row.status == "expired" and expected.expire_after_s is not None:
+        if row.arrived_at_s is None or row.finished_at_s is None:
+            yield Fault.WRONG, "expired, without an arrival or an end"
+        elif row.finished_at_s - row.arrived_at_s < expected.expire_after_s - CLOCK_SLACK_S:
+            lived_s = row.finished_at_s - row.arrived_at_s
+            yield Fault.WRONG, f"expired after {lived_s:.3f} of {expected.expire_after_s:.3f} s"
+
+
+def _result(
+    job: AcknowledgedJob, row: LedgerRow, evidence: Evidence
+) -> Iterator[tuple[Fault, str]]:
+    expected = job.expectation
+    if expected.tag is not None and row.tag != expected.tag:
+        yield Fault.WRONG, f"its row is that of {row.tag}, not of {expected.tag}"
+    if row.status == "completed" and expected.output.contradicts(row.output):
+        yield (
+            Fault.WRONG,
+            f"the ledger has {row.output} (attempt {row.attempt}), not {expected.output}; "
+            f"ends: {_told(evidence.endings.get(job.job_id, ()))}",
+        )
+    if (answer := evidence.api.get(job.job_id)) is None:
+        return
+    if answer.status != row.status:
+        yield Fault.WRONG, f"the API says {answer.status}, the ledger {row.status}"
+    elif row.status == "completed" and answer.output.contradicts(row.output):
+        yield Fault.WRONG, f"the API has {answer.output}, the ledger {row.output}"
+
+
+def _one_end(
+    job: AcknowledgedJob, row: LedgerRow, evidence: Evidence
+) -> Iterator[tuple[Fault, str]]:
+    endings = evidence.endings.get(job.job_id, ())
+    known = {each.event_id for each in endings}
+    if row.status != "cancelled" and row.terminal_event_id not in known:
+        # A job that is cancelled in the queue is ended by the ledger itself.
+        yield Fault.WRONG, f"{row.status} in the ledger by an event that is not in its topic"
+    shown = evidence.outcomes_seen.get(job.job_id, set())
+    for status, event_id in sorted(shown, key=str):
+        if event_id != row.terminal_event_id:
+            yield Fault.ENDED_TWICE, f"was {status} by {event_id}, then {row.status}"
+
+
+def _reply(job: AcknowledgedJob, row: LedgerRow, evidence: Evidence) -> Iterator[tuple[Fault, str]]:
+    wanted = job.expectation.reply_topic
+    replies = evidence.replies.get(job.job_id, [])
+    if wanted is not None and not replies:
+        yield Fault.REPLY_MISSING, f"{row.status}, and nothing in {wanted}"
+    if len(replies) > 1:
+        yield Fault.ANSWERED_TWICE, f"replies: {_told(reply for _, reply in replies)}"
+    for topic, reply in replies:
+        if topic != wanted:
+            yield Fault.WRONG, f"a reply in {topic} instead of {wanted}"
+        if reply.event_id != row.terminal_event_id:
+            yield Fault.ENDED_TWICE, f"{reply.status} in the reply, {row.status} in the ledger"
+        elif reply.status == "completed" and reply.output.contradicts(row.output):
+            yield Fault.WRONG, f"the reply has {reply.output}, the ledger {row.output}"
+
+
+def _told(endings: Iterable[Ending]) -> str:
+    return ", ".join(
+        f"{each.status} in attempt {each.attempt} on {each.worker_id}" for each in endings
+    )
+
+
+_CHECKS: tuple[Check, ...] = (_status, _result, _one_end, _reply)
+
+
+def _count_repetitions(
+    job: AcknowledgedJob, journal: Journal, evidence: Evidence, verdict: Verdict
+) -> None:
+    endings = evidence.endings.get(job.job_id, [])
+    completions = [each for each in endings if each.status == "completed"]
+    row = evidence.ledger.get(job.job_id)
+    counted = row.attempt if row else 0
+    verdict.tokens += sum(each.output.completion_tokens or 0 for each in completions[:1])
+    verdict.tokens_again += sum(each.output.completion_tokens or 0 for each in completions[1:])
+    ended = {each.attempt for each in endings} | {counted}
+    verdict.tokens_again += sum(
+        tokens
+        for attempt, tokens in evidence.streamed.get(job.job_id, {}).items()
+        if attempt not in ended
+    )
+    if len(completions) < 2:
+        return
+    if job.job_id in journal.published_twice:
+        verdict.run_twice_for_two_records += 1
+        return
+    verdict.run_twice.append(Finding(job.job_id, job.origin, _told(completions)))

@@ -1,0 +1,206 @@
+"""What a run shows: progress while it runs, a table and a JSON file at its end."""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from niyama.local.supervisor import Notice
+from tests.chaos.faults import InjectedFault, PlannedFault
+from tests.chaos.hostile import SentRecord
+from tests.chaos.journal import Journal
+from tests.chaos.reconcile import MAX_RUN_TWICE, Fault, Verdict
+from tests.chaos.recovery import Recovery
+from tests.chaos.stack import Death
+
+PLAIN_INTERVAL_S = 15.0
+SHOWN_FINDINGS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that is known of a run."""
+
+    seed: int
+    options: dict[str, Any]
+    started_at_s: float
+    verdict: Verdict
+    journal: Journal
+    faults: list[InjectedFault]
+    hostile: list[SentRecord]
+    recoveries: list[Recovery]
+    normal_overhead_s: float
+    deaths: list[Death]
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict.passed and not self.journal.surprises and not self.unprovoked
+
+    @property
+    def unprovoked(self) -> list[Death]:
+        """Deaths that no fault caused."""
+        return [death for death in self.deaths if not death.provoked]
+
+    def numbers(self) -> dict[str, int]:
+        """What has to be zero."""
+        counts = {fault.value: len(self.verdict.findings.get(fault, ())) for fault in Fault}
+        return counts | {
+            "unexpected answers": len(self.journal.surprises),
+            "unprovoked deaths": len(self.unprovoked),
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        verdict = self.verdict
+        happened = [fault for fault in self.faults if not fault.skipped]
+        return {
+            "seed": self.seed,
+            "passed": self.passed,
+            "options": self.options,
+            "started_at_s": self.started_at_s,
+            "jobs": verdict.jobs,
+            "statuses": dict(verdict.statuses),
+            "unconfirmed": dict(self.journal.unconfirmed),
+            "faults_injected": len(happened),
+            "hostile_records": sum(record.acknowledged for record in self.hostile),
+            "must_be_zero": self.numbers(),
+            "run_twice": len(verdict.run_twice),
+            "run_twice_share": verdict.run_twice_share,
+            "run_twice_for_two_records": verdict.run_twice_for_two_records,
+            "tokens": verdict.tokens,
+            "tokens_generated_twice": verdict.tokens_again,
+            "normal_overhead_s": self.normal_overhead_s,
+            "recoveries": [asdict(each) for each in self.recoveries],
+            "findings": {
+                fault.value: [asdict(each) for each in found]
+                for fault, found in verdict.findings.items()
+            },
+            "run_twice_findings": [asdict(each) for each in verdict.run_twice],
+            "surprises": self.journal.surprises,
+            "deaths": [asdict(death) for death in self.deaths],
+            "faults": [asdict(fault) for fault in self.faults],
+            "hostile": [asdict(record) for record in self.hostile],
+        }
+
+
+def write(report: Report, path: Path, stack_folder: Path) -> None:
+    """The JSON file; beside it, when something is wrong, the logs of all parts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report.as_json(), indent=2, default=str) + "\n")
+    if report.passed:
+        return
+    logs = path.with_suffix(".logs")
+    logs.mkdir(exist_ok=True)
+    for log in stack_folder.glob("*/*.log*"):
+        shutil.copy(log, logs / f"{log.parent.name}-{log.name}")
+
+
+def show(report: Report, console: Console) -> None:
+    """The final tables."""
+    console.print(_outcome(report))
+    if report.recoveries:
+        console.print(_recovery(report))
+    for fault, findings in report.verdict.findings.items():
+        for finding in findings[:SHOWN_FINDINGS]:
+            line = f"{fault.value}: {finding.job_id} ({finding.origin}) {finding.sentence}"
+            console.print(escape(line), soft_wrap=True)
+    for surprise in report.journal.surprises[:SHOWN_FINDINGS]:
+        console.print(escape(f"unexpected answer: {surprise}"), soft_wrap=True)
+    for death in report.unprovoked[:SHOWN_FINDINGS]:
+        line = f"unprovoked death: {death.part}: {' '.join(death.detail.split())[-600:]}"
+        console.print(escape(line), soft_wrap=True)
+
+
+def _outcome(report: Report) -> Table:
+    verdict = report.verdict
+    happened = sum(not fault.skipped for fault in report.faults)
+    ends = ", ".join(f"{count:,} {status}" for status, count in sorted(verdict.statuses.items()))
+    table = Table("", "measured", "allowed", title=f"Chaos, seed {report.seed}")
+    table.add_row("acknowledged jobs", f"{verdict.jobs:,} ({ends})", "")
+    table.add_row("never confirmed", f"{report.journal.unconfirmed.total():,}", "")
+    table.add_row("faults", f"{happened} (and {len(report.faults) - happened} skipped)", "")
+    table.add_row("hostile records", f"{sum(each.acknowledged for each in report.hostile)}", "")
+    for name, count in report.numbers().items():
+        style = "red" if count else "green"
+        table.add_row(name, f"[{style}]{count:,}[/{style}]", "0")
+    share = verdict.run_twice_share
+    style = "red" if share > MAX_RUN_TWICE else "green"
+    table.add_row(
+        "run to their end twice",
+        f"[{style}]{len(verdict.run_twice):,} ({share:.1%})[/{style}]",
+        f"{MAX_RUN_TWICE:.0%}",
+    )
+    table.add_row("the same, published twice", f"{verdict.run_twice_for_two_records:,}", "")
+    again = verdict.tokens_again / max(1, verdict.tokens)
+    table.add_row("tokens generated twice", f"{verdict.tokens_again:,} ({again:.1%})", "")
+    return table
+
+
+def _recovery(report: Report) -> Table:
+    title = f"Until chats take at most {report.normal_overhead_s:.1f} s longer than their tokens"
+    table = Table("after", "p50", "max", "measured", "overtaken", title=title)
+    for each in report.recoveries:
+        table.add_row(
+            each.kind,
+            _seconds(each.median_s),
+            _seconds(each.max_s),
+            str(each.measured),
+            str(each.overtaken),
+        )
+    return table
+
+
+def _seconds(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f} s"
+
+
+class Narrator:
+    """Progress in a terminal, plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._start_s = time.monotonic()
+        self._next_plain_s = 0.0
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        )  # fmt: skip
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar: TaskID | None = None
+
+    def __enter__(self) -> "Narrator":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        elapsed_s = time.monotonic() - self._start_s
+        self._console.print(escape(f"{elapsed_s:7.1f} s  {line}"), soft_wrap=True)
+
+    def progress(self, text: str, done: float, total: float) -> None:
+        """How far it is."""
+        if self._console.is_terminal:
+            if self._bar is None:
+                self._bar = self._progress.add_task(text, total=total)
+            self._progress.update(self._bar, description=text, completed=done, total=total)
+        elif time.monotonic() >= self._next_plain_s:
+            self._next_plain_s = time.monotonic() + PLAIN_INTERVAL_S
+            self.say(text)
+
+    def fault(self, fault: PlannedFault) -> None:
+        lasts = f" for {fault.duration_s:.1f} s" if fault.duration_s else ""
+        self.say(f"{fault.kind} {fault.target}{lasts}")
+
+    def notice(self, notice: Notice) -> None:
+        if notice.state in ("ready", "died"):
+            shown = notice.detail.partition(" The end of ")[0]  # a long log follows
+            self.say(f"  {notice.part} {notice.state} {shown}")
