@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test lint schemas bench bench-scheduler chaos test-compose lock clean
+.PHONY: help install demo unit test lint schemas bench bench-scheduler chaos chaos-short test-compose lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -34,8 +34,11 @@ bench: $(STAMP) ## Measure the pipeline and time to first token (minutes)
 bench-scheduler: $(STAMP) ## Compare SGLang's scheduling with Niyama's (12 min)
 	$(BIN)/python tests/benchmarks/scheduler.py
 
-chaos: $(STAMP) ## Break the stack for three minutes and reconcile every job (ARGS="--seed 7 --minutes 30")
+chaos: $(STAMP) ## Break a stack by a seed, reconcile every job (3 min; ARGS=--help)
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-short: $(STAMP) ## A minute of it, from a fixed seed, as a test
+	$(BIN)/python -m pytest tests/chaos/test_short_run.py
 
 lint: $(STAMP) ## Check style, types and the import rules
 	$(BIN)/ruff check

@@ -110,7 +110,7 @@ class JobRequest(Message, SamplingParameters):
     stream: bool = False
     """Publish tokens to the tokens topic as they are generated."""
     reply_topic: TopicName | None = None
-    """A topic that gets the final event, exactly once for a read-committed consumer."""
+    """A topic that gets the terminal event, exactly once for a read-committed consumer."""
     metadata: dict[
         Annotated[str, StringConstraints(min_length=1, max_length=64)],
         Annotated[str, StringConstraints(max_length=512)],

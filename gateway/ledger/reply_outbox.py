@@ -68,7 +68,7 @@ class Reply:
 async def add(connection: asyncpg.Connection, endings: Sequence[tuple[Report, str | None]]) -> int:
     """Add terminal events with their reply topics. Returns how many can be sent now.
 
-    One without a topic is held until `release`, because its job's record is not known yet.
+    One without a topic is held until `address_held`, because its job's record is not known yet.
     """
     if not endings:
         return 0
@@ -80,7 +80,9 @@ async def add(connection: asyncpg.Connection, endings: Sequence[tuple[Report, st
     return sum(topic is not None for _, topic in endings)
 
 
-async def release(connection: asyncpg.Connection, jobs: Sequence[tuple[UUID, str | None]]) -> int:
+async def address_held(
+    connection: asyncpg.Connection, jobs: Sequence[tuple[UUID, str | None]]
+) -> int:
     """The records of these jobs are known now: send their held replies, or drop those unwanted.
 
     `jobs` are ids with reply topics, if any. Returns how many replies can be sent now.

@@ -145,7 +145,7 @@ async def _write_jobs(
         for job in jobs
         if job["terminal_event_id"] and job["job_id"] in submitted - just_ended
     ]
-    replies += await reply_outbox.release(connection, ended_before)
+    replies += await reply_outbox.address_held(connection, ended_before)
     return Written(len(endings), replies), [job for job in jobs if _is_to_cancel(job)]
 
 

@@ -1,1 +1,1 @@
-"""Final events for the topics that jobs named."""
+"""Terminal events for the topics that jobs named."""

@@ -28,7 +28,7 @@ class Fault(StrEnum):
     REPLY_MISSING = "reply missing"
     WRONG = "wrong"
     """Not the result, or not the end, that the job asked for."""
-    INNOCENT_FAILURE = "innocent failures"
+    UNPROVOKED_FAILURE = "unprovoked failures"
     """Failed, though nothing but faults from outside happened to it."""
 
 
@@ -102,7 +102,7 @@ def _never_ran(job: AcknowledgedJob, evidence: Evidence) -> Iterator[tuple[Fault
 def _status(job: AcknowledgedJob, row: LedgerRow, _: Evidence) -> Iterator[tuple[Fault, str]]:
     expected = job.expectation
     if row.status not in expected.statuses:
-        fault = Fault.INNOCENT_FAILURE if row.status == "failed" else Fault.WRONG
+        fault = Fault.UNPROVOKED_FAILURE if row.status == "failed" else Fault.WRONG
         wanted = " or ".join(sorted(expected.statuses))
         yield fault, f"{row.status} instead of {wanted}: {row.error} (attempt {row.attempt})"
     elif row.status == "expired" and expected.expire_after_s is not None:

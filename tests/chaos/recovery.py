@@ -11,7 +11,7 @@ IN_A_ROW = 8
 """So many chats have to be fast: the partitions of a dead worker are not hit by each."""
 SLOWER = 1.3
 """An event loop that shares its processor sleeps somewhat longer than it was asked to."""
-LEAST_NORMAL_S = 0.5
+MIN_NORMAL_OVERHEAD_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Recovery:
 def normal_overhead_s(chats: Sequence[ServedChat], until_s: float) -> float:
     """Twice the worst overhead of the chats that were asked before `until_s`, without faults."""
     calm = [each.overhead_s for each in chats if each.asked_at_s < until_s]
-    return max([LEAST_NORMAL_S, *(2 * each for each in calm if math.isfinite(each))])
+    return max([MIN_NORMAL_OVERHEAD_S, *(2 * each for each in calm if math.isfinite(each))])
 
 
 def recoveries(

@@ -140,10 +140,10 @@ def test_a_reply_with_another_text_is_wrong() -> None:
     assert faults(reconcile(journal(), seen)) == {Fault.WRONG}
 
 
-def test_a_failure_that_nobody_asked_for_is_an_innocent_one() -> None:
+def test_a_failure_that_nobody_asked_for_is_an_unprovoked_one() -> None:
     row = replace(ROW, status="failed", output=Output(), error="too_many_attempts")
     seen = evidence(row, replace(COMPLETED, status="failed", output=Output()))
-    assert faults(reconcile(journal(), seen)) == {Fault.INNOCENT_FAILURE}
+    assert faults(reconcile(journal(), seen)) == {Fault.UNPROVOKED_FAILURE}
 
 
 def test_expiry_is_right_when_it_was_asked_for_and_not_before_its_time() -> None:

@@ -61,7 +61,7 @@ class NiyamaPolicy:
         self._backlog.leave(request_id)
 
     def retract(self, request_id: str, now_s: float) -> None:
-        """The engine took the KV of a request back: it waits again.
+        """The engine retracted a request: it waits again.
 
         Requests that have no KV, and unknown ones, are ignored.
         """

@@ -31,7 +31,7 @@ class Prefill:
         self.due_s = request.qos.deadline_s
         """When the prompt has to be computed; set when the request is queued."""
         self.generated_tokens = 0
-        """Tokens already delivered, when the engine took the KV of a decode back."""
+        """Tokens already delivered, when the engine retracted a decode."""
 
     @classmethod
     def of_retracted(cls, request: Request, generated_tokens: int) -> Self:
@@ -76,6 +76,6 @@ class Prefill:
         self.remaining_tokens = remaining_tokens
 
     def lose_kv(self) -> None:
-        """The engine took the KV back: everything has to be computed again."""
+        """Its KV was retracted or reclaimed: everything has to be computed again."""
         self.computed_tokens = 0
         self.remaining_tokens = self.request.prompt_tokens + self.generated_tokens

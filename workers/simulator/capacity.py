@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Literal, get_args
 
 from workers.simulator.experiment import Experiment
 from workers.simulator.silo import SILO, SiloPool, silo_pools
 from workers.simulator.summary import Summary
 
-SCORINGS = ("first", "envelope", "gaps")
+Scoring = Literal["first", "envelope", "gaps"]
+SCORINGS: tuple[Scoring, ...] = get_args(Scoring)
 """Ways to score a run, see `Summary.meets`."""
 _MIN_QPS, _MAX_QPS = 0.01, 1_000.0
 

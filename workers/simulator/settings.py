@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from niyama.settings import CommandSettings
 from workers.latency.profiles import BUILT_IN
+from workers.simulator.capacity import Scoring
 from workers.simulator.experiment import SquareWave
 from workers.simulator.policies import POLICIES
 from workers.simulator.silo import SILO
@@ -39,7 +40,7 @@ class SimulateSettings(CommandSettings):
     gpus_for: float | None = Field(
         default=None, gt=0, description="Find how many replicas this many requests/s need"
     )
-    scoring: Literal["first", "envelope", "gaps"] = Field(
+    scoring: Scoring = Field(
         default="envelope",
         description="What has to be met: first, the TTFT or TTLT; envelope, also token n by"
         " TTFT + (n - 1) * TBT; gaps, TTFT or TTLT and gaps within the TBT",

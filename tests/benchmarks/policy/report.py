@@ -1,6 +1,6 @@
 """The tables and the picture of docs/scheduler.md, from the results of the benchmark.
 
-`python -m tests.benchmarks.policy.report --results bench-scheduler.json --png overload.png`
+`python -m tests.benchmarks.policy.report --results bench-policy.json --png overload.png`
 """
 
 import json

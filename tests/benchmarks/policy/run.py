@@ -19,9 +19,7 @@ class BenchSettings(CommandSettings):
     """Measure what docs/scheduler.md reports."""
 
     traces: Path = Field(description="Folder with the public traces")
-    out: Path = Field(
-        default=Path("bench-scheduler.json"), description="Results, kept and added to"
-    )
+    out: Path = Field(default=Path("bench-policy.json"), description="Results, kept and added to")
     only: str = Field(default="", description="Run the parts whose name matches this expression")
 
 

@@ -180,4 +180,4 @@ def test_every_flag_is_documented() -> None:
         env={**os.environ, "COLUMNS": "200"},
     ).stdout
     flags = re.findall(r"^  --(\S+) .*", shown, re.MULTILINE)
-    assert {"state", "fresh,", "model", "api-port", "kafka-port"} <= set(flags)
+    assert {"state", "fresh", "model", "api-port", "kafka-port"} <= set(flags)

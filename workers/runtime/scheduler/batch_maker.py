@@ -52,7 +52,7 @@ class BatchMaker:
         self._synchronize()
         plan = self._new_plan()
         self._drop_expired(plan)
-        self._parking.give_back(plan.reclaim_kv)
+        self._parking.reclaim_kv(plan.reclaim_kv)
         self._reporter.planned(plan, self._waiting, self._clock.now_s)
         handover = self._hand_over(plan, running_batch)
         batch: NextBatch | None = None

@@ -87,7 +87,7 @@ class PolicyDriver:
         self.policy.add(request, now_s)
 
     def retracted(self, request_id: str, now_s: float) -> None:
-        """The engine took the KV of a request back, and queued it again."""
+        """The engine retracted a request, and queued it again."""
         self.report(now_s)  # it may be in an iteration that the policy does not know yet
         self.policy.retract(request_id, now_s)
 

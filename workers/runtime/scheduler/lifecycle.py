@@ -47,7 +47,7 @@ class RequestLifecycle:
         req.niyama = Progress(qos)
 
     def queued(self, req: EngineRequest) -> None:
-        """SGLang has queued `req`: it is new, was parked, or SGLang took its KV back."""
+        """SGLang has queued `req`: it is new, was parked, or was retracted."""
         self._waiting.appended(req)
         if not req.niyama.queued:
             req.niyama.queued = True

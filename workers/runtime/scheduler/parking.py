@@ -80,7 +80,7 @@ class Parking:
             if req.niyama.keeps_kv:
                 self._kept[req.rid] = _Kept(req, held_tokens)
 
-    def give_back(self, request_ids: Collection[str]) -> None:
+    def reclaim_kv(self, request_ids: Collection[str]) -> None:
         """Let the prefix cache evict what these requests have computed."""
         in_progress = self._engine.scheduler.chunked_req
         for request_id in request_ids:

@@ -112,7 +112,7 @@ def test_the_policy_counts_a_parked_prompts_kv_as_held(engine: FakeEngine) -> No
 
 def test_kv_that_is_given_back_counts_as_free(engine: FakeEngine) -> None:
     parked(engine)
-    engine.niyama.parking.give_back(["long", "unknown"])
+    engine.niyama.parking.reclaim_kv(["long", "unknown"])
     assert engine.niyama.parking.kept_tokens == 0
     engine.run()
     assert engine.reported("long") == ["started", "parked", "resumed"]
@@ -123,7 +123,7 @@ def test_a_prompt_that_gives_its_kv_back_while_in_progress_keeps_none_when_parke
 ) -> None:
     engine.arrive(batch("long", 1000))
     engine.step()
-    engine.niyama.parking.give_back(["long"])
+    engine.niyama.parking.reclaim_kv(["long"])
     engine.arrive(chat("chat", 300))
     engine.step()
     assert engine.reported("long") == ["started", "parked"]
