@@ -1,1 +1,1 @@
-"""What generates tokens for a worker: the port, an operator's options, an engine without a model."""
+"""What generates tokens for a worker: the port, scheduling options, an engine without a model."""
