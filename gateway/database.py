@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 STATEMENT_TIMEOUT_S = 30.0
 
-UNREACHABLE = (
+_OUTAGES = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -28,6 +28,10 @@ UNREACHABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,  # the connection was closed under us
+    asyncpg.InternalClientError,  # the same, between two messages of one statement
+)
+UNREACHABLE = (
+    *_OUTAGES,
     DBAPIError,  # SQLAlchemy's form of the above, and of errors in statements: see is_outage
     PoolTimeoutError,
 )
@@ -47,7 +51,10 @@ class AdvisoryLock(IntEnum):
 
 def is_outage(error: DBAPIError) -> bool:
     """Whether SQLAlchemy's `error` is about the connection, not about the statement."""
-    return error.connection_invalidated or isinstance(error, (InterfaceError, OperationalError))
+    if error.connection_invalidated or isinstance(error, (InterfaceError, OperationalError)):
+        return True
+    # SQLAlchemy has no class of its own for most of asyncpg's; they are the cause of what it wraps.
+    return isinstance(getattr(error.orig, "__cause__", None), _OUTAGES)
 
 
 def engine(settings: DatabaseSettings, connections: int) -> AsyncEngine:
