@@ -62,7 +62,5 @@ def _messages(request: JobRequest) -> list[dict[str, Any]] | None:
 def _sampling(request: JobRequest) -> dict[str, Any]:
     sampling = {name: getattr(request, name) for name in _SAMPLING}
     if request.response_format is not None:
-        sampling["response_format"] = request.response_format.model_dump(
-            exclude_none=True, by_alias=True
-        )
+        sampling["response_format"] = request.response_format.model_dump(exclude_none=True)
     return sampling
