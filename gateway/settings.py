@@ -1,5 +1,7 @@
 """Settings of the gateway and of the migrations."""
 
+import re
+
 from pydantic import Field, field_validator
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
@@ -50,3 +52,25 @@ class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
         le=1000,
         description="Maximum connections to Postgres for API requests; the ledger has three more",
     )
+    reply_topics: str = Field(
+        default="niyama-replies.*",
+        description="Topics that jobs may name for their replies, comma-separated; a name that "
+        "ends in * stands for all that start so",
+    )
+
+    @field_validator("reply_topics")
+    @classmethod
+    def _topic_patterns(cls, patterns: str) -> str:
+        for pattern in _split(patterns):
+            if not re.fullmatch(r"[a-zA-Z0-9._-]*\*?", pattern):
+                raise ValueError(f"{pattern!r} is neither a topic nor a prefix that ends in *")
+        return patterns
+
+    @property
+    def reply_topic_patterns(self) -> tuple[str, ...]:
+        """`reply_topics`, one by one."""
+        return _split(self.reply_topics)
+
+
+def _split(patterns: str) -> tuple[str, ...]:
+    return tuple(filter(None, (pattern.strip() for pattern in patterns.split(","))))

@@ -16,6 +16,7 @@ from gateway.api.problems import ProblemError, unavailable, unprocessable
 from gateway.ledger.job import Job
 from gateway.ledger.queries import Ledger
 from gateway.ledger.records import digest
+from gateway.ledger.reply_topics import ReplyTopicRule
 from gateway.ledger.request import Origin, Request
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, NotConnectedError, Producer
@@ -50,6 +51,7 @@ class Submissions:
     def __init__(self, settings: GatewaySettings, producer: Producer, ledger: Ledger) -> None:
         self._pool = settings.pool
         self._model = settings.model
+        self._reply_topics = ReplyTopicRule.of(settings)
         self._producer = producer
         self._ledger = ledger
         self._recent: OrderedDict[UUID, Job] = OrderedDict()
@@ -86,6 +88,8 @@ class Submissions:
     def _encode(self, job: JobRequest) -> EncodedJob:
         if self._model is not None and job.model != self._model:
             raise _invalid("model", f"this pool serves {self._model!r}, not {job.model!r}")
+        if job.reply_topic and (refusal := self._reply_topics.refusal(job.reply_topic)):
+            raise _invalid("reply_topic", refusal)
         try:
             return self._producer.encode(job)
         except UnknownQosClassError as error:

@@ -158,7 +158,7 @@ async def test_cancelling(api: httpx.AsyncClient, settings: GatewaySettings, wir
 async def test_the_reply_is_sent_when_the_job_is_over(
     api: httpx.AsyncClient, settings: GatewaySettings, wire: Wire, topic_prefix: str
 ) -> None:
-    topic = f"{topic_prefix}.answers"
+    topic = f"niyama-replies.{topic_prefix}"
     answer = await api.post("/v1/jobs", json=JOB_DOCUMENT | {"reply_topic": topic})
     event = await wire.event(UUID(answer.json()["job_id"]), "completed")
     await wire.until("SELECT count(*) = 1 FROM jobs WHERE status = 'completed'")

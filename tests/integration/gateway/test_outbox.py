@@ -28,7 +28,7 @@ class DiedError(Exception):
 @pytest.fixture
 def answers(topic_prefix: str) -> str:
     """A reply topic of the test's own. It does not exist."""
-    return f"{topic_prefix}.answers"
+    return f"niyama-replies.{topic_prefix}"
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ async def api(harness: Harness, database_url: str) -> AsyncIterator[httpx.AsyncC
 async def test_the_expiry_reaches_the_ledger_and_the_reply_topic(
     harness: Harness, api: httpx.AsyncClient
 ) -> None:
-    answers = f"{harness.settings.topic_prefix}.answers"
+    answers = f"niyama-replies.{harness.settings.topic_prefix}"
     job = {"model": "null", "prompt": "late", "qos": {"ttlt_s": 60}, "expire_after_s": 0.2}
     async with asyncio.timeout(30):
         while (await api.get("/readyz")).status_code != 200:

@@ -28,6 +28,18 @@ def test_another_database_is_refused_without_repeating_the_password(given: str) 
     assert "secret" not in str(caught.value)
 
 
+def test_reply_topics_are_names_and_prefixes() -> None:
+    settings = GatewaySettings(reply_topics="answers, team-a.*,")
+
+    assert settings.reply_topic_patterns == ("answers", "team-a.*")
+
+
+@pytest.mark.parametrize("given", ["team-*-a", "a b", "answers/*", "**"])
+def test_another_pattern_of_reply_topics_is_refused(given: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"--reply-topics.*prefix that ends in"):
+        GatewaySettings.from_command_line([f"--reply-topics={given}"], "niyama gateway")
+
+
 def test_a_port_in_use_is_named_with_the_setting_that_changes_it() -> None:
     with listen(GatewaySettings(api_port=0)) as taken:
         port = taken.getsockname()[1]
