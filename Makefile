@@ -22,6 +22,7 @@ unit: $(STAMP) ## Run the unit tests alone (half a minute)
 	$(BIN)/python -m pytest --numprocesses=2 tests/unit
 
 test: lint ## Check the code, run all tests against the real parts
+	@scripts/test-tools.sh
 	$(BIN)/python -m pytest
 
 test-compose: $(STAMP) ## Build the images, test `docker compose up` (heavy)

@@ -17,6 +17,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata
 
 from niyama.errors import UnavailableError
+from niyama.fetched import make_readable
 from niyama.retry import retry
 from niyama.settings import KafkaSettings
 from schemas.headers import ReceivedHeaders
@@ -65,13 +66,19 @@ def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
 
 
 def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaConsumer:
-    """A consumer that commits nothing by itself. Not started."""
+    """A consumer that commits nothing by itself. Not started.
+
+    It gets no record of an aborted transaction, and none that cannot be decoded.
+    """
     defaults = {
         "enable_auto_commit": False,
         "auto_offset_reset": "earliest",
+        "isolation_level": "read_committed",
         "max_partition_fetch_bytes": MAX_RECORD_BYTES,
     }
-    return AIOKafkaConsumer(*topics, **(connection(settings) | defaults | options))
+    created = AIOKafkaConsumer(*topics, **(connection(settings) | defaults | options))
+    make_readable(created)
+    return created
 
 
 @asynccontextmanager

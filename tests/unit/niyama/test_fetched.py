@@ -1,0 +1,153 @@
+"""Whatever a broker serves is decoded, or skipped with a notice; it stops no consumer."""
+
+import logging
+import random
+import zlib
+
+import cramjam
+import pytest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c
+
+from niyama.decompression import Codec, DecompressionError, decompress
+from niyama.fetched import CRC_ATTEMPTS, FetchReader
+
+MAX_BYTES = 1024 * 1024
+CRC_AT, ATTRIBUTES_AT, HEADER_BYTES = 17, 21, 61
+Records = list[tuple[int, bytes, list[tuple[str, bytes | None]]]]
+
+
+def batch(
+    *values: bytes, base: int = 0, codec: Codec = Codec.NONE, name: str = "name", key: bytes = b"k"
+) -> bytes:
+    """A batch of records from offset `base` on, each with a header."""
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, 0, 2**31)
+    for offset, value in enumerate(values):
+        builder.append(offset, 1_000, key, value, [(name, None)])
+    return with_crc(base.to_bytes(8, "big") + builder.build()[8:])
+
+
+def with_crc(raw: bytes) -> bytes:
+    crc = calc_crc32c(raw[ATTRIBUTES_AT:])
+    return raw[:CRC_AT] + crc.to_bytes(4, "big") + raw[ATTRIBUTES_AT:]
+
+
+def damaged(raw: bytes) -> bytes:
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
+def records(data: bytes) -> Records:
+    """What aiokafka decodes."""
+    found: Records = []
+    batches = MemoryRecords(data)
+    while batches.has_next():
+        each = batches.next_batch()
+        assert each.validate_crc()
+        found += [(record.offset, record.value, record.headers) for record in each]
+    return found
+
+
+def read(data: bytes) -> Records:
+    return records(FetchReader(MAX_BYTES).read_partition("jobs", 0, data, MAX_BYTES))
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_every_codec_is_read(codec: Codec) -> None:
+    data = batch(b"one", b"two", base=7, codec=codec) + batch(b"three", base=9)
+    values = [(7, b"one"), (8, b"two"), (9, b"three")]
+    assert [(offset, value) for offset, value, _ in read(data)] == values
+
+
+def test_what_is_readable_is_left_as_it_is() -> None:
+    data = batch(b"one") + batch(b"two", base=1)
+    assert FetchReader(MAX_BYTES).read_partition("jobs", 0, data, MAX_BYTES) == data
+
+
+@pytest.mark.parametrize("codec", Codec)
+def test_a_name_that_is_not_utf8_is_readable_and_the_value_untouched(codec: Codec) -> None:
+    raw = batch(b"one", b"n\xffme", name="nüme", key=b"\xff")
+    body = raw[HEADER_BYTES:].replace("nüme".encode(), b"n\xff\xfeme", 1)
+    if codec is Codec.GZIP:
+        body = zlib.compress(body, wbits=31)
+    elif codec is not Codec.NONE:
+        body = compressed(codec, body)
+    raw = raw[:8] + (HEADER_BYTES - 12 + len(body)).to_bytes(4, "big") + raw[12:HEADER_BYTES] + body
+    raw = with_crc(raw[: ATTRIBUTES_AT + 1] + bytes([codec]) + raw[ATTRIBUTES_AT + 2 :])
+    assert read(raw) == [(0, b"one", [("n??me", None)]), (1, b"n\xffme", [("nüme", None)])]
+
+
+def compressed(codec: Codec, data: bytes) -> bytes:
+    if codec is Codec.SNAPPY:
+        return bytes(cramjam.snappy.compress_raw(data))
+    return bytes({Codec.LZ4: cramjam.lz4, Codec.ZSTD: cramjam.zstd}[codec].compress(data))
+
+
+def test_a_damaged_batch_is_fetched_again_and_then_skipped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    data = batch(b"one") + damaged(batch(b"two", b"three", base=1)) + batch(b"four", base=3)
+    reader = FetchReader(MAX_BYTES)
+    for _ in range(CRC_ATTEMPTS - 1):
+        found = records(reader.read_partition("jobs", 0, data, MAX_BYTES))
+        assert [each[:2] for each in found] == [(0, b"one")]
+    with caplog.at_level(logging.ERROR):
+        found = records(reader.read_partition("jobs", 0, data, MAX_BYTES))
+    assert [each[:2] for each in found] == [(0, b"one"), (3, b"four")]
+    assert "skipped offsets 1 to 2 of jobs/0" in caplog.text
+
+
+def test_the_place_of_a_skipped_batch_is_passed_over() -> None:
+    """aiokafka takes the next position from the batch's header, as after a compaction."""
+    raw = batch(b"one", b"two", base=5)
+    data = with_crc(raw[:HEADER_BYTES] + b"\xff" * (len(raw) - HEADER_BYTES))
+    batches = MemoryRecords(FetchReader(MAX_BYTES).read_partition("jobs", 0, data, MAX_BYTES))
+    assert batches.has_next()
+    skipped = batches.next_batch()
+    assert (list(skipped), skipped.next_offset) == ([], 7)
+
+
+@pytest.mark.parametrize("codec", [Codec.GZIP, Codec.SNAPPY, Codec.LZ4, Codec.ZSTD])
+def test_a_batch_that_decompresses_to_gigabytes_is_skipped(codec: Codec) -> None:
+    bomb = batch(bytes(MAX_BYTES + 1), codec=codec)
+    assert [each[:2] for each in read(bomb + batch(b"next", base=1))] == [(1, b"next")]
+
+
+def test_one_response_is_decompressed_up_to_a_limit() -> None:
+    large = bytes(MAX_BYTES // 2 + 1)
+    data = b"".join(batch(large, base=base, codec=Codec.LZ4) for base in range(3))
+    topics = [("jobs", [(0, None, data), (1, None, data)])]
+    [(_, [first, second])] = FetchReader(MAX_BYTES).read(topics)
+    assert [each[0] for each in records(first[-1])] == [0, 1]
+    assert second == (1, None, b"")
+
+
+@pytest.mark.parametrize("codec", [5, 6, 7])
+def test_an_unknown_codec_is_skipped(codec: int) -> None:
+    raw = batch(b"one")
+    raw = with_crc(raw[: ATTRIBUTES_AT + 1] + bytes([codec]) + raw[ATTRIBUTES_AT + 2 :])
+    assert read(raw + batch(b"two", base=1))[0][:2] == (1, b"two")
+
+
+def test_data_that_ends_in_the_middle_of_a_batch_is_read_up_to_there() -> None:
+    data = batch(b"one") + batch(b"two", base=1)
+    assert [each[:2] for each in read(data[:-5])] == [(0, b"one")]
+    assert FetchReader(MAX_BYTES).read_partition("jobs", 0, data[:20], MAX_BYTES) == data[:20]
+
+
+def test_random_damage_stops_nobody() -> None:
+    """The checksum is right, as of bytes that a producer chose."""
+    choose = random.Random(9)
+    whole = batch(*(b"value" * 5 for _ in range(20)), base=3)
+    for _ in range(2_000):
+        raw = bytearray(whole)
+        for _ in range(choose.randint(1, 4)):
+            raw[choose.randrange(HEADER_BYTES, len(raw))] = choose.randrange(256)
+        following = batch(b"next", base=23)
+        assert read(with_crc(bytes(raw)) + following)[-1][:2] == (23, b"next")
+
+
+@pytest.mark.parametrize("codec", [Codec.GZIP, Codec.SNAPPY, Codec.LZ4, Codec.ZSTD])
+def test_what_is_no_compressed_data_is_an_error(codec: Codec) -> None:
+    with pytest.raises(DecompressionError):
+        decompress(codec, b"\x82SNAPPY\x00" + b"\xff" * 40, 1_000)
