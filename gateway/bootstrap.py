@@ -15,6 +15,7 @@ from gateway.api.health import Check, Health
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
 from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.queries import Ledger
 from gateway.ledger.writer import Written
 from gateway.process import Gateway
@@ -35,7 +36,8 @@ def build(settings: GatewaySettings) -> Gateway:
         if written.replies:
             relay.wake()
 
-    consumer = LedgerConsumer(settings, on_written=wake_relay)
+    dead_letters = DeadLetters(settings)
+    consumer = LedgerConsumer(settings, on_written=wake_relay, on_unusable=dead_letters.put)
     engine = database.engine(settings, settings.database_connections)
     producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
     services = Services(
@@ -45,7 +47,7 @@ def build(settings: GatewaySettings) -> Gateway:
         stopping,
     )
     server = _server(services)
-    return Gateway(settings, engine, producer, consumer, relay, server, stopping)
+    return Gateway(settings, engine, producer, consumer, dead_letters, relay, server, stopping)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

@@ -10,6 +10,7 @@ import uvicorn
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.history_partitions import ensure_coming_days_hourly
 from gateway.preparation import prepare_kafka, prepare_postgres
 from gateway.replies.relay import ReplyRelay
@@ -30,6 +31,7 @@ class Gateway:
         engine: AsyncEngine,
         producer: Producer,
         consumer: LedgerConsumer,
+        dead_letters: DeadLetters,
         relay: ReplyRelay,
         server: uvicorn.Server,
         stopping: asyncio.Event,
@@ -38,6 +40,7 @@ class Gateway:
         self._engine = engine
         self._producer = producer
         self._consumer = consumer
+        self._dead_letters = dead_letters
         self._relay = relay
         self._server = server
         self._stopping = stopping
@@ -70,11 +73,13 @@ class Gateway:
         async with self._producer, asyncio.TaskGroup() as tasks:
             self._prepared = True
             tasks.create_task(self._consumer.run())
+            tasks.create_task(self._dead_letters.run())
             tasks.create_task(self._relay.run())
             tasks.create_task(ensure_coming_days_hourly(self._settings, self._stopping))
 
     async def _finish(self, working: asyncio.Task[None]) -> None:
         self._consumer.stop()
+        self._dead_letters.stop()
         self._relay.stop()
         if not self._prepared:
             working.cancel()  # it was waiting for Kafka or Postgres

@@ -6,7 +6,8 @@ which job a record is and on whether it is one at all.
 
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -23,6 +24,14 @@ class Refusal:
 
     error: JobError
     job_id: uuid.UUID | None
+    is_object: bool = True
+    """Whether it is a JSON object at all: somebody's job, even if not a valid one."""
+
+    def at(self, topic: str, partition: int, offset: int) -> Self:
+        """The same of the record there. An object that names no job has the id of its position."""
+        if self.job_id is not None or not self.is_object:
+            return self
+        return replace(self, job_id=job_id_of_record(topic, partition, offset))
 
 
 def job_id_of_record(topic: str, partition: int, offset: int) -> uuid.UUID:
@@ -33,14 +42,14 @@ def job_id_of_record(topic: str, partition: int, offset: int) -> uuid.UUID:
 def decode_job(value: bytes | None) -> JobRequest | Refusal:
     """Decode and validate one record value."""
     if value is None:
-        return Refusal(JobError(code="invalid_json", message="the record is empty"), None)
+        return Refusal(JobError(code="invalid_json", message="the record is empty"), None, False)
     if len(value) > MAX_JOB_BYTES:
         error = JobError(code="too_large", message=str(JobTooLargeError(len(value))))
-        return Refusal(error, _readable_job_id(value))
+        return _refusal(error, value)
     try:
         return JobRequest.model_validate_json(value)
     except ValidationError as invalid:
-        return Refusal(explain(invalid), _readable_job_id(value))
+        return _refusal(explain(invalid), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,20 @@ def faults(error: ValidationError) -> list[Fault]:
     ]
 
 
-def _readable_job_id(value: bytes) -> uuid.UUID | None:
+def readable_object(value: bytes | None) -> dict[str, Any] | None:
+    """The JSON object in a record's value, whatever it says; None when it is none."""
     try:
-        return uuid.UUID(json.loads(value)["job_id"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        document = json.loads(value or b"")
+    except (ValueError, RecursionError):
         return None
+    return document if isinstance(document, dict) else None
+
+
+def _refusal(error: JobError, value: bytes) -> Refusal:
+    document = readable_object(value)
+    if document is None:
+        return Refusal(error, None, is_object=False)
+    try:
+        return Refusal(error, uuid.UUID(document.get("job_id")))
+    except (ValueError, TypeError, AttributeError):
+        return Refusal(error, None)

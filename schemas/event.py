@@ -1,7 +1,7 @@
 """JobEvent v1: what happened to a job, reported by the worker that has it."""
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -39,12 +39,16 @@ class EventType(StrEnum):
 _TERMINAL = frozenset(EventType(status) for status in JobStatus if not status.is_open)
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**31)]
+"""As large as the ledger can store."""
+
+
 class Usage(Payload):
     """Token counts so far. `cached_tokens` of the prompt came from the prefix cache."""
 
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(default=0, ge=0)
-    cached_tokens: int = Field(default=0, ge=0)
+    prompt_tokens: _Count
+    completion_tokens: _Count = 0
+    cached_tokens: _Count = 0
 
 
 class Prediction(Payload):
@@ -79,6 +83,8 @@ class JobError(Payload):
         "duplicate_job_id",
         "too_many_attempts",
         "engine_error",
+        "record_deleted",
+        "refused_by_ledger",
         "internal_error",
     ]
     message: str
@@ -100,7 +106,7 @@ class JobEvent(Message):
     job_id: UUID
     type: EventType
     at: UtcDatetime
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, lt=2**31)
     worker_id: str
     pool: str
     source: Source | None = None

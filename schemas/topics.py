@@ -7,6 +7,8 @@ from schemas.qos import DAY_S, Kind
 
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """What a topic carries. Larger than any valid job, so that oversized ones can be answered."""
+MAX_VALUE_BYTES = MAX_RECORD_BYTES - 64 * 1024
+"""The largest value that we put into a record: leaves room for key, headers and overhead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class PoolTopics:
                 f"{prefix}.dead-letters",
                 partitions,
                 30 * DAY_S,
-                "Records that no worker could take, byte for byte, with the reason in headers",
+                "Records that a worker or the ledger could not use, with the reason in headers",
             ),
         )
 

@@ -11,12 +11,13 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE, connect
-from gateway.ledger.records import Entry, RecordDecoder
+from gateway.ledger.records import Decoded, RecordDecoder, Unusable, unexpected
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from niyama.logs import Throttle
 from niyama.retry import RETRY_INTERVAL_S, retry
+from schemas import JobError
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +97,15 @@ class LedgerConsumer:
     """
 
     def __init__(
-        self, settings: GatewaySettings, on_written: Callable[[Written], None] = lambda _: None
+        self,
+        settings: GatewaySettings,
+        on_written: Callable[[Written], None] = lambda _: None,
+        on_unusable: Callable[[Unusable], None] = lambda _: None,
     ) -> None:
         topics = settings.topics
         self._settings = settings
         self._on_written = on_written
+        self._on_unusable = on_unusable
         self._topics = [spec.name for spec in (*topics.jobs, topics.events, topics.control)]
         self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
         self._positions: Positions | None = None
@@ -183,26 +188,29 @@ class LedgerConsumer:
         """Write `records`, and move `known` past them."""
         try:
             await self._write_together(self._decoder.decode_all(records), records, known)
-        except REFUSED as error:
+        except Exception as error:
+            if not _concerns_data(error):
+                raise
             if len(records) > 1:
                 half = len(records) // 2
                 await self._write(records[:half], known)
                 await self._write(records[half:], known)
                 return
-            where = (records[0].topic, records[0].partition, records[0].offset)
-            log.error("skipped record %s/%d/%d, which Postgres refuses: %s", *where, error)
-            await self._write_together([], records, known)
+            unusable = Unusable(records[0], _why_unusable(error))
+            await self._write_together(Decoded([], [unusable]), records, known)
 
     async def _write_together(
-        self, entries: list[Entry], records: list[ConsumerRecord], known: Offsets
+        self, decoded: Decoded, records: list[ConsumerRecord], known: Offsets
     ) -> None:
         until = {TopicPartition(each.topic, each.partition): each.offset + 1 for each in records}
         steps = [
             OffsetStep(part.topic, part.partition, known[part], end) for part, end in until.items()
         ]
-        written = await write(await self._connection(), entries, steps)
+        written = await write(await self._connection(), decoded.entries, steps)
         known.update(until)
         self._on_written(written)
+        for unusable in decoded.unusable:  # now that they are not read again
+            self._on_unusable(unusable)
 
     async def _connection(self) -> asyncpg.Connection:
         if self._database is None:
@@ -224,3 +232,17 @@ class LedgerConsumer:
                 await consumer.commit(dict(positions.known))
             except KafkaError as error:
                 log.debug("offsets not committed to Kafka: %r", error)
+
+
+def _concerns_data(error: Exception) -> bool:
+    """Whether it is about what was to be written: others may be written without it."""
+    if isinstance(error, (asyncpg.PostgresError, *UNREACHABLE)):
+        return isinstance(error, REFUSED)
+    return not isinstance(error, (StaleOffsetsError, KafkaError))
+
+
+def _why_unusable(error: Exception) -> JobError:
+    if isinstance(error, REFUSED):
+        return JobError(code="refused_by_ledger", message=f"the ledger cannot store this: {error}")
+    log.error("unexpected error in writing a record", exc_info=error)
+    return unexpected(error)

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from gateway.ledger.lenient import readable_part
 from gateway.ledger.request import Origin, Request
 from niyama.kafka import ConsumedRecord
-from schemas import JobControl, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
-from schemas.decode import job_id_of_record
+from schemas import JobControl, JobError, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
+from schemas.arrival import arrival_ms
+from schemas.decode import explain, job_id_of_record
 from schemas.headers import trace_context
 from schemas.qos import UnknownQosClassError
 
@@ -23,12 +25,15 @@ log = logging.getLogger(__name__)
 # the escape are backslashes of their own; an odd one would escape its backslash.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _REPLACEMENT = rb"\1\\ufffd"
+LEDGER = "ledger"
+"""In place of a worker's id, in what the ledger itself writes."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job was published. Its `request` is an origin alone when the record is no valid job."""
+    """A job was published. When the record is no valid job, its `request` is what can be read."""
 
     job_id: UUID
     request: Request
@@ -55,6 +60,22 @@ class Cancellation:
 Entry = Submission | Report | Cancellation
 
 
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A record that the ledger can take nothing from, and why. It becomes a dead letter."""
+
+    record: ConsumedRecord
+    error: JobError
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What the ledger takes from some records, in their order, and which of them are unusable."""
+
+    entries: list[Entry]
+    unusable: list[Unusable]
+
+
 class RecordDecoder:
     """Knows which topic carries what, and the QoS classes that jobs name."""
 
@@ -64,43 +85,57 @@ class RecordDecoder:
         self._catalog = catalog
         self._pool = pool
 
-    def decode(self, record: ConsumedRecord) -> Entry | None:
-        """What the ledger takes from `record`, or None for one that it cannot use."""
+    def decode(self, record: ConsumedRecord) -> Entry | Unusable | None:
+        """What the ledger takes from `record`; None when it rightly takes nothing.
+
+        Whatever is wrong with it, or with the code that reads it, concerns this record alone.
+        """
         try:
             if record.topic == self._events:
                 return _report(record)
             if record.topic == self._control:
                 return _cancellation(record)
             return self._submission(record)
-        except (ValidationError, ValueError, OverflowError) as error:
-            log.warning(
-                "skipped record %s/%d/%d, which cannot be decoded: %s",
-                *(record.topic, record.partition, record.offset, _first_line(error)),
-            )
-            return None
+        except ValidationError as error:
+            return Unusable(record, explain(error))
+        except Exception as error:
+            log.exception("record %s/%d/%d", record.topic, record.partition, record.offset)
+            return Unusable(record, unexpected(error))
 
-    def decode_all(self, records: Sequence[ConsumedRecord]) -> list[Entry]:
-        """What the ledger takes from `records`, in their order."""
-        return [entry for entry in map(self.decode, records) if entry is not None]
+    def decode_all(self, records: Sequence[ConsumedRecord]) -> Decoded:
+        decoded = Decoded([], [])
+        for found in map(self.decode, records):
+            if isinstance(found, Unusable):
+                decoded.unusable.append(found)
+            elif found is not None:
+                decoded.entries.append(found)
+        return decoded
 
     def _submission(self, record: ConsumedRecord) -> Submission | None:
         place = (record.topic, record.partition, record.offset)
-        origin = Origin(
-            _EPOCH + timedelta(milliseconds=record.timestamp),
-            self._pool,
-            *place,
-            digest(record.value or b""),
-        )
-        job = decode_job(storable(record.value))
+        arrived_at = _EPOCH + timedelta(milliseconds=arrival_ms(record.timestamp))
+        origin = Origin(arrived_at, self._pool, *place, digest(record.value or b""))
+        value = storable(record.value)
+        job = decode_job(value)
         if isinstance(job, Refusal):
-            # The worker refuses the record too, and says why in the event that fails the job.
-            return Submission(job.job_id, Request.of_invalid(origin)) if job.job_id else None
+            # The worker refuses the record too: it writes the dead letter, and the event that says
+            # why the job failed.
+            refused_id = job.at(*place).job_id
+            if refused_id is None:
+                return None
+            return Submission(refused_id, Request.of_invalid(origin, **readable_part(value)))
         job_id = job.job_id or job_id_of_record(*place)
         try:
             qos = self._catalog.resolve(job.qos)
         except UnknownQosClassError:
-            return Submission(job_id, Request.of_invalid(origin))
+            return Submission(job_id, Request.of_invalid(origin, **readable_part(value)))
         return Submission(job_id, Request.of(job, qos, origin))
+
+
+def unexpected(error: Exception) -> JobError:
+    """Why a record is unusable that nobody expected to be."""
+    message = f"the ledger could not handle this record: {type(error).__name__}: {error}"
+    return JobError(code="internal_error", message=message)
 
 
 def digest(value: bytes) -> bytes:
@@ -116,6 +151,8 @@ def storable(value: bytes | None) -> bytes | None:
 
 
 def _report(record: ConsumedRecord) -> Report:
+    # A type that this gateway does not know is refused: a newer worker's event is then a dead
+    # letter, and not lost.
     event = JobEvent.model_validate_json(storable(record.value) or b"")
     trace = trace_context(record.headers) if event.type.is_terminal else []
     return Report(event, record.value or b"", trace)
@@ -126,7 +163,3 @@ def _cancellation(record: ConsumedRecord) -> Cancellation | None:
         return None
     control = JobControl.model_validate_json(storable(record.value) or b"")
     return Cancellation(control.job_id, control.requested_at)
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).splitlines()[:3])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from operator import attrgetter
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 from schemas import JobRequest, Kind, Qos
 
@@ -23,9 +23,17 @@ class Origin:
 _origin_fields = attrgetter(*(part.name for part in fields(Origin)))
 
 
+class ReadablePart(TypedDict, total=False):
+    """What can be read of an invalid job."""
+
+    tenant: str
+    reply_topic: str
+    metadata: dict[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Request(Origin):
-    """What was asked for. Of an invalid job only its origin is known."""
+    """What was asked for. Of an invalid job its origin is known, and what else can be read."""
 
     model: str | None = None
     tenant: str | None = None
@@ -46,9 +54,9 @@ class Request(Origin):
     metadata: dict[str, str] | None = None
 
     @classmethod
-    def of_invalid(cls, origin: Origin) -> Self:
+    def of_invalid(cls, origin: Origin, **readable: Unpack[ReadablePart]) -> Self:
         """The request of a record that is no valid job."""
-        return cls(*_origin_fields(origin))
+        return cls(*_origin_fields(origin), **readable)
 
     @classmethod
     def of(cls, job: JobRequest, qos: Qos, origin: Origin) -> Self:

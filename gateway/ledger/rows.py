@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 import sqlalchemy
+from pydantic_core import to_json
 
 from gateway.ledger.job import Attempt, Incidents, Job, Outcome
 from gateway.ledger.projection import JobPatch
@@ -85,7 +86,8 @@ def result_row(event: JobEvent) -> Row:
         event.job_id,
         result.text,
         None if result.token_ids is None else f"{{{','.join(map(str, result.token_ids))}}}",
-        None if result.logprobs is None else json.dumps(result.logprobs),
+        # NaN and Infinity, which Postgres refuses in JSON, become null.
+        None if result.logprobs is None else to_json(result.logprobs, inf_nan_mode="null").decode(),
     )
 
 

@@ -11,12 +11,9 @@ from gateway.ledger import reply_outbox
 from gateway.ledger.job import Attempt
 from gateway.ledger.merge import INSERT_EVENTS, INSERT_RESULTS, UPSERT_JOBS
 from gateway.ledger.projection import Patches
-from gateway.ledger.records import Cancellation, Entry, Report, Submission
+from gateway.ledger.records import LEDGER, Cancellation, Entry, Report, Submission
 from gateway.ledger.rows import columns, event_row, job_row, result_row
 from schemas import EventType, JobEvent, JobStatus
-
-LEDGER = "ledger"
-"""In place of a worker's id, in events that the ledger makes itself."""
 
 ADVANCE_OFFSETS = """
 UPDATE ledger_offsets AS old SET next_offset = step.until

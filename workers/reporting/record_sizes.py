@@ -1,4 +1,4 @@
-"""How large a worker's records may be, and whether the topics accept records of that size."""
+"""Whether the topics accept records as large as a worker's may be."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,8 +9,6 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from niyama.errors import ConfigurationError
 from schemas.topics import MAX_RECORD_BYTES
 
-MAX_VALUE_BYTES = MAX_RECORD_BYTES - 64 * 1024
-"""The largest value that is put into a record: leaves room for key, headers and overhead."""
 SETTING = "max.message.bytes"
 
 

@@ -7,6 +7,7 @@ from typing import TypedDict, Unpack
 
 from uuid_utils.compat import uuid7
 
+from niyama.dead_letters import dead_letter
 from niyama.kafka import ConsumedRecord
 from schemas import (
     EventType,
@@ -18,10 +19,9 @@ from schemas import (
     TokenChunk,
     Usage,
 )
+from schemas.topics import MAX_VALUE_BYTES
 from workers.reporting.batch_sender import BatchSender, Delivered, OutgoingRecord
-from workers.reporting.dead_letters import dead_letter
 from workers.reporting.job_attempt import JobAttempt
-from workers.reporting.record_sizes import MAX_VALUE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +108,12 @@ class Reporter:
             else:
                 self.event(attempt, EventType.FAILED, error=error, on_delivered=on_delivered)
 
+        letter = dead_letter(record, error, self._worker_id)
         at_ms = int(self._clock() * 1000)
-        letter = dead_letter(record, error, self._worker_id, at_ms, dead_letter_delivered)
-        self._sender.put(self._topics.dead_letters.name, letter)
+        outgoing = OutgoingRecord(
+            letter.key, letter.value, at_ms, letter.headers, dead_letter_delivered
+        )
+        self._sender.put(self._topics.dead_letters.name, outgoing)
 
 
 def _too_large(event: JobEvent, size_bytes: int) -> JobEvent:

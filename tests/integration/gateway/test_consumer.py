@@ -1,23 +1,27 @@
 """The ledger's consumer on the real Kafka and the real Postgres."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 
 from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.dead_letters import DeadLetters
 from gateway.settings import GatewaySettings
-from schemas import JobControl
-from tests.support.wire import Wire
+from schemas import JobControl, JobEvent, headers
+from tests.support.wire import Wire, published
 
 
 @asynccontextmanager
-async def consuming(settings: GatewaySettings) -> AsyncIterator[LedgerConsumer]:
-    consumer = LedgerConsumer(settings)
+async def consuming(settings: GatewaySettings, **options: Any) -> AsyncIterator[LedgerConsumer]:
+    """A consumer at work; `options` are its other arguments."""
+    consumer = LedgerConsumer(settings, **options)
     task = asyncio.create_task(consumer.run())
     try:
         yield consumer
@@ -97,21 +101,37 @@ async def test_records_that_nobody_understands_stop_nothing(
         await wire.event(job_id, "failed", error={"code": "engine_error", "message": "a\0b"})
         await wire.until_status(job_id, "failed")
 
-    assert await postgres.fetchval("SELECT error_message FROM jobs") == "a\ufffdb"
+    query = "SELECT error_message FROM jobs WHERE job_id = $1"
+    assert await postgres.fetchval(query, job_id) == "a\ufffdb"
 
 
-async def test_an_event_that_postgres_refuses_is_skipped_alone(
+async def test_a_record_that_the_ledger_cannot_use_becomes_a_dead_letter_alone(
     settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
 ) -> None:
     jobs = [await wire.job() for _ in range(9)]
     for number, job_id in enumerate(jobs):
-        await wire.event(job_id, "completed", attempt=2**40 if number == 4 else 1)
+        tokens = [2**40 if number == 4 else 1]  # of which Postgres refuses the larger
+        result = {"text": "", "token_ids": tokens, "finish_reason": "stop"}
+        await wire.event(job_id, "completed", result=result)
+    unknown = json.dumps({"schema_version": 1, "type": "teleported"}).encode()
+    await wire.raw(settings.topics.events.name, unknown, key=jobs[0])
+    await wire.raw(settings.topics.batch.name, b"nonsense")  # the worker's to refuse
 
-    async with consuming(settings):
+    dead_letters = DeadLetters(settings)
+    sending = asyncio.create_task(dead_letters.run())
+    async with consuming(settings, on_unusable=dead_letters.put):
         await wire.until("SELECT count(*) = 8 FROM jobs WHERE status = 'completed'")
         await wire.until("SELECT count(*) = 9 FROM jobs")
+        await wire.until("SELECT sum(next_offset) = 20 FROM ledger_offsets")
+    dead_letters.stop()
+    await asyncio.wait_for(sending, 15)
 
     assert await postgres.fetchval("SELECT status FROM jobs WHERE job_id = $1", jobs[4]) == "queued"
+    letters = await published(settings, settings.topics.dead_letters.name)
+    codes = {dict(letter.headers)[headers.REASON_CODE]: letter.value for letter in letters}
+    assert codes.keys() == {b"refused_by_ledger", b"invalid_request"}
+    assert codes[b"invalid_request"] == unknown
+    assert JobEvent.model_validate_json(codes[b"refused_by_ledger"]).job_id == jobs[4]
 
 
 async def test_a_cancellation_reaches_a_queued_job(settings: GatewaySettings, wire: Wire) -> None:

@@ -67,8 +67,16 @@ def test_refuses_a_wrong_field_by_its_name(fields: dict[str, Any], code: str, me
 
 
 def test_a_refusal_names_the_job_when_the_record_does() -> None:
-    assert refusal(record(max_tokens=0)).job_id == JOB_ID
-    assert refusal(record(max_tokens=0, job_id=...)).job_id is None
+    place = ("niyama.default.batch", 3, 17)
+    named, nameless = refusal(record(max_tokens=0)), refusal(record(max_tokens=0, job_id=...))
+
+    assert (named.job_id, named.at(*place).job_id) == (JOB_ID, JOB_ID)
+    assert (nameless.job_id, nameless.at(*place).job_id) == (None, job_id_of_record(*place))
+
+
+@pytest.mark.parametrize("value", [None, b"{", b"[]", b"7", b'"job_id"'])
+def test_what_is_no_object_is_nobody_s_job(value: bytes | None) -> None:
+    assert refusal(value).at("niyama.default.batch", 3, 17).job_id is None
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,19 @@
 """From Kafka records to the ledger's entries."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
-from gateway.ledger.records import Cancellation, RecordDecoder, Report, Submission, storable
+from gateway.ledger.records import (
+    Cancellation,
+    RecordDecoder,
+    Report,
+    Submission,
+    Unusable,
+    storable,
+)
 from schemas import EventType, JobControl, JobRequest, PoolTopics, QosCatalog, TopicSpec
 from schemas.decode import job_id_of_record
 from schemas.headers import ReceivedHeaders
@@ -72,19 +78,87 @@ def test_an_invalid_job_with_an_id_is_known_to_have_arrived(
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"{", b"\xff\xfe", b"[]", b"nothing", b'{"job_id":3}']
+    ("value", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b"\xff\xfe", "invalid_json"),
+        (b"[]", "invalid_request"),
+        (b'{"job_id":3}', "invalid_request"),
+        (b'{"schema_version":2}', "unsupported_schema_version"),
+    ],
 )
-@pytest.mark.parametrize("topic", [TOPICS.batch, TOPICS.events, TOPICS.control])
-def test_what_cannot_be_understood_is_skipped(
-    decoder: RecordDecoder, topic: TopicSpec, value: bytes | None
+@pytest.mark.parametrize("topic", [TOPICS.events, TOPICS.control])
+def test_an_event_or_a_request_that_cannot_be_understood_is_unusable(
+    decoder: RecordDecoder, topic: TopicSpec, value: bytes, code: str
 ) -> None:
-    assert decoder.decode(a_record(topic, value)) is None
+    record = a_record(topic, value)
+
+    unusable = decoder.decode(record)
+
+    assert isinstance(unusable, Unusable)
+    assert (unusable.record, unusable.error.code) == (record, code)
 
 
-def test_a_record_with_an_impossible_time_is_skipped(decoder: RecordDecoder) -> None:
-    record = a_record(TOPICS.batch, a_job().to_bytes())
+def test_an_event_of_a_type_that_this_gateway_does_not_know_is_unusable(
+    decoder: RecordDecoder,
+) -> None:
+    document = json.loads(ledger.event(uuid4(), "completed").to_bytes()) | {"type": "teleported"}
 
-    assert decoder.decode(replace(record, timestamp=2**62)) is None
+    unusable = decoder.decode(a_record(TOPICS.events, json.dumps(document).encode()))
+
+    assert isinstance(unusable, Unusable)
+    assert unusable.error.message.startswith("type: Input should be 'admitted'")
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"\xff\xfe", b"[]", b"nothing"])
+def test_what_is_nobody_s_job_is_left_to_the_worker(
+    decoder: RecordDecoder, value: bytes | None
+) -> None:
+    assert decoder.decode(a_record(TOPICS.batch, value)) is None
+
+
+def test_a_tombstone_of_a_compacted_control_topic_is_nothing(decoder: RecordDecoder) -> None:
+    assert decoder.decode(a_record(TOPICS.control, None)) is None
+
+
+@pytest.mark.parametrize("job_id", [{}, {"job_id": 3}, {"job_id": "seven"}])
+def test_an_invalid_job_without_an_id_has_that_of_its_position(
+    decoder: RecordDecoder, job_id: dict[str, object]
+) -> None:
+    record = a_record(TOPICS.batch, json.dumps({"model": "m"} | job_id).encode())
+
+    entry = decoder.decode(record)
+
+    assert isinstance(entry, Submission)
+    assert entry.job_id == job_id_of_record(TOPICS.batch.name, record.partition, record.offset)
+
+
+@pytest.mark.parametrize(
+    ("fields", "readable"),
+    [
+        ({"reply_topic": "answers", "tenant": "acme"}, ("answers", "acme", None)),
+        ({"reply_topic": "no spaces", "metadata": {"a": "b"}}, (None, None, {"a": "b"})),
+        ({"reply_topic": 7, "tenant": None, "metadata": {"a": 1}}, (None, None, None)),
+        ({"reply_topic": "a" * 250, "tenant": "", "metadata": []}, (None, None, None)),
+    ],
+)
+@pytest.mark.parametrize("fault", [{"max_tokens": 0}, {"qos": "no-such-class"}])
+def test_an_invalid_job_is_answered_as_far_as_it_can_be_read(
+    decoder: RecordDecoder,
+    fault: dict[str, object],
+    fields: dict[str, object],
+    readable: tuple[object, ...],
+) -> None:
+    document = {"model": "m", "prompt": "p", "qos": "chat"} | fault | fields
+    if fault.get("qos") and readable != ("answers", "acme", None):
+        document["max_tokens"] = 0  # the fields are at fault, too
+
+    entry = decoder.decode(a_record(TOPICS.batch, json.dumps(document).encode()))
+
+    assert isinstance(entry, Submission)
+    request = entry.request
+    assert (request.reply_topic, request.tenant, request.metadata) == readable
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"00-1-2-01", b"a=\x00"])

@@ -1,35 +1,39 @@
-"""Records that cannot be served, passed on with the reason in their headers.
+"""Records that nobody can use, passed on with the reason in their headers.
 
 Nothing in a record can keep its dead letter from being written: what is too large is left out, and
 the headers locate the original.
 """
 
+from dataclasses import dataclass
+
 from niyama.kafka import ConsumedRecord
 from schemas import JobError
 from schemas import headers as header_names
-from workers.reporting.batch_sender import Delivered, OutgoingRecord
-from workers.reporting.record_sizes import MAX_VALUE_BYTES
+from schemas.headers import Headers
+from schemas.topics import MAX_VALUE_BYTES
 
 MAX_KEY_BYTES = 4 * 1024
 """A longer key is left out: it would count towards the record's size."""
 MAX_REASON_CHARACTERS = 2_000
 
 
-def dead_letter(
-    record: ConsumedRecord,
-    error: JobError,
-    worker_id: str,
-    timestamp_ms: int,
-    on_delivered: Delivered,
-) -> OutgoingRecord:
-    """The record, byte for byte, as far as topics have room for it."""
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What is written to the topic of dead letters."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def dead_letter(record: ConsumedRecord, error: JobError, reader: str) -> DeadLetter:
+    """The record, byte for byte, as far as topics have room for it. `reader` is who refused it."""
     key = record.key if record.key is None or len(record.key) <= MAX_KEY_BYTES else None
     value = record.value if len(record.value or b"") < MAX_VALUE_BYTES else None
-    headers = _headers(record, error, worker_id)
-    return OutgoingRecord(key, value, timestamp_ms, headers, on_delivered)
+    return DeadLetter(key, value, _headers(record, error, reader))
 
 
-def _headers(record: ConsumedRecord, error: JobError, worker_id: str) -> list[tuple[str, bytes]]:
+def _headers(record: ConsumedRecord, error: JobError, reader: str) -> list[tuple[str, bytes]]:
     """The record's own headers, where it came from, and why it was refused."""
     added = {
         header_names.REASON: error.message[:MAX_REASON_CHARACTERS],
@@ -37,7 +41,7 @@ def _headers(record: ConsumedRecord, error: JobError, worker_id: str) -> list[tu
         header_names.SOURCE_TOPIC: record.topic,
         header_names.SOURCE_PARTITION: str(record.partition),
         header_names.SOURCE_OFFSET: str(record.offset),
-        header_names.WORKER_ID: worker_id,
+        header_names.WORKER_ID: reader,
     }
     own, dropped = header_names.bounded([h for h in record.headers if h[0] not in added])
     if dropped:
