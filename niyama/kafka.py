@@ -18,6 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from niyama.errors import UnavailableError
 from niyama.fetched import make_readable
+from niyama.refusals import reuse_refused_sequence_numbers
 from niyama.retry import retry
 from niyama.settings import KafkaSettings
 from schemas.headers import ReceivedHeaders
@@ -62,7 +63,9 @@ def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
         "max_request_size": MAX_RECORD_BYTES,
         "request_timeout_ms": 120_000,
     }
-    return AIOKafkaProducer(**(connection(settings) | defaults | options))
+    created = AIOKafkaProducer(**(connection(settings) | defaults | options))
+    reuse_refused_sequence_numbers(created)
+    return created
 
 
 def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaConsumer:
