@@ -12,11 +12,10 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from pydantic import Field
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import migrations
-from gateway.database import AdvisoryLock, wait_for_postgres
+from gateway.database import AdvisoryLock, engine_of_one_use, wait_for_postgres
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
 from niyama.logs import configure_logging
@@ -50,7 +49,7 @@ async def migrate(settings: MigrateSettings) -> None:
         await check_schema(settings)
         sys.stdout.write("the database is up to date\n")
         return
-    engine = create_async_engine(settings.database_url, poolclass=NullPool)
+    engine = engine_of_one_use(settings)
     async with engine.connect() as connection:
         key = AdvisoryLock.MIGRATION.value
         await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
@@ -64,7 +63,7 @@ async def migrate(settings: MigrateSettings) -> None:
 
 async def check_schema(settings: DatabaseSettings) -> None:
     """Raises ConfigurationError unless the database is at the newest revision."""
-    engine = create_async_engine(settings.database_url, poolclass=NullPool)
+    engine = engine_of_one_use(settings)
     async with engine.connect() as connection:
         found = await _revision(connection)
     needed = head()

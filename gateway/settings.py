@@ -1,11 +1,11 @@
 """Settings of the gateway and of the migrations."""
 
 import re
+from functools import cached_property
 
 from pydantic import Field, field_validator
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
+from gateway.postgres.url import PostgresUrl
 from niyama.settings import CommandSettings, KafkaSettings, LogSettings
 
 
@@ -14,25 +14,25 @@ class DatabaseSettings(CommandSettings):
 
     database_url: str = Field(
         default="postgresql://postgres@127.0.0.1:5432/niyama",
-        description="The ledger's Postgres: postgresql://user:password@host:port/database",
+        description="The ledger's Postgres, as libpq spells it: "
+        "postgresql://user:password@host:port/database?sslmode=require",
     )
 
     @field_validator("database_url")
     @classmethod
-    def _for_asyncpg(cls, url: str) -> str:
-        try:
-            parsed = make_url(url)
-        except (ArgumentError, ValueError):
-            parsed = None  # the text may hold a password, so it is not repeated
-        if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres"):
-            raise ValueError("give a Postgres URL, such as postgresql://user@host:5432/niyama")
-        asyncpg_url = parsed.set(drivername="postgresql+asyncpg")
-        return asyncpg_url.render_as_string(hide_password=False)
+    def _readable(cls, url: str) -> str:
+        PostgresUrl.parse(url)  # one that cannot work fails at start, with a sentence
+        return url
+
+    @cached_property
+    def postgres(self) -> PostgresUrl:
+        """The database URL, read."""
+        return PostgresUrl.parse(self.database_url)
 
     @property
     def shown_database_url(self) -> str:
         """The URL as it may be printed: without its password."""
-        return make_url(self.database_url).render_as_string(hide_password=True)
+        return self.postgres.shown
 
 
 class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):

@@ -68,7 +68,7 @@ def pool() -> str:
 
 @pytest.fixture
 def empty_database_url(local_postgres: LocalPostgres) -> Iterator[str]:
-    """SQLAlchemy URL of an empty database of the test's own."""
+    """URL of an empty database of the test's own."""
     yield from _database(local_postgres, template="template1")
 
 
@@ -90,21 +90,15 @@ def migrated_template(local_postgres: LocalPostgres) -> str:
 
 @pytest.fixture
 def database_url(local_postgres: LocalPostgres, migrated_template: str) -> Iterator[str]:
-    """SQLAlchemy URL of a database of the test's own, at the newest migration."""
+    """URL of a database of the test's own, at the newest migration."""
     yield from _database(local_postgres, template=migrated_template)
-
-
-@pytest.fixture
-def postgres_url(database_url: str) -> str:
-    """The same database for asyncpg itself."""
-    return database_url.replace("+asyncpg", "")
 
 
 def _database(postgres: LocalPostgres, *, template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:10]}"
     asyncio.run(_execute(postgres, f'CREATE DATABASE "{name}" TEMPLATE "{template}"'))
     try:
-        yield postgres.url(name).replace("postgresql:", "postgresql+asyncpg:")
+        yield postgres.url(name)
     finally:
         asyncio.run(_execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)'))
 

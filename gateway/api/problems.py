@@ -8,7 +8,6 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from gateway.database import UNREACHABLE, is_outage
@@ -129,7 +128,7 @@ def install(app: FastAPI) -> None:
         return respond(unprocessable(*faults))
 
     async def _without_database(request: Request, error: Exception) -> Response:
-        if isinstance(error, DBAPIError) and not is_outage(error):
+        if not is_outage(error):
             return await _unexpected(request, error)
         log.warning("the ledger's database does not answer: %r", error)
         return respond(unavailable("the ledger's database does not answer; try again soon"))

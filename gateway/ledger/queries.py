@@ -9,9 +9,9 @@ from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Row, Select, select, tuple_
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from gateway.database import read
 from gateway.ledger.job import Job
 from gateway.ledger.rows import job_of
 from gateway.ledger.tables import job_events, job_results, jobs
@@ -104,36 +104,22 @@ class Ledger:
 
     async def record(self, job_id: UUID) -> JobRecord | None:
         """The job with its result and history, or None when the ledger has not heard of it."""
-        found = await self._rows(with_result(job_id))
+        found = await read(self._database, with_result(job_id))
         if not found:
             return None
         row, job = found[0], job_of(found[0])
         arrived_at = job.request.arrived_at if job.request else None
-        history = await self._rows(history_of(job_id, arrived_at))
+        history = await read(self._database, history_of(job_id, arrived_at))
         return JobRecord(job, _result_of(row), [HistoryEntry(*entry) for entry in history])
 
     async def job(self, job_id: UUID) -> Job | None:
         """The job alone, or None when the ledger has not heard of it."""
-        found = await self._rows(select(jobs).where(jobs.c.job_id == job_id))
+        found = await read(self._database, select(jobs).where(jobs.c.job_id == job_id))
         return job_of(found[0]) if found else None
 
     async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
         """At most `limit` jobs, the last published first."""
-        return [job_of(row) for row in await self._rows(listing(wanted, limit, after))]
-
-    async def _rows(self, query: Select[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
-        try:
-            return await self._rows_once(query)
-        except DBAPIError as error:
-            if not error.connection_invalidated:
-                raise
-            # Postgres was restarted since: every pooled connection is dead, a new one is not.
-            return await self._rows_once(query)
-
-    async def _rows_once(self, query: Select[Any]) -> Sequence[Row[*tuple[Any, ...]]]:
-        async with self._database.connect() as connection:
-            rows: Sequence[Row[*tuple[Any, ...]]] = (await connection.execute(query)).all()
-            return rows
+        return [job_of(row) for row in await read(self._database, listing(wanted, limit, after))]
 
 
 def with_result(job_id: UUID) -> Select[Any]:

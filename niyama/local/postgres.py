@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import asyncpg
@@ -28,10 +29,16 @@ class LocalPostgres:
     enter. It listens on no network address.
     """
 
-    def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """`durable=False` trades the data's safety in a power failure for speed: for tests."""
+    def __init__(
+        self, folder: Path, *, durable: bool = True, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """`durable=False` trades the data's safety in a power failure for speed: for tests.
+
+        `settings` are further ones of the server, such as `max_connections`.
+        """
         self._folder = folder
         self._durable = durable
+        self._settings = settings or {}
         self._user = server_user()
         self._socket_dir = folder / "socket"
         self._server: Child | None = None
@@ -85,6 +92,7 @@ class LocalPostgres:
             "unix_socket_directories": str(self._socket_dir),
             "fsync": "on" if self._durable else "off",
             "synchronous_commit": "on" if self._durable else "off",
+            **self._settings,
         }
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return Child(

@@ -48,7 +48,7 @@ def job(tenant: str) -> JobRequest:
 async def throughput(stack: LocalStack, round_number: int) -> Throughput:
     """Publish as fast as Kafka takes it; done when the last job is a completed row."""
     tenant = f"throughput-{round_number}"
-    ledger = await asyncpg.connect(stack.database_url.replace("+asyncpg", ""))
+    ledger = await asyncpg.connect(stack.database_url)
     limit = asyncio.Semaphore(IN_FLIGHT)
     settings = KafkaSettings(kafka_bootstrap=stack.kafka_bootstrap)
     start_s = time.perf_counter()

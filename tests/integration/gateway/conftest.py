@@ -25,8 +25,8 @@ def settings(
 
 
 @pytest.fixture
-async def postgres(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(postgres_url)
+async def postgres(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_url)
     yield connection
     await connection.close()
 

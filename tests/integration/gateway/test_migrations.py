@@ -12,8 +12,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
 
+from gateway.database import engine_of_one_use
 from gateway.ledger import history_partitions
 from gateway.ledger.tables import metadata
 from gateway.migrate import MigrateSettings, check_schema, head, migrate
@@ -24,7 +24,7 @@ NIYAMA = Path(sys.executable).with_name("niyama")
 
 
 async def objects(url: str) -> set[str]:
-    connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    connection = await asyncpg.connect(url)
     rows = await connection.fetch(
         "SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace "
         "UNION SELECT typname FROM pg_type WHERE typnamespace = 'public'::regnamespace"
@@ -55,7 +55,7 @@ async def test_the_migrations_make_the_tables_of_the_code(
     def include_name(name: str | None, kind: str, _: Any) -> bool:
         return kind != "table" or not (name or "").startswith(("job_events_", "alembic_version"))
 
-    engine = create_async_engine(database_url)
+    engine = engine_of_one_use(DatabaseSettings(database_url=database_url))
     async with engine.connect() as connection:
         assert await connection.run_sync(differences) == []
     await engine.dispose()

@@ -7,14 +7,6 @@ from gateway.settings import GatewaySettings
 from niyama.errors import ConfigurationError
 
 
-@pytest.mark.parametrize(
-    "given",
-    ["postgresql://u:p@h:1/d", "postgres://u:p@h:1/d", "postgresql+asyncpg://u:p@h:1/d"],
-)
-def test_every_way_to_write_a_postgres_url_works(given: str) -> None:
-    assert GatewaySettings(database_url=given).database_url == "postgresql+asyncpg://u:p@h:1/d"
-
-
 def test_a_shown_url_has_no_password() -> None:
     assert (
         "secret" not in GatewaySettings(database_url="postgresql://u:secret@h/d").shown_database_url

@@ -1,0 +1,1 @@
+"""How to reach Postgres: connection URLs as libpq reads them."""
