@@ -14,8 +14,9 @@ class TokenChunk(Message):
     attempt: int = Field(ge=1)
     at: UtcDatetime
     index: int = Field(ge=0)
-    """Position of the chunk's first token in the output."""
+    """Position of the chunk's first token in the output. Where it is not the end of the previous
+    chunk, chunks were lost or are repeated; the terminal event has the whole result."""
     text: str
     token_ids: list[int] | None = None
     finish_reason: str | None = None
-    """Set on the last chunk."""
+    """Set on the last chunk, which may be lost, too: the terminal event ends the job."""

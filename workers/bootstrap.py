@@ -4,15 +4,13 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from niyama import kafka
 from niyama.errors import UnavailableError
+from workers.connections import Connections, connect
 from workers.engine.port import Engine
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
@@ -25,35 +23,16 @@ from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
-from workers.offsets.assignor import EvenStickyAssignor
 from workers.offsets.attempts import CrashLimit
 from workers.offsets.partitions import Partitions
 from workers.reporting.batch_sender import BatchSender
 from workers.reporting.record_sizes import check_record_sizes
 from workers.reporting.reporter import Reporter
 from workers.settings import WorkerSettings
-from workers.stop import Stop, shutdown_step
+from workers.stop import Stop
 from workers.worker import Worker, WorkerParts
 
-FETCH_WAIT_MS = 100
-"""Short, because a partition that is resumed waits for the fetch in progress."""
-FETCH_BYTES = 1024 * 1024
-"""The limit of one partition's share; a larger record is fetched alone."""
-PRODUCER_BATCH_BYTES = 2 * 1024 * 1024
-HEARTBEATS_PER_SESSION = 5
-MIN_POLL_INTERVAL_S = 300.0
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """Kafka clients. All are started but `jobs`, which joins the consumer group last."""
-
-    producer: AIOKafkaProducer
-    admin: AIOKafkaAdminClient
-    jobs: AIOKafkaConsumer
-    control: AIOKafkaConsumer
 
 
 async def run_worker(settings: WorkerSettings, engine: Engine, health: Health, stop: Stop) -> None:
@@ -78,51 +57,14 @@ async def _start(
     topics = settings.topics
     await kafka.wait_for_kafka(settings)
     await kafka.ensure_topics(settings, topics.all)
-    connections = await _connect(settings, stack)
+    connections = await connect(settings, stack)
     written = [spec.name for spec in (topics.events, topics.tokens, topics.dead_letters)]
     await check_record_sizes(connections.admin, written)
-    sender = await BatchSender.open(connections.producer, written)
-    parts = _build(settings, engine, health, connections, sender)
+    parts = _build(settings, engine, health, connections)
     await parts.control.catch_up()
     connections.jobs.subscribe([spec.name for spec in topics.jobs], listener=parts.rebalances)
     await connections.jobs.start()
     return Worker(settings, parts, health)
-
-
-# ---- connections
-
-
-async def _connect(settings: WorkerSettings, stack: AsyncExitStack) -> Connections:
-    """Connect to Kafka until `stack` is closed."""
-    producer = kafka.producer(settings, max_batch_size=PRODUCER_BATCH_BYTES)
-    stack.push_async_callback(shutdown_step, producer.stop)
-    await producer.start()
-    admin = AIOKafkaAdminClient(**kafka.connection(settings))
-    stack.push_async_callback(shutdown_step, admin.close)
-    await admin.start()
-    jobs = _jobs_consumer(settings)
-    stack.push_async_callback(shutdown_step, jobs.stop)
-    control = kafka.consumer(settings, settings.topics.control.name)
-    stack.push_async_callback(shutdown_step, control.stop)
-    await control.start()
-    return Connections(producer, admin, jobs, control)
-
-
-def _jobs_consumer(settings: WorkerSettings) -> AIOKafkaConsumer:
-    session_ms = int(settings.session_timeout_s * 1000)
-    # Nothing is polled while draining.
-    poll_interval_s = max(MIN_POLL_INTERVAL_S, 2 * settings.drain_limit_s)
-    return kafka.consumer(
-        settings,
-        group_id=settings.group,
-        client_id=settings.worker_id,
-        partition_assignment_strategy=(EvenStickyAssignor(),),
-        session_timeout_ms=session_ms,
-        heartbeat_interval_ms=session_ms // HEARTBEATS_PER_SESSION,
-        max_poll_interval_ms=int(poll_interval_s * 1000),
-        fetch_max_wait_ms=FETCH_WAIT_MS,
-        max_partition_fetch_bytes=FETCH_BYTES,
-    )
 
 
 # ---- parts
@@ -133,9 +75,9 @@ def _build(
     engine: Engine,
     health: Health,
     connections: Connections,
-    sender: BatchSender,
 ) -> WorkerParts:
-    jobs, in_flight, cancellations = connections.jobs, InFlightJobs(), Cancellations()
+    jobs, sender = connections.jobs, connections.sender
+    in_flight, cancellations = InFlightJobs(), Cancellations()
     partitions = Partitions(jobs, connections.admin, settings.group)
     crash_limit = CrashLimit(settings.max_attempts)
     flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
@@ -144,7 +86,6 @@ def _build(
         engine,
         in_flight,
         reporter,
-        sender,
         commit=partitions.commit,
         on_job_left=flow.update,
         crash_limit=crash_limit,

@@ -1,14 +1,18 @@
 """A batch sender that keeps its records."""
 
-from workers.reporting.batch_sender import BatchSender, OutgoingRecord
+from workers.reporting.batch_sender import BatchSender
+from workers.reporting.outgoing import OutgoingRecord
 
 
 class FakeSender(BatchSender):
     """Keeps what is put; the test delivers."""
 
     def __init__(self) -> None:
-        super().__init__(producer=None, partitions={})
         self.records: list[tuple[str, OutgoingRecord]] = []
+
+    @property
+    def full(self) -> bool:
+        return False
 
     def put(self, topic: str, record: OutgoingRecord) -> None:
         self.records.append((topic, record))

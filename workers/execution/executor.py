@@ -19,7 +19,6 @@ from workers.execution.output import Output
 from workers.execution.token_stream import TokenStream
 from workers.offsets.attempts import CrashLimit
 from workers.policy.decision import Decision, DecisionKind
-from workers.reporting.batch_sender import BatchSender
 from workers.reporting.reporter import Reporter
 
 log = logging.getLogger(__name__)
@@ -37,7 +36,6 @@ class Executor:
         engine: Engine,
         in_flight: InFlightJobs,
         reporter: Reporter,
-        sender: BatchSender,
         *,
         commit: Callable[[], Awaitable[None]],
         on_job_left: Callable[[], None],
@@ -49,7 +47,6 @@ class Executor:
         self._engine = engine
         self._in_flight = in_flight
         self._reporter = reporter
-        self._sender = sender
         self._commit = commit
         self._on_job_left = on_job_left
         self._crash_limit = crash_limit
@@ -167,8 +164,6 @@ class Executor:
                         stream.add(update)
                     if job.cancelled:  # again: the engine may not have known it the first time
                         self._engine.abort(job.request_id)
-                    if self._sender.full:
-                        await self._sender.wait_for_room()
         finally:
             if stream:
                 stream.close()

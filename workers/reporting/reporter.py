@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypedDict, Unpack
 
@@ -20,8 +21,9 @@ from schemas import (
     Usage,
 )
 from schemas.topics import MAX_VALUE_BYTES
-from workers.reporting.batch_sender import BatchSender, Delivered, OutgoingRecord
+from workers.reporting.batch_sender import BatchSender
 from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.outgoing import Delivered, OutgoingRecord
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +80,9 @@ class Reporter:
             source=attempt.source,
             **details,
         )
-        value = event.to_bytes()
-        if len(value) > MAX_VALUE_BYTES:
-            value = _too_large(event, len(value)).to_bytes()
-        record = OutgoingRecord(attempt.key, value, int(at_s * 1000), attempt.trace, on_delivered)
+        record = _record(attempt, event, on_delivered)
+        if record.size_bytes > MAX_VALUE_BYTES:
+            record = _record(attempt, _too_large(event, record.size_bytes), on_delivered)
         self._sender.put(self._topics.events.name, record)
 
     def tokens(self, attempt: JobAttempt, chunk: TokenChunk) -> None:
@@ -113,13 +114,25 @@ class Reporter:
         outgoing = OutgoingRecord(
             letter.key, letter.value, at_ms, letter.headers, dead_letter_delivered
         )
+        smaller = replace(outgoing, key=None, value=None)
+        outgoing = replace(outgoing, smaller=lambda: smaller)
         self._sender.put(self._topics.dead_letters.name, outgoing)
 
 
+def _record(attempt: JobAttempt, event: JobEvent, on_delivered: Delivered | None) -> OutgoingRecord:
+    value, at_ms = event.to_bytes(), int(event.at.timestamp() * 1000)
+    record = OutgoingRecord(attempt.key, value, at_ms, attempt.trace, on_delivered)
+    if event.result is None:
+        return record
+    return replace(
+        record, smaller=lambda: _record(attempt, _too_large(event, len(value)), on_delivered)
+    )
+
+
 def _too_large(event: JobEvent, size_bytes: int) -> JobEvent:
-    """The job fails: its result is larger than what a topic accepts."""
+    """The job fails: its result is larger than what its topic accepts."""
     message = (
-        f"the result is {size_bytes:,} bytes, and events carry at most {MAX_VALUE_BYTES:,}: "
+        f"the result is {size_bytes:,} bytes, more than the events topic accepts: "
         "ask for fewer tokens, or for fewer log probabilities"
     )
     return event.model_copy(

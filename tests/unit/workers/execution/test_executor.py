@@ -48,7 +48,6 @@ async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
         ExpiringEngine(),
         in_flight,
         reporter,
-        sender,
         commit=_no_commit,
         on_job_left=lambda: left.append(len(in_flight)),
         crash_limit=CrashLimit(3),

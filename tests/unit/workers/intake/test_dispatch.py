@@ -49,7 +49,6 @@ def _dispatcher(
         NullEngine("m"),
         in_flight,
         reporter,
-        sender,
         commit=_commit,
         on_job_left=lambda: None,
         crash_limit=CrashLimit(MAX_ATTEMPTS),

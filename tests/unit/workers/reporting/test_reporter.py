@@ -4,8 +4,8 @@ from schemas import EventType, JobError, JobEvent, JobResult, headers
 from schemas.topics import MAX_RECORD_BYTES, MAX_VALUE_BYTES
 from tests.support.records import TOPICS, FakeRecord
 from tests.support.senders import FakeSender
-from workers.reporting.batch_sender import OutgoingRecord
 from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.outgoing import OutgoingRecord
 from workers.reporting.reporter import Reporter
 
 

@@ -1,0 +1,47 @@
+"""What a worker reports, while the topics that it reports to disappear or shrink."""
+
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from niyama import kafka
+from schemas import EventType, TokenChunk
+from tests.support.workers import Harness
+
+
+async def test_without_tokens_and_dead_letter_topics_jobs_are_served_as_ever(
+    harness: Harness,
+) -> None:
+    await harness.worker()
+    topics = harness.settings.topics
+    async with kafka.admin(harness.settings) as admin:
+        await admin.delete_topics([topics.tokens.name, topics.dead_letters.name])
+    await harness.send(b"nonsense")
+    jobs = [await harness.publish(max_tokens=20, stream=n % 2 == 0) for n in range(40)]
+    ended = await harness.until_ended(*jobs)
+    assert {event.type for event in ended} == {EventType.COMPLETED}
+
+    await kafka.ensure_topics(harness.settings, topics.all)
+    reader = kafka.consumer(harness.settings, topics.tokens.name)
+    harness.stack.push_async_callback(reader.stop)
+    await reader.start()
+    records = {}
+    while not records:  # until the worker knows the new topic's leaders
+        await harness.until_ended(await harness.publish(max_tokens=20, stream=True))
+        records = await reader.getmany(timeout_ms=100)
+    (first, *_), *_ = records.values()
+    assert TokenChunk.model_validate_json(first.value).token_ids
+
+
+async def test_a_result_that_the_events_topic_rejects_fails_its_own_job_only(
+    harness: Harness,
+) -> None:
+    await harness.worker()
+    events = harness.settings.topics.events.name
+    async with kafka.admin(harness.settings) as admin:
+        limit = {"max.message.bytes": "5000"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, events, limit)])
+    large = await harness.publish(max_tokens=2_000)
+    small = [await harness.publish(max_tokens=2) for _ in range(20)]
+    failed, *completed = await harness.until_ended(large, *small)
+    assert failed.error is not None
+    assert (failed.type, failed.error.code) == (EventType.FAILED, "too_large")
+    assert {event.type for event in completed} == {EventType.COMPLETED}

@@ -1,0 +1,30 @@
+"""A record on its way to Kafka."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_OVERHEAD_BYTES = 200
+"""Bookkeeping in memory, so that many small records count, too."""
+
+Delivered = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRecord:
+    """One record for one topic."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: Sequence[tuple[str, bytes]] = ()
+    on_delivered: Delivered | None = None
+    """Called once all in-sync replicas have the record, or once it was given up, where its topic
+    allows that."""
+    smaller: "Callable[[], OutgoingRecord] | None" = None
+    """Makes what is sent in its place when Kafka finds it too large."""
+
+    @property
+    def size_bytes(self) -> int:
+        """In memory and on the wire, roughly."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers + _OVERHEAD_BYTES
