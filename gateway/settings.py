@@ -6,7 +6,8 @@ from functools import cached_property
 from pydantic import Field, field_validator
 
 from gateway.postgres.url import PostgresUrl
-from niyama.settings import CommandSettings, KafkaSettings, LogSettings
+from niyama.command_settings import CommandSettings
+from niyama.settings import KafkaSettings, LogSettings
 
 
 class DatabaseSettings(CommandSettings):

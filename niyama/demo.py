@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from niyama.client import Producer
+from niyama.command_settings import CommandSettings
 from niyama.local.stack import LocalStack, StackOptions
 from niyama.local.supervisor import Notice
 from niyama.report import JobOutcome, outcome_of, table_of
-from niyama.settings import CommandSettings, KafkaSettings
+from niyama.settings import KafkaSettings
 from schemas import ChatMessage, JobRequest, JobStatus, QosTargets
 
 POLL_INTERVAL_S = 0.5

@@ -1,7 +1,6 @@
 """Kafka plumbing shared by producers, the gateway and the workers."""
 
 import logging
-import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -39,22 +38,6 @@ class ConsumedRecord(Protocol):
     headers: ReceivedHeaders
 
 
-def connection(settings: KafkaSettings) -> dict[str, Any]:
-    """Arguments that every aiokafka client takes."""
-    options: dict[str, Any] = {
-        "bootstrap_servers": settings.kafka_bootstrap,
-        "security_protocol": settings.kafka_security_protocol,
-    }
-    if "SSL" in settings.kafka_security_protocol:
-        options["ssl_context"] = ssl.create_default_context(cafile=settings.kafka_ca_file)
-    if "SASL" in settings.kafka_security_protocol:
-        password = settings.kafka_password
-        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
-        options["sasl_plain_username"] = settings.kafka_username
-        options["sasl_plain_password"] = password.get_secret_value() if password else None
-    return options
-
-
 def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
     """An idempotent producer that waits for all in-sync replicas. Not started."""
     defaults = {
@@ -63,7 +46,7 @@ def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
         "max_request_size": MAX_RECORD_BYTES,
         "request_timeout_ms": 120_000,
     }
-    created = AIOKafkaProducer(**(connection(settings) | defaults | options))
+    created = AIOKafkaProducer(**(settings.client_options() | defaults | options))
     reuse_refused_sequence_numbers(created)
     return created
 
@@ -79,7 +62,7 @@ def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaC
         "isolation_level": "read_committed",
         "max_partition_fetch_bytes": MAX_RECORD_BYTES,
     }
-    created = AIOKafkaConsumer(*topics, **(connection(settings) | defaults | options))
+    created = AIOKafkaConsumer(*topics, **(settings.client_options() | defaults | options))
     make_readable(created)
     return created
 
@@ -87,7 +70,7 @@ def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaC
 @asynccontextmanager
 async def admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client. Raises KafkaError."""
-    client = AIOKafkaAdminClient(**connection(settings))
+    client = AIOKafkaAdminClient(**settings.client_options())
     try:
         await client.start()
         yield client

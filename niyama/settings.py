@@ -1,63 +1,13 @@
-"""Settings shared by several commands: flags, or environment variables `NIYAMA_…`."""
+"""Settings shared by several commands."""
 
 from pathlib import Path
-from typing import ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
+from pydantic import Field, field_validator
 
-from niyama.errors import ConfigurationError
-from niyama.flags import VARIABLE_PREFIX, SettingsParser, flag_of, variable_of
+from niyama.command_settings import CommandSettings
+from niyama.connection_settings import KafkaConnectionSettings
 from niyama.logs import LogLevel
 from schemas import PoolTopics, QosCatalog
-
-
-class CommandSettings(BaseSettings):
-    """Base of one command's settings. Flags win over the environment."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=VARIABLE_PREFIX,
-        extra="ignore",
-        frozen=True,
-        cli_kebab_case=True,
-        cli_implicit_flags="toggle",
-        cli_avoid_json=True,
-        cli_hide_none_type=True,
-    )
-    unknown_arguments_hint: ClassVar[str] = ""
-    """What to say to someone who gives arguments that the command does not know."""
-
-    @classmethod
-    def from_command_line(cls, arguments: list[str], program: str) -> Self:
-        """Parse `arguments`. Exits with help or usage; raises ConfigurationError."""
-        try:
-            return CliApp.run(cls, cli_args=arguments, cli_settings_source=cls._source(program))
-        except ValidationError as error:
-            raise ConfigurationError(_explain(error)) from error
-
-    @classmethod
-    def flags(cls) -> list[str]:
-        """Every flag as it is typed, such as `--log-level`."""
-        return cls._source("niyama").root_parser.flags
-
-    @classmethod
-    def _source(cls, program: str) -> CliSettingsSource[SettingsParser]:
-        return CliSettingsSource(
-            cls,
-            root_parser=SettingsParser(cls, program, hint=cls.unknown_arguments_hint),
-            add_argument_method=SettingsParser.add_setting,
-            parse_args_method=SettingsParser.parse,
-        )
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for detail in error.errors(include_url=False):
-        name = "_".join(str(part) for part in detail["loc"])
-        message = detail["msg"].removeprefix("Value error, ")
-        setting = f"{flag_of(name)} ({variable_of(name)})"
-        lines.append(f"{setting}: {message}" if name else message)
-    return "\n".join(lines)
 
 
 class LogSettings(CommandSettings):
@@ -68,24 +18,9 @@ class LogSettings(CommandSettings):
     )
 
 
-class KafkaSettings(CommandSettings):
-    """Kafka, and the topics of one pool."""
+class KafkaSettings(KafkaConnectionSettings):
+    """The topics of one pool."""
 
-    kafka_bootstrap: str = Field(
-        default="127.0.0.1:9092", description="Kafka bootstrap servers, comma-separated"
-    )
-    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        default="PLAINTEXT", description="How connections to Kafka are secured"
-    )
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        default="SCRAM-SHA-512", description="SASL mechanism, with a SASL protocol"
-    )
-    kafka_username: str | None = Field(default=None, description="SASL user name")
-    kafka_password: SecretStr | None = Field(default=None, description="SASL password")
-    kafka_ca_file: Path | None = Field(
-        default=None,
-        description="CA certificates, with an SSL protocol",
-    )
     pool: str = Field(
         default="default",
         pattern=r"^[a-z0-9][a-z0-9-]{0,62}$",

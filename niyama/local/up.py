@@ -9,11 +9,11 @@ from pydantic import Field
 from rich.console import Console
 from rich.markup import escape
 
+from niyama.command_settings import CommandSettings
 from niyama.local.folders import default_state_dir
 from niyama.local.ports import LOOPBACK
 from niyama.local.stack import LocalStack, StackOptions
 from niyama.local.supervisor import Notice
-from niyama.settings import CommandSettings
 
 STYLES = {"starting": "dim", "ready": "green", "died": "bold red", "stopping": "dim"}
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from niyama.settings import CommandSettings
+from niyama.command_settings import CommandSettings
 from workers.latency.profiles import BUILT_IN
 from workers.simulator.capacity import Scoring
 from workers.simulator.experiment import SquareWave

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from niyama.settings import CommandSettings
+from niyama.command_settings import CommandSettings
 from tests.benchmarks.policy.parts import parts
 
 

@@ -89,7 +89,7 @@ def test_help_shows_what_is_accepted_and_the_defaults(
         "--fresh Start empty --",
         "--timing {envelope,gaps,paced} When tokens are due (default: paced)",
         "--trace PATH What to read (required)",
-        "Kafka, and the topics of one pool: --kafka-bootstrap TEXT",
+        "The connection to Kafka: --kafka-bootstrap TEXT",
         "--kafka-bootstrap is NIYAMA_KAFKA_BOOTSTRAP",
     ):
         assert shown in words

@@ -1,0 +1,122 @@
+"""How a connection is secured, and what is refused before anything connects."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from niyama.errors import ConfigurationError
+from niyama.oauth import ClientCredentials, TokenFile
+from niyama.settings import KafkaSettings
+from tests.support.certificates import Certificates
+
+TLS = {"kafka_security_protocol": "SSL"}
+SASL = {"kafka_security_protocol": "SASL_PLAINTEXT"}
+OAUTH = SASL | {"kafka_sasl_mechanism": "OAUTHBEARER"}
+ENDPOINT = OAUTH | {
+    "kafka_oauth_token_url": "https://id.example/token",
+    "kafka_oauth_client_id": "worker",
+    "kafka_oauth_client_secret": "secret",
+}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def refusal(**settings: Any) -> str:
+    flags = [
+        text
+        for name, value in settings.items()
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    with pytest.raises(ConfigurationError) as refused:
+        KafkaSettings.from_command_line(flags, "niyama test")
+    return str(refused.value)
+
+
+def test_without_security_nothing_but_the_address_is_passed_on() -> None:
+    assert KafkaSettings(kafka_bootstrap="kafka:9092").client_options() == {
+        "bootstrap_servers": "kafka:9092",
+        "security_protocol": "PLAINTEXT",
+    }
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_name_and_password_are_passed_on(mechanism: str) -> None:
+    settings = KafkaSettings(
+        **SASL, kafka_sasl_mechanism=mechanism, kafka_username="me", kafka_password="hunter2"
+    )
+    options = settings.client_options()
+    assert options["sasl_mechanism"] == mechanism
+    assert (options["sasl_plain_username"], options["sasl_plain_password"]) == ("me", "hunter2")
+    assert "hunter2" not in repr(settings)
+
+
+def test_all_clients_of_a_process_share_one_source_of_tokens(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    for given, kind in [
+        (ENDPOINT, ClientCredentials),
+        (OAUTH | {"kafka_oauth_token_file": tmp_path / "token"}, TokenFile),
+    ]:
+        settings = KafkaSettings(**given)
+        tokens = settings.client_options()["sasl_oauth_token_provider"]
+        assert isinstance(tokens, kind)
+        assert settings.client_options()["sasl_oauth_token_provider"] is tokens
+
+
+def test_a_client_certificate_is_loaded_with_its_encrypted_key(certificates: Certificates) -> None:
+    certificate, key = certificates.make("worker", password="secret")
+    context = KafkaSettings(
+        **TLS,
+        kafka_ca_file=certificates.ca,
+        kafka_certificate_file=certificate,
+        kafka_key_file=key,
+        kafka_key_password="secret",
+    ).client_options()["ssl_context"]
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (SASL, "--kafka-username (NIYAMA_KAFKA_USERNAME) is missing: SCRAM-SHA-512 needs it"),
+        (SASL | {"kafka_username": "me"}, "--kafka-password (NIYAMA_KAFKA_PASSWORD) is missing"),
+        (
+            SASL | {"kafka_username": "me", "kafka_password": ""},
+            "(NIYAMA_KAFKA_PASSWORD) is missing",
+        ),
+        (OAUTH, "--kafka-oauth-token-url (NIYAMA_KAFKA_OAUTH_TOKEN_URL) is missing: OAUTHBEARER"),
+        (
+            {name: value for name, value in ENDPOINT.items() if "secret" not in name},
+            "--kafka-oauth-client-secret (NIYAMA_KAFKA_OAUTH_CLIENT_SECRET) is missing",
+        ),
+        (ENDPOINT | {"kafka_oauth_token_url": "ftp://id"}, "--kafka-oauth-token-url"),
+        (ENDPOINT | {"kafka_oauth_token_file": "/t"}, "give either --kafka-oauth-token-url"),
+        (OAUTH | {"kafka_oauth_token_file": "/nowhere"}, "/nowhere cannot be read: No such file"),
+        (OAUTH | {"kafka_oauth_token_file": "/dev/null"}, "token file /dev/null is empty"),
+        ({"kafka_password": "p"}, "has no effect with PLAINTEXT: set --kafka-security-protocol"),
+        ({"kafka_ca_file": "/ca"}, "--kafka-ca-file (NIYAMA_KAFKA_CA_FILE) has no effect"),
+        (TLS | {"kafka_password": "p"}, "has no effect with SSL: set --kafka-security-protocol"),
+        (TLS | {"kafka_ca_file": "/nowhere"}, "/nowhere cannot be used: No such file"),
+        (TLS | {"kafka_ca_file": "/dev/null"}, "--kafka-ca-file (NIYAMA_KAFKA_CA_FILE) /dev/null"),
+        (TLS | {"kafka_certificate_file": "/no.pem"}, "/no.pem cannot be used: No such file"),
+        (TLS | {"kafka_key_file": "/key"}, "--kafka-certificate-file (NIYAMA_KAFKA_CERTIF"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_a_sentence(given: dict[str, Any], message: str) -> None:
+    assert message in refusal(**given)
+
+
+def test_a_key_that_does_not_fit_or_cannot_be_opened_is_refused(
+    certificates: Certificates,
+) -> None:
+    one, _ = certificates.make("one")
+    _, other_key = certificates.make("other")
+    encrypted, encrypted_key = certificates.make("encrypted", password="secret")
+    for certificate, key in [(one, other_key), (encrypted, encrypted_key), (one, one)]:
+        files = {"kafka_certificate_file": certificate, "kafka_key_file": key}
+        assert "do not fit together" in refusal(**TLS, **files)
