@@ -1,15 +1,27 @@
-"""/healthz and /readyz, answered by a thread: loading a model blocks the event loop for minutes."""
+"""/healthz and /readyz, answered by a thread: loading a model blocks the event loop for minutes.
 
+Once a worker serves, nothing may block its event loop; another thread watches that.
+"""
+
+import asyncio
+import faulthandler
 import json
+import logging
+import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from niyama.errors import ConfigurationError
+from workers.engine.watchdog import TICK_S, Watchdog
+
+log = logging.getLogger(__name__)
 
 REQUEST_TIMEOUT_S = 5.0
+LOOP_STALL_S = 10.0
+"""The event loop is stuck when it has not turned for so long."""
 
 
 @dataclass(slots=True)
@@ -22,13 +34,67 @@ class Health:
     """The consumer group has given this worker its partitions."""
     draining: bool = False
     """No new jobs are taken."""
+    stuck: bool = False
+    """The event loop does not turn."""
 
     def partitions_assigned(self) -> None:
         self.kafka = True
 
     @property
     def ready(self) -> bool:
-        return self.engine and self.kafka and not self.draining
+        return self.engine and self.kafka and not self.draining and not self.stuck
+
+
+class LoopWatch:
+    """A thread's view of the event loop: `beat` comes from the loop, `tick` from the thread."""
+
+    def __init__(self, health: Health, limit_s: float, end: Callable[[], None]) -> None:
+        """`end` is called when the loop has not turned for `limit_s`."""
+        self._health = health
+        self._watchdog = Watchdog(limit_s)
+        self._loop = self._watchdog.watch("the event loop")
+        self._end = end
+
+    def beat(self) -> None:
+        self._loop.alive()
+
+    def tick(self) -> None:
+        hung = self._watchdog.tick()
+        self._health.stuck = self._watchdog.silence_s > LOOP_STALL_S
+        if hung is not None:
+            log.critical("the event loop has been stuck for %g s", self._watchdog.limit_s)
+            self._end()
+
+
+@asynccontextmanager
+async def watched_loop(health: Health, limit_s: float) -> AsyncIterator[None]:
+    """Inside the context, /healthz fails while the event loop is stuck, and at `limit_s` this
+    process ends: its supervisor starts another.
+    """
+    watch, left = LoopWatch(health, limit_s, _end_process), threading.Event()
+
+    async def beat() -> None:
+        while True:
+            watch.beat()
+            await asyncio.sleep(TICK_S)
+
+    def tick() -> None:
+        while not left.wait(TICK_S):
+            watch.tick()
+
+    beating = asyncio.create_task(beat())
+    threading.Thread(target=tick, name="loop-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        left.set()
+        beating.cancel()
+
+
+def _end_process() -> None:
+    """Leave it to the kernel: nothing that the loop would have to do can be done."""
+    faulthandler.dump_traceback()
+    os._exit(1)
 
 
 @contextmanager
@@ -62,7 +128,9 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             if self.path == "/healthz":
-                self._answer(200, {"status": "alive"})
+                alive = not health.stuck
+                status = "alive" if alive else "stuck"
+                self._answer(200 if alive else 503, {"status": status})
             elif self.path == "/readyz":
                 self._answer(200 if health.ready else 503, _parts(health))
             else:

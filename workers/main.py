@@ -8,9 +8,9 @@ from niyama.errors import ConfigurationError
 from niyama.logs import configure_logging
 from workers.bootstrap import run_worker
 from workers.engine.port import Engine, EngineStartError
-from workers.health import Health, serving
+from workers.health import Health, serving, watched_loop
 from workers.settings import WorkerSettings
-from workers.stop import Stop
+from workers.stop import Stop, exit_within
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,10 @@ async def _serve(settings: WorkerSettings, health: Health) -> None:
         log.info("serving %s as %s", engine.model, settings.worker_id)
         stop = Stop()
         stop.on_signals()
-        await run_worker(settings, engine, health, stop)
+        async with watched_loop(health, settings.hang_limit_s):
+            await run_worker(settings, engine, health, stop)
     finally:
+        exit_within()
         await engine.close()
 
 
@@ -61,7 +63,16 @@ def _engine(settings: WorkerSettings) -> Engine:
     model, name = _model(settings)
     # SGLang's info is our debug: a line for every batch.
     level = {"debug": "info", "info": "warning"}.get(settings.log_level, settings.log_level)
-    return SglangEngine(model, name, settings.sglang_arguments, level, settings, settings.flags())
+    return SglangEngine(
+        model,
+        name,
+        settings.sglang_arguments,
+        level,
+        settings,
+        settings.flags(),
+        start_limit_s=settings.start_limit_s,
+        hang_limit_s=settings.hang_limit_s,
+    )
 
 
 def _model(settings: WorkerSettings) -> tuple[str, str | None]:

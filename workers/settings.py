@@ -83,6 +83,19 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         le=300,
         description="Silence after which Kafka gives a dead worker's partitions to others",
     )
+    start_limit_s: float = Field(
+        default=3600,
+        ge=1,
+        le=86400,
+        description="Time that SGLang has to load the model and to generate its first tokens",
+    )
+    hang_limit_s: float = Field(
+        default=60,
+        ge=2,
+        le=3600,
+        description="Silence after which an engine, or this process, counts as hung and is ended; "
+        "more than the longest iteration takes, and than compiling a kernel at its first use",
+    )
     drain_limit_s: float = Field(
         default=30, ge=0, description="Time that running jobs have to finish after SIGTERM"
     )

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
@@ -12,6 +14,8 @@ log = logging.getLogger(__name__)
 
 SHUTDOWN_STEP_S = 10.0
 """The time limit of each shutdown step when Kafka does not answer."""
+EXIT_LIMIT_S = 30.0
+"""How long the engine may take to close, and the process to end after that."""
 
 
 class Stop:
@@ -44,3 +48,11 @@ async def shutdown_step(step: Callable[[], Awaitable[None]]) -> None:
     in time: the step is given up."""
     with suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(step(), SHUTDOWN_STEP_S)
+
+
+def exit_within(limit_s: float = EXIT_LIMIT_S) -> None:
+    """End this process in `limit_s` at the latest, whatever hangs in it by then: a thread that the
+    interpreter waits for, or a child that even the kernel cannot kill."""
+    timer = threading.Timer(limit_s, os._exit, args=(1,))
+    timer.daemon = True
+    timer.start()

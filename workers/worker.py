@@ -123,6 +123,7 @@ class Worker:
     async def _record_engine_death(self, decisions: Service) -> None:
         """Count the crash for the jobs that may have caused it, so that none of them causes more
         than max_attempts."""
+        self._health.engine = False
         await asyncio.wait([decisions], timeout=LAST_DECISIONS_S)
         self._parts.executor.attribute_crash()
         await shutdown_step(self._parts.partitions.commit)

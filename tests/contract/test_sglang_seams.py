@@ -61,6 +61,11 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.tokenizer_manager", "TokenizerManager.handle_loop", ["self"]),
         ("managers.tokenizer_manager", "TokenizerManager._handle_abort_req", ["self", "recv_obj"]),
         ("managers.tokenizer_manager", "TokenizerManager.flush_cache", None),
+        (
+            "managers.tokenizer_manager",
+            "TokenizerManager._handle_batch_output",
+            ["self", "recv_obj"],
+        ),
         ("server_args", "prepare_server_args", ["argv"]),
         ("server_args", "ServerArgs.add_cli_args", ["parser"]),
         (
@@ -129,6 +134,18 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
             "managers.scheduler",
             "Scheduler._add_request_to_queue",
             ["self.waiting_queue.append(req)"],
+        ),
+        # Every turn of the loop sends a heartbeat, which the detokenizer passes on.
+        ("managers.scheduler", "Scheduler.ingest_requests", ["self.process_input_requests("]),
+        (
+            "managers.detokenizer_manager",
+            "DetokenizerManager.handle_batch_embedding_out",
+            ["return recv_obj"],
+        ),
+        (
+            "managers.tokenizer_manager",
+            "TokenizerManager.handle_loop",
+            ["await self._handle_batch_output(recv_obj)"],
         ),
         # A manager whose event loop is set leaves running it, and signals, to others.
         (

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.port import FinishReason, GenerationRequest, PreparedRequest
@@ -24,6 +25,13 @@ def batch_qos() -> RequestQos:
 def prompt_tokens(seed: int, count: int) -> list[int]:
     """A prompt that shares no prefix with one of another seed."""
     return [(seed * 31 + i * (2 * seed + 3)) % 256 for i in range(count)]
+
+
+def exists(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 30.0) -> None:

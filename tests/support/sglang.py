@@ -175,6 +175,7 @@ class FakeEngine:
         self.clock = FakeClock()
         self.sender = FakeDecisionSender()
         self.models: list[LatencyModel] = []
+        self.heartbeats = 0
         self._unprocessed: list[FakeBatch] = []
         self._aborting: FakeRequest | None = None
         self._idled = True
@@ -188,6 +189,7 @@ class FakeEngine:
             self.models.append,
             latency_is_known=True,
             paces=paces,
+            has_worker=True,
         )
 
     def _recorded(self, plan: Plan) -> Plan:
@@ -224,6 +226,7 @@ class FakeEngine:
 
     def step(self) -> None:
         """One turn of SGLang's event loop."""
+        self.niyama.heartbeat.turn()
         self._abort_chunked()
         if self.chunked_req is not None:
             self._stash(_real(self.chunked_req))
@@ -306,6 +309,9 @@ class FakeEngine:
 
     def in_flight(self) -> bool:
         return bool(self._unprocessed)
+
+    def send_heartbeat(self) -> None:
+        self.heartbeats += 1
 
     # ---- what SGLang does
 

@@ -2,7 +2,8 @@
 
 Decisions are one-way messages, never awaited. A decision that ends a request goes with SGLang's own
 answer to it instead, so that the end and its reason arrive together; so does the schedule by which
-a request's tokens are to be shown.
+a request's tokens are to be shown. Heartbeats take the way of generated tokens, through every
+process that a token passes: they stop when any of these hangs.
 """
 
 import contextlib
@@ -25,6 +26,10 @@ SCHEDULER_INFO_KEY = "niyama"
 """In what a scheduler process reports when it is ready: that Niyama's scheduler is in it."""
 RELEASE_KEY = "niyama_release"
 """Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
+
+HEARTBEAT_S = 1.0
+"""Between two heartbeats of a scheduler whose iterations are shorter."""
+_HEARTBEAT_PREFIX = "niyama-heartbeat-"
 
 _FINISH_REASON_KEY = "niyama_decision"
 _UNREAD_MESSAGES = 100_000
@@ -75,6 +80,18 @@ def encode(decisions: Sequence[Decision]) -> bytes:
 
 def decode(message: bytes) -> list[Decision]:
     return [_decision(**fields) for fields in json.loads(message)]
+
+
+def heartbeat_id(replica: int) -> str:
+    """The request id in the heartbeats of one scheduler; `replica` is its data-parallel rank."""
+    return f"{_HEARTBEAT_PREFIX}{replica}"
+
+
+def replica_of(request_id: str) -> int | None:
+    """Whose heartbeat an output is; None when it is a request's."""
+    if not request_id.startswith(_HEARTBEAT_PREFIX):
+        return None
+    return int(request_id.removeprefix(_HEARTBEAT_PREFIX))
 
 
 def as_finish_reason(decision: Decision) -> dict[str, str | int]:

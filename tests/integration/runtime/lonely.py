@@ -5,6 +5,7 @@ For each line on standard input, a JSON object of prompts, it prints the generat
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -21,7 +22,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupted)
     loop.add_signal_handler(signal.SIGTERM, interrupted)
-    engine = SglangEngine(sys.argv[1], "tiny", sys.argv[2:])
+    hang_limit_s = float(os.environ.get("NIYAMA_HANG_LIMIT_S", "60"))
+    engine = SglangEngine(sys.argv[1], "tiny", sys.argv[2:], hang_limit_s=hang_limit_s)
     await engine.start()
 
     async def generate(request_id: str, prompt: list[int]) -> list[int]:

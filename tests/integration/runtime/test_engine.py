@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -275,3 +278,37 @@ async def test_a_bad_model_path_says_what_to_do(engine: "SglangEngine", tmp_path
     with pytest.raises((OSError, ValueError)) as raised:
         server_arguments(path, [], "error").resolve_once()
     assert "neither a local folder nor a model" in str(start_error(raised.value, path))
+
+
+@pytest.mark.parametrize("process", ["scheduler", "detokenizer"])
+async def test_a_frozen_process_of_sglang_is_silent_until_it_continues(
+    client: Client, process: str
+) -> None:
+    """At its limit the watchdog would end the engine (`test_ranks.py`); an idle one, too."""
+    running = client.engine._running
+    pid = running.runtime.get_all_child_pids()[["scheduler", "detokenizer"].index(process)]
+    await until(lambda: running.watchdog.silence_s <= 1)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await until(lambda: running.watchdog.silence_s >= 3)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: running.watchdog.silence_s <= 1)
+    assert not running.death.done()
+
+
+async def test_a_tokenizer_that_hangs_is_noticed(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, stuck = client.engine._running, threading.Event()
+    monkeypatch.setattr(
+        type(running.translator), "prepare", lambda self, request: stuck.wait(60) and None
+    )
+    request = GenerationRequest("stuck", chat_qos(), prompt="x")
+    preparing = asyncio.create_task(client.engine.prepare(request))
+    try:
+        await until(lambda: running.watchdog.silence_s >= 3)
+    finally:
+        stuck.set()
+    await preparing
+    await until(lambda: running.watchdog.silence_s <= 1)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.runtime import exists
+
 HERE = Path(__file__).parent
 
 
@@ -32,13 +34,6 @@ def lonely(tiny_model: Path) -> Iterator[subprocess.Popen[str]]:
 def said(process: subprocess.Popen[str]) -> list[str]:
     assert process.stdout is not None
     return process.stdout.readline().split(maxsplit=2)
-
-
-def exists(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_survives_ctrl_c_reports_its_death_and_leaves_no_orphans(

@@ -128,6 +128,7 @@ async def test_a_job_that_kills_engines_is_given_up_and_its_neighbours_are_not(
         if worker.task.done():
             with pytest.raises(UnavailableError, match="the engine died: out of memory"):
                 worker.task.result()
+            assert not worker.health.ready
             deaths += 1
     assert deaths == 3
     failed = harness.ended(poison)

@@ -9,7 +9,7 @@ import pytest
 
 from niyama.errors import ConfigurationError
 from niyama.local.ports import free_port
-from workers.health import Health, serving
+from workers.health import LOOP_STALL_S, Health, LoopWatch, serving
 
 HOST = "127.0.0.1"
 
@@ -49,3 +49,21 @@ def test_a_port_in_use_is_a_sentence() -> None:
 def test_port_zero_serves_nothing() -> None:
     with serving(Health(), "no such host", 0):
         pass
+
+
+def test_a_stuck_event_loop_is_neither_alive_nor_ready_and_ends_the_process() -> None:
+    health, port, ends = Health(engine=True, kafka=True), free_port(), []
+    watch = LoopWatch(health, 60.0, lambda: ends.append("process"))
+    with serving(health, HOST, port):
+        for _ in range(int(LOOP_STALL_S)):
+            watch.tick()
+        assert _get(port, "/healthz")[0] == 200
+        watch.tick()
+        assert _get(port, "/healthz") == (503, {"status": "stuck"})
+        assert _get(port, "/readyz")[0] == 503
+        watch.beat()
+        watch.tick()
+        assert _get(port, "/healthz")[0] == _get(port, "/readyz")[0] == 200
+    for _ in range(60):
+        watch.tick()
+    assert ends == ["process"]

@@ -1,6 +1,7 @@
 """Starting SGLang: our child processes, with their signals, environment, files and failures."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,8 @@ from workers.runtime.engine.arguments import child_environment
 from workers.runtime.engine.logs import own_logging
 from workers.runtime.engine.process import run_detokenizer, run_scheduler
 from workers.runtime.messages import SCHEDULER_INFO_KEY
+
+log = logging.getLogger(__name__)
 
 
 def launch(
@@ -44,8 +47,12 @@ def launch(
 
 
 def kill_processes(pids: Iterable[int | None]) -> None:
+    """Kill processes and their children, whatever state they are in."""
     for pid in pids:
-        kill_process_tree(pid, wait_timeout=10)
+        try:
+            kill_process_tree(pid, wait_timeout=10)
+        except RuntimeError as error:  # such as one that waits for its device in the kernel
+            log.error("a process of SGLang survived SIGKILL: %s", error)
 
 
 def start_error(error: Exception, model_path: str) -> EngineStartError:

@@ -2,6 +2,7 @@
 
 import asyncio
 import atexit
+import logging
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ from typing import Any
 from sglang.srt.managers.io_struct import AbortReq
 
 from workers.engine.port import EngineDead
+from workers.engine.watchdog import TICK_S, Watchdog
+from workers.runtime.engine.heartbeats import Heartbeats, states
 from workers.runtime.engine.launch import kill_processes
 from workers.runtime.engine.limits import TokenLimits
 from workers.runtime.engine.requests import RequestTranslator
 from workers.runtime.messages import SCHEDULER_INFO_KEY
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,8 @@ class Running:
     """Distributes what SGLang generates among the requests."""
     death: asyncio.Future[str]
     """Done, with the reason, when the engine is dead."""
+    watchdog: Watchdog
+    """Hears SGLang's heartbeats, and watches what else the engine's work waits for."""
 
     @property
     def manager(self) -> Any:
@@ -47,6 +54,16 @@ class Running:
         for request_id in list(self.manager.rid_to_state):
             self.manager._handle_abort_req(AbortReq(rid=request_id))
 
+    async def die_if_hung(self) -> None:
+        """Hung is dead: run this from when the engine serves to its end."""
+        while not self.death.done():
+            await asyncio.sleep(TICK_S)
+            if (hung := self.watchdog.tick()) is not None:
+                pids = self.runtime.get_all_child_pids()
+                log.error("%s hangs; SGLang's processes: %s", hung, states(pids))
+                limit_s = self.watchdog.limit_s
+                self.die(f"{hung} has shown no sign of life for {limit_s:g} s")
+
     def raise_if_dead(self) -> None:
         if self.death.done():
             raise EngineDead(self.death.result())
@@ -59,7 +76,7 @@ class Running:
         await asyncio.to_thread(_stop_children, self.runtime)
 
 
-def run(runtime: Any) -> Running:
+def run(runtime: Any, watchdog: Watchdog) -> Running:
     """Take over an engine that has just been launched: its outputs, its signals and its end.
 
     Call it in the event loop that serves. No process is left behind when it raises.
@@ -68,13 +85,13 @@ def run(runtime: Any) -> Running:
     atexit.unregister(runtime.shutdown)
     atexit.register(_stop_children, runtime)
     try:
-        return _serving(runtime, asyncio.get_running_loop())
+        return _serving(runtime, asyncio.get_running_loop(), watchdog)
     except BaseException:
         _stop_children(runtime)
         raise
 
 
-def _serving(runtime: Any, loop: asyncio.AbstractEventLoop) -> Running:
+def _serving(runtime: Any, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) -> Running:
     """Run SGLang's output loop in ours, leaving SIGTERM and SIGINT to the worker.
 
     The manager would start it by itself, and take SIGTERM for a drain of its own.
@@ -85,8 +102,11 @@ def _serving(runtime: Any, loop: asyncio.AbstractEventLoop) -> Running:
     )
     translator = RequestTranslator(manager, runtime.template_manager, limits)
     manager.event_loop = loop
+    heartbeats = Heartbeats(watchdog)
+    manager._handle_batch_output = heartbeats.taken_from(manager._handle_batch_output)
     output_loop: asyncio.Task[None] = loop.create_task(manager.handle_loop())
-    running = Running(runtime, limits, translator, output_loop, loop.create_future())
+    death: asyncio.Future[str] = loop.create_future()
+    running = Running(runtime, limits, translator, output_loop, death, watchdog)
     output_loop.add_done_callback(lambda _: running.die("SGLang's output loop ended"))
     # A failing child, and the watchdog that finds a dead one, send SIGQUIT.
     loop.add_signal_handler(signal.SIGQUIT, running.die, "a process of SGLang died; see its log")

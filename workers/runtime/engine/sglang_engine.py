@@ -11,11 +11,13 @@ from typing import Any
 
 from workers.engine.port import (
     EngineDead,
+    EngineStartError,
     GenerationRequest,
     GenerationUpdate,
     PreparedRequest,
 )
 from workers.engine.scheduling import SchedulingOptions
+from workers.engine.watchdog import Watchdog
 from workers.policy.decision import Decision
 from workers.runtime import messages
 from workers.runtime.engine import warm_up
@@ -24,6 +26,7 @@ from workers.runtime.engine.decision_inbox import DecisionInbox
 from workers.runtime.engine.launch import launch
 from workers.runtime.engine.pacer import on_schedule
 from workers.runtime.engine.running import Running, run
+from workers.runtime.engine.start_limit import start_limit, too_long
 from workers.runtime.engine.updates import UpdateReader
 
 
@@ -31,8 +34,8 @@ class SglangEngine:
     """Implements `workers.engine.port.Engine` with SGLang's runtime and Niyama's scheduler in it.
 
     SGLang's two child processes belong to the process and the thread that call `start`. When one
-    of them dies, everything in the engine raises EngineDead: the worker exits, and Kafka gives
-    its jobs to another.
+    of them dies or hangs, everything in the engine raises EngineDead: the worker exits, and Kafka
+    gives its jobs to another.
     """
 
     def __init__(
@@ -43,9 +46,13 @@ class SglangEngine:
         log_level: str = "warning",
         scheduling: SchedulingOptions | None = None,
         worker_flags: Collection[str] = (),
+        *,
+        start_limit_s: float = 3600.0,
+        hang_limit_s: float = 60.0,
     ) -> None:
         """`arguments` are for SGLang's server. `scheduling`: by default, a worker's defaults.
-        `worker_flags` are suggested when SGLang lacks an argument.
+        `worker_flags` are suggested when SGLang lacks an argument. A start that takes longer than
+        `start_limit_s` fails; an engine without a sign of life for `hang_limit_s` is dead.
         """
         self.model = served_name or model_path
         self._model_path = model_path
@@ -53,11 +60,14 @@ class SglangEngine:
         self._worker_flags = worker_flags
         self._log_level = log_level
         self._scheduling = scheduling or SchedulingOptions()
+        self._start_limit_s = start_limit_s
+        self._hang_limit_s = hang_limit_s
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
         self._inbox = DecisionInbox(f"ipc://{self._folder}/decisions")
         self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
         self._cancelled: set[str] = set()
         self._started: Running | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -70,11 +80,23 @@ class SglangEngine:
 
     async def start(self) -> None:
         self._inbox.open()
-        self._started = run(self._launch())
-        await self._warm_up(self._started)
+        with start_limit(self._start_limit_s):
+            runtime = self._launch()
+        self._started = run(runtime, Watchdog(self._hang_limit_s))
+        try:
+            async with asyncio.timeout(self._start_limit_s):
+                await self._warm_up(self._started)
+        except TimeoutError as error:
+            raise too_long(self._start_limit_s) from error
+        except EngineDead as error:
+            raise EngineStartError(f"SGLang died as soon as it had started: {error}") from error
+        # Not before: the first iterations may compile kernels for minutes.
+        self._watching = asyncio.create_task(self._started.die_if_hung())
 
     async def close(self) -> None:
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
         if self._started is not None:
             await self._started.close()
         self._inbox.close()
@@ -117,9 +139,12 @@ class SglangEngine:
         running = self._running
         running.raise_if_dead()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self._tokenizer_thread, running.translator.prepare, request
-        )
+        return await loop.run_in_executor(self._tokenizer_thread, self._translate, running, request)
+
+    @staticmethod
+    def _translate(running: Running, request: GenerationRequest) -> PreparedRequest:
+        with running.watchdog.running("the tokenizer"):
+            return running.translator.prepare(request)
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         self._running.raise_if_dead()

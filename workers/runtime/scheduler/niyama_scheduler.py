@@ -53,6 +53,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     # ---- requests come and go
 
     def process_input_requests(self, recv_reqs: list[Any]) -> None:
+        self.niyama.heartbeat.turn()  # SGLang's loop comes here in every turn, also when idle
         if recv_reqs:
             self.niyama.clock.tick()
         super().process_input_requests(recv_reqs)
@@ -99,7 +100,8 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
     file = LatencyFile(latency_subject(scheduler), os.environ)
     learner = LatencyLearner(from_first_rank(file.load))
     known = learner.model()
-    settings = _policy_settings(scheduler.chunked_prefill_size)
+    has_worker = ADDRESS_VARIABLE in os.environ
+    settings = _policy_settings(scheduler.chunked_prefill_size, has_worker=has_worker)
     policy = NiyamaPolicy(known or FIRST_GUESS, settings)
     driver = PolicyDriver(policy, learner, checked=same_on_every_rank)
 
@@ -115,12 +117,13 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
         keep,
         latency_is_known=known is not None,
         paces=settings.token_timing is TokenTiming.PACED,
+        has_worker=has_worker,
     )
 
 
-def _policy_settings(chunk_tokens: int) -> Settings:
+def _policy_settings(chunk_tokens: int, *, has_worker: bool) -> Settings:
     wanted = SchedulingSettings()
-    check_timing(wanted.token_timing, has_worker=ADDRESS_VARIABLE in os.environ)
+    check_timing(wanted.token_timing, has_worker=has_worker)
     return Settings(
         **wanted.model_dump(),
         min_chunk_tokens=min(_MIN_CHUNK_TOKENS, max(1, chunk_tokens // 4)),

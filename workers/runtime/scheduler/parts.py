@@ -7,6 +7,7 @@ from workers.latency.model import LatencyModel
 from workers.runtime.scheduler.batch_maker import BatchMaker
 from workers.runtime.scheduler.batch_watcher import BatchWatcher
 from workers.runtime.scheduler.driver import PolicyDriver
+from workers.runtime.scheduler.heartbeat import Heartbeat
 from workers.runtime.scheduler.iteration_clock import Clock, IterationClock
 from workers.runtime.scheduler.lifecycle import RequestLifecycle
 from workers.runtime.scheduler.parking import Parking
@@ -21,6 +22,7 @@ class Parts:
 
     latency_is_known: bool
     """There was a latency model of this model and device at the start."""
+    heartbeat: Heartbeat
     clock: IterationClock
     parking: Parking
     requests: RequestLifecycle
@@ -37,17 +39,28 @@ def assemble(
     *,
     latency_is_known: bool,
     paces: bool,
+    has_worker: bool,
 ) -> Parts:
-    """`keep_model` is called with each model that `driver` learns."""
+    """`keep_model` is called with each model that `driver` learns.
+
+    `has_worker`: somebody listens for heartbeats.
+    """
+    send = engine.send_heartbeat if has_worker else _to_nobody
+    heartbeat = Heartbeat(send, shared_clock.own_s)
     clock = IterationClock(shared_clock)
     waiting = WaitingRequests(engine.scheduler)
     parking = Parking(engine)
     reporter = DecisionReporter(sender)
     return Parts(
         latency_is_known,
+        heartbeat,
         clock,
         parking,
         RequestLifecycle(engine, waiting, parking, driver, clock),
         BatchMaker(engine, waiting, parking, driver, clock, reporter, keep_model),
         BatchWatcher(engine, parking, driver, clock, reporter, paces=paces),
     )
+
+
+def _to_nobody() -> None:
+    """In a plain SGLang server."""

@@ -169,3 +169,6 @@ class EngineCalls(Protocol):
 
     def in_flight(self) -> bool:
         """Whether the iteration before the one that is planned still runs."""
+
+    def send_heartbeat(self) -> None:
+        """Send a sign of life the way that generated tokens go."""

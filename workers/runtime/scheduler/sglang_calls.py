@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sglang.srt.managers.io_struct import AbortReq
+from sglang.srt.managers.io_struct import AbortReq, BatchEmbeddingOutput
 from sglang.srt.managers.schedule_batch import FINISH_ABORT
 from sglang.srt.managers.schedule_policy import SchedulePolicy
 from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache, touch_waiting_prefix
+from sglang.srt.runtime_context import get_parallel
 
+from workers.runtime.messages import heartbeat_id
 from workers.runtime.scheduler.seams import EngineRequest
 
 
@@ -63,6 +65,23 @@ class SglangCalls:
 
     def in_flight(self) -> bool:
         return not self.runs_in_step() and bool(self.scheduler.result_queue)
+
+    def send_heartbeat(self) -> None:
+        """As an embedding, which the detokenizer passes on as it is.
+
+        Only the first rank can send; it stops when one of the others does.
+        """
+        beat = BatchEmbeddingOutput(
+            rids=[heartbeat_id(get_parallel().dp_rank or 0)],
+            http_worker_ipcs=[None],
+            finished_reasons=[None],
+            embeddings=[[]],
+            prompt_tokens=[0],
+            cached_tokens=[0],
+            placeholder_tokens_idx=None,
+            placeholder_tokens_val=None,
+        )
+        self.scheduler.ipc_channels.send_to_detokenizer.send_output(beat)
 
 
 class PlannedPolicy(SchedulePolicy):  # type: ignore[misc]

@@ -1,0 +1,22 @@
+"""A start is not waited for for ever."""
+
+import signal
+import threading
+
+import pytest
+
+from workers.engine.port import EngineStartError
+from workers.runtime.engine.start_limit import start_limit
+
+
+def test_a_start_that_takes_too_long_is_interrupted_wherever_it_waits() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(EngineStartError, match=r"--start-limit-s"), start_limit(0.05):
+        threading.Event().wait(30)
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_a_start_in_time_leaves_no_alarm() -> None:
+    with start_limit(0.05):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
