@@ -11,20 +11,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway import database
 from gateway.api.app import create_app
-from gateway.api.health import Check, Health
+from gateway.api.health import Check, Health, PartName
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.queries import Ledger
 from gateway.ledger.writer import Written
-from gateway.process import Gateway
+from gateway.process import Gateway, Part
 from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer, kafka
 from niyama.errors import ConfigurationError
 
-KAFKA_CHECK_TIMEOUT_S = 3.0
 REQUESTS_GRACE_S = 15
 
 
@@ -41,13 +40,18 @@ def build(settings: GatewaySettings) -> Gateway:
     engine = database.engine(settings, settings.database_connections)
     producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
     services = Services(
-        Health(_checks(settings, engine, consumer)),
+        Health(_checks(settings, engine, producer, consumer)),
         ledger,
         Submissions(settings, producer, ledger),
         stopping,
     )
     server = _server(services)
-    return Gateway(settings, engine, producer, consumer, dead_letters, relay, server, stopping)
+    parts: dict[str, Part] = {
+        "the ledger": consumer,
+        "sending dead letters": dead_letters,
+        "the relay": relay,
+    }
+    return Gateway(settings, engine, producer, parts, server, stopping)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:
@@ -64,15 +68,14 @@ def listen(settings: GatewaySettings) -> socket.socket:
 
 
 def _checks(
-    settings: GatewaySettings, engine: AsyncEngine, consumer: LedgerConsumer
-) -> dict[str, Check]:
+    settings: GatewaySettings, engine: AsyncEngine, producer: Producer, consumer: LedgerConsumer
+) -> dict[PartName, Check]:
     async def kafka_missing() -> str | None:
         try:
-            async with asyncio.timeout(KAFKA_CHECK_TIMEOUT_S):
-                await kafka.probe(settings)
-        except (KafkaError, TimeoutError):
+            await kafka.probe(settings)
+        except KafkaError:
             return "does not answer"
-        return None
+        return None if producer.connected else "its topics are being prepared"
 
     async def postgres_missing() -> str | None:
         return None if await database.answers(engine) else "does not answer"

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 
 import uvloop
 
@@ -17,13 +18,17 @@ def main(arguments: list[str]) -> int:
     settings = GatewaySettings.from_command_line(arguments, "niyama gateway")
     configure_logging(settings.log_level)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
+        if not runner.run(_serve(settings)):
+            # The runner would wait for what is left, which waits for a dead Kafka or Postgres.
+            logging.shutdown()
+            os._exit(0)
     return 0
 
 
-async def _serve(settings: GatewaySettings) -> None:
+async def _serve(settings: GatewaySettings) -> bool:
+    """Returns whether nothing is left that still waits."""
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     log.info("API at http://%s:%d, documented at /docs", shown, port)
-    await build(settings).run(listener)
+    return await build(settings).run(listener)

@@ -5,52 +5,68 @@ import contextlib
 import logging
 import signal
 import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from typing import Protocol
 
 import uvicorn
+from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.ledger.consumer import LedgerConsumer
-from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.history_partitions import ensure_coming_days_hourly
 from gateway.preparation import prepare_kafka, prepare_postgres
-from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer
+from niyama.logs import Throttle
+from niyama.retry import RETRY_INTERVAL_S, retry
 
 log = logging.getLogger(__name__)
 
-STOP_GRACE_S = 15.0
+STOP_GRACE_S = 10.0
+"""For the parts to finish what they are doing, once no more requests are served."""
+CANCEL_GRACE_S = 2.0
+"""For a part that had to be cancelled, and for the pool's connections to be closed."""
+
+
+class Part(Protocol):
+    """Something that works beside the API once Kafka and Postgres are prepared."""
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+
+    def stop(self) -> None:
+        """End `run` soon."""
 
 
 class Gateway:
-    """One gateway: the API, the ledger's consumer, the relay of replies. Made by `bootstrap`."""
+    """One gateway: the API, and the parts that keep the ledger. Made by `bootstrap`."""
 
     def __init__(
         self,
         settings: GatewaySettings,
         engine: AsyncEngine,
         producer: Producer,
-        consumer: LedgerConsumer,
-        dead_letters: DeadLetters,
-        relay: ReplyRelay,
+        parts: Mapping[str, Part],
         server: uvicorn.Server,
         stopping: asyncio.Event,
     ) -> None:
+        """`parts` are named as in "the ledger failed"."""
         self._settings = settings
         self._engine = engine
         self._producer = producer
-        self._consumer = consumer
-        self._dead_letters = dead_letters
-        self._relay = relay
+        self._parts = parts
         self._server = server
         self._stopping = stopping
         self._prepared = False
 
-    async def run(self, listener: socket.socket) -> None:
+    async def run(self, listener: socket.socket) -> bool:
         """Serve until SIGTERM or SIGINT, then finish what is in progress.
 
-        The API answers from the first moment; what is missing is waited for. Raises
-        ConfigurationError or UnavailableError for what waiting does not cure.
+        The API answers from the first moment, and takes jobs as soon as Kafka does; what is
+        missing is waited for. Returns whether every part has ended: one that waits for a Kafka or
+        Postgres that never answers is left behind. Raises ConfigurationError or UnavailableError
+        for what waiting does not cure.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,7 +76,7 @@ class Gateway:
         await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
         self.stop()
         await serving
-        await self._finish(working)
+        return await self._finish(working)
 
     def stop(self) -> None:
         """Take no more requests, then end `run`. A second call drops open requests."""
@@ -69,26 +85,79 @@ class Gateway:
         self._stopping.set()
 
     async def _work(self) -> None:
-        await asyncio.gather(prepare_postgres(self._settings), prepare_kafka(self._settings))
-        async with self._producer, asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as stack:
+            await together(self._connect_producer(stack), prepare_postgres(self._settings))
             self._prepared = True
-            tasks.create_task(self._consumer.run())
-            tasks.create_task(self._dead_letters.run())
-            tasks.create_task(self._relay.run())
-            tasks.create_task(ensure_coming_days_hourly(self._settings, self._stopping))
+            await together(
+                *(
+                    keep_running(part.run, name, self._stopping)
+                    for name, part in self._parts.items()
+                ),
+                keep_running(self._keep_partitions, "making partitions", self._stopping),
+            )
 
-    async def _finish(self, working: asyncio.Task[None]) -> None:
-        self._consumer.stop()
-        self._dead_letters.stop()
-        self._relay.stop()
+    async def _connect_producer(self, stack: AsyncExitStack) -> None:
+        """From here on jobs are taken, whatever becomes of Postgres."""
+        await prepare_kafka(self._settings)
+        await retry(
+            lambda: stack.enter_async_context(self._producer),
+            KafkaError,
+            notice="no job can be taken yet, because Kafka says",
+            log=log,
+        )
+
+    async def _keep_partitions(self) -> None:
+        await ensure_coming_days_hourly(self._settings, self._stopping)
+
+    async def _finish(self, working: asyncio.Task[None]) -> bool:
+        for part in self._parts.values():
+            part.stop()
         if not self._prepared:
             working.cancel()  # it was waiting for Kafka or Postgres
-        _, late = await asyncio.wait({working}, timeout=STOP_GRACE_S)
-        if late:
+        await asyncio.wait({working}, timeout=STOP_GRACE_S)
+        if not working.done():
             log.warning(
                 "Kafka or Postgres does not answer; what is not in the ledger yet stays in the log"
             )
             working.cancel()
+            await asyncio.wait({working}, timeout=CANCEL_GRACE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_GRACE_S):
+                await self._engine.dispose()
+        if not working.done():
+            return False
         with contextlib.suppress(asyncio.CancelledError):
-            await working
-        await self._engine.dispose()
+            working.result()
+        return True
+
+
+async def keep_running(
+    run: Callable[[], Awaitable[None]], name: str, stopping: asyncio.Event
+) -> None:
+    """Call `run` until it returns: again after any error, unless the gateway is `stopping`.
+
+    What is expected to fail is dealt with in `run`. An error that comes out is a defect, which one
+    part survives no better if it takes the API and the other parts along.
+    """
+    throttle = Throttle()
+    while True:
+        try:
+            await run()
+            return
+        except Exception:
+            if throttle.allows(time.monotonic()):
+                log.exception("%s failed, and is tried again", name)
+        if stopping.is_set():
+            return
+        await asyncio.sleep(RETRY_INTERVAL_S)
+
+
+async def together(*parts: Awaitable[None]) -> None:
+    """Return when all have; when one fails, end the others and raise its error."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -64,7 +64,11 @@ class Producer:
 
     async def __aenter__(self) -> Self:
         connecting = kafka.producer(self._settings, linger_ms=self._linger_ms)
-        await connecting.start()
+        try:
+            await connecting.start()
+        except BaseException:
+            await connecting.stop()
+            raise
         self._connected = connecting
         return self
 
@@ -75,7 +79,9 @@ class Producer:
         traceback: TracebackType | None,
     ) -> None:
         """Wait for what is under way, then disconnect."""
-        await self._kafka.stop()
+        leaving = self._kafka
+        self._connected = None
+        await leaving.stop()
 
     async def publish(
         self,
@@ -138,6 +144,11 @@ class Producer:
         await self._kafka.send_and_wait(
             self._topics.control.name, control.to_bytes(), key=str(job_id).encode()
         )
+
+    @property
+    def connected(self) -> bool:
+        """Whether jobs can be published: between entering `async with` and leaving it."""
+        return self._connected is not None
 
     @property
     def _kafka(self) -> AIOKafkaProducer:

@@ -11,7 +11,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 
 import niyama
-from gateway.api import submissions
+from gateway.api import health, submissions
 from gateway.api.app import create_app
 from gateway.api.health import Health
 from gateway.api.services import Services
@@ -191,6 +191,30 @@ async def test_readiness_names_what_is_missing(api: httpx.AsyncClient) -> None:
 
     assert answer.status_code == 503
     assert answer.json() == {"ready": False, "parts": {"kafka": "does not answer"}}
+
+
+async def test_a_load_balancer_leaves_out_parts_that_taking_jobs_does_not_need(
+    api: httpx.AsyncClient,
+) -> None:
+    without = await api.get("/readyz", params={"exclude": "kafka"})
+    unknown = await api.get("/readyz", params={"exclude": "disk"})
+
+    assert (without.status_code, without.json()) == (200, {"ready": True, "parts": {}})
+    assert unknown.status_code == 422
+
+
+async def test_a_part_that_hangs_is_named_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "CHECK_TIMEOUT_S", 0.01)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def works() -> None:
+        pass
+
+    readiness = await Health({"kafka": works, "postgres": hang}).readiness()
+
+    assert readiness.parts == {"kafka": "ready", "postgres": "does not answer"}
 
 
 async def test_a_bug_is_a_problem_document_too(api: httpx.AsyncClient, ledger: Ledger) -> None:

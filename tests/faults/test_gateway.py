@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -63,6 +64,14 @@ class GatewayProcess:
     async def until_known(self, job_ids: set[str]) -> None:
         async with asyncio.timeout(60):
             while not job_ids <= await self.ids():
+                await asyncio.sleep(0.1)
+
+    async def until_logged(self, *words: str) -> None:
+        """Return once a line of the log has all `words`."""
+        async with asyncio.timeout(30):
+            while not any(
+                all(word in line for word in words) for line in self.messages.splitlines()
+            ):
                 await asyncio.sleep(0.1)
 
     async def end(self, number: signal.Signals) -> int:
@@ -131,8 +140,15 @@ async def test_a_gateway_that_starts_first_waits_for_kafka_and_postgres(
     await gateway.until(lambda parts: parts["kafka"] == parts["postgres"] == "does not answer")
     alive = await gateway.client.get("/healthz")
     too_early = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
-    await asyncio.gather(own_kafka.start(), own_postgres.start())
+    await own_kafka.start()
+    await gateway.until(lambda parts: parts["kafka"] == "ready")
+    without_postgres = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
+    balanced = {"exclude": ["postgres", "ledger"]}
+    takes_jobs = await gateway.client.get("/readyz", params=balanced)
+    unknown = await gateway.client.get(without_postgres.headers["location"])
+    await own_postgres.start()
     await gateway.until_ready()
+    await gateway.until_known({without_postgres.json()["job_id"]})
     in_time = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
     followed = in_time.headers["location"]
     waiting = asyncio.create_task(gateway.client.get(followed, params={"wait": 60}))
@@ -141,10 +157,41 @@ async def test_a_gateway_that_starts_first_waits_for_kafka_and_postgres(
 
     assert (await waiting).json()["status"] == "queued"  # answered early, because of the end
     assert (alive.status_code, too_early.status_code, in_time.status_code) == (200, 503, 202)
+    assert (without_postgres.status_code, takes_jobs.status_code) == (202, 200)
+    assert unknown.status_code == 503
     assert "waiting for Kafka" in gateway.messages
     assert "waiting for Postgres" in gateway.messages
     assert "Traceback" not in gateway.messages
     assert status == 0
+
+
+async def set_read_only(postgres: LocalPostgres, value: str) -> None:
+    connection = await asyncpg.connect(postgres.url())
+    await connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
+
+
+async def test_a_gateway_waits_for_a_postgres_that_is_read_only(
+    gateway: GatewayProcess, own_kafka: LocalKafka, own_postgres: LocalPostgres
+) -> None:
+    await asyncio.gather(own_kafka.start(), own_postgres.start())
+    await set_read_only(own_postgres, "on")
+    gateway.start()
+    await gateway.until(lambda parts: (parts["kafka"], parts["postgres"]) == ("ready", "ready"))
+    before = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
+    await set_read_only(own_postgres, "off")
+    await gateway.until_known({before.json()["job_id"]})
+
+    await set_read_only(own_postgres, "on")
+    jobs = await publish(own_kafka.bootstrap, 20)
+    await gateway.until_logged("read-only transaction", "the ledger waits")
+    await set_read_only(own_postgres, "off")
+    await gateway.until_known(jobs)
+    status = await gateway.end(signal.SIGTERM)
+
+    assert status == 0
+    assert "Traceback" not in gateway.messages
 
 
 async def test_sigterm_ends_a_gateway_that_still_waits(gateway: GatewayProcess) -> None:

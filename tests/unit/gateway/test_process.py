@@ -1,0 +1,139 @@
+"""How a gateway lives with parts that fail, and ends with parts that hang."""
+
+import asyncio
+import logging
+import socket
+
+import pytest
+import uvicorn
+
+from gateway import process
+from gateway.database import engine
+from gateway.process import Gateway, keep_running, together
+from gateway.settings import GatewaySettings
+from niyama import Producer
+
+
+class Flaky:
+    """A part's `run` that fails some times, then ends."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.runs = 0
+
+    async def __call__(self) -> None:
+        self.runs += 1
+        if self.runs <= self.failures:
+            raise AttributeError("a defect")
+
+
+async def test_a_part_that_fails_is_tried_again_and_its_defect_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "RETRY_INTERVAL_S", 0)
+    run = Flaky(failures=3)
+
+    await keep_running(run, "the part", asyncio.Event())
+
+    assert run.runs == 4
+    (record,) = caplog.records
+    assert record.getMessage() == "the part failed, and is tried again"
+    assert record.exc_info is not None
+
+
+async def test_a_part_that_fails_while_the_gateway_stops_is_left_alone() -> None:
+    stopping = asyncio.Event()
+    stopping.set()
+    run = Flaky(failures=3)
+
+    await keep_running(run, "the part", stopping)
+
+    assert run.runs == 1
+
+
+async def test_when_one_fails_the_others_end_before_its_error_is_raised() -> None:
+    ended = asyncio.Event()
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first"):
+        await together(waits(), fails())
+
+    assert ended.is_set()
+
+
+class Hung:
+    """A part that notices neither that it should stop nor that it is cancelled."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def run(self) -> None:
+        self.running.set()
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                logging.getLogger(__name__).debug("ignored")
+
+    def stop(self) -> None:
+        pass
+
+
+class ConnectedProducer(Producer):
+    """One that needs no Kafka."""
+
+    async def __aenter__(self) -> "ConnectedProducer":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class Server(uvicorn.Server):
+    """One that serves nothing, until it should exit."""
+
+    def __init__(self) -> None:
+        super().__init__(uvicorn.Config(app=""))
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        while not self.should_exit:
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: GatewaySettings) -> None:
+        pass
+
+    for name in ("prepare_kafka", "prepare_postgres"):
+        monkeypatch.setattr(process, name, nothing)
+
+
+@pytest.mark.usefixtures("prepared")
+async def test_a_part_that_hangs_does_not_keep_the_gateway_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "STOP_GRACE_S", 0.01)
+    monkeypatch.setattr(process, "CANCEL_GRACE_S", 0.01)
+    settings, part, stopping = GatewaySettings(), Hung(), asyncio.Event()
+    pool = engine(settings, 1)
+    gateway = Gateway(settings, pool, ConnectedProducer(), {"it": part}, Server(), stopping)
+
+    with socket.socket() as listener:
+        running = asyncio.create_task(gateway.run(listener))
+        await part.running.wait()
+        gateway.stop()
+        all_ended = await running
+
+    assert not all_ended
+    part.released.set()
