@@ -10,7 +10,10 @@ from schemas import JobStatus
 
 @dataclass(slots=True)
 class Attempt:
-    """How far the newest attempt has come. Filled in event by event, see `projection`."""
+    """How far one attempt has come: the one that ended the job, and of an open job the newest.
+
+    Filled in event by event, see `projection`.
+    """
 
     attempt: int = 0
     """1 for the first; 0 while no worker has taken the job."""
@@ -51,6 +54,8 @@ class Incidents:
     parks: int = 0
     terminal_events: int = 0
     """Above 1: duplicates, which changed nothing."""
+    newest_attempt: int = 0
+    """The highest that was reported, also after another one has ended the job."""
 
     @property
     def is_relegated(self) -> bool:

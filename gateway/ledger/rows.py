@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy
 from pydantic_core import to_json
 
+from gateway.ledger.claims import Position
 from gateway.ledger.job import Attempt, Incidents, Job, Outcome
 from gateway.ledger.projection import JobPatch
 from gateway.ledger.request import Request
@@ -30,12 +31,18 @@ EVENT_COLUMNS = (
 )
 RESULT_COLUMNS = ("job_id", "text", "token_ids", "logprobs")
 
+SOURCE_COLUMNS = ("source_topic", "source_partition", "source_offset")
+"""Part of the request's, and the only ones of it that events know too."""
+
 _METADATA = REQUEST_COLUMNS.index("metadata")
 _request = attrgetter(*REQUEST_COLUMNS)
 _attempt = attrgetter(*ATTEMPT_COLUMNS)
 _outcome = attrgetter(*OUTCOME_COLUMNS)
 _incidents = attrgetter(*INCIDENT_COLUMNS)
 _NO_REQUEST = (None,) * len(REQUEST_COLUMNS)
+_SOURCE = slice(
+    REQUEST_COLUMNS.index(SOURCE_COLUMNS[0]), REQUEST_COLUMNS.index(SOURCE_COLUMNS[-1]) + 1
+)
 _NO_OUTCOME = (None,) * len(OUTCOME_COLUMNS)
 
 
@@ -44,7 +51,7 @@ def job_row(patch: JobPatch) -> Row:
     return (
         patch.job_id,
         patch.status,
-        *(_request_row(patch.request) if patch.request else _NO_REQUEST),
+        *(_request_row(patch.request) if patch.request else _source_alone(patch.source)),
         *_attempt(patch.attempt),
         *(_outcome(patch.outcome) if patch.outcome else _NO_OUTCOME),
         *_incidents(patch.incidents),
@@ -101,3 +108,9 @@ def _request_row(request: Request) -> Row:
     if request.metadata is None:
         return row
     return (*row[:_METADATA], json.dumps(request.metadata), *row[_METADATA + 1 :])
+
+
+def _source_alone(source: Position | None) -> Row:
+    if source is None:
+        return _NO_REQUEST
+    return (*_NO_REQUEST[: _SOURCE.start], *source, *_NO_REQUEST[_SOURCE.stop :])

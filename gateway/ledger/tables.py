@@ -49,7 +49,7 @@ jobs = Table(
     metadata,
     Column("job_id", UUID, primary_key=True),
     Column("status", JOB_STATUS, nullable=False),
-    # The request. All null while only events are known of the job.
+    # The request. All null but its source while only events are known of the job.
     Column("arrived_at", Time),
     Column("pool", Text),
     Column("model", Text),
@@ -67,11 +67,12 @@ jobs = Table(
     Column("stream", Boolean),
     Column("reply_topic", Text),
     Column("metadata", JSONB),
+    # Where its record is. Known with the first event, if that comes before the record.
     Column("source_topic", Text),
     Column("source_partition", Integer),
     Column("source_offset", BigInteger),
     Column("request_sha256", LargeBinary, comment="of the record's value"),
-    # The newest attempt.
+    # The attempt that ended the job, or else the newest.
     Column("attempt", Integer, nullable=False, comment="0: no worker has taken the job"),
     Column("worker_id", Text),
     Column("admitted_at", Time),
@@ -95,6 +96,7 @@ jobs = Table(
     Column("relegations", Integer, nullable=False),
     Column("parks", Integer, nullable=False),
     Column("terminal_events", Integer, nullable=False, comment="above 1: duplicates"),
+    Column("newest_attempt", Integer, nullable=False, server_default=text("0")),
     # "What was published recently": of all jobs, of a tenant, of a class.
     Index("jobs_by_arrival", "arrived_at", "job_id"),
     Index("jobs_of_tenant", "tenant", "arrived_at", "job_id"),

@@ -1,6 +1,7 @@
 """Writes one poll's records to Postgres: one transaction, a few statements."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid5
@@ -8,19 +9,35 @@ from uuid import UUID, uuid5
 import asyncpg
 
 from gateway.ledger import reply_outbox
-from gateway.ledger.job import Attempt
-from gateway.ledger.merge import INSERT_EVENTS, INSERT_RESULTS, UPSERT_JOBS
-from gateway.ledger.projection import Patches
+from gateway.ledger.claims import Claims
+from gateway.ledger.merge import INSERT_EVENTS, INSERT_RESULTS, TIMES_FROM_HISTORY, UPSERT_JOBS
+from gateway.ledger.projection import JobPatch, Patches
 from gateway.ledger.records import LEDGER, Cancellation, Entry, Report, Submission
 from gateway.ledger.rows import columns, event_row, job_row, result_row
 from schemas import EventType, JobEvent, JobStatus
 
-ADVANCE_OFFSETS = """
-UPDATE ledger_offsets AS old SET next_offset = step.until
-FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
-     AS step (topic, partition, since, until)
-WHERE old.topic = step.topic AND old.partition = step.partition AND old.next_offset = step.since
+MAX_TRIES = 10
+
+_BEGIN = """
+WITH advanced AS (
+    UPDATE ledger_offsets AS old SET next_offset = step.until
+    FROM unnest($1::text[], $2::integer[], $3::bigint[], $4::bigint[])
+         AS step (topic, partition, since, until)
+    WHERE old.topic = step.topic AND old.partition = step.partition AND old.next_offset = step.since
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM advanced) AS advanced, ARRAY(
+    SELECT claim.place - 1
+    FROM unnest($5::uuid[], $6::text[], $7::integer[], $8::bigint[])
+         WITH ORDINALITY AS claim (job_id, topic, partition, "offset", place)
+    WHERE (
+        SELECT (source_topic, source_partition, source_offset)
+               <> (claim.topic, claim.partition, claim."offset")
+        FROM jobs WHERE jobs.job_id = claim.job_id
+    )
+) AS lost
 """
+"""Moves the offsets, and finds the claims to jobs that the ledger has with another record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +63,10 @@ class StaleOffsetsError(Exception):
     """Another gateway wrote these partitions: the poll was not ours to write."""
 
 
+class _LostClaimError(Exception):
+    """Between two statements another gateway wrote a job of ours, with another record."""
+
+
 async def write(
     connection: asyncpg.Connection, entries: Sequence[Entry], steps: Sequence[OffsetStep]
 ) -> Written:
@@ -54,15 +75,24 @@ async def write(
     Raises StaleOffsetsError when another gateway wrote these partitions meanwhile, and what
     asyncpg raises.
     """
-    async with connection.transaction():
-        await _advance(connection, steps)
-        reports = [entry for entry in entries if isinstance(entry, Report)]
-        new = await _insert_events(connection, reports)
-        patches = _patches(entries, new)
-        written, to_cancel = await _write_jobs(connection, patches, new)
-        if not to_cancel:
-            return written
-        cancelled = await _cancel_queued(connection, to_cancel)
+    for _ in range(MAX_TRIES):
+        with contextlib.suppress(_LostClaimError):
+            async with connection.transaction():
+                return await _write(connection, entries, steps)
+    # Each time another job: the partitions are not quiet enough yet, and are read again.
+    raise StaleOffsetsError
+
+
+async def _write(
+    connection: asyncpg.Connection, entries: Sequence[Entry], steps: Sequence[OffsetStep]
+) -> Written:
+    upheld = await _begin(connection, Claims(entries), steps)
+    reports = [entry for entry in upheld if isinstance(entry, Report)]
+    new = await _insert_events(connection, reports)
+    written, to_cancel = await _write_jobs(connection, _patches(upheld, new), new)
+    if not to_cancel:
+        return written
+    cancelled = await _cancel_queued(connection, to_cancel)
     return Written(
         finished_jobs=written.finished_jobs + cancelled.finished_jobs,
         replies=written.replies + cancelled.replies,
@@ -94,12 +124,18 @@ def _patches(entries: Sequence[Entry], new: Sequence[Report]) -> Patches:
     return patches
 
 
-async def _advance(connection: asyncpg.Connection, steps: Sequence[OffsetStep]) -> None:
+async def _begin(
+    connection: asyncpg.Connection, claims: Claims, steps: Sequence[OffsetStep]
+) -> Sequence[Entry]:
+    """Move the offsets. Returns the entries that count: see `claims`."""
     # First, so that of two gateways that both believe they own a partition, one waits here,
     # then finds the offset moved, and gives up.
-    arrays = columns((step.topic, step.partition, step.since, step.until) for step in steps)
-    if await connection.execute(ADVANCE_OFFSETS, *arrays) != f"UPDATE {len(steps)}":
+    moved = columns((step.topic, step.partition, step.since, step.until) for step in steps)
+    claimed = columns((claim.job_id, *claim.source) for claim in claims.distinct)
+    found = await connection.fetchrow(_BEGIN, *moved, *(claimed or [()] * 4))
+    if found["advanced"] != len(steps):
         raise StaleOffsetsError
+    return claims.upheld(set(found["lost"]))
 
 
 async def _insert_events(connection: asyncpg.Connection, reports: Sequence[Report]) -> list[Report]:
@@ -125,7 +161,10 @@ async def _write_jobs(
     if not ordered:
         return Written(0, 0), []
     jobs = await connection.fetch(UPSERT_JOBS, *columns(map(job_row, ordered)))
+    if len(jobs) < len(ordered):
+        raise _LostClaimError
     by_id = {job["job_id"]: job for job in jobs}
+    await _complete_times(connection, [(patch, by_id[patch.job_id]) for patch in ordered])
     # The events are new: a job that has one of them as its end got it in this transaction.
     endings = [
         Ending(report, job)
@@ -135,15 +174,22 @@ async def _write_jobs(
     ]
     await _insert_results(connection, endings)
     replies = await reply_outbox.add(connection, _replies(endings))
-    submitted = {patch.job_id for patch in ordered if patch.request is not None}
-    just_ended = {ending.job["job_id"] for ending in endings}
-    ended_before = [
-        (job["job_id"], job["reply_topic"])
-        for job in jobs
-        if job["terminal_event_id"] and job["job_id"] in submitted - just_ended
-    ]
-    replies += await reply_outbox.address_held(connection, ended_before)
+    replies += await reply_outbox.address_held(connection, _ended_before(patches, jobs, endings))
     return Written(len(endings), replies), [job for job in jobs if _is_to_cancel(job)]
+
+
+async def _complete_times(
+    connection: asyncpg.Connection, merged: Iterable[tuple[JobPatch, asyncpg.Record]]
+) -> None:
+    """Where the row did not have, or did not get, all times of the attempt that ended the job."""
+    incomplete = [
+        patch.job_id
+        for patch, job in merged
+        if job["terminal_event_id"] is not None
+        and (len(patch.attempts) > 1 or (patch.outcome and job["attempt"] < job["newest_attempt"]))
+    ]
+    if incomplete:
+        await connection.execute(TIMES_FROM_HISTORY, incomplete)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +198,20 @@ class Ending:
 
     report: Report
     job: asyncpg.Record
+
+
+def _ended_before(
+    patches: Patches, jobs: Sequence[asyncpg.Record], endings: Sequence[Ending]
+) -> list[tuple[UUID, str | None]]:
+    """Jobs whose record is known now and that ended in an earlier poll, and their reply topics."""
+    just_ended = {ending.job["job_id"] for ending in endings}
+    return [
+        (job["job_id"], job["reply_topic"])
+        for job in jobs
+        if job["terminal_event_id"]
+        and job["job_id"] not in just_ended
+        and patches.of(job["job_id"]).request is not None
+    ]
 
 
 def _is_to_cancel(job: asyncpg.Record) -> bool:
@@ -166,11 +226,9 @@ async def _cancel_queued(connection: asyncpg.Connection, jobs: Sequence[asyncpg.
         connection, [Report(event, event.to_bytes(), []) for event in events]
     )
     patches = Patches()
-    patches.report(report.event for report in new)
-    for patch in patches.ordered():
+    for report in new:
         # No worker made an attempt; and a worker's own event will not count as a duplicate.
-        patch.attempt = Attempt()
-        patch.incidents.terminal_events = 0
+        patches.of(report.event.job_id).cancel_unattempted(report.event)
     written, _ = await _write_jobs(connection, patches, new)
     return written
 

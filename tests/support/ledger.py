@@ -44,6 +44,16 @@ def submission(job_id: UUID, **changes: Any) -> Submission:
     return Submission(job_id, request(**fields | changes))
 
 
+def source(submitted: Submission) -> dict[str, object]:
+    """What an event about this record says in `source`."""
+    request = submitted.request
+    return {
+        "topic": request.source_topic,
+        "partition": request.source_partition,
+        "offset": request.source_offset,
+    }
+
+
 def event(job_id: UUID, kind: str, at: datetime = START, **changes: Any) -> JobEvent:
     """An event of a worker; `changes` are fields of it."""
     fields = {

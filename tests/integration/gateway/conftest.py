@@ -7,6 +7,7 @@ import pytest
 
 from gateway.settings import GatewaySettings
 from niyama import kafka
+from tests.support.polls import Log
 from tests.support.wire import Wire
 
 
@@ -38,3 +39,9 @@ async def wire(settings: GatewaySettings, postgres: asyncpg.Connection) -> Async
     await wire.kafka.start()
     yield wire
     await wire.kafka.stop()
+
+
+@pytest.fixture
+async def log(postgres: asyncpg.Connection) -> Log:
+    await postgres.execute("INSERT INTO ledger_offsets VALUES ('topic', 0, 0)")
+    return Log(postgres)

@@ -18,38 +18,8 @@ from gateway.ledger.rows import JOB_COLUMNS, job_row
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from schemas import JobEvent
 from tests.support.ledger import START, after, report, request, submission
+from tests.support.polls import Log, replies, row
 from tests.support.records import TRACEPARENT
-
-
-class Log:
-    """Writes entries as if they came from one partition."""
-
-    def __init__(self, postgres: asyncpg.Connection) -> None:
-        self._postgres = postgres
-        self._offset = 0
-
-    async def write(self, *entries: Entry) -> Written:
-        step = OffsetStep("topic", 0, self._offset, self._offset + 1)
-        written = await write(self._postgres, entries, [step])
-        self._offset += 1
-        return written
-
-
-@pytest.fixture
-async def log(postgres: asyncpg.Connection) -> Log:
-    await postgres.execute("INSERT INTO ledger_offsets VALUES ('topic', 0, 0)")
-    return Log(postgres)
-
-
-async def row(postgres: asyncpg.Connection, job_id: UUID) -> asyncpg.Record:
-    found = await postgres.fetchrow("SELECT * FROM jobs WHERE job_id = $1", job_id)
-    assert found is not None
-    return found
-
-
-async def replies(postgres: asyncpg.Connection) -> list[tuple[UUID, str | None]]:
-    rows = await postgres.fetch("SELECT job_id, reply_topic FROM reply_outbox ORDER BY job_id")
-    return [(found["job_id"], found["reply_topic"]) for found in rows]
 
 
 async def test_events_that_come_before_the_job_are_kept_and_completed(
@@ -135,7 +105,7 @@ async def test_a_queued_job_is_cancelled_immediately(
     await log.write(report(job_id, "cancelled", 3))  # the worker agrees, later
 
     job = await row(postgres, job_id)
-    assert (job["status"], job["finished_at"], job["attempt"]) == ("cancelled", START, 1)
+    assert (job["status"], job["finished_at"], job["attempt"]) == ("cancelled", START, 0)
     assert job["terminal_events"] == 1  # the worker's does not count as a duplicate
     assert written == Written(finished_jobs=1, replies=1)
     reply = await postgres.fetchval("SELECT value FROM reply_outbox")
@@ -244,32 +214,62 @@ async def test_a_day_with_events_in_the_default_partition_stays_there(
 KINDS = ("admitted", "started", "first_token", "relegated", "restored", "parked", "retried")
 
 
+OWN = {"topic": "jobs", "partition": 0, "offset": 7}
+ANOTHER = OWN | {"partition": 1}
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> list[Entry]:
-    """Entries of one job, in some order; the ends come in the order in which they are drawn."""
+    """Entries of one job, in some order; the ends come in the order in which they are drawn.
+
+    They name the job's record, or they all leave that to the record.
+    """
     job_id = draw(st.uuids(version=4))
+    source = draw(st.sampled_from((OWN, None)))
     drawn = st.tuples(st.sampled_from(KINDS), st.integers(0, 3), st.integers(1, 3), st.booleans())
     steps = draw(st.lists(drawn, max_size=6, unique=True))
-    ends = draw(st.lists(st.sampled_from(("completed", "failed")), max_size=2))
+    ends = draw(st.lists(_an_end, max_size=2))
     entries: list[Entry] = [
-        _report(job_id, kind, second, attempt, with_usage)
+        _report(job_id, kind, second, attempt, with_usage, source)
         for kind, second, attempt, with_usage in steps
     ]
-    entries += [Submission(job_id, request(metadata={"k": "v"}))] * 2
+    entries += [Submission(job_id, request(source_offset=7, metadata={"k": "v"}))] * 2
     entries = list(draw(st.permutations(entries)))
     position = 0
-    for number, kind in enumerate(ends):
+    for number, (kind, attempt, with_usage) in enumerate(ends):
         position = draw(st.integers(position, len(entries)))
-        entries.insert(position, _report(job_id, kind, 5 + number, 2, True))
+        entries.insert(position, _report(job_id, kind, 5 + number, attempt, with_usage, source))
         position += 1
     return entries
 
 
-def _report(job_id: UUID, kind: str, second: int, attempt: int, with_usage: bool) -> Report:
+_an_end = st.tuples(st.sampled_from(("completed", "failed")), st.integers(1, 3), st.booleans())
+
+
+def _report(
+    job_id: UUID,
+    kind: str,
+    second: int,
+    attempt: int,
+    with_usage: bool,
+    source: dict[str, object] | None,
+) -> Report:
     usage = {"prompt_tokens": 5, "completion_tokens": second}
     measured = {"usage": usage, "largest_gap_ms": 10.5 * second} if with_usage else {}
     worker_id = f"worker-{second}"
-    return report(job_id, kind, second, attempt=attempt, worker_id=worker_id, **measured)
+    return report(
+        job_id, kind, second, attempt=attempt, worker_id=worker_id, source=source, **measured
+    )
+
+
+def _foreign(job_id: UUID) -> st.SearchStrategy[Entry]:
+    """Entries about another record with the same id."""
+    events = st.tuples(st.sampled_from((*KINDS, "completed", "failed")), st.integers(1, 4)).map(
+        lambda drawn: _report(job_id, drawn[0], 9, drawn[1], True, ANOTHER)
+    )
+    return events | st.just(
+        Submission(job_id, request(source_partition=1, source_offset=7, tenant="thief"))
+    )
 
 
 def folded(entries: Sequence[Entry]) -> dict[str, Any]:
@@ -288,12 +288,44 @@ def folded(entries: Sequence[Entry]) -> dict[str, Any]:
 
 @given(entries=histories(), data=st.data())
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 async def test_any_grouping_and_repetition_makes_the_same_row(
     postgres: asyncpg.Connection, entries: list[Entry], data: st.DataObject
 ) -> None:
     """In Postgres, poll by poll with repetitions, and in memory, all together without any."""
+    await write_in_some_polls(postgres, entries, data)
+
+    expected = folded(entries)
+    assert dict(await row(postgres, expected["job_id"])) == expected
+
+
+@given(entries=histories(), data=st.data())
+@hypothesis_settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+async def test_what_is_about_another_record_changes_nothing(
+    postgres: asyncpg.Connection, entries: list[Entry], data: st.DataObject
+) -> None:
+    own = next(entry for entry in entries if isinstance(entry, Submission))
+    entries = [own, *entries]  # the job is its record's
+    foreign = data.draw(st.lists(_foreign(own.job_id), min_size=1, max_size=4))
+    mixed = list(entries)
+    for entry in foreign:
+        mixed.insert(data.draw(st.integers(1, len(mixed))), entry)
+
+    await write_in_some_polls(postgres, mixed, data)
+
+    assert dict(await row(postgres, own.job_id)) == folded(entries)
+    history = {entry.event.event_id for entry in entries if isinstance(entry, Report)}
+    stored = await postgres.fetch("SELECT event_id FROM job_events")
+    assert {found["event_id"] for found in stored} == history
+
+
+async def write_in_some_polls(
+    postgres: asyncpg.Connection, entries: Sequence[Entry], data: st.DataObject
+) -> None:
+    """Into empty tables; some entries come more than once."""
     await postgres.execute("TRUNCATE jobs, job_events, job_results, reply_outbox, ledger_offsets")
     await postgres.execute("INSERT INTO ledger_offsets VALUES ('topic', 0, 0)")
     log = Log(postgres)
@@ -303,6 +335,3 @@ async def test_any_grouping_and_repetition_makes_the_same_row(
         again = data.draw(st.lists(st.sampled_from(entries[:until]), max_size=3))
         await log.write(*entries[written:until], *again)
         written = until
-
-    expected = folded(entries)
-    assert dict(await row(postgres, expected["job_id"])) == expected

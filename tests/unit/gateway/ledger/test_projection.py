@@ -1,6 +1,7 @@
 """The merge of a job's records."""
 
 from collections.abc import Iterable
+from itertools import permutations
 from uuid import UUID, uuid5
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ledger.projection import JobPatch
+from gateway.ledger.rows import job_row
 from schemas import JobEvent
 from tests.support import ledger
 from tests.support.ledger import after, request
@@ -139,4 +141,34 @@ def test_the_order_of_events_does_not_matter(
         events = [*events, event(end, 9, attempt=2)]
     shuffled = data.draw(st.permutations(events))
 
-    assert patch_of(shuffled) == patch_of(events)
+    assert job_row(patch_of(shuffled)) == job_row(patch_of(events))
+
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 7}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_attempt_that_ends_a_job_is_shown_whatever_others_report(late: bool) -> None:
+    figures = {"prompt_tokens": 9, "completion_tokens": 900}
+    own = [event("admitted", 1), event("completed", 5, usage=USAGE, largest_gap_ms=4)]
+    others = [
+        event("admitted", 2, attempt=2),
+        event("cancelled", 9, attempt=2, usage=figures, largest_gap_ms=80),
+    ]
+    ordered = [*own, *others] if late else [others[0], *own, others[1]]
+
+    shown = patch_of(ordered).attempt
+
+    assert (shown.attempt, shown.worker_id, shown.admitted_at) == (1, "worker-1", after(1))
+    assert (shown.prompt_tokens, shown.completion_tokens, shown.largest_gap_ms) == (3, 7, 4)
+
+
+def test_the_event_that_ends_a_job_has_the_last_word_on_its_counts() -> None:
+    more = {"prompt_tokens": 4, "completion_tokens": 8}
+    zombie = event("first_token", 2, worker="a-zombie", usage=more)
+
+    for ordered in permutations([zombie, event("completed", 5, usage=USAGE), event("admitted", 1)]):
+        shown = patch_of(ordered).attempt
+
+        assert (shown.worker_id, shown.completion_tokens) == ("worker-1", 7)
+        assert (shown.admitted_at, shown.first_token_at) == (after(1), after(2))
