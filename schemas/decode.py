@@ -17,6 +17,9 @@ from schemas.message import SCHEMA_VERSION
 
 _RECORD_NAMESPACE = uuid.UUID("5e0b1a52-6f0e-5c0c-9b0f-0d6d7b0f7a11")
 
+MAX_FAULTS = 1_000
+"""Listing those of the largest document takes seconds, in which its reader does nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -66,6 +69,8 @@ class Fault:
 
 def explain(error: ValidationError) -> JobError:
     """A validation error as one line that says what to change."""
+    if error.error_count() > MAX_FAULTS:
+        return JobError(code="invalid_request", message=str(_too_many(error)))
     details = error.errors(include_url=False)
     first = details[0]
     if first["type"] == "json_invalid":
@@ -78,7 +83,9 @@ def explain(error: ValidationError) -> JobError:
 
 
 def faults(error: ValidationError) -> list[Fault]:
-    """Everything that a validation error complains about."""
+    """Everything that a validation error complains about, unless that is too much."""
+    if error.error_count() > MAX_FAULTS:
+        return [_too_many(error)]
     return [
         Fault(
             # pydantic adds which form of `qos` was tried; that is no part of the field's name.
@@ -87,6 +94,10 @@ def faults(error: ValidationError) -> list[Fault]:
         )
         for detail in error.errors(include_url=False)
     ]
+
+
+def _too_many(error: ValidationError) -> Fault:
+    return Fault("", f"{error.error_count():,} faults: it has little in common with a job")
 
 
 def readable_object(value: bytes | None) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ from schemas.qos import DAY_S, QosTargets
 MAX_JOB_BYTES = 1024 * 1024
 """The largest job document. Topics carry somewhat more, so that a larger one arrives and is
 answered with a reason instead of failing somewhere in a client library."""
+MAX_MESSAGES = 10_000
+"""More of them fit into a job only when they say nothing, and they take long to read."""
 
 
 class JobTooLargeError(ValueError):
@@ -94,9 +96,13 @@ class JobRequest(Message, SamplingParameters):
     job_id: UUID | None = None
     """UUIDv7 from the client library. Without one, the id follows from the record's position."""
     model: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    messages: list[ChatMessage] | None = Field(default=None, min_length=1)
+    messages: list[ChatMessage] | None = Field(
+        default=None, min_length=1, max_length=MAX_MESSAGES, fail_fast=True
+    )
     prompt: Annotated[str, StringConstraints(min_length=1)] | None = None
-    input_ids: list[Annotated[int, Field(ge=0)]] | None = Field(default=None, min_length=1)
+    input_ids: list[Annotated[int, Field(ge=0)]] | None = Field(
+        default=None, min_length=1, fail_fast=True
+    )
     qos: ClassOrTargets
     """The name of a class, or `ttft_ms` and `tbt_ms`, or `ttlt_s`."""
     importance: Literal["high", "low"] = "high"

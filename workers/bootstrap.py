@@ -16,7 +16,7 @@ from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
 from workers.health import Health
 from workers.intake.admission import Admission
-from workers.intake.backpressure import Limits
+from workers.intake.backpressure import Budget, Limits
 from workers.intake.cancellations import Cancellations
 from workers.intake.control import ControlReader
 from workers.intake.dispatch import Dispatcher
@@ -31,6 +31,8 @@ from workers.reporting.reporter import Reporter
 from workers.settings import WorkerSettings
 from workers.stop import Stop
 from workers.worker import Worker, WorkerParts
+
+MIB = 1024 * 1024
 
 T = TypeVar("T")
 
@@ -142,9 +144,16 @@ def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:
 
 def _limits(settings: WorkerSettings) -> Limits:
     return Limits(
-        interactive_jobs=settings.max_interactive_jobs,
-        batch_jobs=settings.max_batch_jobs,
-        batch_prompt_tokens=settings.max_batch_prompt_tokens,
+        interactive=Budget(
+            settings.max_interactive_jobs,
+            settings.max_interactive_prompt_tokens,
+            settings.max_interactive_memory_mib * MIB,
+        ),
+        batch=Budget(
+            settings.max_batch_jobs,
+            settings.max_batch_prompt_tokens,
+            settings.max_batch_memory_mib * MIB,
+        ),
     )
 
 

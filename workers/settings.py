@@ -58,6 +58,15 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
     max_interactive_jobs: int = Field(
         default=4096, ge=1, description="Interactive jobs in flight before their topic is paused"
     )
+    max_interactive_prompt_tokens: int = Field(
+        default=4_000_000, ge=1, description="Prompt tokens of interactive jobs in flight, likewise"
+    )
+    max_interactive_memory_mib: int = Field(
+        default=512,
+        ge=1,
+        description="MiB of memory that interactive jobs in flight occupy, likewise; estimated as "
+        "6 bytes for each byte of a record and 48 for each token of its prompt",
+    )
     max_batch_jobs: int = Field(
         default=1024,
         ge=1,
@@ -67,6 +76,11 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         default=1_000_000,
         ge=1,
         description="Prompt tokens of batch jobs in flight, likewise",
+    )
+    max_batch_memory_mib: int = Field(
+        default=256,
+        ge=1,
+        description="MiB of memory that batch jobs in flight occupy, likewise",
     )
     max_attempts: int = Field(
         default=3,

@@ -5,7 +5,7 @@ from typing import Any, assert_never
 from uuid import UUID
 
 from schemas import JobRequest, Kind, Qos
-from schemas.job import SamplingParameters
+from schemas.job import ResponseFormat, SamplingParameters
 from workers.engine.port import GenerationRequest
 from workers.policy.qos import JOB_FIELDS, RequestQos
 
@@ -56,11 +56,22 @@ def generation_request(job: Job, request_id: str) -> GenerationRequest:
 def _messages(request: JobRequest) -> list[dict[str, Any]] | None:
     if request.messages is None:
         return None
-    return [message.model_dump(exclude_none=True) for message in request.messages]
+    dumped: list[dict[str, Any]] = request.model_dump(include={"messages"}, exclude_none=True)[
+        "messages"
+    ]
+    return dumped
 
 
 def _sampling(request: JobRequest) -> dict[str, Any]:
     sampling = {name: getattr(request, name) for name in _SAMPLING}
     if request.response_format is not None:
-        sampling["response_format"] = request.response_format.model_dump(exclude_none=True)
+        sampling["response_format"] = _response_format(request.response_format)
     return sampling
+
+
+def _response_format(wanted: ResponseFormat) -> dict[str, Any]:
+    """In OpenAI's form, with the schema itself and not a copy: it may be large."""
+    if (named := wanted.json_schema) is None:
+        return {"type": wanted.type}
+    described = named.model_dump(exclude={"schema_"}, exclude_none=True)
+    return {"type": wanted.type, "json_schema": described | {"schema": named.schema_}}

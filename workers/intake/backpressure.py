@@ -1,8 +1,10 @@
 """How much to take: which topics are read, and which are paused.
 
 The engine's scheduler can only order the jobs that it sees. So interactive jobs are taken as soon
-as they are published, batch jobs ahead of need up to a budget, and relegated jobs only while
-half of that budget is unused: another worker may have more room for them.
+as they are published, up to what a worker can hold; batch jobs ahead of need up to a budget, and
+relegated jobs only while half of that budget is unused: another worker may have more room for them.
+
+A budget is exceeded by at most one job, and any job fits into one that is unused.
 """
 
 from dataclasses import dataclass
@@ -16,12 +18,28 @@ RELEGATED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """The most to have in flight."""
+class Budget:
+    """The most to have in flight of one kind, in each of three respects."""
 
-    interactive_jobs: int
-    batch_jobs: int
-    batch_prompt_tokens: int
+    jobs: int
+    prompt_tokens: int
+    memory_bytes: int
+
+    def used(self, *loads: TopicLoad) -> float:
+        """The largest share that these loads have together; 1 is all of it."""
+        return max(
+            sum(load.jobs for load in loads) / self.jobs,
+            sum(load.prompt_tokens for load in loads) / self.prompt_tokens,
+            sum(load.memory_bytes for load in loads) / self.memory_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The budget of each kind."""
+
+    interactive: Budget
+    batch: Budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +63,9 @@ def next_gates(
     gates: TopicGates,
 ) -> TopicGates:
     """Which topics to read, given the load of each and which are read now."""
-    jobs = batch.jobs + relegated.jobs
-    tokens = batch.prompt_tokens + relegated.prompt_tokens
-    used = max(jobs / limits.batch_jobs, tokens / limits.batch_prompt_tokens)
+    used = limits.batch.used(batch, relegated)
     return TopicGates(
-        interactive=_below(interactive.jobs / limits.interactive_jobs, 1, gates.interactive),
+        interactive=_below(limits.interactive.used(interactive), 1, gates.interactive),
         batch=_below(used, 1, gates.batch),
         relegated=_below(used, RELEGATED_SHARE, gates.relegated),
     )

@@ -120,3 +120,26 @@ def test_the_id_of_a_record_depends_on_its_position_alone() -> None:
     first = job_id_of_record("niyama.default.batch", 3, 17)
     assert first == job_id_of_record("niyama.default.batch", 3, 17)
     assert first != job_id_of_record("niyama.default.batch", 3, 18)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"messages": [{}] * 300_000}, "messages.0.role"),
+        ({"input_ids": ["a"] * 200_000}, "input_ids.0"),
+        ({f"f{number}": 1 for number in range(80_000)}, "80,000 faults"),
+        ({"messages": [{"role": "user", "content": ""}] * 10_001}, "at most 10000 items"),
+    ],
+    ids=["messages", "token-ids", "unknown-fields", "too-many-messages"],
+)
+def test_a_large_document_full_of_faults_is_refused_without_listing_them(
+    fields: dict[str, Any], says: str
+) -> None:
+    """Listing 700,000 of them stopped whoever read the record for many seconds."""
+    prompt = {} if "messages" in fields or "input_ids" in fields else {"prompt": "p"}
+    document = {"model": "m", "qos": "chat"} | prompt | fields
+    refusal = decode_job(json.dumps(document, separators=(",", ":")).encode())
+    assert isinstance(refusal, Refusal)
+    assert refusal.error.code == "invalid_request"
+    assert says in refusal.error.message
+    assert len(refusal.error.message) < 1_000

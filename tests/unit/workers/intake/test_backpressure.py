@@ -7,12 +7,13 @@ from workers.execution.in_flight import TopicLoad
 from workers.intake.backpressure import (
     ALL_CLOSED,
     ALL_OPEN,
+    Budget,
     Limits,
     TopicGates,
     next_gates,
 )
 
-LIMITS = Limits(interactive_jobs=100, batch_jobs=20, batch_prompt_tokens=1000)
+LIMITS = Limits(Budget(100, 5_000, 50_000), Budget(20, 1_000, 10_000))
 NONE = TopicLoad()
 
 
@@ -27,7 +28,11 @@ def test_an_idle_worker_takes_everything() -> None:
 
 
 def test_a_full_batch_budget_closes_batch_and_not_interactive() -> None:
-    for full in (TopicLoad(jobs=20), TopicLoad(jobs=1, prompt_tokens=1000)):
+    for full in (
+        TopicLoad(jobs=20),
+        TopicLoad(jobs=1, prompt_tokens=1_000),
+        TopicLoad(jobs=1, memory_bytes=10_000),
+    ):
         assert _next(full, gates=ALL_OPEN) == TopicGates(
             interactive=True, batch=False, relegated=False
         )
@@ -45,11 +50,20 @@ def test_a_closed_topic_opens_again_only_at_three_quarters() -> None:
     assert _next(TopicLoad(jobs=19), gates=ALL_OPEN).batch
 
 
-def test_interactive_jobs_have_a_safety_cap() -> None:
-    assert not next_gates(LIMITS, TopicLoad(jobs=100), NONE, NONE, ALL_OPEN).interactive
+def test_interactive_jobs_have_a_budget_of_their_own() -> None:
+    for full in (
+        TopicLoad(jobs=100),
+        TopicLoad(jobs=1, prompt_tokens=5_000),
+        TopicLoad(jobs=1, memory_bytes=50_000),
+    ):
+        gates = next_gates(LIMITS, full, NONE, NONE, ALL_OPEN)
+        assert gates == TopicGates(interactive=False, batch=True, relegated=True)
 
 
-@given(st.builds(Limits, *[st.integers(1, 5)] * 3), st.builds(TopicGates, *[st.booleans()] * 3))
+BUDGETS = st.builds(Budget, *[st.integers(1, 5)] * 3)
+
+
+@given(st.builds(Limits, BUDGETS, BUDGETS), st.builds(TopicGates, *[st.booleans()] * 3))
 def test_nothing_in_flight_opens_everything_whatever_the_limits(
     limits: Limits, gates: TopicGates
 ) -> None:

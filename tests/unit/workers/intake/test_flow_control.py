@@ -1,22 +1,26 @@
 """Partitions are paused while enough of their topic is in flight."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import JobRequest, QosCatalog
 from tests.support.records import TOPICS, FakeRecord, tracked
 from tests.support.senders import FakeSender
-from workers.execution.in_flight import InFlightJob, InFlightJobs
+from workers.execution.in_flight import InFlightJob, InFlightJobs, TopicLoad
 from workers.execution.job import Job, qos_of
-from workers.intake.backpressure import Limits
+from workers.intake.backpressure import ALL_OPEN, Budget, Limits, next_gates
 from workers.intake.flow_control import FlowControl
 from workers.offsets.partitions import Partitions
 from workers.reporting.job_attempt import JobAttempt
 
+MIB = 1024 * 1024
 BATCH, CHAT = (TopicPartition(spec.name, 0) for spec in (TOPICS.batch, TOPICS.interactive))
 
 
@@ -55,16 +59,16 @@ def in_flight() -> InFlightJobs:
 async def flow(kafka: FakeKafka, in_flight: InFlightJobs, sender: FakeSender) -> FlowControl:
     partitions = Partitions(kafka, kafka, "group")
     await partitions.assign(kafka.assignment())
-    limits = Limits(interactive_jobs=10, batch_jobs=2, batch_prompt_tokens=1000)
+    limits = Limits(Budget(10, 1000, MIB), Budget(2, 1000, MIB))
     flow = FlowControl(kafka, partitions, in_flight, sender, TOPICS, limits)
     flow.rebalanced()
     return flow
 
 
-def _batch_job(in_flight: InFlightJobs) -> InFlightJob:
+def _batch_job(in_flight: InFlightJobs, size_bytes: int = 0) -> InFlightJob:
     request = JobRequest(model="m", prompt="p", qos="q2")
     qos = qos_of(request, QosCatalog.shipped().resolve("q2"), 1000.0)
-    record, job_id = FakeRecord(topic=BATCH.topic, partition=0), uuid4()
+    record, job_id = FakeRecord(bytes(size_bytes), BATCH.topic, partition=0), uuid4()
     return in_flight.add(
         Job(job_id, request, qos), tracked(record), JobAttempt.of(record, job_id, 1)
     )
@@ -96,3 +100,63 @@ async def test_nothing_is_resumed_after_the_end(flow: FlowControl, kafka: FakeKa
     flow.rebalanced()
     flow.update_partitions()
     assert kafka.paused == {BATCH, CHAT}
+
+
+class Intake:
+    """Takes jobs whenever the batch topic is open; each has so many bytes and so many tokens."""
+
+    limit = Budget(jobs=5, prompt_tokens=1_000, memory_bytes=50_000)
+
+    def __init__(self) -> None:
+        self.in_flight = InFlightJobs()
+        self.gates = ALL_OPEN
+        self.jobs: list[InFlightJob] = []
+        self.largest = TopicLoad()
+
+    @property
+    def load(self) -> TopicLoad:
+        return self.in_flight.load(BATCH.topic)
+
+    def arrives(self, size_bytes: int, prompt_tokens: int) -> None:
+        self.follow()
+        if not self.gates.batch:
+            return
+        before = replace(self.load)
+        job = _batch_job(self.in_flight, size_bytes)
+        self.largest.prompt_tokens = max(
+            self.largest.prompt_tokens, self.load.prompt_tokens - before.prompt_tokens
+        )
+        self.largest.memory_bytes = max(
+            self.largest.memory_bytes, self.load.memory_bytes - before.memory_bytes
+        )
+        self.in_flight.set_prompt_tokens(job, min(prompt_tokens, job.prompt_tokens))
+        self.jobs.append(job)
+
+    def leaves(self) -> None:
+        if self.jobs:
+            self.in_flight.remove(self.jobs.pop(0))
+
+    def follow(self) -> None:
+        loads = TopicLoad(), self.load, TopicLoad()
+        self.gates = next_gates(Limits(self.limit, self.limit), *loads, self.gates)
+
+
+@given(st.lists(st.none() | st.tuples(st.integers(0, 100_000), st.integers(0, 25_000))))
+def test_whatever_arrives_and_leaves_a_budget_is_exceeded_by_one_job_at_most(
+    steps: list[tuple[int, int] | None],
+) -> None:
+    intake = Intake()
+    for step in steps:
+        if step is None:
+            intake.leaves()
+        else:
+            intake.arrives(*step)
+        load, limit, largest = intake.load, intake.limit, intake.largest
+        assert load.jobs <= limit.jobs
+        assert load.prompt_tokens <= limit.prompt_tokens + largest.prompt_tokens
+        assert load.memory_bytes <= limit.memory_bytes + largest.memory_bytes
+    while intake.jobs:
+        intake.leaves()
+    assert intake.load == TopicLoad()
+    intake.follow()
+    assert intake.gates == ALL_OPEN
