@@ -40,6 +40,9 @@ appender.out.layout.pattern = %d{ISO8601} %p %c{1}: %m%n
 class LocalKafka:
     """A single-node Kafka whose log lives in `folder` and survives restarts."""
 
+    format_options: tuple[str, ...] = ()
+    """For Kafka's storage tool, when the log is made."""
+
     def __init__(self, folder: Path, *, port: int = 0) -> None:
         """`port` 0 takes a free one."""
         self._folder = folder
@@ -98,6 +101,7 @@ class LocalKafka:
         # The first letter must not be a dash, which the tool takes for an option.
         cluster_id = "n" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         storage = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", "server.properties"]
+        storage += self.format_options
         await run_to_end(
             "Kafka's storage format",
             [*command, "-XX:TieredStopAtLevel=1", *storage],
@@ -119,8 +123,12 @@ class LocalKafka:
             await client.close()
             quiet.setLevel(level)
 
+    def settings(self, controller_port: int, data: Path) -> dict[str, str | int]:
+        """The broker's `server.properties`."""
+        return broker_settings(self._port, controller_port, data)
+
     def _write_configuration(self) -> None:
-        settings = broker_settings(self._port, free_port(), self._folder / "data")
+        settings = self.settings(free_port(), self._folder / "data")
         lines = [f"{name}={value}" for name, value in settings.items()]
         (self._folder / "server.properties").write_text("\n".join([*lines, ""]))
         (self._folder / "log4j2.properties").write_text(LOG4J)
