@@ -80,7 +80,14 @@ def _build(
 ) -> WorkerParts:
     jobs, sender = connections.jobs, connections.sender
     in_flight, cancellations = InFlightJobs(), Cancellations()
-    partitions = Partitions(jobs, connections.admin, settings.group)
+    partitions = Partitions(
+        jobs,
+        connections.admin,
+        settings.group,
+        session_timeout_s=settings.session_timeout_s,
+        clock=_uptime_s,
+    )
+    sender.hold_until(partitions.lease.wait_until_valid)
     crash_limit = CrashLimit(settings.max_attempts)
     flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
     reporter = _reporter(settings, sender)
@@ -88,16 +95,13 @@ def _build(
         engine,
         in_flight,
         reporter,
-        commit=partitions.commit,
+        partitions=partitions,
         on_job_left=flow.update,
-        crash_limit=crash_limit,
         clock=time.time,
     )
     admission = Admission(engine.model, settings.qos_catalog)
     dispatcher = _dispatcher(admission, in_flight, executor, reporter, cancellations, crash_limit)
-    poll_loop = PollLoop(
-        jobs, partitions, flow, dispatcher, crash_limit=crash_limit, clock=time.monotonic
-    )
+    poll_loop = PollLoop(jobs, partitions, flow, dispatcher)
     rebalances = Rebalances(
         jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
     )
@@ -155,6 +159,11 @@ def _limits(settings: WorkerSettings) -> Limits:
             settings.max_batch_memory_mib * MIB,
         ),
     )
+
+
+def _uptime_s() -> float:
+    """Seconds that go on while this process, or the machine, is suspended."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 async def _unless(event: asyncio.Event, work: Coroutine[object, object, T]) -> T | None:

@@ -86,10 +86,11 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         default=3,
         ge=1,
         le=100,
-        description="Workers that may die while they run a job before it is given up as failed",
+        description="Workers that may die while a suspected job is on trial before it is given up "
+        "as failed",
     )
     commit_interval_s: float = Field(
-        default=0.2, gt=0, le=10, description="Time between commits of finished work"
+        default=0.2, gt=0, le=10, description="Longest time between commits while jobs change state"
     )
     session_timeout_s: float = Field(
         default=10,

@@ -43,7 +43,7 @@ class Stop:
             loop.add_signal_handler(number, self.request)
 
 
-async def shutdown_step(step: Callable[[], Awaitable[None]]) -> None:
+async def shutdown_step(step: Callable[[], Awaitable[object]]) -> None:
     """Run one step: a flush, a commit or a disconnect. Nothing is lost when Kafka does not answer
     in time: the step is given up."""
     with suppress(TimeoutError, KafkaError):

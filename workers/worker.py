@@ -87,18 +87,13 @@ class Worker:
         parts, start = self._parts, asyncio.create_task
         return Services(
             polling=start(parts.poll_loop.run()),
-            committing=start(self._commit_regularly()),
+            committing=start(parts.partitions.keep_committed(self._settings.commit_interval_s)),
             sending=start(parts.sender.run()),
             control=start(parts.control.run()),
             decisions=start(parts.executor.follow_decisions()),
             engine=start(parts.executor.watch_engine()),
             rebalances=start(parts.rebalances.watch()),
         )
-
-    async def _commit_regularly(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.commit_interval_s)
-            await self._parts.partitions.commit()
 
     async def _until_stopped(self, stop: Stop, services: Services) -> None:
         asked = asyncio.create_task(stop.drain.wait())
@@ -121,12 +116,13 @@ class Worker:
                 raise UnavailableError(f"the engine died: {error}") from error
 
     async def _record_engine_death(self, decisions: Service) -> None:
-        """Count the crash for the jobs that may have caused it, so that none of them causes more
-        than max_attempts."""
+        """Commit which jobs may have caused it."""
+        parts = self._parts
+        parts.executor.engine_died()
         self._health.engine = False
         await asyncio.wait([decisions], timeout=LAST_DECISIONS_S)
-        self._parts.executor.attribute_crash()
-        await shutdown_step(self._parts.partitions.commit)
+        suspects = [job.tracked for job in parts.in_flight]
+        await shutdown_step(lambda: parts.partitions.write_ahead(suspects))
 
     # ---- drain
 
@@ -144,6 +140,7 @@ class Worker:
         for job in parts.in_flight:
             parts.executor.release(job)
         await shutdown_step(parts.sender.flush)
+        services.committing.cancel()  # the last commit is the one that gives the partitions up
         await shutdown_step(lambda: parts.partitions.commit(crashed=False))
 
     async def _finish_running(self, stop: Stop, services: Services) -> None:

@@ -7,7 +7,7 @@ its partitions run them again.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 
 from schemas import JobControl
@@ -17,14 +17,15 @@ from workers.execution.job import generation_request
 from workers.execution.job_events import JobEvents
 from workers.execution.output import Output
 from workers.execution.token_stream import TokenStream
-from workers.offsets.attempts import CrashLimit
+from workers.execution.trials import RUN_LIMIT_S, START_LIMIT_S, Trials
+from workers.offsets.partitions import Partitions
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.reporter import Reporter
 
 log = logging.getLogger(__name__)
 
-CRASH_SUSPECT_S = 5.0
-"""A job submitted this recently may have crashed the engine before the engine reported it as
+WAITING_AFTER_S = 3.0
+"""A job submitted more recently may have crashed the engine before the engine reported it as
 started."""
 
 
@@ -37,29 +38,30 @@ class Executor:
         in_flight: InFlightJobs,
         reporter: Reporter,
         *,
-        commit: Callable[[], Awaitable[None]],
+        partitions: Partitions,
         on_job_left: Callable[[], None],
-        crash_limit: CrashLimit,
         clock: Callable[[], float],
     ) -> None:
-        """`commit` commits the state of all jobs, `on_job_left` is called when one is no longer in
-        flight, and `clock` gives UTC epoch seconds."""
+        """`on_job_left` is called when a job is no longer in flight, and `clock` gives UTC epoch
+        seconds."""
         self._engine = engine
         self._in_flight = in_flight
         self._reporter = reporter
-        self._commit = commit
+        self._partitions = partitions
         self._on_job_left = on_job_left
-        self._crash_limit = crash_limit
         self._clock = clock
         self._events = JobEvents(reporter, self._ended)
-        self._exclusive = asyncio.Lock()
+        self._trials = Trials(self._trial_over)
         self._engine_death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # ---- control
 
     def start(self, job: InFlightJob) -> None:
         """Run `job`. Its end is reported, unless it is released before."""
-        job.queued()
+        job.taken()
+        if job.is_suspect:
+            job.held_back()
+            self._partitions.commit_soon()
         if job.attempt.number > 1:
             self._events.retried(job)
         job.task = asyncio.create_task(self._run(job))
@@ -69,6 +71,7 @@ class Executor:
         job = self._in_flight.by_job(request.job_id)
         if job is not None:
             job.cancelled, job.cancel_reason = True, request.reason
+            self._trials.withdraw(job)
             self._engine.abort(job.request_id)
 
     def release(self, job: InFlightJob) -> None:
@@ -84,28 +87,23 @@ class Executor:
         await self._engine_death
 
     async def follow_decisions(self) -> None:
-        """Report the scheduler's decisions until the engine is closed."""
+        """Report the scheduler's decisions until cancelled. Raises EngineDead."""
         async for decision in self._engine.decisions():
             job = self._in_flight.by_request(decision.request_id)
             if job is not None:
                 self._decided(job, decision)
+        raise EngineDead("it was closed")
 
-    def attribute_crash(self) -> None:
-        """The engine died: count an attempt for every job that may have crashed it.
-
-        Those are the jobs that it had started, for which the attempt counts already, and those
-        that it may have been looking at for the first time.
-        """
-        since_s = self._clock() - CRASH_SUSPECT_S
-        for job in self._in_flight:
-            job.may_have_crashed(since_s)
+    def engine_died(self) -> None:
+        """Start nothing more that would be blamed for it."""
+        self._trials.close()
 
     # ---- one job
 
     async def _run(self, job: InFlightJob) -> None:
         try:
-            if self._crash_limit.is_last_chance(job.tracked.pending.history):
-                await self._run_exclusively(job)
+            if job.is_suspect:
+                await self._try(job)
             else:
                 await self._serve(job)
         except InvalidRequest as error:
@@ -118,37 +116,63 @@ class Executor:
             log.exception("job %s", job.spec.job_id)
             self._events.failed(job, f"unexpected {type(error).__name__}: {error}")
 
-    async def _run_exclusively(self, job: InFlightJob) -> None:
-        """Run the only job on its last chance, so that a crash can be attributed to it.
-
-        The attempt is committed first, in case the job crashes this process, too.
-        """
-        async with self._exclusive:
-            if self._engine_death.done():
-                return
-            job.preparing()
-            await self._commit()
-            try:
-                await self._serve(job)
-            except EngineDead as error:
-                # Before the lock is released: the next job must not start on a dead engine.
-                self._report_death(error)
-
     def _report_death(self, error: EngineDead) -> None:
+        self.engine_died()
         if not self._engine_death.done():
             self._engine_death.set_exception(error)
 
+    async def _try(self, job: InFlightJob) -> None:
+        """Run a suspect, once it is its turn. That is committed first: it may kill this process."""
+        expires_s = job.spec.qos.expires_s
+        timeout_s = None if expires_s is None else max(0.0, expires_s - self._clock())
+        try:
+            has_turn = await self._trials.turn(job, timeout_s)
+            if self._trials.closed:
+                return
+            if job.cancelled:
+                self._events.cancelled(job)
+            elif not has_turn:
+                self._events.expired(job, self._clock())
+            else:
+                job.on_trial()
+                await self._partitions.write_ahead([job.tracked])
+                await self._serve(job)
+        finally:
+            self._trials.end(job)
+
+    def _trial_over(self, job: InFlightJob) -> None:
+        job.trial_over()
+        self._trials.end(job)
+        self._partitions.commit_soon()
+
     async def _serve(self, job: InFlightJob) -> None:
-        job.preparing()
-        prepared = await self._engine.prepare(generation_request(job.spec, job.request_id))
+        prepared = await self._prepare(job)
         self._in_flight.set_prompt_tokens(job, prepared.prompt_tokens)
         self._events.admitted(job)
         if job.cancelled:
             self._events.cancelled(job)
             return
-        job.submitted(self._clock())
+        job.submitted()
+        self._trials.limit(job, START_LIMIT_S)
+        asyncio.get_running_loop().call_later(WAITING_AFTER_S, job.still_waiting)
         output = await self._generate(job, prepared)
         self._events.generated(job, output)
+
+    async def _prepare(self, job: InFlightJob) -> PreparedRequest:
+        if job.is_suspect or not job.written_ahead:
+            return await self._prepare_now(job)
+        held_back = self._trials.on
+        if held_back:
+            job.held_back()
+        async with self._trials.beside():
+            if held_back:
+                job.preparing()
+                await self._partitions.write_ahead([job.tracked])
+            return await self._prepare_now(job)
+
+    async def _prepare_now(self, job: InFlightJob) -> PreparedRequest:
+        job.preparing()
+        return await self._engine.prepare(generation_request(job.spec, job.request_id))
 
     async def _generate(self, job: InFlightJob, prepared: PreparedRequest) -> Output:
         request = job.spec.request
@@ -159,7 +183,7 @@ class Executor:
                 async for update in updates:
                     now_s = self._clock()
                     if output.add(update, now_s):
-                        self._events.first_token(job, output.usage, now_s)
+                        self._first_token(job, output, now_s)
                     if stream:
                         stream.add(update)
                     if job.cancelled:  # again: the engine may not have known it the first time
@@ -169,13 +193,24 @@ class Executor:
                 stream.close()
         return output
 
+    def _first_token(self, job: InFlightJob, output: Output, now_s: float) -> None:
+        self._events.first_token(job, output.usage, now_s)
+        job.started()  # the decision that says so may come later
+        if job.is_suspect:
+            self._trial_over(job)
+
     def _decided(self, job: InFlightJob, decision: Decision) -> None:
-        if decision.kind is DecisionKind.STARTED:
+        if decision.kind is DecisionKind.STARTED and not (job.has_started or job.has_ended):
+            if job.is_suspect and self._trials.take(job):
+                job.on_trial()
             job.started()
+            self._trials.limit(job, RUN_LIMIT_S)
+            self._partitions.commit_soon()
         self._events.decided(job, decision)
 
     def _ended(self, job: InFlightJob) -> None:
         job.tracked.finish()
+        self._partitions.commit_soon()
         self._remove(job)
 
     def _remove(self, job: InFlightJob) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from workers.execution.job import Job
+from workers.offsets.attempts import Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
 
@@ -21,9 +22,9 @@ _HELD_PER_TOKEN = 48
 class InFlightJob:
     """One attempt at one job, from the moment it is taken until its end is acknowledged.
 
-    Its verbs keep `PendingRecord.attempt_counts`, which says whether the job is to blame if the
-    worker dies: while the engine prepares it, and from the start of its prefill to its end. A job
-    that only waits, before or after it is prepared, is not to blame.
+    Its verbs keep `PendingRecord.exposure`, which says what the worker's death would say about
+    it: while the engine prepares it, shortly after it was submitted, and from the start of its
+    prefill to its end, it may be the cause. A job that only waits is not.
     """
 
     spec: Job
@@ -33,49 +34,72 @@ class InFlightJob:
     prompt_tokens: int
     has_started: bool = False
     """The engine has started its prefill."""
+    has_ended: bool = False
+    """Its end is being reported."""
     cancelled: bool = False
     """Its cancellation was requested."""
     cancel_reason: str | None = None
+    written_ahead: bool = False
+    """A dead worker may have been working on it."""
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
-    _submitted_s: float | None = None
-    """When it was submitted to the engine, in UTC epoch seconds. None before that and after its
-    end."""
+    _on_trial: bool = False
+
+    @property
+    def is_suspect(self) -> bool:
+        """It is to run on trial."""
+        return self.tracked.pending.history.is_suspect
 
     # ---- verbs
 
-    def queued(self) -> None:
-        """It waits to be prepared."""
-        self._count_attempt(False)
+    def taken(self) -> None:
+        """It is to be run. What is written ahead of it stays until it is known to wait."""
+        self.written_ahead = self.tracked.pending.exposure is not Exposure.NONE
+
+    def held_back(self) -> None:
+        """It waits to be prepared, because of a trial: its own, or another's."""
+        self._expose(Exposure.NONE)
 
     def preparing(self) -> None:
         """The engine prepares it, or is about to."""
-        self._count_attempt(True)
+        self._expose(Exposure.SHARED)
 
-    def submitted(self, now_s: float) -> None:
-        """It waits in the engine, from `now_s` (UTC epoch seconds) on."""
-        self._submitted_s = now_s
-        self._count_attempt(False)
+    def submitted(self) -> None:
+        """The engine has it, and may start on it immediately."""
+        self._expose(Exposure.SUBMITTED)
+
+    def still_waiting(self) -> None:
+        """The engine has had it for a while. Ignored if it has started, or ended."""
+        if not self.has_started:
+            self._on_trial = False
+            self._expose(Exposure.NONE)
 
     def started(self) -> None:
-        """The engine has started its prefill."""
+        """The engine has started its prefill. Ignored after its end, which may overtake this."""
         self.has_started = True
-        self._count_attempt(True)
+        self._expose(Exposure.SHARED)
+
+    def on_trial(self) -> None:
+        """It is the likely cause if this worker dies."""
+        self._on_trial = True
+        self._expose(Exposure.TRIAL)
+
+    def trial_over(self) -> None:
+        """It has survived its trial if it has started; otherwise the trial is put off."""
+        if self._on_trial and not self.has_ended:
+            self._on_trial = False
+            if self.has_started:
+                self.tracked.pending.acquit()
+            self._expose(Exposure.SHARED if self.has_started else Exposure.NONE)
 
     def ended(self) -> None:
         """Its end is being reported: whatever crashes after this, the job is not the cause."""
-        self._submitted_s = None
-        self._count_attempt(False)
+        self._on_trial = False
+        self._expose(Exposure.NONE)
+        self.has_ended = True
 
-    def may_have_crashed(self, since_s: float) -> None:
-        """The engine has died: blame the job, too, if it was submitted at `since_s` or later.
-
-        The engine may have been looking at it without having reported that it started it.
-        """
-        if self._submitted_s is not None and self._submitted_s >= since_s:
-            self._count_attempt(True)
-
-    def _count_attempt(self, counts: bool) -> None:
-        self.tracked.pending.attempt_counts = counts
+    def _expose(self, exposure: Exposure) -> None:
+        if not self.has_ended:
+            self.tracked.pending.exposure = Exposure.TRIAL if self._on_trial else exposure
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from schemas import EventType, JobError, Prediction, Usage
 from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
 from workers.execution.in_flight import InFlightJob
 from workers.execution.output import Output
-from workers.policy.decision import Decision, DecisionKind
+from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.reporter import EventDetails, Reporter
 
 _DECISION_EVENTS = {
@@ -75,6 +75,13 @@ class JobEvents:
         """Cancelled before its generation started."""
         usage = Usage(prompt_tokens=job.prompt_tokens)
         self._end(job, EventType.CANCELLED, reason=job.cancel_reason, usage=usage)
+
+    def expired(self, job: InFlightJob, now_s: float) -> None:
+        """Expired before it was given to the engine."""
+        qos, forecast = job.spec.qos, Forecast(queue_wait_s=0.0, finish_s=now_s)
+        decision = Decision.expired(job.request_id, qos, now_s, forecast)
+        prediction = _prediction(job, decision)
+        self._end(job, EventType.EXPIRED, reason=decision.reason, prediction=prediction)
 
     def failed(self, job: InFlightJob, message: str) -> None:
         self._end(job, EventType.FAILED, error=JobError(code="engine_error", message=message))

@@ -84,7 +84,8 @@ class Dispatcher:
 
 
 def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:
-    return JobAttempt.of(tracked.record, job_id, tracked.pending.history.attempts + 1)
+    number = tracked.pending.history.attempts + 1
+    return JobAttempt.of(tracked.record, job_id, number, tracked.is_superseded)
 
 
 def _duplicate(job: Job) -> JobError:
@@ -98,5 +99,8 @@ def _internal_error(error: Exception) -> JobError:
 
 
 def _too_many_attempts(history: AttemptHistory) -> JobError:
-    message = f"{history.crashes} workers died while they had this job in flight"
+    message = (
+        f"{history.crashes} workers died while they ran this job, "
+        f"{history.trial_crashes} of them while it ran by itself"
+    )
     return JobError(code="too_many_attempts", message=message)

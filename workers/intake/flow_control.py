@@ -46,7 +46,9 @@ class FlowControl:
 
     def rebalanced(self) -> None:
         """Partitions were assigned, all of them paused."""
-        self._paused = set(self._consumer.assignment())
+        self._paused = {tp for tp, _ in self._partitions}
+        for tp in self._paused:  # again: what is counted as paused has to be
+            self._consumer.pause(tp)
         self._gates = ALL_CLOSED
         self.update()
 

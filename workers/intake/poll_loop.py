@@ -1,25 +1,21 @@
 """Reading jobs from Kafka. The loop never waits for a generation, only for records."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from niyama.kafka import ConsumedRecord
 from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
-from workers.offsets.attempts import CrashLimit
 from workers.offsets.partitions import Partitions
 from workers.offsets.tracked_record import TrackedRecord
 
 POLL_MS = 200
 POLL_RECORDS = 200
-WRITE_AHEAD_S = 10.0
-"""For this long after partitions were assigned, attempts are committed before they start: whatever
-killed their last owner would otherwise kill one worker after another without leaving a trace."""
-WRITE_AHEAD_POLL_RECORDS = 20
-
-Batches = Mapping[TopicPartition, Sequence[ConsumedRecord]]
+WRITE_AHEAD_RECORDS = 20
+"""For how many attempts there is one commit, where they are committed before they start."""
+UNCOMMITTED_RECORDS = 2000
+"""The most that a worker takes from a partition between two commits."""
 
 
 class PollLoop:
@@ -31,22 +27,19 @@ class PollLoop:
         partitions: Partitions,
         flow: FlowControl,
         dispatcher: Dispatcher,
-        *,
-        crash_limit: CrashLimit,
-        clock: Callable[[], float],
     ) -> None:
-        """`clock` gives monotonic seconds."""
         self._consumer = consumer
         self._partitions = partitions
         self._flow = flow
         self._dispatcher = dispatcher
-        self._crash_limit = crash_limit
-        self._clock = clock
-        self._write_ahead_until_s = math.inf
+        self._assignments = 0
+        self._new_from: dict[TopicPartition, int] = {}
+        """The first offset that no dead worker can have taken."""
 
     def rebalanced(self) -> None:
         """Partitions were assigned, all of them paused."""
-        self._write_ahead_until_s = self._clock() + WRITE_AHEAD_S
+        self._assignments += 1
+        self._new_from = {}
         self._flow.rebalanced()
 
     def close(self) -> None:
@@ -56,39 +49,70 @@ class PollLoop:
     async def run(self) -> None:
         """Take records until cancelled."""
         while True:
-            max_records = WRITE_AHEAD_POLL_RECORDS if self._writes_ahead() else POLL_RECORDS
-            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=max_records)
-            if self._writes_ahead():
-                await self._write_ahead(batches)
-            else:
-                for tracked in self._take(batches):
-                    self._dispatcher.dispatch(tracked)
-                    self._flow.update()
+            batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            assignments = self._assignments
+            for tp, records in batches.items():
+                if assignments != self._assignments:  # they are read again
+                    break
+                if records[0].offset < self._first_new(tp, records[0].offset):
+                    await self._write_ahead(tp, records)
+                else:
+                    for tracked in self._take(tp, records):
+                        self._dispatcher.dispatch(tracked)
+                        self._flow.update()
             self._flow.update_partitions()
 
-    def _writes_ahead(self) -> bool:
-        return self._clock() < self._write_ahead_until_s
+    def _first_new(self, tp: TopicPartition, offset: int) -> int:
+        """The first offset that no dead worker can have taken; `offset` is read now.
 
-    def _take(self, batches: Batches) -> Iterator[TrackedRecord]:
-        for tp, records in batches.items():
-            progress = self._partitions.get(tp)
-            if progress is None:  # revoked meanwhile, or not assigned yet: it is read again later
-                continue
-            for record in records:
-                if self._flow.is_paused(tp):  # an earlier record of this batch was enough
-                    self._consumer.seek(tp, record.offset)
-                    break
-                pending = progress.take(record.offset)
-                if pending is not None:
-                    yield TrackedRecord(record, pending, progress)
+        One that has died since its last commit may have taken some records after that, as far as
+        they were there.
+        """
+        if tp not in self._new_from:
+            progress, end = self._partitions.get(tp), self._consumer.highwater(tp)
+            known = max(offset, progress.position) if progress is not None else offset
+            taken = known + UNCOMMITTED_RECORDS
+            self._new_from[tp] = taken if end is None else min(taken, end)
+        return self._new_from[tp]
 
-    async def _write_ahead(self, batches: Batches) -> None:
-        """Commit that attempts are starting, then start them."""
-        taken = list(self._take(batches))
-        if not taken:
+    def _take(
+        self, tp: TopicPartition, records: Sequence[ConsumedRecord]
+    ) -> Iterator[TrackedRecord]:
+        progress = self._partitions.get(tp)
+        if progress is None:  # revoked meanwhile, or not assigned yet: it is read again later
             return
-        for tracked in taken:
-            tracked.pending.count_ahead(self._crash_limit)
-        await self._partitions.commit()
-        for tracked in taken:
-            self._dispatcher.dispatch(tracked)
+        for record in records:
+            if self._flow.is_paused(tp):  # an earlier record of this batch was enough
+                self._consumer.seek(tp, record.offset)
+                return
+            pending = progress.take(record.offset)
+            if pending is not None:
+                yield TrackedRecord(record, pending, progress)
+
+    async def _write_ahead(self, tp: TopicPartition, records: Sequence[ConsumedRecord]) -> None:
+        """Commit that attempts are starting, then start them.
+
+        Whatever killed the last owner of the partition would otherwise kill one worker after
+        another without leaving a trace.
+        """
+        assignments = self._assignments
+        for start in range(0, len(records), WRITE_AHEAD_RECORDS):
+            some = records[start : start + WRITE_AHEAD_RECORDS]
+            if assignments != self._assignments or self._partitions.get(tp) is None:
+                return  # they are read again
+            if self._flow.is_paused(tp):
+                self._consumer.seek(tp, some[0].offset)
+                return
+            await self._start_committed(list(self._take(tp, some)))
+            self._flow.update()
+
+    async def _start_committed(self, taken: Sequence[TrackedRecord]) -> None:
+        """Suspects are decoded one by one, before the others."""
+        suspects = [[each] for each in taken if each.pending.history.is_suspect]
+        others = [each for each in taken if not each.pending.history.is_suspect]
+        for group in (*suspects, others):
+            for tracked in group:
+                tracked.pending.expose_ahead()
+            await self._partitions.write_ahead(group)
+            for tracked in group:
+                self._dispatcher.dispatch(tracked)

@@ -16,7 +16,8 @@ back to where they were. So a rebalance interrupts no job:
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -29,24 +30,42 @@ from aiokafka.errors import (
 
 from niyama.kafka import committed_offsets
 from niyama.retry import retry
+from workers.offsets.lease import Lease
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress
 
 log = logging.getLogger(__name__)
 
+COALESCE_S = 0.02
+"""What finishes within this time is committed together."""
+
+WRITE_AHEAD_RETRY_S = 0.05
+
 
 class Partitions:
     """Progress by partition, in step with the consumer group."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, admin: AIOKafkaAdminClient, group: str) -> None:
+    def __init__(
+        self,
+        consumer: AIOKafkaConsumer,
+        admin: AIOKafkaAdminClient,
+        group: str,
+        *,
+        session_timeout_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """`clock` gives seconds that go on while the process is stopped."""
         self._consumer = consumer
         self._admin = admin
         self._group = group
+        self._clock = clock
         self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._revoked: dict[TopicPartition, PartitionProgress] = {}
         self._committed: dict[TopicPartition, CommitPoint] = {}
         self._commit_lock = asyncio.Lock()
+        self._commit_wanted = asyncio.Event()
         self._with_metadata = True
+        self.lease = Lease(session_timeout_s, self.commit_soon, clock)
 
     def __iter__(self) -> Iterator[tuple[TopicPartition, PartitionProgress]]:
         return iter(self._progress.items())
@@ -61,23 +80,58 @@ class Partitions:
 
     # ---- commits
 
-    async def commit(self, *, crashed: bool = True) -> None:
-        """Commit what has changed. `crashed` False: this worker is giving up its partitions.
+    def commit_soon(self) -> None:
+        """What has changed is worth a commit, together with what changes in the next moments."""
+        self._commit_wanted.set()
 
-        Returns without having committed when the group has moved on; then a later commit, by
-        this worker or by the partitions' next owner, covers at least as much.
+    async def keep_committed(self, interval_s: float) -> None:
+        """Commit until cancelled: every `interval_s`, and earlier after `commit_soon`.
+
+        Commits are at least COALESCE_S apart, and take at most a fifth of the time.
+        """
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await self._commit_wanted.wait()
+            self._commit_wanted.clear()
+            started_s = self._clock()
+            await self.commit()
+            await asyncio.sleep(max(COALESCE_S, 4 * (self._clock() - started_s)))
+
+    async def write_ahead(self, records: Sequence[TrackedRecord]) -> None:
+        """Return when the state of `records` is committed.
+
+        Or when none of them is this worker's any longer; during a rebalance nobody knows yet.
+        """
+        while any(map(self._may_own, records)):
+            if await self.commit():
+                return
+            await asyncio.sleep(WRITE_AHEAD_RETRY_S)
+
+    async def commit(self, *, crashed: bool = True) -> bool:
+        """Commit what has changed, and renew the lease. `crashed` False: this worker is giving up
+        its partitions.
+
+        False, without having committed, when the group has moved on, or is about to: then a later
+        commit, by this worker or by the partitions' next owner, covers at least as much.
         """
         async with self._commit_lock:
+            if self._revoked:
+                return False
             points = {
                 tp: progress.commit_point(crashed=crashed)
                 for tp, progress in self._progress.items()
                 if progress.position  # something was read, or committed before
             }
-            changed = {tp: p for tp, p in points.items() if p != self._committed.get(tp)}
-            if changed:
-                await self._send(changed)
+            due = {
+                tp: point
+                for tp, point in points.items()
+                if self.lease.is_due or point != self._committed.get(tp)
+            }
+            return not due or await self._send(due)
 
-    async def _send(self, points: Mapping[TopicPartition, CommitPoint]) -> None:
+    async def _send(self, points: Mapping[TopicPartition, CommitPoint]) -> bool:
+        sent_s = self._clock()
         try:
             await self._consumer.commit(
                 {
@@ -91,11 +145,17 @@ class Partitions:
                 "the broker's offset.metadata.max.bytes is below its default of 4096: jobs that "
                 "finish out of order will run again after a restart"
             )
-            await self._send(points)
+            return await self._send(points)
         except (CommitFailedError, IllegalStateError) as error:
             log.info("not committed: %s", error)
-        else:
-            self._committed |= points
+            return False
+        self._committed |= points
+        self.lease.renew(sent_s)
+        return True
+
+    def _may_own(self, tracked: TrackedRecord) -> bool:
+        held = (self._progress.get(tracked.partition), self._revoked.get(tracked.partition))
+        return tracked.progress in held and tracked.is_unfinished
 
     # ---- rebalances
 
@@ -111,6 +171,7 @@ class Partitions:
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
         """Take over partitions where their last owner, possibly this worker, left them."""
+        joined_s = self._clock()
         committed = await self._read_commits(assigned)
         for tp in assigned:
             progress = self._revoked.pop(tp, None) or PartitionProgress()
@@ -119,7 +180,10 @@ class Partitions:
             if progress.position:
                 self._consumer.seek(tp, progress.resume_at)
             self._progress[tp] = progress
+        for progress in self._revoked.values():
+            progress.give_away()
         self._revoked.clear()
+        self.lease.renew(joined_s)
 
     async def _read_commits(
         self, partitions: set[TopicPartition]

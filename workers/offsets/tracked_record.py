@@ -25,6 +25,10 @@ class TrackedRecord:
     def is_unfinished(self) -> bool:
         return self.progress.is_unfinished(self.record.offset)
 
+    def is_superseded(self) -> bool:
+        """Another worker has taken over: what is still to be said about the record, it says."""
+        return self.pending.is_superseded
+
     def finish(self) -> None:
         """The record needs no more work: it may be committed. Safe to call again."""
         self.progress.finish(self.record.offset)

@@ -14,6 +14,7 @@ import base64
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from workers.offsets.attempts import AttemptHistory, PendingRecord
 
@@ -21,6 +22,10 @@ METADATA_BYTES = 4096
 """What a broker accepts unless configured otherwise (`offset.metadata.max.bytes`)."""
 
 _PREFIX = "niyama1:"
+"""Histories have two numbers: attempts and crashes."""
+_TRIALS_PREFIX = "niyama2:"
+"""They have a third one, the crashes in trials. Written only where there are any: a worker of an
+earlier version, which ignores such a commit's metadata, has to read as few of them as possible."""
 _PAYLOAD_BYTES = (METADATA_BYTES - len(_PREFIX)) // 5 * 4  # base85 makes 5 characters of 4 bytes
 
 
@@ -103,9 +108,16 @@ class PartitionProgress:
             for offset, history in unfinished.items()
             if offset not in known and offset >= known_position
         }
+        for offset in self._unfinished.keys() - known.keys():
+            self._unfinished[offset].is_superseded = True
         self._unfinished = dict(sorted((known | learned).items()))
         self._to_reread = deque(offset for offset in self._unfinished if offset not in in_flight)
         self.position = max(known_position, position)
+
+    def give_away(self) -> None:
+        """The partition belongs to another worker from now on."""
+        for pending in self._unfinished.values():
+            pending.is_superseded = True
 
     def commit_point(self, *, crashed: bool = True) -> CommitPoint:
         """What to commit now.
@@ -127,53 +139,59 @@ def _encode(
     """Metadata within the limit, and whether it holds everything.
 
     Varints: position - watermark, then for each unfinished offset its distance from the previous
-    one, doubled, plus 1 when attempts and crashes follow. What does not fit is left out by
-    naming an earlier position: everything from there on runs again.
+    one, doubled, plus 1 when its history follows. What does not fit is left out by naming an
+    earlier position: everything from there on runs again.
     """
+    with_trials = any(history.trial_crashes for history in histories.values())
+    prefix, numbers = (_TRIALS_PREFIX, 3) if with_trials else (_PREFIX, 2)
     room = _PAYLOAD_BYTES - len(_varint(position - watermark))
     entries = bytearray()
     previous = watermark
     for offset, history in histories.items():
-        entry = _entry(offset - previous, history)
+        entry = _entry(offset - previous, history, numbers)
         if len(entries) + len(entry) > room:
-            return _text(offset - watermark, entries), False
+            return _text(prefix, offset - watermark, entries), False
         entries += entry
         previous = offset
-    return _text(position - watermark, entries), True
+    return _text(prefix, position - watermark, entries), True
 
 
-def _entry(distance: int, history: AttemptHistory) -> bytes:
+def _entry(distance: int, history: AttemptHistory, numbers: int) -> bytes:
     if history == AttemptHistory():
         return _varint(distance << 1)
-    return _varint(distance << 1 | 1) + _varint(history.attempts) + _varint(history.crashes)
+    counts = (history.attempts, history.crashes, history.trial_crashes)[:numbers]
+    return b"".join(map(_varint, (distance << 1 | 1, *counts)))
 
 
-def _text(read_ahead: int, entries: bytes | bytearray) -> str:
-    return _PREFIX + base64.b85encode(_varint(read_ahead) + entries).decode()
+def _text(prefix: str, read_ahead: int, entries: bytes | bytearray) -> str:
+    return prefix + base64.b85encode(_varint(read_ahead) + entries).decode()
 
 
 def _decode(committed: CommitPoint) -> tuple[int, dict[int, AttemptHistory]]:
     """Position and unfinished offsets of a commit; metadata of other programs is ignored."""
     offset_only: tuple[int, dict[int, AttemptHistory]] = (committed.offset, {})
-    if not committed.metadata.startswith(_PREFIX):
+    prefix, payload = committed.metadata[: len(_PREFIX)], committed.metadata[len(_PREFIX) :]
+    if prefix not in (_PREFIX, _TRIALS_PREFIX):
         return offset_only
     try:
-        numbers = _varints(base64.b85decode(committed.metadata.removeprefix(_PREFIX)))
+        numbers = _varints(base64.b85decode(payload))
         position = committed.offset + next(numbers, 0)
-        unfinished = dict(_entries(numbers, committed.offset))
+        counts = 3 if prefix == _TRIALS_PREFIX else 2
+        unfinished = dict(_entries(numbers, committed.offset, counts))
     except ValueError:
         return offset_only
     return (position, unfinished) if all(o < position for o in unfinished) else offset_only
 
 
-def _entries(numbers: Iterator[int], offset: int) -> Iterator[tuple[int, AttemptHistory]]:
+def _entries(
+    numbers: Iterator[int], offset: int, counts: int
+) -> Iterator[tuple[int, AttemptHistory]]:
     for number in numbers:
         offset += number >> 1
-        try:
-            counts = (next(numbers), next(numbers)) if number & 1 else ()
-        except StopIteration:
-            raise ValueError("metadata ends in the middle of an entry") from None
-        yield offset, AttemptHistory(*counts)
+        history = list(islice(numbers, counts)) if number & 1 else [0] * counts
+        if len(history) < counts:
+            raise ValueError("metadata ends in the middle of an entry")
+        yield offset, AttemptHistory(*history)
 
 
 def _varint(number: int) -> bytes:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from workers.reporting.exact_sender import ExactSender
 from workers.reporting.outgoing import OutgoingRecord
-from workers.reporting.topic_sender import TopicSender
+from workers.reporting.topic_sender import Allowed, TopicSender
 
 LAST_BEST_EFFORT_S = 2.0
 """How long a flush waits for records that may be lost."""
@@ -26,6 +26,11 @@ class BatchSender:
         self._senders: Mapping[str, TopicSender] = {
             sender.topic: sender for sender in (events, *others)
         }
+
+    def hold_until(self, allowed: Allowed) -> None:
+        """From now on, send nothing before `allowed` returns; it is awaited before each batch."""
+        for sender in self._senders.values():
+            sender.allowed = allowed
 
     @property
     def full(self) -> bool:

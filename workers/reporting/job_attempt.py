@@ -1,5 +1,6 @@
 """Which attempt at which job an event is about."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
@@ -18,13 +19,21 @@ class JobAttempt:
     source: Source
     trace: Headers = ()
     """The job's trace context, passed on to its events."""
+    is_superseded: Callable[[], bool] | None = None
+    """Whether another worker has taken over, so that nothing more is to be said about it."""
 
     @classmethod
-    def of(cls, record: ConsumedRecord, job_id: UUID, number: int) -> Self:
+    def of(
+        cls,
+        record: ConsumedRecord,
+        job_id: UUID,
+        number: int,
+        is_superseded: Callable[[], bool] | None = None,
+    ) -> Self:
         """The attempt at the job that `record` carries."""
         source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
         trace = trace_context(record.headers) if record.headers else ()
-        return cls(job_id, number, source, trace)
+        return cls(job_id, number, source, trace, is_superseded)
 
     @property
     def key(self) -> bytes:

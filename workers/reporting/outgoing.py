@@ -20,6 +20,8 @@ class OutgoingRecord:
     on_delivered: Delivered | None = None
     """Called once all in-sync replicas have the record, or once it was given up, where its topic
     allows that."""
+    is_superseded: Callable[[], bool] | None = None
+    """Asked when it is about to be sent. True: it is not sent, and forgotten."""
     smaller: "Callable[[], OutgoingRecord] | None" = None
     """Makes what is sent in its place when Kafka finds it too large."""
 

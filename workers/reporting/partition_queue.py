@@ -42,13 +42,24 @@ class PartitionQueue:
             self.waiting.appendleft(record)
             self.waiting_bytes += record.size_bytes
 
-    def fill(self, batch: BatchBuilder) -> None:
-        """Move records into `batch`, which always has room for the first of them."""
+    def fill(self, batch: BatchBuilder) -> list[OutgoingRecord]:
+        """Move records into `batch`, which always has room for the first of them.
+
+        Returns those that are superseded, and taken out of the queue without being sent.
+        """
+        superseded = []
         limit = 1 if self.sent_singly else len(self.waiting)
-        while len(self.in_flight) < limit and _append(batch, self.waiting[0]):
-            self.in_flight.append(self.take())
+        while self.waiting and len(self.in_flight) < limit:
+            is_superseded = self.waiting[0].is_superseded
+            if is_superseded is not None and is_superseded():
+                superseded.append(self.take())
+            elif _append(batch, self.waiting[0]):
+                self.in_flight.append(self.take())
+            else:
+                break
         self.sent_singly -= bool(self.sent_singly)
         batch.close()
+        return superseded
 
     def settle(self) -> list[OutgoingRecord]:
         """The batch is delivered, or has failed: its records."""

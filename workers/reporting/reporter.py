@@ -88,7 +88,13 @@ class Reporter:
     def tokens(self, attempt: JobAttempt, chunk: TokenChunk) -> None:
         """Publish streamed output. Nothing waits for its delivery."""
         at_ms = int(chunk.at.timestamp() * 1000)
-        record = OutgoingRecord(attempt.key, chunk.to_bytes(), at_ms, attempt.trace)
+        record = OutgoingRecord(
+            attempt.key,
+            chunk.to_bytes(),
+            at_ms,
+            attempt.trace,
+            is_superseded=attempt.is_superseded,
+        )
         self._sender.put(self._topics.tokens.name, record)
 
     def refused(
@@ -121,7 +127,9 @@ class Reporter:
 
 def _record(attempt: JobAttempt, event: JobEvent, on_delivered: Delivered | None) -> OutgoingRecord:
     value, at_ms = event.to_bytes(), int(event.at.timestamp() * 1000)
-    record = OutgoingRecord(attempt.key, value, at_ms, attempt.trace, on_delivered)
+    record = OutgoingRecord(
+        attempt.key, value, at_ms, attempt.trace, on_delivered, attempt.is_superseded
+    )
     if event.result is None:
         return record
     return replace(

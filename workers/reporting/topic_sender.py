@@ -14,7 +14,7 @@ import asyncio
 import logging
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from aiokafka import AIOKafkaProducer
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 LINGER_S = 0.003
 REST_S = 0.5
 """Between a batch that failed and the next one of its partition."""
+Allowed = Callable[[], Awaitable[None]]
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -46,6 +47,8 @@ class TopicSender(ABC):
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         """The producer is started before `open`."""
         self.topic = topic
+        self.allowed: Allowed | None = None
+        """Awaited before each batch."""
         self._producer = producer
         self._queues: list[PartitionQueue] = []
         self._unsent_bytes = 0
@@ -105,8 +108,13 @@ class TopicSender(ABC):
     # ---- delivery
 
     async def _send(self, queue: PartitionQueue) -> None:
+        if self.allowed is not None:
+            await self.allowed()
         batch = self._producer.create_batch()
-        queue.fill(batch)
+        self._unsent_bytes -= sum(record.size_bytes for record in queue.fill(batch))
+        self._change.set()
+        if not queue.in_flight:
+            return
         try:
             partitions = await self._producer.partitions_for(self.topic)
             if queue.partition not in partitions:  # the topic was created again

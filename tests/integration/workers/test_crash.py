@@ -1,5 +1,6 @@
 """Workers and engines die: nothing is lost, and jobs that kill them are given up."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -20,22 +21,11 @@ from workers.engine.port import (
     GenerationUpdate,
     PreparedRequest,
 )
+from workers.offsets.attempts import SUSPECT_CRASHES
 from workers.policy.decision import Decision, DecisionKind
 from workers.settings import WorkerSettings
 
 MAIN = "import sys; from workers.main import main; sys.exit(main(sys.argv[1:]))"
-DIES_ON_POISON = """
-import asyncio, os, sys
-from workers.engine import null as null_engine
-class Engine(null_engine.NullEngine):
-    async def prepare(self, request):
-        if request.prompt == "poison":
-            os._exit(13)
-        return await super().prepare(request)
-null_engine.NullEngine = Engine
-from workers.main import main
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @contextmanager
@@ -76,69 +66,69 @@ async def test_a_killed_worker_loses_nothing_and_repeats_only_what_it_had_in_fli
         assert second.wait(20) == 0
 
 
-async def test_a_job_that_kills_the_process_is_given_up(harness: Harness) -> None:
-    poison = await harness.publish("poison")
-    others = [await harness.publish() for _ in range(10)]
-    arguments = ("--max-attempts", "1")
-    with _process(harness.settings, DIES_ON_POISON, *arguments) as process:
-        await harness.until(lambda: process.poll() is not None, "the worker's death")
-        assert process.returncode == 13
-    with _process(harness.settings, DIES_ON_POISON, *arguments):
-        (failed, *_) = await harness.until_ended(poison)
-        assert failed.error.code == "too_many_attempts"
-        letter = dict(harness.dead_letters[0].headers)
-        assert letter[headers.REASON_CODE] == b"too_many_attempts"
-        # Whatever else it had started counts a crash, too, and is given up with it: that is why
-        # there is more than one attempt (see the next test).
-        await harness.until_ended(*others)
-
-
 class FragileEngine(NullEngine):
     """One prompt kills it, and everything in it. The others are slow."""
 
-    def __init__(self) -> None:
+    def __init__(self, dies_in: str) -> None:
         super().__init__("null", token_delay_s=0.01)
+        self.death = asyncio.Event()
+        self._dies_in = dies_in
         self._poison: set[str] = set()
 
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         if request.prompt == "poison":
             self._poison.add(request.request_id)
+            if self._dies_in == "prepare":
+                await self._die()
         return await super().prepare(request)
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         async for update in super().generate(prepared):
             if prepared.request_id in self._poison:
-                self._dead = True
-                raise EngineDead("out of memory")
+                await self._die()
             yield update
 
+    async def _die(self) -> None:
+        self.death.set()
+        if self._dies_in == "engine":
+            self._dead = True
+            raise EngineDead("out of memory")
+        await asyncio.Event().wait()  # the whole process dies: see the test
 
-async def test_a_job_that_kills_engines_is_given_up_and_its_neighbours_are_not(
-    harness: Harness,
+
+@pytest.mark.parametrize("dies_in", ["prepare", "generate", "engine"])
+async def test_a_job_that_kills_is_given_up_and_its_neighbours_are_not(
+    harness: Harness, dies_in: str
 ) -> None:
-    neighbours = [await harness.publish(max_tokens=100) for _ in range(10)]
+    """With its engine, or the process with it: that is cancelled and says nothing more."""
+    neighbours = [await harness.publish(max_tokens=50) for _ in range(10)]
     poison = await harness.publish("poison")
     deaths = 0
-    worker = None
     while not harness.ended(poison) and deaths < 10:
-        worker = await harness.worker_on(FragileEngine(), max_attempts=3)
+        worker = await harness.worker_on(FragileEngine(dies_in), max_attempts=2)
         await harness.until(
-            lambda w=worker: w.task.done() or harness.ended(poison), "a death, or the poison's end"
+            lambda w=worker: w.engine.death.is_set() or harness.ended(poison),
+            "a death, or the poison's end",
         )
-        if worker.task.done():
-            with pytest.raises(UnavailableError, match="the engine died: out of memory"):
-                worker.task.result()
-            assert not worker.health.ready
+        if worker.engine.death.is_set():
             deaths += 1
-    assert deaths == 3
+            if dies_in == "engine":
+                with pytest.raises(UnavailableError, match="the engine died: out of memory"):
+                    await worker.task
+            else:
+                worker.task.cancel()
+                await asyncio.wait([worker.task])
+    assert deaths == SUSPECT_CRASHES + 2
     failed = harness.ended(poison)
     assert (failed.type, failed.error.code) == (EventType.FAILED, "too_many_attempts")
+    letter = dict(harness.dead_letters[0].headers)
+    assert letter[headers.REASON_CODE] == b"too_many_attempts"
     ended = await harness.until_ended(*neighbours)
     assert {event.type for event in ended} == {EventType.COMPLETED}
     assert EventType.RETRIED in harness.types(neighbours[0])
 
 
-class SilentEngine(FragileEngine):
+class SilentEngine(NullEngine):
     """Dies while nothing runs."""
 
     async def decisions(self) -> AsyncIterator[Decision]:

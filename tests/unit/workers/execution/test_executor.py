@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from schemas import EventType, JobEvent, JobRequest, QosCatalog, Usage
+from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import FakeRecord, tracked
 from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
@@ -17,7 +18,6 @@ from workers.engine.port import (
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job, qos_of
-from workers.offsets.attempts import CrashLimit
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
@@ -48,9 +48,8 @@ async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
         ExpiringEngine(),
         in_flight,
         reporter,
-        commit=_no_commit,
+        partitions=partitions_of(FakeConsumer(FakeGroup())),
         on_job_left=lambda: left.append(len(in_flight)),
-        crash_limit=CrashLimit(3),
         clock=lambda: 1030.2,
     )
     record = tracked(FakeRecord(offset=7))
@@ -80,7 +79,3 @@ def _job() -> Job:
     request = JobRequest(model="null", prompt="p", qos="chat", expire_after_s=30)
     targets = QosCatalog.shipped().resolve("chat")
     return Job(uuid4(), request, qos_of(request, targets, ARRIVED_S))
-
-
-async def _no_commit() -> None:
-    raise AssertionError("nothing here needs to be committed before it starts")

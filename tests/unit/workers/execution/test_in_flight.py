@@ -1,19 +1,18 @@
-"""Whatever happens to jobs, the next owner of their records learns which of them to blame."""
+"""Whatever happens to jobs, the next owner of their records learns which may be to blame."""
 
+from dataclasses import replace
 from enum import Enum, auto
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from schemas import JobRequest, QosCatalog
 from schemas.decode import job_id_of_record
-from tests.support.records import FakeRecord, tracked
-from workers.execution.executor import CRASH_SUSPECT_S
+from tests.support.records import FakeRecord
 from workers.execution.in_flight import InFlightJob, InFlightJobs
 from workers.execution.job import Job, qos_of
-from workers.offsets.attempts import AttemptHistory, CrashLimit
+from workers.offsets.attempts import AttemptHistory, CrashLimit, Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress
 from workers.reporting.job_attempt import JobAttempt
@@ -28,8 +27,9 @@ indices = st.integers(0, 1_000)
 class Phase(Enum):
     """Where a job is, as the test sees it."""
 
-    COUNTED_AHEAD = auto()
-    QUEUED = auto()
+    WRITTEN_AHEAD = auto()
+    WAITING = auto()
+    """For its turn, or in the engine."""
     PREPARING = auto()
     SUBMITTED = auto()
     STARTED = auto()
@@ -37,8 +37,11 @@ class Phase(Enum):
     """Its terminal event is not acknowledged yet."""
 
 
-TO_BLAME = {Phase.COUNTED_AHEAD, Phase.PREPARING, Phase.STARTED}
-"""A worker that dies without a word may have died of a job in one of these."""
+AT_WORK = {Phase.WRITTEN_AHEAD, Phase.PREPARING, Phase.STARTED}
+"""A worker that dies may have died of a job in one of these, and if it gives the job up, then there
+was an attempt."""
+SUSPECT = AT_WORK | {Phase.SUBMITTED}
+"""A worker that dies may have died of a job in one of these."""
 
 
 class AttemptsMachine(RuleBasedStateMachine):
@@ -48,12 +51,11 @@ class AttemptsMachine(RuleBasedStateMachine):
         super().__init__()
         self.progress = PartitionProgress()
         self.in_flight = InFlightJobs()
-        self.now_s = 100.0
         self.next_offset = 0
         self.jobs: dict[int, InFlightJob] = {}
         """By offset, here and in the next three."""
         self.phases: dict[int, Phase] = {}
-        self.submitted_s: dict[int, float] = {}
+        self.on_trial: set[int] = set()
         self.histories: dict[int, AttemptHistory] = {}
         """What each unfinished record has been through with earlier owners."""
 
@@ -62,39 +64,63 @@ class AttemptsMachine(RuleBasedStateMachine):
     @rule()
     def take(self) -> None:
         self.histories[self.next_offset] = AttemptHistory()
-        self._take(self.next_offset, Phase.QUEUED)
+        self._take(self.next_offset, Phase.WAITING)
         self.next_offset += 1
 
-    @precondition(lambda self: self._in(Phase.COUNTED_AHEAD))
+    @precondition(lambda self: self._in(Phase.WRITTEN_AHEAD))
     @rule(index=indices)
-    def queue(self, index: int) -> None:
-        self._pick(index, Phase.QUEUED, Phase.COUNTED_AHEAD).queued()
+    def hold_back(self, index: int) -> None:
+        job = self._pick(index, Phase.WAITING, Phase.WRITTEN_AHEAD)
+        self.on_trial.discard(job.tracked.record.offset)
+        job.held_back()
 
-    @precondition(lambda self: self._in(Phase.QUEUED, Phase.PREPARING))
-    @rule(index=indices)
-    def prepare(self, index: int) -> None:
-        """Again for a job that runs exclusively: it counts from before its commit."""
-        self._pick(index, Phase.PREPARING, Phase.QUEUED, Phase.PREPARING).preparing()
+    @precondition(lambda self: self._in(Phase.WRITTEN_AHEAD, Phase.WAITING))
+    @rule(index=indices, on_trial=st.booleans())
+    def prepare(self, index: int, on_trial: bool) -> None:
+        job = self._pick(index, Phase.PREPARING, Phase.WRITTEN_AHEAD, Phase.WAITING)
+        if on_trial or job.tracked.pending.exposure is Exposure.TRIAL:
+            self.on_trial.add(job.tracked.record.offset)
+            job.on_trial()
+        job.preparing()
 
     @precondition(lambda self: self._in(Phase.PREPARING))
     @rule(index=indices)
     def submit(self, index: int) -> None:
-        job = self._pick(index, Phase.SUBMITTED, Phase.PREPARING)
-        job.submitted(self.now_s)
-        self.submitted_s[job.tracked.record.offset] = self.now_s
+        self._pick(index, Phase.SUBMITTED, Phase.PREPARING).submitted()
+
+    @precondition(lambda self: self._in(Phase.SUBMITTED))
+    @rule(index=indices)
+    def wait_in_the_engine(self, index: int) -> None:
+        job = self._pick(index, Phase.WAITING, Phase.SUBMITTED)
+        self.on_trial.discard(job.tracked.record.offset)
+        job.still_waiting()
 
     @precondition(lambda self: self._in(Phase.SUBMITTED))
     @rule(index=indices)
     def start(self, index: int) -> None:
-        self._pick(index, Phase.STARTED, Phase.SUBMITTED).started()
+        job = self._pick(index, Phase.STARTED, Phase.SUBMITTED)
+        job.started()
+        job.still_waiting()  # comes when it comes
+
+    @precondition(lambda self: self._in(Phase.STARTED))
+    @rule(index=indices)
+    def survive(self, index: int) -> None:
+        job = self._pick(index, Phase.STARTED, Phase.STARTED)
+        offset = job.tracked.record.offset
+        job.trial_over()
+        if offset in self.on_trial:
+            self.on_trial.remove(offset)
+            self.histories[offset] = replace(self.histories[offset], trial_crashes=0)
 
     @precondition(lambda self: self._in(Phase.PREPARING, Phase.SUBMITTED, Phase.STARTED))
     @rule(index=indices)
     def end(self, index: int) -> None:
         """Cancelled or failed before its prefill has started, or generated."""
         job = self._pick(index, Phase.ENDED, Phase.PREPARING, Phase.SUBMITTED, Phase.STARTED)
+        self.on_trial.discard(job.tracked.record.offset)
         job.ended()
-        self.submitted_s.pop(job.tracked.record.offset, None)
+        job.started()  # the decision that says so comes late
+        job.trial_over()
 
     @precondition(lambda self: self._in(Phase.ENDED))
     @rule(index=indices)
@@ -103,48 +129,30 @@ class AttemptsMachine(RuleBasedStateMachine):
         job.tracked.finish()
         self._forget(job.tracked.record.offset)
 
-    @rule(after_s=st.floats(0.1, 2 * CRASH_SUSPECT_S))
-    def wait(self, after_s: float) -> None:
-        self.now_s += after_s
-
     # ---- changes of owner
 
     @rule()
     def give_up(self) -> None:
-        self._change_owner(self._to_blame(), crashed=False)
+        self._change_owner(crashed=False)
 
     @rule()
-    def worker_dies(self) -> None:
-        self._change_owner(self._to_blame(), crashed=True)
-
-    @rule()
-    def engine_dies(self) -> None:
-        since_s = self.now_s - CRASH_SUSPECT_S
-        for job in self.jobs.values():
-            job.may_have_crashed(since_s)
-        suspects = {offset for offset, at_s in self.submitted_s.items() if at_s >= since_s}
-        self._change_owner(self._to_blame() | suspects, crashed=True)
+    def die(self) -> None:
+        self._change_owner(crashed=True)
 
     # ---- what always holds
 
     @invariant()
-    def a_commit_blames_exactly_what_may_be_to_blame(self) -> None:
-        assert _read(self.progress.commit_point()) == self._expected(self._to_blame(), True)
+    def a_commit_says_exactly_what_may_be_to_blame(self) -> None:
+        assert _read(self.progress.commit_point()) == self._expected(crashed=True)
         given_up = _read(self.progress.commit_point(crashed=False))
-        assert given_up == self._expected(self._to_blame(), False)
+        assert given_up == self._expected(crashed=False)
 
     @invariant()
-    def no_job_crashes_more_workers_than_it_may(self) -> None:
+    def no_job_that_is_run_has_reached_the_limit(self) -> None:
         for job in self.jobs.values():
             history = job.tracked.pending.history
-            assert history.crashes < LIMIT.max_attempts
-            assert history.crashes <= history.attempts
-
-    @invariant()
-    def a_job_has_started_once_its_prefill_has(self) -> None:
-        for offset, phase in self.phases.items():
-            if phase is not Phase.ENDED:
-                assert self.jobs[offset].has_started == (phase is Phase.STARTED)
+            assert not LIMIT.is_exhausted(history)
+            assert history.trial_crashes <= history.crashes <= history.attempts
 
     # ---- helpers
 
@@ -158,34 +166,41 @@ class AttemptsMachine(RuleBasedStateMachine):
             here.finish()
             del self.histories[offset]
             return
-        if phase is Phase.COUNTED_AHEAD:
-            pending.count_ahead(LIMIT)
-            phase = Phase.QUEUED if LIMIT.is_last_chance(pending.history) else phase
+        if phase is Phase.WRITTEN_AHEAD:
+            pending.expose_ahead()
+            if pending.history.is_suspect:
+                self.on_trial.add(offset)
         job_id = job_id_of_record(record.topic, record.partition, offset)
         attempt = JobAttempt.of(record, job_id, pending.history.attempts + 1)
         self.jobs[offset] = self.in_flight.add(Job(job_id, REQUEST, QOS), here, attempt)
+        self.jobs[offset].taken()
         self.phases[offset] = phase
 
-    def _change_owner(self, blamed: set[int], *, crashed: bool) -> None:
+    def _change_owner(self, *, crashed: bool) -> None:
         """Another worker reads the last commit, and everything that it calls unfinished."""
         committed = self.progress.commit_point(crashed=crashed)
-        self.histories = self._expected(blamed, crashed)
+        self.histories = self._expected(crashed=crashed)
         self.progress, self.in_flight = PartitionProgress(), InFlightJobs()
         self.progress.merge(committed)
-        self.jobs, self.phases, self.submitted_s = {}, {}, {}
+        self.jobs, self.phases, self.on_trial = {}, {}, set()
         for offset in sorted(self.histories):
-            self._take(offset, Phase.COUNTED_AHEAD)
+            self._take(offset, Phase.WRITTEN_AHEAD)
 
-    def _expected(self, blamed: set[int], crashed: bool) -> dict[int, AttemptHistory]:
+    def _expected(self, *, crashed: bool) -> dict[int, AttemptHistory]:
         return {
-            offset: AttemptHistory(history.attempts + 1, history.crashes + crashed)
-            if offset in blamed
-            else history
+            offset: self._history(offset, history, crashed)
             for offset, history in self.histories.items()
         }
 
-    def _to_blame(self) -> set[int]:
-        return {offset for offset, phase in self.phases.items() if phase in TO_BLAME}
+    def _history(self, offset: int, history: AttemptHistory, crashed: bool) -> AttemptHistory:
+        on_trial = offset in self.on_trial
+        if not on_trial and self.phases[offset] not in (SUSPECT if crashed else AT_WORK):
+            return history
+        return AttemptHistory(
+            history.attempts + 1,
+            history.crashes + crashed,
+            history.trial_crashes + (crashed and on_trial),
+        )
 
     def _in(self, *phases: Phase) -> list[int]:
         return [offset for offset, phase in sorted(self.phases.items()) if phase in phases]
@@ -208,33 +223,6 @@ def _read(committed: CommitPoint) -> dict[int, AttemptHistory]:
     progress.merge(committed)
     taken = {offset: progress.take(offset) for offset in range(committed.offset, progress.position)}
     return {offset: pending.history for offset, pending in taken.items() if pending is not None}
-
-
-@pytest.mark.parametrize(("submitted_s", "counts"), [(94.9, False), (95.0, True), (99.0, True)])
-def test_a_dead_engine_blames_what_was_submitted_lately(submitted_s: float, counts: bool) -> None:
-    job = _job()
-    job.preparing()
-    job.submitted(submitted_s)
-    job.may_have_crashed(since_s=95.0)
-    assert job.tracked.pending.attempt_counts is counts
-
-
-def test_a_dead_engine_does_not_blame_what_has_ended_or_was_never_submitted() -> None:
-    ended, queued = _job(), _job()
-    ended.preparing()
-    ended.submitted(99.0)
-    ended.ended()
-    queued.queued()
-    for job in (ended, queued):
-        job.may_have_crashed(since_s=95.0)
-        assert not job.tracked.pending.attempt_counts
-
-
-def _job() -> InFlightJob:
-    record = tracked(FakeRecord())
-    job_id = job_id_of_record(FakeRecord.topic, FakeRecord.partition, FakeRecord.offset)
-    attempt = JobAttempt.of(record.record, job_id, 1)
-    return InFlightJobs().add(Job(job_id, REQUEST, QOS), record, attempt)
 
 
 TestAttempts = AttemptsMachine.TestCase

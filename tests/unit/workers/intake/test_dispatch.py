@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from schemas import EventType, JobControl, JobEvent, QosCatalog, headers
 from schemas.decode import job_id_of_record
+from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import TOPICS, FakeRecord, job_bytes, tracked
 from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
@@ -49,9 +50,8 @@ def _dispatcher(
         NullEngine("m"),
         in_flight,
         reporter,
-        commit=_commit,
+        partitions=partitions_of(FakeConsumer(FakeGroup())),
         on_job_left=lambda: None,
-        crash_limit=CrashLimit(MAX_ATTEMPTS),
         clock=lambda: NOW_S,
     )
     return Dispatcher(
@@ -63,10 +63,6 @@ def _dispatcher(
         crash_limit=CrashLimit(MAX_ATTEMPTS),
         clock=lambda: NOW_S,
     )
-
-
-async def _commit() -> None:
-    """Nothing to commit to."""
 
 
 def _events(sender: FakeSender) -> list[EventType]:
@@ -113,7 +109,7 @@ async def test_a_job_that_crashed_too_many_workers(
     dispatcher: Dispatcher, sender: FakeSender
 ) -> None:
     record = tracked(JOB)
-    record.pending.history = AttemptHistory(attempts=3, crashes=MAX_ATTEMPTS)
+    record.pending.history = AttemptHistory(attempts=5, crashes=5, trial_crashes=MAX_ATTEMPTS)
     dispatcher.dispatch(record)
     sender.deliver(0)
     assert _events(sender) == [EventType.FAILED]
@@ -126,7 +122,7 @@ async def test_a_record_that_crashes_workers_while_it_is_decoded(
     dispatcher: Dispatcher, sender: FakeSender
 ) -> None:
     record = tracked(JOB)
-    record.pending.history = AttemptHistory(attempts=4, crashes=MAX_ATTEMPTS + 1)
+    record.pending.history = AttemptHistory(attempts=6, crashes=6, trial_crashes=MAX_ATTEMPTS + 1)
     dispatcher.dispatch(record)
     sender.deliver(0)
     assert _events(sender) == []

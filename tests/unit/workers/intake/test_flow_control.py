@@ -57,7 +57,7 @@ def in_flight() -> InFlightJobs:
 
 @pytest.fixture
 async def flow(kafka: FakeKafka, in_flight: InFlightJobs, sender: FakeSender) -> FlowControl:
-    partitions = Partitions(kafka, kafka, "group")
+    partitions = Partitions(kafka, kafka, "group", session_timeout_s=10, clock=lambda: 0.0)
     await partitions.assign(kafka.assignment())
     limits = Limits(Budget(10, 1000, MIB), Budget(2, 1000, MIB))
     flow = FlowControl(kafka, partitions, in_flight, sender, TOPICS, limits)

@@ -1,53 +1,18 @@
-"""After an assignment, attempts are committed before they start; later, records only start."""
+"""What a dead worker may have taken is committed before it starts; new records only start."""
 
 import asyncio
 
 import pytest
-from aiokafka import TopicPartition
 
+from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import FakeRecord
+from workers.intake import poll_loop
 from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
-from workers.intake.poll_loop import (
-    POLL_RECORDS,
-    WRITE_AHEAD_POLL_RECORDS,
-    WRITE_AHEAD_S,
-    Batches,
-    PollLoop,
-)
-from workers.offsets.attempts import AttemptHistory, CrashLimit
-from workers.offsets.partitions import Partitions
+from workers.intake.poll_loop import POLL_RECORDS, WRITE_AHEAD_RECORDS, PollLoop
+from workers.offsets.attempts import AttemptHistory, Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import PartitionProgress
-
-PARTITION = TopicPartition(FakeRecord.topic, FakeRecord.partition)
-
-
-class FakeConsumer:
-    """Has what the test puts there, and ends the loop when that was read."""
-
-    def __init__(self) -> None:
-        self.records: list[FakeRecord] = []
-        self.max_records: list[int] = []
-
-    async def getmany(self, timeout_ms: int, max_records: int) -> Batches:
-        if not self.records:
-            raise asyncio.CancelledError
-        self.max_records.append(max_records)
-        records, self.records = self.records, []
-        return {PARTITION: records}
-
-
-class FakePartitions(Partitions):
-    """One partition; notes the commits."""
-
-    def __init__(self, progress: PartitionProgress, steps: list[str]) -> None:
-        super().__init__(consumer=None, admin=None, group="g")
-        self._progress = {PARTITION: progress}
-        self._steps = steps
-
-    async def commit(self, *, crashed: bool = True) -> None:
-        self._steps.append("commit")
 
 
 class OpenFlow(FlowControl):
@@ -56,7 +21,7 @@ class OpenFlow(FlowControl):
     def __init__(self) -> None:
         """Nothing to control."""
 
-    def is_paused(self, partition: TopicPartition) -> bool:
+    def is_paused(self, partition: object) -> bool:
         return False
 
     def rebalanced(self) -> None:
@@ -70,58 +35,91 @@ class OpenFlow(FlowControl):
 
 
 class FakeDispatcher(Dispatcher):
-    """Notes what is dispatched."""
+    """Notes what is dispatched, and at which commit."""
 
-    def __init__(self, steps: list[str]) -> None:
-        self._steps = steps
+    def __init__(self, group: FakeGroup) -> None:
+        self._group = group
+        self.dispatched: list[tuple[int, Exposure, int]] = []
 
     def dispatch(self, tracked: TrackedRecord) -> None:
-        counts = "counts" if tracked.pending.attempt_counts else "does not count"
-        self._steps.append(f"{tracked.record.offset} {counts}")
+        step = (tracked.record.offset, tracked.pending.exposure, self._group.commits)
+        self.dispatched.append(step)
 
 
 class Harness:
-    """A poll loop whose clock the test sets."""
+    """A poll loop of a worker that has just been assigned the partition."""
 
-    def __init__(self) -> None:
-        self.now_s = 100.0
-        self.consumer = FakeConsumer()
-        self.progress = PartitionProgress()
-        self.steps: list[str] = []
-        self.loop = PollLoop(
-            self.consumer,
-            FakePartitions(self.progress, self.steps),
-            OpenFlow(),
-            FakeDispatcher(self.steps),
-            crash_limit=CrashLimit(3),
-            clock=lambda: self.now_s,
-        )
+    def __init__(self, records: int) -> None:
+        self.group = FakeGroup([FakeRecord(offset=offset) for offset in range(records)])
+        self.consumer = FakeConsumer(self.group)
+        self.partitions = partitions_of(self.consumer)
+        self.dispatcher = FakeDispatcher(self.group)
+        self.loop = PollLoop(self.consumer, self.partitions, OpenFlow(), self.dispatcher)
 
-    async def read(self, *records: FakeRecord) -> None:
-        """One turn of the loop."""
-        self.consumer.records = list(records)
-        with pytest.raises(asyncio.CancelledError):
-            await self.loop.run()
+    async def read(self, until: int) -> list[tuple[int, Exposure, int]]:
+        """Run the loop until so many records have been dispatched in all; the last of them."""
+        before = len(self.dispatcher.dispatched)
+        running = asyncio.create_task(self.loop.run())
+        async with asyncio.timeout(10):
+            while len(self.dispatcher.dispatched) < until:
+                await asyncio.sleep(0)
+        running.cancel()
+        return self.dispatcher.dispatched[before:]
 
-
-async def test_attempts_are_committed_first_until_the_time_is_over() -> None:
-    harness = Harness()
-    harness.loop.rebalanced()
-    harness.now_s += WRITE_AHEAD_S - 0.1
-    await harness.read(FakeRecord(offset=7), FakeRecord(offset=8))
-    assert harness.steps == ["commit", "7 counts", "8 counts"]
-    harness.now_s += 0.1
-    await harness.read(FakeRecord(offset=9))
-    assert harness.steps[3:] == ["9 does not count"]
-    assert harness.consumer.max_records == [WRITE_AHEAD_POLL_RECORDS, POLL_RECORDS]
+    async def assign(self) -> None:
+        await self.partitions.assign({PARTITION})
+        self.loop.rebalanced()
 
 
-async def test_a_job_on_its_last_chance_does_not_count_ahead() -> None:
-    before, harness = PartitionProgress(), Harness()
-    pending = before.take(7)
-    assert pending is not None
-    pending.history = AttemptHistory(attempts=2, crashes=2)
-    harness.progress.merge(before.commit_point())
-    harness.loop.rebalanced()
-    await harness.read(FakeRecord(offset=7))
-    assert harness.steps == ["commit", "7 does not count"]
+async def test_what_was_there_before_is_committed_ahead_and_what_comes_later_is_not() -> None:
+    harness = Harness(records=2)
+    await harness.assign()
+    before = await harness.read(until=2)
+    assert before == [(0, Exposure.SHARED, 1), (1, Exposure.SHARED, 1)]
+    harness.group.records.append(FakeRecord(offset=2))
+    assert await harness.read(until=3) == [(2, Exposure.NONE, 1)]
+
+
+async def test_a_long_backlog_is_not_committed_ahead_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(poll_loop, "UNCOMMITTED_RECORDS", 2 * WRITE_AHEAD_RECORDS)
+    harness = Harness(records=2 * POLL_RECORDS)
+    await harness.assign()
+    dispatched = await harness.read(until=2 * POLL_RECORDS)
+    exposures = [exposure for _, exposure, _ in dispatched]
+    assert exposures[: 2 * WRITE_AHEAD_RECORDS] == [Exposure.SHARED] * 2 * WRITE_AHEAD_RECORDS
+    assert exposures[POLL_RECORDS:] == [Exposure.NONE] * POLL_RECORDS
+
+
+async def test_suspects_are_decoded_one_by_one_and_before_the_others() -> None:
+    before = PartitionProgress()
+    for offset, crashes in enumerate((0, 2, 2)):
+        pending = before.take(offset)
+        assert pending is not None
+        pending.history = AttemptHistory(attempts=crashes, crashes=crashes)
+    harness = Harness(records=3)
+    point = before.commit_point()
+    await harness.consumer.commit({PARTITION: (point.offset, point.metadata)})
+    await harness.assign()
+    assert [(offset, exposure) for offset, exposure, _ in await harness.read(until=3)] == [
+        (1, Exposure.TRIAL),
+        (2, Exposure.TRIAL),
+        (0, Exposure.SHARED),
+    ]
+
+
+async def test_records_of_a_partition_that_moves_meanwhile_are_left_to_be_read_again() -> None:
+    harness = Harness(records=2 * WRITE_AHEAD_RECORDS)
+    await harness.assign()
+    running = asyncio.create_task(harness.loop.run())
+    while not harness.dispatcher.dispatched:
+        await asyncio.sleep(0)
+    await harness.partitions.revoke()
+    await harness.assign()
+    async with asyncio.timeout(10):
+        while len(harness.dispatcher.dispatched) < 2 * WRITE_AHEAD_RECORDS:
+            await asyncio.sleep(0)
+    running.cancel()
+    offsets = [offset for offset, _, _ in harness.dispatcher.dispatched]
+    assert sorted(offsets) == list(range(2 * WRITE_AHEAD_RECORDS))

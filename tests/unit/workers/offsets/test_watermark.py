@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.offsets.attempts import AttemptHistory
+from workers.offsets.attempts import AttemptHistory, Exposure
 from workers.offsets.watermark import METADATA_BYTES, CommitPoint, PartitionProgress
 
 LOGS = st.lists(
@@ -24,7 +24,7 @@ def _run(log: list[tuple[int, bool, bool]]) -> tuple[PartitionProgress, set[int]
         offset += gap
         pending = progress.take(offset)
         assert pending is not None
-        pending.attempt_counts = attempts
+        pending.exposure = Exposure.SHARED if attempts else Exposure.NONE
         if finishes:
             assert progress.finish(offset)
         else:
@@ -94,7 +94,7 @@ def test_metadata_is_bounded_and_what_does_not_fit_runs_again(start: int, gaps: 
         offsets.append(start)
         pending = progress.take(start)
         assert pending is not None
-        pending.attempt_counts = True
+        pending.exposure = Exposure.TRIAL
     finished = set(offsets[1::3])
     for offset in finished:
         progress.finish(offset)
@@ -152,7 +152,16 @@ def test_merging_joins_what_either_side_knows_to_be_finished(
 
 @pytest.mark.parametrize(
     "metadata",
-    ["", "x", "checkpoint=17", "niyama1:", "niyama1:\u00e9", "niyama1:00000", "niyama1:~~~~~"],
+    [
+        "",
+        "x",
+        "checkpoint=17",
+        "niyama1:",
+        "niyama1:\u00e9",
+        "niyama1:00000",
+        "niyama1:~~~~~",
+        "niyama2:~",
+    ],
 )
 def test_foreign_or_broken_metadata_means_just_the_offset(metadata: str) -> None:
     progress = _restored(CommitPoint(42, metadata))
@@ -199,3 +208,40 @@ def test_ten_thousand_jobs_behind_a_stuck_one_cost_a_few_bytes() -> None:
     assert point.offset == 0
     assert len(point.metadata) < 20
     assert progress.fits
+
+
+def test_commits_of_earlier_versions_are_read() -> None:
+    restored = _restored(CommitPoint(42, "niyama1:2mu2E1_c2D"))
+    histories = {o: p.history for o in range(42, 50) if (p := restored.take(o)) is not None}
+    assert histories == {42: AttemptHistory(3, 2), 45: AttemptHistory(), 47: AttemptHistory(1, 1)}
+
+
+def test_earlier_versions_can_read_commits_without_crashes_in_trials() -> None:
+    progress = PartitionProgress()
+    pending = progress.take(42)
+    assert pending is not None
+    pending.history = AttemptHistory(3, 2, 0)
+    assert progress.commit_point().metadata.startswith("niyama1:")
+    pending.history = AttemptHistory(3, 2, 1)
+    point = progress.commit_point()
+    assert point.metadata.startswith("niyama2:")
+    restored = _restored(point).take(42)
+    assert restored is not None
+    assert restored.history == pending.history
+
+
+def test_what_another_worker_has_finished_or_owns_is_superseded() -> None:
+    progress = PartitionProgress()
+    finished_here, finished_there, moved = (progress.take(offset) for offset in (0, 1, 2))
+    assert finished_here
+    assert finished_there
+    assert moved
+    progress.finish(0)
+    theirs = PartitionProgress()
+    for offset in (0, 1, 2):
+        theirs.take(offset)
+    theirs.finish(1)
+    progress.merge(theirs.commit_point())
+    assert [p.is_superseded for p in (finished_here, finished_there, moved)] == [False, True, False]
+    progress.give_away()
+    assert moved.is_superseded

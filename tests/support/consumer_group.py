@@ -1,0 +1,78 @@
+"""One consumer group and one partition of jobs, in memory."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError
+from aiokafka.structs import OffsetAndMetadata
+
+from tests.support.records import FakeRecord
+from workers.offsets.partitions import Partitions
+
+PARTITION = TopicPartition(FakeRecord.topic, FakeRecord.partition)
+SESSION_TIMEOUT_S = 10.0
+COMMIT_S = 0.002
+
+
+class FakeGroup:
+    """What Kafka keeps while workers come and go: the records, and the last commit."""
+
+    def __init__(self, records: Sequence[FakeRecord] = ()) -> None:
+        self.records = list(records)
+        self.committed = OffsetAndMetadata(-1, "")
+        self.commits = 0
+
+
+class FakeConsumer:
+    """A member of the group, and its admin client, as far as workers use them."""
+
+    def __init__(self, group: FakeGroup) -> None:
+        self.group = group
+        self.position = 0
+        self.paused: set[TopicPartition] = set()
+        self.is_member = True
+        """False: the group has moved on, and takes no more commits."""
+
+    # ---- consumer
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        await asyncio.sleep(COMMIT_S)
+        if not self.is_member:
+            raise CommitFailedError
+        self.group.committed = OffsetAndMetadata(*offsets[PARTITION])
+        self.group.commits += 1
+
+    async def getmany(
+        self, timeout_ms: int, max_records: int
+    ) -> dict[TopicPartition, list[FakeRecord]]:
+        records = self.group.records[self.position : self.position + max_records]
+        if self.paused or not records:
+            await asyncio.sleep(timeout_ms / 1000)
+            return {}
+        self.position += len(records)
+        return {PARTITION: records}
+
+    def highwater(self, partition: TopicPartition) -> int:
+        return len(self.group.records)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.position = offset
+
+    def pause(self, partition: TopicPartition) -> None:
+        self.paused.add(partition)
+
+    def resume(self, partition: TopicPartition) -> None:
+        self.paused.discard(partition)
+
+    # ---- admin client
+
+    async def list_consumer_group_offsets(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        return dict.fromkeys(partitions, self.group.committed)
+
+
+def partitions_of(consumer: FakeConsumer, clock: Callable[[], float] = lambda: 0.0) -> Partitions:
+    """The partitions of a worker that has joined; none are assigned yet."""
+    return Partitions(consumer, consumer, "group", session_timeout_s=SESSION_TIMEOUT_S, clock=clock)

@@ -1,0 +1,44 @@
+"""Whatever kills workers: what is to blame is given up soon, and nothing else ever is."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import EventType
+from tests.support.crash_model import MAX_ATTEMPTS, Killer, Outcome, Story, World
+from tests.support.virtual_time import run_in_virtual_time
+from workers.offsets.attempts import SUSPECT_CRASHES
+
+DEATHS = SUSPECT_CRASHES + MAX_ATTEMPTS
+LIMIT_S = 4 * 3600.0
+
+stories = st.builds(
+    Story,
+    seed=st.integers(0, 2**32),
+    innocents=st.integers(1, 40),
+    killers=st.lists(st.sampled_from([k for k in Killer if k is not Killer.NONE]), max_size=2).map(
+        tuple
+    ),
+    outside_kills=st.integers(0, 50),
+    kill_gap_s=st.floats(15, 120),
+)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(stories)
+def test_killers_are_given_up_soon_and_innocents_never(story: Story) -> None:
+    outcome = _play(story)
+    for name, end in outcome.ends.items():
+        if name.startswith("killer"):
+            assert end.error is not None
+            assert end.error.code == "too_many_attempts"
+            assert outcome.deaths_by_job[name] <= DEATHS
+        else:
+            assert end.type is EventType.COMPLETED, name
+    assert len(outcome.ends) == story.innocents + len(story.killers)
+
+
+def _play(story: Story) -> Outcome:
+    async def play() -> Outcome:
+        return await World(story).run(LIMIT_S)
+
+    return run_in_virtual_time(play())

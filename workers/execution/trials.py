@@ -1,0 +1,141 @@
+"""Which jobs run by themselves after workers have died, and when.
+
+A suspect (see `workers.offsets.attempts`) runs on trial: no other suspect, and nothing else that a
+dead worker may have been working on, is given to the engine from before it is prepared until its
+first token. Jobs that already run, and new ones that no dead worker can have seen, go on beside
+it. A trial is short, whatever the job does, so that those that wait for theirs get it soon, the
+closest deadline first.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from workers.execution.in_flight import InFlightJob
+
+PREPARE_LIMIT_S = 10.0
+"""For preparing a job, during a trial or beside those that wait for one."""
+START_LIMIT_S = 3.0
+"""For the engine to start on a prepared job; if it has more urgent ones, the trial is put off."""
+RUN_LIMIT_S = 10.0
+"""A job that has run for so long without a token has survived."""
+
+
+class Trials:
+    """At most one trial at a time, and bounded waits for all others."""
+
+    def __init__(self, on_over: Callable[[InFlightJob], None]) -> None:
+        """`on_over` is called when a trial has reached its time limit."""
+        self._on_over = on_over
+        self._current: InFlightJob | None = None
+        self._limit: asyncio.TimerHandle | None = None
+        self._waiting: dict[InFlightJob, asyncio.Future[bool]] = {}
+        self._held_back: list[asyncio.Future[None]] = []
+        self._preparing: set[object] = set()
+        self.closed = False
+        """The engine is dead: what would run next is not to be blamed for it."""
+
+    @property
+    def on(self) -> bool:
+        """A trial is being held."""
+        return self._current is not None
+
+    # ---- suspects
+
+    async def turn(self, job: InFlightJob, timeout_s: float | None) -> bool:
+        """Return True when the trial of `job` begins: call `end` after it, whatever happens.
+
+        False when it is not to be run any more: withdrawn, or not begun within `timeout_s`.
+        """
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[job] = turn
+        self._begin_next()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await turn
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting.pop(job, None)
+
+    def withdraw(self, job: InFlightJob) -> None:
+        """Let `job` wait no longer, if it does."""
+        turn = self._waiting.pop(job, None)
+        if turn is not None and not turn.done():
+            turn.set_result(False)
+
+    def take(self, job: InFlightJob) -> bool:
+        """Begin the trial of a job that was put off and starts now. False: not possible now."""
+        if self.closed or self._current is not None or self._preparing:
+            return False
+        self._begin(job)
+        return True
+
+    def limit(self, job: InFlightJob, limit_s: float) -> None:
+        """The trial of `job`, if it is on, is over after `limit_s` from now."""
+        if self._current is job:
+            self._stop_limit()
+            loop = asyncio.get_running_loop()
+            self._limit = loop.call_later(limit_s, self._on_over, job)
+
+    def end(self, job: InFlightJob) -> None:
+        """The trial of `job` is over, or will not be held. Safe to call again."""
+        if self._current is not job:
+            return
+        self._stop_limit()
+        self._current = None
+        # First those that it has held back, so that many trials do not starve them.
+        for held_back in self._held_back:
+            if not held_back.done():
+                held_back.set_result(None)
+        self._begin_next()
+
+    def close(self) -> None:
+        """Hold no more trials."""
+        self.closed = True
+
+    # ---- the others
+
+    @asynccontextmanager
+    async def beside(self) -> AsyncIterator[None]:
+        """Prepare a job that may be what killed a worker: not during a trial."""
+        loop, token = asyncio.get_running_loop(), object()
+        if self.on:
+            held_back = loop.create_future()
+            self._held_back.append(held_back)
+            try:
+                await held_back
+                self._preparing.add(token)
+            finally:
+                self._held_back.remove(held_back)
+                self._begin_next()
+        self._preparing.add(token)
+        limit = loop.call_later(PREPARE_LIMIT_S, self._prepared, token)
+        try:
+            yield
+        finally:
+            limit.cancel()
+            self._prepared(token)
+
+    def _prepared(self, token: object) -> None:
+        self._preparing.discard(token)
+        self._begin_next()
+
+    # ---- turns
+
+    def _begin_next(self) -> None:
+        waiting = [job for job, turn in self._waiting.items() if not turn.done()]
+        if self.closed or self._current or self._preparing or self._held_back or not waiting:
+            return
+        job = min(waiting, key=lambda job: (job.spec.qos.deadline_s, job.request_id))
+        self._waiting[job].set_result(True)
+        self._begin(job)
+
+    def _begin(self, job: InFlightJob) -> None:
+        self._current = job
+        self.limit(job, PREPARE_LIMIT_S)
+
+    def _stop_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
