@@ -20,7 +20,7 @@ COMPLETED = "SELECT count(*) FROM jobs WHERE status = 'completed' AND arrived_at
 
 @pytest.fixture
 async def ledger(
-    worker_settings: WorkerSettings, database_url: str, postgres_url: str
+    worker_settings: WorkerSettings, database_url: str
 ) -> AsyncIterator[asyncpg.Connection]:
     """Its database, while a gateway keeps it from the same topics."""
     shared = KafkaSettings.model_fields.keys()
@@ -29,7 +29,7 @@ async def ledger(
     )
     consumer = LedgerConsumer(settings)
     task = asyncio.create_task(consumer.run())
-    connection = await asyncpg.connect(postgres_url)
+    connection = await asyncpg.connect(database_url)
     try:
         yield connection
     finally:
