@@ -28,8 +28,7 @@ class TopicSpec:
             "cleanup.policy": self.cleanup_policy,
             "retention.ms": str(self.retention_s * 1000),
             "max.message.bytes": str(MAX_RECORD_BYTES),
-            # A job's arrival is the time its producer published it, also when a relegated
-            # job is published again.
+            # A job's arrival is the time its producer published it.
             "message.timestamp.type": "CreateTime",
             **self.extra,
         }

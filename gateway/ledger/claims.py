@@ -9,6 +9,8 @@ Cancellations, and events of workers of old versions, name an id alone and count
 """
 
 from collections.abc import Sequence, Set
+from datetime import datetime
+from functools import cached_property
 from typing import NamedTuple, Self
 from uuid import UUID
 
@@ -56,7 +58,9 @@ class Claims:
         holders: dict[UUID, Claim] = {}
         for place, claim in enumerate(self.distinct):
             if place not in lost:
-                holders.setdefault(claim.job_id, claim)
+                known = holders.setdefault(claim.job_id, claim)
+                if known is not claim and self._arrived_before(claim, known):
+                    holders[claim.job_id] = claim
         if len(holders) == len(self.distinct):
             return self._entries
         return [
@@ -64,6 +68,20 @@ class Claims:
             for entry, claim in zip(self._entries, self._of_entries, strict=True)
             if claim is None or holders.get(claim.job_id) == claim
         ]
+
+    def _arrived_before(self, later: Claim, earlier: Claim) -> bool:
+        """Whether the one that was read later arrived first: a poll's partitions are read in any
+        order, and a ledger that catches up polls records of different times together."""
+        known = self._arrivals
+        return later in known and earlier in known and known[later] < known[earlier]
+
+    @cached_property
+    def _arrivals(self) -> dict[Claim, datetime]:
+        return {
+            claim: entry.request.arrived_at
+            for entry, claim in zip(self._entries, self._of_entries, strict=True)
+            if claim is not None and isinstance(entry, Submission)
+        }
 
 
 def _claim(entry: Entry) -> Claim | None:

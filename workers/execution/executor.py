@@ -68,8 +68,7 @@ class Executor:
 
     def cancel(self, request: JobControl) -> None:
         """Cancel a job if it is here; its `cancelled` event follows."""
-        job = self._in_flight.by_job(request.job_id)
-        if job is not None:
+        for job in self._in_flight.by_job(request.job_id):
             job.cancelled, job.cancel_reason = True, request.reason
             self._trials.withdraw(job)
             self._engine.abort(job.request_id)

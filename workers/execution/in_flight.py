@@ -1,7 +1,7 @@
 """The jobs that this worker has taken and not finished."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -133,17 +133,17 @@ class InFlightJobs:
     """Finds jobs by their id and by their engine request, and adds up the load of each topic."""
 
     def __init__(self) -> None:
-        self._by_job: dict[UUID, InFlightJob] = {}
+        self._by_job: dict[UUID, list[InFlightJob]] = {}
         self._by_request: dict[str, InFlightJob] = {}
         self._loads: dict[str, TopicLoad] = {}
         self._serial = 0
         self._removed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._by_job)
+        return len(self._by_request)
 
     def __iter__(self) -> Iterator[InFlightJob]:
-        return iter(list(self._by_job.values()))
+        return iter(list(self._by_request.values()))
 
     def __contains__(self, job: InFlightJob) -> bool:
         return self._by_request.get(job.request_id) is job
@@ -151,14 +151,15 @@ class InFlightJobs:
     def load(self, topic: str) -> TopicLoad:
         return self._loads.setdefault(topic, TopicLoad())
 
-    def by_job(self, job_id: UUID) -> InFlightJob | None:
-        return self._by_job.get(job_id)
+    def by_job(self, job_id: UUID) -> Sequence[InFlightJob]:
+        """More than one: records with the same id, of which the ledger counts the first."""
+        return tuple(self._by_job.get(job_id, ()))
 
     def by_request(self, request_id: str) -> InFlightJob | None:
         return self._by_request.get(request_id)
 
     def add(self, spec: Job, tracked: TrackedRecord, attempt: JobAttempt) -> InFlightJob:
-        """Take a job that is not in flight yet."""
+        """Take a record's job that is not in flight yet."""
         self._serial += 1
         # The serial tells attempts at the same job apart; its fixed width ensures, as engines
         # require, that no request id is a prefix of another.
@@ -166,7 +167,7 @@ class InFlightJobs:
         size_bytes = len(tracked.record.value or b"")
         estimate = size_bytes // _BYTES_PER_TOKEN
         job = InFlightJob(spec, tracked, attempt, request_id, estimate)
-        self._by_job[spec.job_id] = job
+        self._by_job.setdefault(spec.job_id, []).append(job)
         self._by_request[request_id] = job
         self.load(tracked.record.topic).add(size_bytes, estimate)
         return job
@@ -183,12 +184,14 @@ class InFlightJobs:
         if job not in self:
             return
         del self._by_request[job.request_id]
-        del self._by_job[job.spec.job_id]
+        self._by_job[job.spec.job_id].remove(job)
+        if not self._by_job[job.spec.job_id]:
+            del self._by_job[job.spec.job_id]
         record = job.tracked.record
         self.load(record.topic).remove(len(record.value or b""), job.prompt_tokens)
         self._removed.set()
 
     async def wait_until_empty(self) -> None:
-        while self._by_job:
+        while self._by_request:
             self._removed.clear()
             await self._removed.wait()

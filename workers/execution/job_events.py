@@ -84,7 +84,9 @@ class JobEvents:
         self._end(job, EventType.EXPIRED, reason=decision.reason, prediction=prediction)
 
     def failed(self, job: InFlightJob, message: str) -> None:
-        self._end(job, EventType.FAILED, error=JobError(code="engine_error", message=message))
+        usage = Usage(prompt_tokens=job.prompt_tokens)
+        error = JobError(code="engine_error", message=message)
+        self._end(job, EventType.FAILED, error=error, usage=usage)
 
     def refused(self, job: InFlightJob, error: InvalidRequest) -> None:
         """The engine cannot serve the job as it is: it becomes a dead letter, and fails."""

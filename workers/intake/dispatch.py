@@ -10,6 +10,7 @@ from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
+from workers.intake.id_holders import Holder, IdHolders
 from workers.offsets.attempts import AttemptHistory, CrashLimit
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
@@ -40,6 +41,7 @@ class Dispatcher:
         self._cancellations = cancellations
         self._crash_limit = crash_limit
         self._clock = clock
+        self._ids = IdHolders(lambda job_id: bool(in_flight.by_job(job_id)))
 
     def dispatch(self, tracked: TrackedRecord) -> None:
         """Run, refuse or cancel one record; every path finishes its offset.
@@ -58,19 +60,22 @@ class Dispatcher:
         if self._crash_limit.kills_on_decode(history):
             self._refuse(tracked, None, _too_many_attempts(history))
             return
-        job = self._admission.admit(tracked.record, self._clock())
+        now_s = self._clock()
+        job = self._admission.admit(tracked.record, now_s)
+        # A record that is no valid job has an id all the same: its job ends as failed.
+        holder = job.job_id and self._ids.claim(job.job_id, tracked.record, now_s)
         if isinstance(job, Refusal):
             attempt = _attempt(tracked, job.job_id) if job.job_id else None
             self._refuse(tracked, attempt, job.error)
+        elif holder:
+            # Its event says which record was refused: the ledger applies it to no other.
+            self._refuse(tracked, _attempt(tracked, job.job_id), _duplicate(job, holder))
         else:
             self._dispatch_job(job, tracked)
 
     def _dispatch_job(self, job: Job, tracked: TrackedRecord) -> None:
         attempt, history = _attempt(tracked, job.job_id), tracked.pending.history
-        if self._in_flight.by_job(job.job_id) is not None:
-            # Without an event: a failed event for this record would end the first record's job.
-            self._refuse(tracked, None, _duplicate(job))
-        elif self._crash_limit.is_exhausted(history):
+        if self._crash_limit.is_exhausted(history):
             self._refuse(tracked, attempt, _too_many_attempts(history))
         elif request := self._cancellations.by_job(job.job_id):
             self._reporter.event(
@@ -88,8 +93,11 @@ def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:
     return JobAttempt.of(tracked.record, job_id, number, tracked.is_superseded)
 
 
-def _duplicate(job: Job) -> JobError:
-    message = f"job {job.job_id} is already in progress; give every job an id of its own"
+def _duplicate(job: Job, holder: Holder) -> JobError:
+    message = (
+        f"job {job.job_id} is the record in {holder}, which came before this one; "
+        "give every job an id of its own"
+    )
     return JobError(code="duplicate_job_id", message=message)
 
 

@@ -129,19 +129,86 @@ async def test_a_record_that_crashes_workers_while_it_is_decoded(
     assert not record.is_unfinished
 
 
-async def test_a_second_record_of_a_running_job(
+def _sources(sender: FakeSender, kind: EventType) -> list[int]:
+    """Offsets of the records that events of this kind are about."""
+    sent = [record.value or b"" for topic, record in sender.records if topic == TOPICS.events.name]
+    events = map(JobEvent.model_validate_json, sent)
+    return [event.source.offset for event in events if event.source and event.type is kind]
+
+
+async def test_a_second_record_of_a_job_is_refused_whether_it_runs_or_has_ended(
     dispatcher: Dispatcher, sender: FakeSender, in_flight: InFlightJobs
 ) -> None:
-    first, second = tracked(JOB), tracked(FakeRecord(job_bytes(job_id=str(JOB_ID)), offset=8))
+    first = tracked(JOB)
+    second, third = (
+        tracked(FakeRecord(job_bytes(job_id=str(JOB_ID)), offset=offset)) for offset in (8, 9)
+    )
     dispatcher.dispatch(first)
     dispatcher.dispatch(second)
-    sender.deliver(0)
-    assert not second.is_unfinished
-    assert first.is_unfinished
-    assert _events(sender) == []
     (job,) = in_flight
     assert job.task is not None
     await asyncio.wait_for(job.task, 5)
+    sender.deliver(-1)
+    assert not first.is_unfinished
+    dispatcher.dispatch(third)
+
+    letters = [
+        number
+        for number, (topic, letter) in enumerate(sender.records)
+        if topic == TOPICS.dead_letters.name
+        and (headers.REASON_CODE, b"duplicate_job_id") in letter.headers
+    ]
+    for number in letters:
+        sender.deliver(number)
+    assert _sources(sender, EventType.COMPLETED) == [JOB.offset]
+    assert _sources(sender, EventType.FAILED) == [8, 9]
+    sender.deliver(-1)
+    sender.deliver(-2)
+    assert not second.is_unfinished
+    assert not third.is_unfinished
+
+
+async def test_a_redelivered_record_runs_again(
+    dispatcher: Dispatcher, sender: FakeSender, in_flight: InFlightJobs
+) -> None:
+    for _ in range(2):
+        dispatcher.dispatch(tracked(JOB))
+        (job,) = in_flight
+        assert job.task is not None
+        await asyncio.wait_for(job.task, 5)
+        sender.deliver(-1)
+
+    assert _sources(sender, EventType.COMPLETED) == [JOB.offset] * 2
+
+
+async def test_a_record_that_may_be_the_older_one_runs_beside_the_other(
+    dispatcher: Dispatcher, sender: FakeSender, in_flight: InFlightJobs
+) -> None:
+    """The worker has read an interactive job before the batch job that waited longer."""
+    waited = FakeRecord(job_bytes(job_id=str(JOB_ID)), TOPICS.batch.name, offset=2)
+    dispatcher.dispatch(tracked(JOB))
+    dispatcher.dispatch(tracked(waited))
+
+    assert len(in_flight) == 2
+    for job in in_flight:
+        assert job.task is not None
+        await asyncio.wait_for(job.task, 5)
+        in_flight.remove(job)
+    assert sorted(_sources(sender, EventType.COMPLETED)) == [2, JOB.offset]
+    assert len(in_flight) == len(in_flight.by_job(JOB_ID)) == 0
+
+
+async def test_every_event_of_a_malformed_record_names_it(
+    dispatcher: Dispatcher, sender: FakeSender
+) -> None:
+    dispatcher.dispatch(tracked(JOB))
+    dispatcher.dispatch(tracked(FakeRecord(job_bytes(job_id=str(JOB_ID), max_tokens=0), offset=8)))
+    dispatcher.dispatch(tracked(FakeRecord(job_bytes(job_id=str(JOB_ID), model="x"), offset=9)))
+    for number, (topic, _) in enumerate(list(sender.records)):
+        if topic == TOPICS.dead_letters.name:
+            sender.deliver(number)
+
+    assert _sources(sender, EventType.FAILED) == [8, 9]
 
 
 async def test_what_one_record_raises_refuses_that_record_only(
