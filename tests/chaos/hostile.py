@@ -332,7 +332,7 @@ def _reply_to_our_own_topic(setting: Setting) -> HostileRecord:
     return _valid(setting, document, expectation=refused)
 
 
-@_kind("aborted-transaction", "point 3: workers run jobs of aborted transactions")
+@_kind("aborted-transaction")
 def _aborted_transaction(setting: Setting) -> HostileRecord:
     return _valid(setting, setting.job(), aborted=True, expectation=Expectation(statuses=NO_RUN))
 
@@ -502,8 +502,7 @@ class HostileProducer:
     async def run(self, plan: list[PlannedRecord]) -> None:
         loop = asyncio.get_running_loop()
         start_s = loop.time()
-        # Without sequence numbers: after one refused record a broker would refuse all others.
-        plain = kafka.producer(self._settings, enable_idempotence=False)
+        plain = kafka.producer(self._settings)
         transactional = kafka.producer(self._settings, transactional_id="chaos-aborts")
         await plain.start()
         await transactional.start()

@@ -1,7 +1,9 @@
 """Jobs from producers that are not ours: every codec, transactions, odd names of headers."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -109,6 +111,28 @@ async def test_a_header_whose_name_is_not_utf8_holds_up_nobody(
     await harness.until(lambda: len(harness.dead_letters) == 1, "the dead letter")
     assert dict(harness.dead_letters[0].headers)[headers.REASON_CODE] == b"invalid_json"
     assert not worker.task.done()
+
+
+async def test_a_record_that_the_disk_damaged_holds_up_nobody(
+    harness: Harness,
+    ledger: asyncpg.Connection,
+    state_dir: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A broker serves what its log has; only its readers check that."""
+    topic = harness.settings.topics.interactive.name
+    before, damaged, after = uuid4(), uuid4(), uuid4()
+    for job_id in (before, damaged, after):
+        await harness.send(job(job_id).encode())
+    [segment] = state_dir.glob(f"kafka/data/{topic}-0/*.log")
+    with segment.open("r+b") as log:
+        log.seek(log.read().index(str(damaged).encode()))
+        log.write(b"x")
+    with caplog.at_level(logging.ERROR, "niyama.fetched"):
+        await harness.worker()
+        await completed(harness, [before, after])
+        await recorded(ledger, [before, after])
+    assert f"skipped offsets 1 to 1 of {topic}/0" in caplog.text
 
 
 async def test_jobs_of_an_open_transaction_wait_and_those_behind_them(harness: Harness) -> None:
