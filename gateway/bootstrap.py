@@ -17,6 +17,7 @@ from gateway.api.submissions import Submissions
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.queries import Ledger
+from gateway.ledger.reconciler import Reconciler
 from gateway.ledger.writer import Written
 from gateway.process import Gateway, Part
 from gateway.replies.relay import ReplyRelay
@@ -31,12 +32,16 @@ def build(settings: GatewaySettings) -> Gateway:
     """A gateway that is not connected to anything yet."""
     relay = ReplyRelay(settings)
 
-    def wake_relay(written: Written) -> None:
+    reconciler = Reconciler(settings)
+
+    def wake(written: Written) -> None:
         if written.replies:
             relay.wake()
+        if written.to_cancel:
+            reconciler.wake()
 
     dead_letters = DeadLetters(settings)
-    consumer = LedgerConsumer(settings, on_written=wake_relay, on_unusable=dead_letters.put)
+    consumer = LedgerConsumer(settings, on_written=wake, on_unusable=dead_letters.put)
     engine = database.engine(settings, settings.database_connections)
     producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
     services = Services(
@@ -49,6 +54,7 @@ def build(settings: GatewaySettings) -> Gateway:
     parts: dict[str, Part] = {
         "the ledger": consumer,
         "sending dead letters": dead_letters,
+        "the reconciler": reconciler,
         "the relay": relay,
     }
     return Gateway(settings, engine, producer, parts, server, stopping)

@@ -51,7 +51,7 @@ class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
         default=8,
         ge=1,
         le=1000,
-        description="Maximum connections to Postgres for API requests; the ledger has three more",
+        description="Maximum connections to Postgres for API requests; the ledger has four more",
     )
     reply_topics: str = Field(
         default="niyama-replies.*",

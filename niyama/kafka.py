@@ -1,6 +1,7 @@
 """Kafka plumbing shared by producers, the gateway and the workers."""
 
 import logging
+import zlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
@@ -36,6 +37,11 @@ class ConsumedRecord(Protocol):
     key: bytes | None
     value: bytes | None
     headers: ReceivedHeaders
+
+
+def partition_of(key: bytes | None, partitions: int) -> int:
+    """Which of so many partitions a record with this key goes to, whichever process sends it."""
+    return zlib.crc32(key or b"") % partitions
 
 
 def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:

@@ -54,5 +54,10 @@ class KafkaSettings(KafkaConnectionSettings):
         return PoolTopics.of(self.pool, self.topic_prefix, self.topic_partitions)
 
     @property
+    def workers_group(self) -> str:
+        """The consumer group of the workers that share the pool's jobs."""
+        return f"{self.topic_prefix}-{self.pool}"
+
+    @property
     def qos_catalog(self) -> QosCatalog:
         return QosCatalog.load(self.qos_file)

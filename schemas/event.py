@@ -43,6 +43,10 @@ _Count = Annotated[int, Field(ge=0, lt=2**31)]
 """As large as the ledger can store."""
 
 
+LEDGER = "ledger"
+"""In place of a worker's id, in events that the gateways' ledger itself publishes."""
+
+
 class Usage(Payload):
     """Token counts so far. `cached_tokens` of the prompt came from the prefix cache."""
 

@@ -83,7 +83,7 @@ def _build(
     partitions = Partitions(
         jobs,
         connections.admin,
-        settings.group,
+        settings.workers_group,
         session_timeout_s=settings.session_timeout_s,
         clock=_uptime_s,
     )

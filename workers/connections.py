@@ -64,7 +64,7 @@ def _jobs_consumer(settings: WorkerSettings) -> AIOKafkaConsumer:
     poll_interval_s = max(MIN_POLL_INTERVAL_S, 2 * settings.drain_limit_s)
     return kafka.consumer(
         settings,
-        group_id=settings.group,
+        group_id=settings.workers_group,
         client_id=settings.worker_id,
         partition_assignment_strategy=(EvenStickyAssignor(),),
         session_timeout_ms=session_ms,

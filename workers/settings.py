@@ -135,8 +135,3 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         if self.engine == "null" and self.sglang_arguments:
             unknown = with_suggestions(self.sglang_arguments, self.flags())
             raise ConfigurationError(f"unknown arguments for the null engine: {unknown}")
-
-    @property
-    def group(self) -> str:
-        """The consumer group that shares the pool's jobs."""
-        return f"{self.topic_prefix}-{self.pool}"

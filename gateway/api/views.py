@@ -122,6 +122,9 @@ class JobSummary(View):
     first_token_at: datetime | None = None
     finished_at: datetime | None = None
     cancel_requested_at: datetime | None = None
+    abandoned_at: datetime | None = None
+    """Since when no worker will report on it any more, although it has not ended: its record is
+    marked as done, and no event says how."""
     deadlines: DeadlinesView
     slack_s: float | None = None
     """Seconds left until the deadline, negative after it. Null once it was met, or at the end."""
@@ -193,6 +196,7 @@ def summary(job: Job, now: datetime) -> JobSummary:
         slack_s=timing.slack_s(job, now),
         deadlines_met=_deadlines_met(job, now),
         measured=_measured(job),
+        abandoned_at=job.abandoned_at,
         relegated=job.incidents.is_relegated,
         duplicate_endings=max(job.incidents.terminal_events - 1, 0),
         usage=UsageView.model_validate(job.attempt),

@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from itertools import chain
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE, connect
+from gateway.ledger.catch_up import CatchUp, each_offset
+from gateway.ledger.positions import Offsets, Positions, load_offsets, read_offsets
 from gateway.ledger.records import Decoded, RecordDecoder, Unusable, unexpected
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from gateway.settings import GatewaySettings
@@ -38,55 +40,6 @@ REFUSED = (
 )
 """What Postgres or its driver raise when the fault is in the data."""
 
-LOAD_OFFSETS = """
-WITH missing AS (
-    INSERT INTO ledger_offsets (topic, partition, next_offset)
-    SELECT topic, partition, 0 FROM unnest($1::text[], $2::integer[]) AS own (topic, partition)
-    ON CONFLICT DO NOTHING
-)
-SELECT topic, partition, coalesce(next_offset, 0)
-FROM unnest($1::text[], $2::integer[]) AS own (topic, partition)
-LEFT JOIN ledger_offsets USING (topic, partition)
-"""
-
-Offsets = dict[TopicPartition, int]
-
-
-class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Which partitions are ours, and the next offset of each according to Postgres.
-
-    A partition without a position is paused: its records are not ours to write yet.
-    """
-
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
-        self.known: Offsets = {}
-        self.assigned = False
-
-    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        self.known = {}
-        self.assigned = False
-
-    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
-        self.known = {}
-        self.assigned = True
-        self._consumer.pause(*assigned)
-
-    def forget(self) -> None:
-        """Ask Postgres again, for every partition."""
-        self.known = {}
-        self._consumer.pause(*self._consumer.assignment())
-
-    def unknown(self) -> list[TopicPartition]:
-        return sorted(self._consumer.assignment() - self.known.keys())
-
-    def resume_at(self, offsets: Offsets) -> None:
-        """Continue at `offsets`, in those partitions that are still ours."""
-        for partition in self._consumer.assignment() & offsets.keys():
-            self._consumer.seek(partition, offsets[partition])
-            self._consumer.resume(partition)
-            self.known[partition] = offsets[partition]
-
 
 class LedgerConsumer:
     """Writes polls of job, event and control records, each in one transaction.
@@ -106,9 +59,11 @@ class LedgerConsumer:
         self._settings = settings
         self._on_written = on_written
         self._on_unusable = on_unusable
-        self._topics = [spec.name for spec in (*topics.jobs, topics.events, topics.control)]
+        self._job_topics = [spec.name for spec in topics.jobs]
+        self._later_topics = [topics.events.name, topics.control.name]
         self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
         self._positions: Positions | None = None
+        self._catch_up: CatchUp | None = None
         self._database: asyncpg.Connection | None = None
         self._throttle = Throttle()
         self._next_commit_s = 0.0
@@ -116,7 +71,7 @@ class LedgerConsumer:
 
     @property
     def ready(self) -> bool:
-        """Whether it is reading all that is assigned to it."""
+        """Whether it is reading all that is assigned to it, each topic in its turn."""
         positions = self._positions
         return positions is not None and positions.assigned and not positions.unknown()
 
@@ -148,7 +103,7 @@ class LedgerConsumer:
         self._positions = positions = Positions(consumer)
         try:
             await consumer.start()
-            consumer.subscribe(self._topics, listener=positions)
+            consumer.subscribe([*self._job_topics, *self._later_topics], listener=positions)
             while not self._stopping:
                 await self._step(consumer, positions)
             await self._commit(consumer, positions)
@@ -158,12 +113,16 @@ class LedgerConsumer:
 
     async def _step(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
         try:
-            if unknown := positions.unknown():
-                positions.resume_at(await self._load_offsets(unknown))
+            if positions.unknown():
+                await self._load_positions(consumer, positions)
+            elif self._catch_up is not None:
+                await self._resume(positions)
             polled = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_RECORDS)
             ours = {part: polled[part] for part in polled if part in positions.known}
             if ours:
+                positions.report_returns({part: ours[part][0].offset for part in ours})
                 await self._write(list(chain.from_iterable(ours.values())), positions.known)
+            await self._pass_over(positions, ours)
         except StaleOffsetsError:
             log.info("another gateway wrote the same partitions; continuing where it left off")
             positions.forget()
@@ -176,13 +135,38 @@ class LedgerConsumer:
         if time.monotonic() >= self._next_commit_s:
             await self._commit(consumer, positions)
 
-    async def _load_offsets(self, partitions: Sequence[TopicPartition]) -> Offsets:
-        rows = await (await self._connection()).fetch(
-            LOAD_OFFSETS,
-            [partition.topic for partition in partitions],
-            [partition.partition for partition in partitions],
-        )
-        return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+    async def _load_positions(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
+        """Find out where to continue, and which records to read before any others."""
+        loaded = await load_offsets(await self._connection(), positions.unknown())
+        positions.seek(loaded)
+        beginnings = await each_offset(consumer.beginning_offsets, loaded)
+        for part in beginnings:
+            if 0 < loaded[part] < beginnings[part]:
+                gone = (loaded[part], beginnings[part] - 1)
+                log.warning("%s/%d: records %d to %d were deleted unread", *part, *gone)
+        job_partitions = [
+            TopicPartition(topic, number)
+            for topic in self._job_topics
+            for number in consumer.partitions_for_topic(topic) or ()
+        ]
+        ends = await each_offset(consumer.end_offsets, job_partitions)
+        self._catch_up = CatchUp(ends, time.monotonic)
+        await self._resume(positions)
+
+    async def _resume(self, positions: Positions) -> None:
+        """Read job topics; and the others, once the backlog of jobs is in Postgres."""
+        if self._catch_up is not None:
+            read = await read_offsets(await self._connection(), self._catch_up.partitions)
+            if self._catch_up.is_done(read):
+                self._catch_up = None
+        positions.resume(held_topics=self._later_topics if self._catch_up else ())
+
+    async def _pass_over(self, positions: Positions, polled: Collection[TopicPartition]) -> None:
+        steps = await positions.passed_over(polled)
+        if steps:
+            await write(await self._connection(), [], steps)
+        for step in steps:
+            positions.known[TopicPartition(step.topic, step.partition)] = step.until
 
     async def _write(self, records: list[ConsumerRecord], known: Offsets) -> None:
         """Write `records`, and move `known` past them."""

@@ -11,12 +11,13 @@ from typing import Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from gateway.ledger.records import LEDGER, Unusable
+from gateway.ledger.records import Unusable
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from niyama.dead_letters import DeadLetter, dead_letter
 from niyama.logs import Throttle
 from niyama.retry import retry
+from schemas.event import LEDGER
 
 log = logging.getLogger(__name__)
 

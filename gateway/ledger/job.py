@@ -77,3 +77,5 @@ class Job:
     outcome: Outcome | None = None
     """None while the job is open."""
     incidents: Incidents = field(default_factory=Incidents)
+    abandoned_at: datetime | None = None
+    """Since when no worker will report on it any more, although it is open."""

@@ -23,6 +23,7 @@ from gateway.ledger.claims import Position
 from gateway.ledger.job import Attempt, Incidents, Outcome
 from gateway.ledger.request import Request
 from schemas import EventType, JobEvent, JobStatus
+from schemas.event import LEDGER
 
 STEPS = {
     EventType.ADMITTED: (JobStatus.ADMITTED, "admitted_at"),
@@ -70,6 +71,9 @@ class JobPatch:
     def report(self, event: JobEvent) -> None:
         """Take in an event that was not taken in before."""
         self.source = Position.of_event(event) or self.source
+        if event.worker_id == LEDGER:
+            self._end_unattempted(event)
+            return
         attempt = self._attempt(event.attempt)
         status, time = STEPS.get(event.type, _NO_STEP)
         if time is not None:
@@ -84,11 +88,12 @@ class JobPatch:
             if attempt.attempt == self.incidents.newest_attempt:
                 self.status = max(status, self.status, key=_RANK.__getitem__)
 
-    def cancel_unattempted(self, event: JobEvent) -> None:
-        """Take in the ledger's own event: the job was cancelled before a worker attempted it."""
-        self.attempts[0] = Attempt()
-        self.ended_by = 0
-        self.status, self.outcome = JobStatus.CANCELLED, _outcome(event)
+    def _end_unattempted(self, event: JobEvent) -> None:
+        """The ledger ends jobs that no worker took. A worker that drops one repeats nothing."""
+        if self.outcome is None:
+            self.attempts[0] = Attempt()
+            self.ended_by = 0
+            self.status, self.outcome = JobStatus(event.type), _outcome(event)
 
     def _attempt(self, number: int) -> Attempt:
         if number > self.incidents.newest_attempt:

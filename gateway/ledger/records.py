@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 # the escape are backslashes of their own; an odd one would escape its backslash.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _REPLACEMENT = rb"\1\\ufffd"
-LEDGER = "ledger"
-"""In place of a worker's id, in what the ledger itself writes."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

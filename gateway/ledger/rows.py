@@ -59,7 +59,7 @@ def job_row(patch: JobPatch) -> Row:
 
 
 def job_of(row: sqlalchemy.Row[Any]) -> Job:
-    """The job in a selected row, which has at least JOB_COLUMNS."""
+    """The job in a selected row, which has the columns of `jobs`."""
     return Job(
         row.job_id,
         Request(*_request(row)) if row.arrived_at is not None else None,
@@ -67,6 +67,7 @@ def job_of(row: sqlalchemy.Row[Any]) -> Job:
         Attempt(*_attempt(row)),
         Outcome(*_outcome(row)) if row.finished_at is not None else None,
         Incidents(*_incidents(row)),
+        row.abandoned_at if row.finished_at is None else None,
     )
 
 

@@ -91,6 +91,7 @@ jobs = Table(
     Column("outcome_reason", Text, comment="why it was cancelled or expired"),
     # On the way.
     Column("cancel_requested_at", Time),
+    Column("abandoned_at", Time, comment="since when no worker will report on it, though open"),
     Column("relegated_at", Time, comment="last time"),
     Column("restored_at", Time, comment="last time"),
     Column("relegations", Integer, nullable=False),
@@ -106,6 +107,16 @@ jobs = Table(
         "jobs_by_status",
         *("status", "arrived_at", "job_id"),
         postgresql_where=text("status <> 'completed'"),
+    ),
+    Index(
+        "jobs_open_by_source",
+        *("source_topic", "source_partition", "source_offset"),
+        postgresql_where=text("finished_at IS NULL"),
+    ),
+    Index(
+        "jobs_to_cancel",
+        "job_id",
+        postgresql_where=text("status = 'queued' AND cancel_requested_at IS NOT NULL"),
     ),
     Index(
         "jobs_open_by_deadline",
@@ -167,4 +178,11 @@ ledger_offsets = Table(
     Column("partition", Integer, autoincrement=False),
     Column("next_offset", BigInteger, nullable=False, comment="of the first record not in here"),
     PrimaryKeyConstraint("topic", "partition"),
+)
+
+periodic_tasks = Table(
+    "periodic_tasks",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("next_run_at", Time, nullable=False, comment="one gateway at a time moves it on"),
 )

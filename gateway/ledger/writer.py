@@ -3,8 +3,7 @@
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import asyncpg
 
@@ -12,9 +11,9 @@ from gateway.ledger import reply_outbox
 from gateway.ledger.claims import Claims
 from gateway.ledger.merge import INSERT_EVENTS, INSERT_RESULTS, TIMES_FROM_HISTORY, UPSERT_JOBS
 from gateway.ledger.projection import JobPatch, Patches
-from gateway.ledger.records import LEDGER, Cancellation, Entry, Report, Submission
+from gateway.ledger.records import Cancellation, Entry, Report, Submission
 from gateway.ledger.rows import columns, event_row, job_row, result_row
-from schemas import EventType, JobEvent, JobStatus
+from schemas import JobStatus
 
 MAX_TRIES = 10
 
@@ -57,6 +56,8 @@ class Written:
     finished_jobs: int
     replies: int
     """Outbox rows that can be sent now."""
+    to_cancel: int
+    """Queued jobs that somebody asked to cancel: the reconciler ends them."""
 
 
 class StaleOffsetsError(Exception):
@@ -89,28 +90,7 @@ async def _write(
     upheld = await _begin(connection, Claims(entries), steps)
     reports = [entry for entry in upheld if isinstance(entry, Report)]
     new = await _insert_events(connection, reports)
-    written, to_cancel = await _write_jobs(connection, _patches(upheld, new), new)
-    if not to_cancel:
-        return written
-    cancelled = await _cancel_queued(connection, to_cancel)
-    return Written(
-        finished_jobs=written.finished_jobs + cancelled.finished_jobs,
-        replies=written.replies + cancelled.replies,
-    )
-
-
-def cancelled_by_ledger(job_id: UUID, at: datetime) -> JobEvent:
-    """The terminal event of a job that was cancelled before any worker took it."""
-    return JobEvent(
-        event_id=uuid5(job_id, "cancelled while queued"),
-        job_id=job_id,
-        type=EventType.CANCELLED,
-        at=at,
-        attempt=1,
-        worker_id=LEDGER,
-        pool=LEDGER,
-        reason="cancelled before a worker took it",
-    )
+    return await _write_jobs(connection, _patches(upheld, new), new)
 
 
 def _patches(entries: Sequence[Entry], new: Sequence[Report]) -> Patches:
@@ -155,11 +135,11 @@ async def _insert_events(connection: asyncpg.Connection, reports: Sequence[Repor
 
 async def _write_jobs(
     connection: asyncpg.Connection, patches: Patches, reports: Sequence[Report]
-) -> tuple[Written, list[asyncpg.Record]]:
-    """Merge `patches` into the jobs. Returns also the jobs that are now to be cancelled."""
+) -> Written:
+    """Merge `patches` into the jobs."""
     ordered = patches.ordered()
     if not ordered:
-        return Written(0, 0), []
+        return Written(0, 0, 0)
     jobs = await connection.fetch(UPSERT_JOBS, *columns(map(job_row, ordered)))
     if len(jobs) < len(ordered):
         raise _LostClaimError
@@ -175,7 +155,7 @@ async def _write_jobs(
     await _insert_results(connection, endings)
     replies = await reply_outbox.add(connection, _replies(endings))
     replies += await reply_outbox.address_held(connection, _ended_before(patches, jobs, endings))
-    return Written(len(endings), replies), [job for job in jobs if _is_to_cancel(job)]
+    return Written(len(endings), replies, to_cancel=sum(map(_is_to_cancel, jobs)))
 
 
 async def _complete_times(
@@ -217,20 +197,6 @@ def _ended_before(
 def _is_to_cancel(job: asyncpg.Record) -> bool:
     known_and_asked = job["arrived_at"] is not None and job["cancel_requested_at"] is not None
     return known_and_asked and job["status"] == JobStatus.QUEUED
-
-
-async def _cancel_queued(connection: asyncpg.Connection, jobs: Sequence[asyncpg.Record]) -> Written:
-    """End jobs that no worker has taken. A worker that receives one later drops it too."""
-    events = [cancelled_by_ledger(job["job_id"], job["cancel_requested_at"]) for job in jobs]
-    new = await _insert_events(
-        connection, [Report(event, event.to_bytes(), []) for event in events]
-    )
-    patches = Patches()
-    for report in new:
-        # No worker made an attempt; and a worker's own event will not count as a duplicate.
-        patches.of(report.event.job_id).cancel_unattempted(report.event)
-    written, _ = await _write_jobs(connection, patches, new)
-    return written
 
 
 async def _insert_results(connection: asyncpg.Connection, endings: Sequence[Ending]) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from gateway.settings import GatewaySettings
 from niyama import kafka
-from schemas import JobEvent, JobRequest
+from schemas import JobControl, JobEvent, JobRequest, TopicSpec
 from tests.support import ledger
 from tests.support.records import TRACEPARENT
 
@@ -25,24 +25,54 @@ class Wire:
         self._postgres = postgres
         self.kafka: AIOKafkaProducer = kafka.producer(settings)
 
-    async def job(self, **changes: Any) -> UUID:
+    async def job(self, key: str | None = None, **changes: Any) -> UUID:
         """Publish a job; `changes` are fields of it."""
         job_id = uuid4()
         fields = {"job_id": job_id, "model": "m", "prompt": "p", "qos": "batch-1h"}
         job = JobRequest.model_validate(fields | changes)
-        await self.raw(self._settings.topics.batch.name, job.to_bytes())
+        await self.raw(self._settings.topics.batch.name, job.to_bytes(), key=key)
         return job_id
 
     async def event(self, job_id: UUID, kind: str, **changes: Any) -> JobEvent:
         """Publish an event that happens now; `changes` are fields of it."""
         event = ledger.event(job_id, kind, datetime.now(UTC), **changes)
-        await self.raw(self._settings.topics.events.name, event.to_bytes(), key=job_id)
+        topic, key = self._settings.topics.events.name, str(job_id).encode()
+        partition = kafka.partition_of(key, len(await self.kafka.partitions_for(topic)))
+        headers = [("traceparent", TRACEPARENT)]
+        await self.kafka.send_and_wait(topic, event.to_bytes(), key, partition, headers=headers)
         return event
 
-    async def raw(self, topic: str, value: bytes | None, key: UUID | None = None) -> None:
+    async def raw(self, topic: str, value: bytes | None, key: UUID | str | None = None) -> None:
         headers = [("traceparent", TRACEPARENT)]
         encoded = str(key).encode() if key else None
         await self.kafka.send_and_wait(topic, value, key=encoded, headers=headers)
+
+    async def cancel(self, job_id: UUID) -> None:
+        """Ask for the job to be cancelled."""
+        control = JobControl(job_id=job_id, requested_at=datetime.now(UTC))
+        await self.raw(self._settings.topics.control.name, control.to_bytes(), key=job_id)
+
+    async def delete_topic(self, topic: TopicSpec) -> None:
+        """Return once Kafka has forgotten the topic."""
+        async with asyncio.timeout(20), kafka.admin(self._settings) as admin:
+            await admin.delete_topics([topic.name])
+            while topic.name in await admin.list_topics():
+                await asyncio.sleep(0.1)
+
+    async def until_all_is_read(self) -> None:
+        """Return once the ledger has every record that there is."""
+        topics = self._settings.topics
+        async with asyncio.timeout(20), kafka.consumer(self._settings) as reader:
+            left = 1
+            while left:
+                left = 0
+                for topic in (*topics.jobs, topics.events, topics.control):
+                    numbers = await self.kafka.partitions_for(topic.name)
+                    parts = [TopicPartition(topic.name, number) for number in numbers]
+                    left += sum((await reader.end_offsets(parts)).values())
+                query = "SELECT coalesce(sum(next_offset), 0) FROM ledger_offsets"
+                left -= await self._postgres.fetchval(query)
+                await asyncio.sleep(0.02)
 
     async def until(self, query: str, *arguments: object, timeout_s: float = 15) -> Any:
         """The first value of `query` once it is true."""

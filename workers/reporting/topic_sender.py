@@ -12,7 +12,6 @@ was lost may be written twice. Events have ids, chunks of tokens a position, dea
 
 import asyncio
 import logging
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -25,6 +24,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
+from niyama.kafka import partition_of
 from workers.reporting.outgoing import OutgoingRecord
 from workers.reporting.partition_queue import PartitionQueue
 
@@ -197,7 +197,7 @@ class TopicSender(ABC):
     # ---- partitions
 
     def _queue_of(self, record: OutgoingRecord) -> PartitionQueue:
-        return self._queues[zlib.crc32(record.key or b"") % len(self._queues)]
+        return self._queues[partition_of(record.key, len(self._queues))]
 
     def _partitions_are(self, partitions: set[int]) -> None:
         """Spread what waits over these partitions, in order."""

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -14,20 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.settings import GatewaySettings
-from schemas import JobControl, JobEvent, headers
+from schemas import JobEvent, headers
+from tests.support.consuming import consuming, consuming_and_reconciling
 from tests.support.wire import Wire, published
-
-
-@asynccontextmanager
-async def consuming(settings: GatewaySettings, **options: Any) -> AsyncIterator[LedgerConsumer]:
-    """A consumer at work; `options` are its other arguments."""
-    consumer = LedgerConsumer(settings, **options)
-    task = asyncio.create_task(consumer.run())
-    try:
-        yield consumer
-    finally:
-        consumer.stop()
-        await asyncio.wait_for(task, 15)
 
 
 async def until_ready(*consumers: LedgerConsumer) -> None:
@@ -71,21 +57,52 @@ async def test_what_was_published_while_no_gateway_ran_is_caught_up_once(
     assert tuple(counts) == (5, 5)
 
 
-async def test_the_ledger_can_be_rebuilt_from_the_log(
+async def rows(postgres: asyncpg.Connection) -> list[dict[str, Any]]:
+    """Everything that the ledger says about jobs."""
+    found = []
+    for table in ("jobs", "job_events", "job_results"):
+        found += [
+            dict(row) for row in await postgres.fetch(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
+        ]
+    return found
+
+
+async def test_a_ledger_that_is_rebuilt_from_the_log_says_the_same(
     settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
 ) -> None:
-    job_id = await wire.job()
-    await wire.event(job_id, "relegated")
-    await wire.event(job_id, "completed", result={"text": "x", "finish_reason": "stop"})
-    async with consuming(settings):
-        await wire.until_status(job_id, "completed")
-    before = dict(await postgres.fetchrow("SELECT * FROM jobs"))
+    completed, cancelled_late, cancelled, cancelled_running, expired, failed = [
+        await wire.job(tenant=f"tenant-{number}") for number in range(6)
+    ]
+    async with consuming_and_reconciling(settings):
+        for job_id in (completed, cancelled_late, cancelled_running):
+            await wire.event(job_id, "admitted")
+            await wire.event(job_id, "started")
+        result = {"text": "x", "finish_reason": "stop"}
+        await wire.event(completed, "completed", result=result)
+        await wire.event(completed, "completed", attempt=2, result=result)
+        await wire.event(expired, "expired", reason="late")
+        await wire.event(cancelled_late, "completed", result=result)
+        await wire.until_status(cancelled_late, "completed")
+        for job_id in (cancelled, cancelled_late, cancelled_running):
+            await wire.cancel(job_id)
+        await wire.until_status(cancelled, "cancelled")
+        await wire.event(cancelled, "cancelled", reason="by the worker that drops it")
+        await wire.event(cancelled_running, "cancelled", reason="by its worker")
+        await wire.event(failed, "failed", error={"code": "engine_error", "message": "m"})
+        await wire.job(job_id=failed, tenant="somebody-else")
+        await wire.raw(settings.topics.batch.name, b"{}")
+        await wire.until("SELECT count(*) = 6 FROM jobs WHERE finished_at IS NOT NULL")
+        await wire.until_all_is_read()
+    before = await rows(postgres)
+    read = await postgres.fetch("SELECT * FROM ledger_offsets ORDER BY 1, 2")
     await postgres.execute("TRUNCATE jobs, job_events, job_results, reply_outbox, ledger_offsets")
 
-    async with consuming(settings):
-        await wire.until_status(job_id, "completed")
+    async with consuming_and_reconciling(settings):
+        await wire.until_status(cancelled, "cancelled")
+        await wire.until_all_is_read()
 
-    assert dict(await postgres.fetchrow("SELECT * FROM jobs")) == before
+    assert await rows(postgres) == before
+    assert await postgres.fetch("SELECT * FROM ledger_offsets ORDER BY 1, 2") == read
 
 
 async def test_records_that_nobody_understands_stop_nothing(
@@ -122,7 +139,7 @@ async def test_a_record_that_the_ledger_cannot_use_becomes_a_dead_letter_alone(
     async with consuming(settings, on_unusable=dead_letters.put):
         await wire.until("SELECT count(*) = 8 FROM jobs WHERE status = 'completed'")
         await wire.until("SELECT count(*) = 9 FROM jobs")
-        await wire.until("SELECT sum(next_offset) = 20 FROM ledger_offsets")
+        await wire.until_all_is_read()
     dead_letters.stop()
     await asyncio.wait_for(sending, 15)
 
@@ -136,10 +153,9 @@ async def test_a_record_that_the_ledger_cannot_use_becomes_a_dead_letter_alone(
 
 async def test_a_cancellation_reaches_a_queued_job(settings: GatewaySettings, wire: Wire) -> None:
     job_id = await wire.job()
-    control = JobControl(job_id=job_id, requested_at=datetime.now(UTC))
-    await wire.raw(settings.topics.control.name, control.to_bytes(), key=job_id)
+    await wire.cancel(job_id)
 
-    async with consuming(settings):
+    async with consuming_and_reconciling(settings):
         await wire.until_status(job_id, "cancelled")
 
 

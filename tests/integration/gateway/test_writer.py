@@ -17,6 +17,7 @@ from gateway.ledger.records import Cancellation, Entry, Report, Submission
 from gateway.ledger.rows import JOB_COLUMNS, job_row
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from schemas import JobEvent
+from schemas.event import LEDGER
 from tests.support.ledger import START, after, report, request, submission
 from tests.support.polls import Log, replies, row
 from tests.support.records import TRACEPARENT
@@ -95,34 +96,32 @@ async def test_a_zombie_gateway_writes_nothing(postgres: asyncpg.Connection, log
     assert await postgres.fetchval("SELECT next_offset FROM ledger_offsets") == 1
 
 
-async def test_a_queued_job_is_cancelled_immediately(
+async def test_a_queued_job_that_is_cancelled_ends_by_the_ledger_s_event(
     postgres: asyncpg.Connection, log: Log
 ) -> None:
     job_id = uuid4()
     await log.write(submission(job_id, reply_topic="answers"))
 
-    written = await log.write(Cancellation(job_id, START))
+    asked = await log.write(Cancellation(job_id, START))
+    open_still = await row(postgres, job_id)
+    ended = await log.write(report(job_id, "cancelled", worker_id=LEDGER))
     await log.write(report(job_id, "cancelled", 3))  # the worker agrees, later
 
     job = await row(postgres, job_id)
+    assert (asked, open_still["status"]) == (Written(0, 0, to_cancel=1), "queued")
     assert (job["status"], job["finished_at"], job["attempt"]) == ("cancelled", START, 0)
     assert job["terminal_events"] == 1  # the worker's does not count as a duplicate
-    assert written == Written(finished_jobs=1, replies=1)
+    assert ended == Written(finished_jobs=1, replies=1, to_cancel=0)
     reply = await postgres.fetchval("SELECT value FROM reply_outbox")
     assert JobEvent.model_validate_json(reply).type == "cancelled"
 
 
-async def test_a_cancellation_that_comes_before_its_job_is_remembered(
-    postgres: asyncpg.Connection, log: Log
-) -> None:
+async def test_a_cancellation_that_comes_before_its_job_is_remembered(log: Log) -> None:
     job_id = uuid4()
-    await log.write(Cancellation(job_id, START))
-    before = await row(postgres, job_id)
+    before = await log.write(Cancellation(job_id, START))
+    after = await log.write(submission(job_id))
 
-    await log.write(submission(job_id))
-
-    assert before["status"] == "queued"
-    assert (await row(postgres, job_id))["status"] == "cancelled"
+    assert (before.to_cancel, after.to_cancel) == (0, 1)
 
 
 async def test_a_running_job_is_cancelled_by_its_worker_only(
@@ -243,7 +242,8 @@ def histories(draw: st.DrawFn) -> list[Entry]:
     return entries
 
 
-_an_end = st.tuples(st.sampled_from(("completed", "failed")), st.integers(1, 3), st.booleans())
+_an_end = st.tuples(st.sampled_from(("completed", "failed")), st.integers(0, 3), st.booleans())
+"""Attempt 0: the ledger ends the job."""
 
 
 def _report(
@@ -256,9 +256,9 @@ def _report(
 ) -> Report:
     usage = {"prompt_tokens": 5, "completion_tokens": second}
     measured = {"usage": usage, "largest_gap_ms": 10.5 * second} if with_usage else {}
-    worker_id = f"worker-{second}"
+    worker_id = f"worker-{second}" if attempt else LEDGER
     return report(
-        job_id, kind, second, attempt=attempt, worker_id=worker_id, source=source, **measured
+        job_id, kind, second, attempt=attempt or 1, worker_id=worker_id, source=source, **measured
     )
 
 
@@ -283,7 +283,7 @@ def folded(entries: Sequence[Entry]) -> dict[str, Any]:
             patch = patch or JobPatch(entry.event.job_id)
             patch.report(entry.event)
     assert patch is not None
-    return dict(zip(JOB_COLUMNS, job_row(patch), strict=True))
+    return dict(zip(JOB_COLUMNS, job_row(patch), strict=True)) | {"abandoned_at": None}
 
 
 @given(entries=histories(), data=st.data())

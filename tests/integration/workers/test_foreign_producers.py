@@ -69,7 +69,7 @@ async def test_jobs_of_java_run_whatever_their_codec_unless_they_were_aborted(
     await worker.drain()
     # Aborted records are gaps, and so are the markers at the ends of transactions but the last.
     async with kafka.admin(harness.settings) as admin:
-        commits = await admin.list_consumer_group_offsets(harness.settings.group)
+        commits = await admin.list_consumer_group_offsets(harness.settings.workers_group)
     assert {tp.partition: each.offset for tp, each in commits.items() if tp.topic == topic} == {
         0: len(jobs) + 2
     }

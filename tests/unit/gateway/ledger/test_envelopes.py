@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ledger.projection import Patches
-from gateway.ledger.records import LEDGER, RecordDecoder, Report, Submission, Unusable
+from gateway.ledger.records import RecordDecoder, Report, Submission, Unusable
 from gateway.ledger.rows import event_row, job_row, result_row
 from niyama.dead_letters import dead_letter
 from schemas import PoolTopics, QosCatalog
+from schemas.event import LEDGER
 from schemas.topics import MAX_RECORD_BYTES
 from tests.support import ledger
 from tests.support.records import FakeRecord, job_bytes

@@ -1,0 +1,131 @@
+"""Where the ledger is in its partitions: the next offset of each, according to Postgres."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Sequence
+
+import asyncpg
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import IllegalStateError
+
+from gateway.ledger.writer import OffsetStep
+
+log = logging.getLogger(__name__)
+
+_LOAD = """
+WITH missing AS (
+    INSERT INTO ledger_offsets (topic, partition, next_offset)
+    SELECT topic, partition, 0 FROM unnest($1::text[], $2::integer[]) AS own (topic, partition)
+    ON CONFLICT DO NOTHING
+)
+SELECT topic, partition, coalesce(next_offset, 0)
+FROM unnest($1::text[], $2::integer[]) AS own (topic, partition)
+LEFT JOIN ledger_offsets USING (topic, partition)
+"""
+_READ = """
+SELECT topic, partition, next_offset FROM ledger_offsets
+JOIN unnest($1::text[], $2::integer[]) AS wanted (topic, partition) USING (topic, partition)
+"""
+
+Offsets = dict[TopicPartition, int]
+
+POSITION_TIMEOUT_S = 0.1
+"""For a partition whose position Kafka has to find. Others answer without waiting."""
+
+
+async def load_offsets(
+    connection: asyncpg.Connection, partitions: Collection[TopicPartition]
+) -> Offsets:
+    """The next offset of each, which has a row from now on."""
+    return await _offsets(connection, _LOAD, partitions)
+
+
+async def read_offsets(
+    connection: asyncpg.Connection, partitions: Collection[TopicPartition]
+) -> Offsets:
+    """The next offset of those that have a row, whichever gateway reads them."""
+    return await _offsets(connection, _READ, partitions)
+
+
+async def _offsets(
+    connection: asyncpg.Connection, query: str, partitions: Collection[TopicPartition]
+) -> Offsets:
+    topics, numbers = [each.topic for each in partitions], [each.partition for each in partitions]
+    rows = await connection.fetch(query, topics, numbers)
+    return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+
+
+class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Which partitions are ours, and the next offset of each according to Postgres.
+
+    A partition without a position is paused: its records are not ours to write yet. So is one that
+    is held back until others have caught up.
+    """
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self.known: Offsets = {}
+        self.assigned = False
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        self.known = {}
+        self.assigned = False
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self.known = {}
+        self.assigned = True
+        self._consumer.pause(*assigned)
+
+    def forget(self) -> None:
+        """Ask Postgres again, for every partition."""
+        self.known = {}
+        self._consumer.pause(*self._consumer.assignment())
+
+    def unknown(self) -> list[TopicPartition]:
+        return sorted(self._consumer.assignment() - self.known.keys())
+
+    def seek(self, offsets: Offsets) -> None:
+        """Continue at `offsets`, in those partitions that are still ours, once they are resumed."""
+        for partition in self._consumer.assignment() & offsets.keys():
+            self._consumer.seek(partition, offsets[partition])
+            self.known[partition] = offsets[partition]
+
+    def resume(self, *, held_topics: Collection[str]) -> None:
+        """Read the partitions that have a position, except for those of `held_topics`."""
+        for partition in self._consumer.assignment() & self.known.keys():
+            if partition.topic not in held_topics:
+                self._consumer.resume(partition)
+
+    async def passed_over(self, polled: Collection[TopicPartition]) -> list[OffsetStep]:
+        """Where the consumer moved without getting a record: no poll will account for that.
+
+        It passes over the markers of transactions and what was compacted away or deleted, and it
+        returns to the beginning of a log that has become shorter.
+        """
+        steps = []
+        for part in self.known.keys() - set(polled):
+            position = await self._position(part)
+            known = self.known.get(part)  # none after a rebalance
+            if position is not None and known is not None and position != known:
+                steps.append(OffsetStep(part.topic, part.partition, known, position))
+        self.report_returns({TopicPartition(s.topic, s.partition): s.until for s in steps})
+        return steps
+
+    def report_returns(self, starts: Offsets) -> None:
+        """Log the partitions that are read from an offset before the one that is known."""
+        for part in starts.keys() & self.known.keys():
+            if starts[part] < self.known[part]:
+                log.warning(
+                    "%s/%d ended before offset %d, where the ledger was: the topic was truncated, "
+                    "or deleted and made again. The ledger reads it from offset %d",
+                    *(*part, self.known[part], starts[part]),
+                )
+
+    async def _position(self, part: TopicPartition) -> int | None:
+        """The consumer's position, unless that is unknown just now."""
+        with contextlib.suppress(IllegalStateError, TimeoutError):
+            async with asyncio.timeout(POSITION_TIMEOUT_S):
+                position: int = await self._consumer.position(part)
+                return position
+        return None

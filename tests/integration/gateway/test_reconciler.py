@@ -1,0 +1,117 @@
+"""Open jobs that no worker will report on, on the real Kafka and the real Postgres."""
+
+from datetime import timedelta
+
+import asyncpg
+from aiokafka import TopicPartition
+from aiokafka.admin import RecordsToDelete
+from aiokafka.structs import OffsetAndMetadata
+
+from gateway.ledger.reconciliation import connected
+from gateway.settings import GatewaySettings
+from niyama import kafka
+from schemas import JobEvent, TopicSpec
+from tests.support.consuming import consuming
+from tests.support.wire import Wire
+
+
+async def offsets_of(postgres: asyncpg.Connection, topic: TopicSpec) -> dict[TopicPartition, int]:
+    """How far the ledger has read the topic."""
+    query = "SELECT topic, partition, next_offset FROM ledger_offsets WHERE topic = $1"
+    return {TopicPartition(*row[:2]): row[2] for row in await postgres.fetch(query, topic.name)}
+
+
+async def test_a_queued_job_whose_record_was_deleted_fails_and_is_answered(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    lost = await wire.job(reply_topic="niyama-replies.a")
+    taken = await wire.job()
+    await wire.event(taken, "admitted")
+    async with consuming(settings):
+        await wire.until_status(lost, "queued")
+        await wire.until_status(taken, "admitted")
+        async with kafka.admin(settings) as admin:
+            ends = await offsets_of(postgres, settings.topics.batch)
+            await admin.delete_records({part: RecordsToDelete(end) for part, end in ends.items()})
+        kept = await wire.job()
+        await wire.until_status(kept, "queued")
+        async with connected(settings) as reconciliation:
+            await reconciliation.look_at_open_jobs({})
+        await wire.until_status(lost, "failed")
+        async with connected(settings) as reconciliation:
+            await reconciliation.look_at_open_jobs({})
+
+    reply = JobEvent.model_validate_json(await postgres.fetchval("SELECT value FROM reply_outbox"))
+    assert reply.error is not None
+    assert (reply.job_id, reply.error.code) == (lost, "record_deleted")
+    statuses = await postgres.fetch("SELECT job_id, status, attempt FROM jobs")
+    assert {row["job_id"]: (row["status"], row["attempt"]) for row in statuses} == {
+        lost: ("failed", 0),
+        taken: ("admitted", 1),  # the worker that has it may well complete it
+        kept: ("queued", 0),
+    }
+
+
+async def test_a_topic_that_was_made_again_is_read_and_jobs_beyond_its_end_fail(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    key = "same partition"
+    old = [await wire.job(key=key) for _ in range(3)]
+    async with consuming(settings):
+        await wire.until("SELECT count(*) = 3 FROM jobs")
+    await wire.delete_topic(settings.topics.batch)
+    await kafka.ensure_topics(settings, settings.topics.all)
+    new = await wire.job(key=key)
+
+    async with consuming(settings):
+        await wire.until_status(new, "queued")
+        async with connected(settings) as reconciliation:
+            ends = await reconciliation.look_at_open_jobs({})
+            assert not await postgres.fetchval("SELECT count(finished_at) FROM jobs")
+            await reconciliation.look_at_open_jobs(ends)
+        await wire.until_status(old[2], "failed")
+
+    message = await postgres.fetchval("SELECT error_message FROM jobs WHERE job_id = $1", old[2])
+    assert "truncated, or deleted and made again" in message
+
+
+async def test_an_open_job_that_workers_are_done_with_is_marked_until_it_ends(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    skipped, waiting = await wire.job(key="k"), await wire.job(key="k")
+    async with consuming(settings):
+        await wire.until_status(waiting, "queued")
+        offsets = await offsets_of(postgres, settings.topics.batch)
+        part, end = next((part, offset) for part, offset in offsets.items() if offset == 2)
+        async with kafka.consumer(settings, group_id=settings.workers_group) as workers:
+            workers.assign([part])
+            await workers.commit({part: OffsetAndMetadata(end - 1, "")})
+        async with connected(settings) as reconciliation:
+            await reconciliation.look_at_open_jobs({})
+            await reconciliation.look_at_open_jobs({})
+
+    marked = await postgres.fetch("SELECT job_id FROM jobs WHERE abandoned_at IS NOT NULL")
+    assert [row["job_id"] for row in marked] == [skipped]
+
+
+async def test_a_cancelled_job_waits_for_events_that_the_ledger_has_not_read(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    job_id = await wire.job()
+    async with consuming(settings):
+        await wire.until_status(job_id, "queued")
+    await postgres.execute("UPDATE jobs SET cancel_requested_at = now()")
+    await wire.event(job_id, "completed")
+
+    async with consuming(settings):
+        async with connected(settings) as reconciliation:
+            assert await reconciliation.cancel_queued()
+        await wire.until_status(job_id, "completed")
+
+    assert await postgres.fetchval("SELECT count(*) FROM job_events") == 1
+
+
+async def test_one_gateway_takes_each_turn(settings: GatewaySettings, wire: Wire) -> None:
+    async with connected(settings) as one, connected(settings) as other:
+        turns = [await each.take_turn(timedelta(hours=1)) for each in (one, other, one)]
+    assert turns == [True, False, False]
