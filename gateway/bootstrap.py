@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway import database
 from gateway.api.app import create_app
+from gateway.api.followers import Followers
 from gateway.api.health import Check, Health, PartName
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
@@ -30,11 +31,13 @@ REQUESTS_GRACE_S = 15
 
 def build(settings: GatewaySettings) -> Gateway:
     """A gateway that is not connected to anything yet."""
-    relay = ReplyRelay(settings)
-
+    engine = database.engine(settings, settings.database_connections)
+    producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
+    followers, relay = Followers(ledger.ended_among, stopping), ReplyRelay(settings)
     reconciler = Reconciler(settings)
 
     def wake(written: Written) -> None:
+        followers.wake(written.ended)
         if written.replies:
             relay.wake()
         if written.to_cancel:
@@ -42,12 +45,11 @@ def build(settings: GatewaySettings) -> Gateway:
 
     dead_letters = DeadLetters(settings)
     consumer = LedgerConsumer(settings, on_written=wake, on_unusable=dead_letters.put)
-    engine = database.engine(settings, settings.database_connections)
-    producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
     services = Services(
         Health(_checks(settings, engine, producer, consumer)),
         ledger,
         Submissions(settings, producer, ledger),
+        followers,
         stopping,
     )
     server = _server(services)

@@ -1,6 +1,5 @@
 """`/v1/jobs`: submit, follow, list, cancel."""
 
-import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
@@ -20,7 +19,6 @@ from schemas.message import Name
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-WAIT_INTERVAL_S = 0.1
 MAX_WAIT_S = 60
 MAX_PAGE = 1000
 
@@ -64,7 +62,7 @@ async def follow(
     """The job's state, deadlines, times, result and history."""
     view = await _view(job_id, services)
     if wait and view.status.is_open:
-        await _wait_for_end(job_id, wait, services)
+        await services.followers.wait(job_id, wait)
         if not services.stopping.is_set():
             return await _view(job_id, services)
     return view
@@ -120,17 +118,6 @@ async def _view(job_id: UUID, services: Services) -> views.JobView:
             kind="job_not_found",
         )
     return views.detailed(record, datetime.now(UTC))
-
-
-async def _wait_for_end(job_id: UUID, wait_s: float, services: Services) -> None:
-    """Return when the job has ended, after `wait_s`, or when the gateway stops."""
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + wait_s
-    while loop.time() < deadline_s and not services.stopping.is_set():
-        await asyncio.sleep(WAIT_INTERVAL_S)
-        job = await services.ledger.job(job_id)
-        if job is not None and not job.status.is_open:
-            return
 
 
 def _cursor(text: str | None) -> Cursor | None:

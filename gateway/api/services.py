@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.api.followers import Followers
 from gateway.api.health import Health
 from gateway.api.submissions import Submissions
 from gateway.ledger.queries import Ledger
@@ -18,6 +19,7 @@ class Services:
     health: Health
     ledger: Ledger
     submissions: Submissions
+    followers: Followers
     stopping: asyncio.Event
     """Set when the gateway shuts down: requests that wait for a job then answer."""
 

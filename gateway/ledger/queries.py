@@ -2,13 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select, tuple_
+from sqlalchemy import ARRAY, Row, Select, any_, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.database import read
@@ -117,6 +117,10 @@ class Ledger:
         found = await read(self._database, select(jobs).where(jobs.c.job_id == job_id))
         return job_of(found[0]) if found else None
 
+    async def ended_among(self, job_ids: Collection[UUID]) -> set[UUID]:
+        """Those of the jobs that have ended."""
+        return {row[0] for row in await read(self._database, ended_among(job_ids))}
+
     async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
         """At most `limit` jobs, the last published first."""
         return [job_of(row) for row in await read(self._database, listing(wanted, limit, after))]
@@ -136,6 +140,14 @@ def _result_of(row: Row[*tuple[Any, ...]]) -> Result | None:
     if row.text is None:
         return None
     return Result(row.text, row.token_ids, row.finish_reason, row.logprobs)
+
+
+def ended_among(job_ids: Collection[UUID]) -> Select[Any]:
+    """The ids of those that have ended. One parameter, however many there are."""
+    wanted = literal([*job_ids], ARRAY(jobs.c.job_id.type))
+    return select(jobs.c.job_id).where(
+        jobs.c.job_id == any_(wanted), jobs.c.finished_at.is_not(None)
+    )
 
 
 def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[Any]:

@@ -53,7 +53,8 @@ class OffsetStep:
 class Written:
     """What a transaction did."""
 
-    finished_jobs: int
+    ended: tuple[UUID, ...]
+    """The jobs that it ended."""
     replies: int
     """Outbox rows that can be sent now."""
     to_cancel: int
@@ -139,7 +140,7 @@ async def _write_jobs(
     """Merge `patches` into the jobs."""
     ordered = patches.ordered()
     if not ordered:
-        return Written(0, 0, 0)
+        return Written((), 0, 0)
     jobs = await connection.fetch(UPSERT_JOBS, *columns(map(job_row, ordered)))
     if len(jobs) < len(ordered):
         raise _LostClaimError
@@ -155,7 +156,8 @@ async def _write_jobs(
     await _insert_results(connection, endings)
     replies = await reply_outbox.add(connection, _replies(endings))
     replies += await reply_outbox.address_held(connection, _ended_before(patches, jobs, endings))
-    return Written(len(endings), replies, to_cancel=sum(map(_is_to_cancel, jobs)))
+    ended = tuple(ending.report.event.job_id for ending in endings)
+    return Written(ended, replies, to_cancel=sum(map(_is_to_cancel, jobs)))
 
 
 async def _complete_times(

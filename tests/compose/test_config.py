@@ -36,6 +36,19 @@ def test_the_broker_is_set_up_as_it_is_without_docker() -> None:
     assert {name: environment.get(name) for name in wanted} == wanted
 
 
+def test_the_gateway_is_as_patient_as_what_it_waits_for() -> None:
+    """If not, it is unhealthy when Kafka or Postgres is back, and `up --wait` fails."""
+
+    def patience(service: str) -> tuple[str, int]:
+        check = found[service]["healthcheck"]
+        return check["interval"], check["retries"]
+
+    found = services()
+    for other in ("kafka", "postgres"):
+        assert patience("gateway")[0] == patience(other)[0]
+        assert patience("gateway")[1] > patience(other)[1]
+
+
 def test_the_gpu_profile_replaces_the_worker() -> None:
     found = services("--profile", "gpu")
     assert "worker" not in found

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaConnectionError
 import niyama
 from gateway.api import health, submissions
 from gateway.api.app import create_app
+from gateway.api.followers import Followers
 from gateway.api.health import Health
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
@@ -73,7 +74,9 @@ def services(ledger: Ledger, producer: Producer) -> Services:
 
     settings = GatewaySettings(model="m")
     submissions = Submissions(settings, producer, ledger)
-    return Services(Health({"kafka": missing}), ledger, submissions, asyncio.Event())
+    stopping = asyncio.Event()
+    followers = Followers(ledger.ended_among, stopping)
+    return Services(Health({"kafka": missing}), ledger, submissions, followers, stopping)
 
 
 @pytest.fixture

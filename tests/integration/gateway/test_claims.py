@@ -52,7 +52,7 @@ async def test_a_second_record_and_its_events_change_nothing(
     assert (job["terminal_events"], job["relegations"]) == (1, 0)
     assert await postgres.fetchval("SELECT text FROM job_results") == "own"
     assert await postgres.fetchval("SELECT count(*) FROM job_events") == 2
-    assert (written.finished_jobs, written.replies) == (1, 1)
+    assert (len(written.ended), written.replies) == (1, 1)
     assert await replies(postgres) == [(job_id, "answers")]
 
 

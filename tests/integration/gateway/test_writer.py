@@ -50,7 +50,7 @@ async def test_an_event_that_comes_twice_counts_once(
     job = await row(postgres, job_id)
     assert (job["relegations"], job["terminal_events"], job["status"]) == (1, 1, "expired")
     assert job["outcome_reason"] == "too late"
-    assert written.finished_jobs == 0
+    assert written.ended == ()
     assert await postgres.fetchval("SELECT count(*) FROM job_events") == 2
 
 
@@ -108,10 +108,10 @@ async def test_a_queued_job_that_is_cancelled_ends_by_the_ledger_s_event(
     await log.write(report(job_id, "cancelled", 3))  # the worker agrees, later
 
     job = await row(postgres, job_id)
-    assert (asked, open_still["status"]) == (Written(0, 0, to_cancel=1), "queued")
+    assert (asked, open_still["status"]) == (Written((), 0, to_cancel=1), "queued")
     assert (job["status"], job["finished_at"], job["attempt"]) == ("cancelled", START, 0)
     assert job["terminal_events"] == 1  # the worker's does not count as a duplicate
-    assert ended == Written(finished_jobs=1, replies=1, to_cancel=0)
+    assert ended == Written(ended=(job_id,), replies=1, to_cancel=0)
     reply = await postgres.fetchval("SELECT value FROM reply_outbox")
     assert JobEvent.model_validate_json(reply).type == "cancelled"
 
