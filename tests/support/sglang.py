@@ -18,6 +18,7 @@ from workers.runtime.scheduler.driver import Plan, PolicyDriver
 from workers.runtime.scheduler.parts import assemble
 from workers.runtime.scheduler.progress import Progress
 from workers.runtime.scheduler.seams import Batch, EngineRequest
+from workers.runtime.scheduler.wall_clock import Instant
 
 
 @dataclass
@@ -112,12 +113,20 @@ class FakePolicy:
 @dataclass
 class FakeClock:
     now_s: float = 1000.0
+    """UTC epoch seconds."""
+    offset_s: float = 900.0
+    """Of the monotonic clock, which is behind."""
+
+    def step(self, by_s: float) -> None:
+        """Somebody sets the clock."""
+        self.now_s += by_s
+        self.offset_s += by_s
 
     def own_s(self) -> float:
-        return self.now_s
+        return self.now_s - self.offset_s
 
-    def share(self, durations_s: Sequence[float]) -> tuple[float, list[float]]:
-        return self.now_s, list(durations_s)
+    def share(self, durations_s: Sequence[float]) -> tuple[Instant, list[float]]:
+        return Instant(self.now_s, self.own_s()), list(durations_s)
 
 
 @dataclass

@@ -180,9 +180,9 @@ class Executor:
         try:
             async with aclosing(self._engine.generate(prepared)) as updates:  # type: ignore[type-var]
                 async for update in updates:
-                    now_s = self._clock()
-                    if output.add(update, now_s):
-                        self._first_token(job, output, now_s)
+                    # The loop's clock, because nobody sets it.
+                    if output.add(update, asyncio.get_running_loop().time()):
+                        self._first_token(job, output, self._clock())
                     if stream:
                         stream.add(update)
                     if job.cancelled:  # again: the engine may not have known it the first time

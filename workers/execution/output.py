@@ -30,7 +30,7 @@ class Output:
     _logprobs: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, update: GenerationUpdate, now_s: float) -> bool:
-        """Add an update received at `now_s`. True when it has the first token."""
+        """Add an update received at `now_s` (monotonic). True when it has the first token."""
         self._usage = (update.prompt_tokens, update.completion_tokens, update.cached_tokens)
         self.finish_reason, self.ended_by = update.finish_reason, update.ended_by
         self._texts.append(update.text_delta)
@@ -41,8 +41,7 @@ class Output:
             return False
         is_first = self._last_token_s is None
         if self._last_token_s is not None:
-            gap_s = max(0.0, now_s - self._last_token_s)  # the wall clock may step back
-            self._largest_gap_s = max(self._largest_gap_s or 0.0, gap_s)
+            self._largest_gap_s = max(self._largest_gap_s or 0.0, now_s - self._last_token_s)
         self._last_token_s = now_s
         return is_first
 

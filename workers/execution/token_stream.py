@@ -16,14 +16,16 @@ class TokenStream:
     """Publishes token chunks: the first immediately, later ones at most every `LINGER_S`."""
 
     def __init__(self, reporter: Reporter, attempt: JobAttempt, clock: Callable[[], float]) -> None:
-        """`clock` gives UTC epoch seconds."""
+        """`clock` gives UTC epoch seconds. They are written into chunks; nothing waits by them."""
         self._reporter = reporter
         self._attempt = attempt
         self._clock = clock
         self._text = ""
         self._token_ids: list[int] = []
         self._index = 0
-        self._last_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._next_s = self._loop.time()
+        """When the next chunk may follow, by the loop's clock."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, update: GenerationUpdate) -> None:
@@ -33,11 +35,11 @@ class TokenStream:
         if update.finish_reason is not None:
             self._publish(update.finish_reason.value)
             return
-        wait_s = self._last_s + LINGER_S - self._clock()
+        wait_s = self._next_s - self._loop.time()
         if wait_s <= 0:
             self._publish(None)
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._publish, None)
+            self._timer = self._loop.call_later(wait_s, self._publish, None)
 
     def close(self) -> None:
         """Publish nothing more."""
@@ -47,11 +49,11 @@ class TokenStream:
 
     def _publish(self, finish_reason: str | None) -> None:
         self.close()
-        self._last_s = self._clock()
+        self._next_s = self._loop.time() + LINGER_S
         chunk = TokenChunk(
             job_id=self._attempt.job_id,
             attempt=self._attempt.number,
-            at=datetime.fromtimestamp(self._last_s, UTC),
+            at=datetime.fromtimestamp(self._clock(), UTC),
             index=self._index,
             text=self._text,
             token_ids=self._token_ids,

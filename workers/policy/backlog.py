@@ -37,9 +37,7 @@ class Backlog:
         self._overdue = WaitingQueue()
         self._started: dict[str, Prefill] = {}
         self._expiries = Expiries()
-        self._lookahead = Lookahead(
-            base_s=settings.lookahead_base_s, share=settings.lookahead_share
-        )
+        self._lookahead = self._new_lookahead()
         self._next_review_s = -math.inf
 
     # ---- who is here
@@ -95,6 +93,7 @@ class Backlog:
 
     def arrive(self, request: Request, now_s: float) -> None:
         """A request is new: it waits, and may expire."""
+        request = request.arrived_by(now_s)
         self._expiries.add(request)
         self._wait(Prefill(request), now_s)
 
@@ -159,6 +158,22 @@ class Backlog:
         self._expiries.remove(request_id)
         self.journal.forget(request_id)
 
+    def clock_stepped(self, now_s: float) -> None:
+        """The clock was set, and shows `now_s` now: see anew who can still be met."""
+        before, self._lookahead = self._lookahead, self._new_lookahead()
+        for prefill in list(self._prompts.values()):
+            if prefill.request_id in self._expiries:
+                self._expiries.remove(prefill.request_id)
+                self._expiries.add(prefill.request.arrived_by(now_s))
+            if prefill.request_id not in self._started:
+                self.requeue(prefill, now_s)
+                continue
+            entry = self._dated_entry(prefill, now_s)
+            if prefill.request_id in before:
+                self._look_ahead_to(entry, now_s)
+                self._lookahead.start(prefill.request_id)
+        self._next_review_s = -math.inf
+
     # ---- looking ahead
 
     def review(self, now_s: float) -> None:
@@ -173,18 +188,27 @@ class Backlog:
 
     # ---- details
 
+    def _new_lookahead(self) -> Lookahead:
+        settings = self._settings
+        return Lookahead(base_s=settings.lookahead_base_s, share=settings.lookahead_share)
+
     def _wait(self, prefill: Prefill, now_s: float) -> None:
-        prefill.due_s = prompt_due_s(prefill, self._learned.lengths, self._settings)
-        entry = self._entry(prefill)
+        entry = self._dated_entry(prefill, now_s)
         self._prompts[entry.request_id] = prefill
         self._waiting.push(entry)
-        self._lookahead.add(
-            entry.request_id, due_s=entry.due_s, now_s=now_s, rank=entry.rank, work=entry.work
-        )
+        self._look_ahead_to(entry, now_s)
         self.journal.queued(entry)
         self._next_review_s = -math.inf
 
-    def _entry(self, prefill: Prefill) -> Entry:
+    def _look_ahead_to(self, entry: Entry, now_s: float) -> None:
+        self._lookahead.add(
+            entry.request_id, due_s=entry.due_s, now_s=now_s, rank=entry.rank, work=entry.work
+        )
+
+    def _dated_entry(self, prefill: Prefill, now_s: float) -> Entry:
+        """Says when the prompt is due, as of `now_s`."""
+        prefill.request = prefill.request.arrived_by(now_s)
+        prefill.due_s = prompt_due_s(prefill, self._learned.lengths, self._settings)
         work = self._learned.work(prefill)
         rank = rank_of(
             prefill.request_id,

@@ -143,6 +143,15 @@ class Decodes:
                 self._running[request_id] = self._running[request_id]._replace(rank_s=rank_s)
                 heapq.heappush(heap, (rank_s, request_id))
 
+    def clock_stepped(self, step_s: float) -> None:
+        """The clock was set by `step_s`: what is due, is due as much later."""
+        self._heaps = {}
+        for request_id, decode in self._running.items():
+            moved = decode._replace(rank_s=decode.rank_s + step_s)
+            self._running[request_id] = moved
+            heap = self._heaps.setdefault(moved.pace_s, [])
+            heapq.heappush(heap, (moved.rank_s, request_id))
+
     def _is_current(self, entry: tuple[float, str]) -> bool:
         decode = self._running.get(entry[1])
         return decode is not None and decode.rank_s == entry[0]

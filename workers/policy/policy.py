@@ -82,6 +82,16 @@ class NiyamaPolicy:
         if prefill is not None:
             prefill.correct(held_tokens, remaining_tokens)
 
+    def clock_stepped(self, now_s: float, step_s: float) -> None:
+        """The caller's clock was set by `step_s`, and shows `now_s` now.
+
+        Deadlines stay where they are. The schedules of running decodes go along with the clock:
+        their readers have not noticed anything.
+        """
+        self._decoded_s += step_s
+        self._decodes.clock_stepped(step_s)
+        self._backlog.clock_stepped(now_s)
+
     # ---- planning
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:

@@ -14,7 +14,7 @@ all of these count; without it they count from when the scheduler receives the r
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from inspect import get_annotations
 from typing import Literal, Self, TypedDict, Unpack, assert_never
@@ -96,6 +96,20 @@ class RequestQos:
     ) -> Self:
         expires_s = None if expire_after_s is None else arrival_s + expire_after_s
         return cls(kind, arrival_s, deadline_s, tbt_s, importance, tenant, application, expires_s)
+
+    def arrived_by(self, now_s: float) -> Self:
+        """The same targets, from `now_s` at the latest.
+
+        An arrival in the future comes from a clock that is ahead, or was. Whoever has one would be
+        served after everybody else until then.
+        """
+        ahead_s = self.arrival_s - now_s
+        if ahead_s <= 0:
+            return self
+        expires_s = None if self.expires_s is None else self.expires_s - ahead_s
+        return replace(
+            self, arrival_s=now_s, deadline_s=self.deadline_s - ahead_s, expires_s=expires_s
+        )
 
     @property
     def deadline_is_first_token(self) -> bool:

@@ -1,6 +1,6 @@
 """What the policy knows about one request, and how far the engine has brought it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from workers.policy.qos import RequestQos
@@ -8,7 +8,7 @@ from workers.policy.qos import RequestQos
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it enters the scheduler. All times are seconds on one monotonic clock."""
+    """One request as it enters the scheduler. All times are seconds on one clock."""
 
     request_id: str
     qos: RequestQos
@@ -16,6 +16,11 @@ class Request:
     cached_tokens: int = 0
     """Prompt tokens that the engine already holds in its prefix cache."""
     max_output_tokens: int | None = None
+
+    def arrived_by(self, now_s: float) -> Self:
+        """The same request, which arrived at `now_s` at the latest."""
+        qos = self.qos.arrived_by(now_s)
+        return self if qos is self.qos else replace(self, qos=qos)
 
 
 class Prefill:

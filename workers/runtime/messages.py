@@ -113,7 +113,7 @@ def from_finish_reason(reason: Mapping[str, Any]) -> Decision | None:
 
 
 def release_in(meta_info: Mapping[str, Any]) -> Release | None:
-    """The schedule (UTC epoch seconds) in an output's `meta_info`; None where there is none."""
+    """The schedule in an output's `meta_info`, in monotonic seconds; None where there is none."""
     entries = meta_info.get(RELEASE_KEY) or ()
     return next((Release(*entry) for entry in entries if entry), None)
 

@@ -22,7 +22,8 @@ async def on_schedule(
 ) -> Updates:
     """The same updates, none before its tokens are due; the end of a cancelled one immediately.
 
-    `release_of` is asked once there is an update. `clock` gives UTC epoch seconds.
+    `release_of` is asked once there is an update. `clock` gives monotonic seconds, as the release
+    does: the wall clock may be set, and a token that waits for it would come an hour late.
     """
     async with aclosing(updates):
         async for update in updates:

@@ -150,7 +150,7 @@ class SglangEngine:
         self._running.raise_if_dead()
         reader = UpdateReader(prepared, self._cancelled)
         updates = self._updates(self._running, prepared, reader)
-        async with aclosing(on_schedule(updates, lambda: reader.release, time.time)) as shown:
+        async with aclosing(on_schedule(updates, lambda: reader.release, time.monotonic)) as shown:
             async for update in shown:
                 yield update
 

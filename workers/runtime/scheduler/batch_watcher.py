@@ -57,7 +57,7 @@ class BatchWatcher:
         if releases := self._driver.take_releases():
             for req in batch.reqs:
                 if (release := releases.get(req.rid)) is not None:
-                    req.customized_info = {RELEASE_KEY: [tuple(release)]}
+                    req.customized_info = {RELEASE_KEY: [tuple(self._clock.monotonic(release))]}
 
     def processed(self, batch: Batch) -> None:
         if not self._engine.runs_in_step():

@@ -100,6 +100,12 @@ class PolicyDriver:
         self._releases.pop(request_id, None)
         self.policy.abort(request_id)
 
+    def clock_stepped(self, now_s: float, step_s: float) -> None:
+        """The clock was set by `step_s`, and shows `now_s` now."""
+        for request_id, release in self._releases.items():
+            self._releases[request_id] = release._replace(first_s=release.first_s + step_s)
+        self.policy.clock_stepped(now_s, step_s)
+
     # ---- iterations
 
     @property

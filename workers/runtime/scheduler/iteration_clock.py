@@ -1,40 +1,50 @@
 """The time by which iterations are planned: the first rank's, and what iterations take."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from workers.policy.release import Release
 from workers.runtime.scheduler.iteration_timer import IterationTimer
+from workers.runtime.scheduler.wall_clock import STEP_S, Instant
 
 
 class Clock(Protocol):
-    """UTC epoch seconds; `workers.runtime.scheduler.ranks.SharedClock`."""
+    """`workers.runtime.scheduler.ranks.SharedClock`."""
 
     def own_s(self) -> float:
-        """This rank's own time, for measurements."""
+        """This rank's own monotonic time, for measurements."""
 
-    def share(self, durations_s: Sequence[float]) -> tuple[float, list[float]]:
+    def share(self, durations_s: Sequence[float]) -> tuple[Instant, list[float]]:
         """The first rank's time and durations. Every rank must ask at the same points."""
 
 
 class IterationClock:
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, on_step: Callable[[float, float], None]) -> None:
+        """`on_step` is called when the wall clock was set, with the time that it shows now and the
+        seconds by which it jumped. All ranks agree about both.
+        """
         self._clock = clock
+        self._on_step = on_step
         self._timer = IterationTimer()
         self._busy_until_s = 0.0
-        self.now_s = self.shared_s()
-        """The time that all ranks agree on, as of the last arrival or plan."""
+        self._now, _ = clock.share(())
+
+    @property
+    def now_s(self) -> float:
+        """The time that all ranks agree on, as of the last arrival or plan; UTC epoch seconds."""
+        return self._now.epoch_s
 
     def tick(self) -> None:
-        self.now_s = self.shared_s()
+        self._share(())
 
     def shared_s(self) -> float:
         """The first rank's time at this moment; every rank must ask."""
-        return self._clock.share(())[0]
+        self.tick()
+        return self.now_s
 
     def synchronize(self) -> list[float]:
         """Tick, and take the durations of iterations that ended since the last call, in order."""
-        self.now_s, durations_s = self._clock.share(self._timer.take())
-        return durations_s
+        return self._share(self._timer.take())
 
     def start_s(self, *, in_flight: bool) -> float:
         """When the device can start the next iteration: now, or when the one in flight ends."""
@@ -48,3 +58,16 @@ class IterationClock:
 
     def ended(self) -> None:
         self._timer.ended(self._clock.own_s())
+
+    def monotonic(self, release: Release) -> Release:
+        """The same schedule on the machine's monotonic clock, which nobody sets."""
+        return release._replace(first_s=release.first_s - self._now.offset_s)
+
+    def _share(self, durations_s: Sequence[float]) -> list[float]:
+        before_s = self._now.offset_s
+        self._now, shared_durations_s = self._clock.share(durations_s)
+        step_s = self._now.offset_s - before_s
+        if abs(step_s) > STEP_S:
+            self._busy_until_s += step_s
+            self._on_step(self.now_s, step_s)
+        return shared_durations_s

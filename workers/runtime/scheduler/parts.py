@@ -47,7 +47,7 @@ def assemble(
     """
     send = engine.send_heartbeat if has_worker else _to_nobody
     heartbeat = Heartbeat(send, shared_clock.own_s)
-    clock = IterationClock(shared_clock)
+    clock = IterationClock(shared_clock, driver.clock_stepped)
     waiting = WaitingRequests(engine.scheduler)
     parking = Parking(engine)
     reporter = DecisionReporter(sender)

@@ -12,6 +12,8 @@ from sglang.srt.distributed.communication_op import attn_cp_tp_broadcast_pyobj
 from sglang.srt.runtime_context import get_parallel
 from sglang.srt.utils.rank_consensus_checker import rank_consensus
 
+from workers.runtime.scheduler.wall_clock import Instant, WallClock
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -35,16 +37,18 @@ def same_on_every_rank(function: Callable[P, T]) -> Callable[P, T]:
 
 
 class SharedClock:
-    """UTC epoch seconds that never step back. Every rank must ask at the same points."""
+    """The first rank's wall clock. Every rank must ask at the same points."""
 
     def __init__(self) -> None:
-        self._epoch_s = time.time() - time.monotonic()
+        self._clock = WallClock()
 
     def own_s(self) -> float:
-        """This rank's own clock, for measurements."""
-        return self._epoch_s + time.monotonic()
+        """This rank's own monotonic time, for measurements."""
+        return time.monotonic()
 
-    def share(self, durations_s: Sequence[float]) -> tuple[float, list[float]]:
+    def share(self, durations_s: Sequence[float]) -> tuple[Instant, list[float]]:
         """The first rank's time, and what it has measured."""
-        now_s, *measured_s = attn_cp_tp_broadcast_pyobj([self.own_s(), *durations_s])
-        return now_s, measured_s
+        epoch_s, monotonic_s, *measured_s = attn_cp_tp_broadcast_pyobj(
+            [*self._clock.now(), *durations_s]
+        )
+        return Instant(epoch_s, monotonic_s), measured_s

@@ -31,13 +31,6 @@ def test_an_update_without_tokens_is_no_first_token_and_no_gap() -> None:
     assert output.result().finish_reason == "stop"
 
 
-def test_a_clock_that_steps_back_makes_no_negative_gap() -> None:
-    output = Output()
-    output.add(_update("a", 1), 5.0)
-    output.add(_update("b", 2), 4.0)
-    assert output.largest_gap_ms == 0
-
-
 def test_log_probabilities_have_openai_s_form() -> None:
     output = Output()
     other = TokenLogprob(2, "é", -2.0)

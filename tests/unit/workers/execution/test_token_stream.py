@@ -18,7 +18,12 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.now_s = 100.0
+        self.offset_s = 0.0
+        """Of the wall clock."""
         self.due: tuple[float, Callable[[], None]] | None = None
+
+    def time(self) -> float:
+        return self.now_s
 
     def call_later(
         self, delay_s: float, callback: Callable[..., None], *args: object
@@ -46,7 +51,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> FakeLoop:
 
 @pytest.fixture
 def stream(reporter: Reporter, attempt: JobAttempt, loop: FakeLoop) -> TokenStream:
-    return TokenStream(reporter, attempt, lambda: loop.now_s)
+    return TokenStream(reporter, attempt, lambda: loop.now_s + loop.offset_s)
 
 
 def _update(token: int, finish: FinishReason | None = None) -> GenerationUpdate:
@@ -78,6 +83,17 @@ def test_slow_tokens_are_not_delayed(
         loop.advance(LINGER_S)
         stream.add(_update(token))
         assert _chunks(sender)[-1].token_ids == [token]
+
+
+@pytest.mark.parametrize("step_s", [3600.0, -3600.0])
+def test_a_wall_clock_that_is_set_delays_no_token(
+    stream: TokenStream, sender: FakeSender, loop: FakeLoop, step_s: float
+) -> None:
+    stream.add(_update(0))
+    loop.offset_s = step_s
+    stream.add(_update(1))
+    loop.advance(LINGER_S)
+    assert [chunk.token_ids for chunk in _chunks(sender)] == [[0], [1]]
 
 
 def test_the_end_goes_immediately_and_nothing_follows(

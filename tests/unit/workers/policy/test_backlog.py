@@ -126,6 +126,17 @@ class BacklogMachine(RuleBasedStateMachine):
         self.backlog.review(self.now_s)
         self.backlog.journal.take()
 
+    @rule(by_s=st.floats(-2_000.0, 200.0))
+    def the_clock_is_set(self, by_s: float) -> None:
+        self.now_s += by_s
+        self.arrived = {name: each.arrived_by(self.now_s) for name, each in self.arrived.items()}
+        self.backlog.clock_stepped(self.now_s)
+        for prefill in self._prompts():
+            name = prefill.request_id
+            if name in self.work or name not in self.backlog.started:
+                self.work[name] = self.learned.work(prefill)
+            assert prefill.request.qos.arrival_s <= self.now_s
+
     # ---- what always holds
 
     @invariant()
