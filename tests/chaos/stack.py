@@ -24,6 +24,7 @@ from tests.chaos.workload import ENGINES, REPLY_TOPICS, TOKEN_DELAY_MS
 
 GATEWAYS = ("gateway-1", "gateway-2")
 SESSION_TIMEOUT_S = 6
+HANG_LIMIT_S = 10
 STOP_GRACE_S = 20.0
 RETRY_INTERVAL_S = 1.0
 DISK_BYTES = 2 * 2**30
@@ -197,6 +198,7 @@ class ChaosStack:
         env = {
             "NIYAMA_HEALTH_PORT": str(port),
             "NIYAMA_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
+            "NIYAMA_HANG_LIMIT_S": str(HANG_LIMIT_S),
         }
         arguments: tuple[str, ...] = ()
         if self._engine == "null":
