@@ -12,6 +12,14 @@ from niyama.command_settings import CommandSettings
 from niyama.flags import flag_of, variable_of
 from niyama.oauth import ClientCredentials, TokenFile
 
+SASL_SETTINGS = (
+    "kafka_username",
+    "kafka_password",
+    "kafka_oauth_token_url",
+    "kafka_oauth_token_file",
+)
+TLS_SETTINGS = ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")
+
 
 class KafkaConnectionSettings(CommandSettings):
     """The connection to Kafka."""
@@ -167,15 +175,6 @@ class KafkaConnectionSettings(CommandSettings):
             f"{_shown('kafka_certificate_file')}, its {_shown('kafka_key_file')} and "
             f"{_shown('kafka_key_password')} do not fit together: {error.strerror or error}"
         )
-
-
-SASL_SETTINGS = (
-    "kafka_username",
-    "kafka_password",
-    "kafka_oauth_token_url",
-    "kafka_oauth_token_file",
-)
-TLS_SETTINGS = ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")
 
 
 def _shown(name: str) -> str:

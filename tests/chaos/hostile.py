@@ -7,7 +7,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
@@ -28,6 +29,9 @@ RECENT_JOBS = 50
 RUNNING_JOBS = 5
 """Of the jobs that were acknowledged, the last few run most probably."""
 NO_RUN: frozenset[str] = frozenset()
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+TRANSACTION_MS = 5_000
+"""After which a broker aborts a transaction that its own outage left open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class HostileRecord:
     key: bytes | None = b"hostile"
     headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
+    codec: str | None = None
+    """How its producer compresses it."""
     aborted: bool = False
     """Published in a transaction that is aborted."""
     job_id: UUID | None = None
@@ -332,6 +338,11 @@ def _reply_to_our_own_topic(setting: Setting) -> HostileRecord:
     return _valid(setting, document, expectation=refused)
 
 
+@_kind("compressed")
+def _compressed(setting: Setting) -> HostileRecord:
+    return _valid(setting, setting.job(), codec=setting.choose.choice(CODECS))
+
+
 @_kind("aborted-transaction")
 def _aborted_transaction(setting: Setting) -> HostileRecord:
     return _valid(setting, setting.job(), aborted=True, expectation=Expectation(statuses=NO_RUN))
@@ -502,22 +513,20 @@ class HostileProducer:
     async def run(self, plan: list[PlannedRecord]) -> None:
         loop = asyncio.get_running_loop()
         start_s = loop.time()
-        plain = kafka.producer(self._settings)
-        transactional = kafka.producer(self._settings, transactional_id="chaos-aborts")
-        await plain.start()
-        await transactional.start()
-        try:
+        async with AsyncExitStack() as stack:
+            producers = {
+                codec: await stack.enter_async_context(
+                    kafka.producer(self._settings, compression_type=codec)
+                )
+                for codec in (None, *CODECS)
+            }
             async with asyncio.TaskGroup() as tasks:
                 for planned in plan:
                     await asyncio.sleep(start_s + planned.at_s - loop.time())
                     record = KINDS[planned.kind].make(self._setting(planned))
-                    if record.aborted:  # one transaction at a time
-                        await self._send(planned, record, transactional)
-                    else:
-                        tasks.create_task(self._send(planned, record, plain))
-        finally:
-            await plain.stop()
-            await transactional.stop()
+                    send = _abort if record.aborted else _send
+                    sending = send(self._settings, producers[record.codec], record)
+                    tasks.create_task(self._record(planned, record, sending))
 
     def _setting(self, planned: PlannedRecord) -> Setting:
         return Setting(
@@ -529,23 +538,13 @@ class HostileProducer:
             published=self._published,
         )
 
-    async def _send(
-        self, planned: PlannedRecord, record: HostileRecord, producer: AIOKafkaProducer
+    async def _record(
+        self, planned: PlannedRecord, record: HostileRecord, sending: Coroutine[Any, Any, None]
     ) -> None:
         asked_at_s = time.time()
         acknowledged = True
         try:
-            if record.aborted:
-                await producer.begin_transaction()
-            await producer.send_and_wait(
-                record.topic,
-                record.value,
-                key=record.key,
-                headers=list(record.headers),
-                timestamp_ms=record.timestamp_ms,
-            )
-            if record.aborted:
-                await producer.abort_transaction()
+            await sending
         except KafkaError:
             acknowledged = False
         self.sent.append(SentRecord(planned.kind, record.topic, asked_at_s, acknowledged))
@@ -556,3 +555,26 @@ class HostileProducer:
             self._journal.acknowledge(
                 AcknowledgedJob(record.job_id, origin, asked_at_s, record.expectation)
             )
+
+
+async def _send(_: KafkaSettings, producer: AIOKafkaProducer, record: HostileRecord) -> None:
+    await producer.send_and_wait(
+        record.topic,
+        record.value,
+        key=record.key,
+        headers=list(record.headers),
+        timestamp_ms=record.timestamp_ms,
+    )
+
+
+async def _abort(settings: KafkaSettings, _: AIOKafkaProducer, record: HostileRecord) -> None:
+    """In a transaction of its own, by a producer of its own: an outage may spoil both."""
+    transactional = kafka.producer(
+        settings,
+        transactional_id=f"chaos-{record.job_id}",
+        transaction_timeout_ms=TRANSACTION_MS,
+    )
+    async with transactional:
+        await transactional.begin_transaction()
+        await _send(settings, transactional, record)
+        await transactional.abort_transaction()
