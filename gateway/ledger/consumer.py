@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
 import asyncpg
@@ -12,14 +12,14 @@ from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE, connect
 from gateway.ledger.catch_up import CatchUp, each_offset
+from gateway.ledger.isolation import why_unusable, write_isolated
 from gateway.ledger.positions import Offsets, Positions, load_offsets, read_offsets
-from gateway.ledger.records import Decoded, RecordDecoder, Unusable, unexpected
+from gateway.ledger.records import Decoded, RecordDecoder, Unusable
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from niyama.logs import Throttle
 from niyama.retry import RETRY_INTERVAL_S, retry
-from schemas import JobError
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,8 @@ FETCH_BYTES = 16 * 1024 * 1024
 FETCH_WAIT_MS = 100
 """How long a fetch waits at the broker, for the partitions that had nothing when it started."""
 COMMIT_INTERVAL_S = 5.0
-
-REFUSED = (
-    ValueError,  # not encodable
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.ProgramLimitExceededError,
-)
-"""What Postgres or its driver raise when the fault is in the data."""
+SESSION_TIMEOUT_MS = 10_000
+"""After this long without a sign of life, a gateway's partitions go to the others."""
 
 
 class LedgerConsumer:
@@ -99,6 +93,7 @@ class LedgerConsumer:
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_bytes=FETCH_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
         )
         self._positions = positions = Positions(consumer)
         try:
@@ -170,21 +165,18 @@ class LedgerConsumer:
 
     async def _write(self, records: list[ConsumerRecord], known: Offsets) -> None:
         """Write `records`, and move `known` past them."""
-        try:
-            await self._write_together(self._decoder.decode_all(records), records, known)
-        except Exception as error:
-            if not _concerns_data(error):
-                raise
-            if len(records) > 1:
-                half = len(records) // 2
-                await self._write(records[:half], known)
-                await self._write(records[half:], known)
-                return
-            unusable = Unusable(records[0], _why_unusable(error))
-            await self._write_together(Decoded([], [unusable]), records, known)
+
+        async def write_some(some: Sequence[ConsumerRecord]) -> None:
+            await self._write_together(self._decoder.decode_all(some), some, known)
+
+        async def pass_over(record: ConsumerRecord, error: Exception) -> None:
+            unusable = Unusable(record, why_unusable(error))
+            await self._write_together(Decoded([], [unusable]), [record], known)
+
+        await write_isolated(records, write_some, pass_over)
 
     async def _write_together(
-        self, decoded: Decoded, records: list[ConsumerRecord], known: Offsets
+        self, decoded: Decoded, records: Sequence[ConsumerRecord], known: Offsets
     ) -> None:
         until = {TopicPartition(each.topic, each.partition): each.offset + 1 for each in records}
         steps = [
@@ -216,17 +208,3 @@ class LedgerConsumer:
                 await consumer.commit(dict(positions.known))
             except KafkaError as error:
                 log.debug("offsets not committed to Kafka: %r", error)
-
-
-def _concerns_data(error: Exception) -> bool:
-    """Whether it is about what was to be written: others may be written without it."""
-    if isinstance(error, (asyncpg.PostgresError, *UNREACHABLE)):
-        return isinstance(error, REFUSED)
-    return not isinstance(error, (StaleOffsetsError, KafkaError))
-
-
-def _why_unusable(error: Exception) -> JobError:
-    if isinstance(error, REFUSED):
-        return JobError(code="refused_by_ledger", message=f"the ledger cannot store this: {error}")
-    log.error("unexpected error in writing a record", exc_info=error)
-    return unexpected(error)
