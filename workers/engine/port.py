@@ -95,6 +95,15 @@ class PromptTooLong(InvalidRequest):
     """The prompt leaves no room for a generated token in the context or in the KV cache."""
 
 
+class NotPrepared(EngineError):  # noqa: N818
+    """The request ended while it waited to be prepared: `abort` was called, or it expired."""
+
+    def __init__(self, message: str, ended_by: Decision | None = None) -> None:
+        """`ended_by`: that it expired. None: it was aborted."""
+        super().__init__(message)
+        self.ended_by = ended_by
+
+
 class EngineStartError(EngineError):
     """The engine cannot start as it is configured; the message says what to change."""
 
@@ -122,7 +131,8 @@ class Engine(Protocol):
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         """Check and tokenize a request without queueing it.
 
-        Raises InvalidRequest, PromptTooLong.
+        Interactive requests come first, then those with the earliest deadline. Raises
+        InvalidRequest, PromptTooLong; NotPrepared; EngineDead.
         """
 
     def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
@@ -134,7 +144,8 @@ class Engine(Protocol):
         """
 
     def abort(self, request_id: str) -> None:
-        """Cancel a request that is queued, parked or running; its iterator ends as CANCELLED.
+        """Cancel a request that is queued, parked or running; its iterator ends as CANCELLED. One
+        that waits for its preparation may end there, as NotPrepared.
 
         A request that the engine does not hold is ignored.
         """

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from contextlib import aclosing
 
 from schemas import JobControl
-from workers.engine.port import Engine, EngineDead, EngineError, InvalidRequest, PreparedRequest
+from workers.engine.port import (
+    Engine,
+    EngineDead,
+    EngineError,
+    InvalidRequest,
+    NotPrepared,
+    PreparedRequest,
+)
 from workers.execution.in_flight import InFlightJob, InFlightJobs
 from workers.execution.job import generation_request
 from workers.execution.job_events import JobEvents
@@ -107,6 +114,8 @@ class Executor:
                 await self._serve(job)
         except InvalidRequest as error:
             self._events.refused(job, error)
+        except NotPrepared as error:
+            self._events.not_prepared(job, error.ended_by)
         except EngineDead as error:
             self._report_death(error)
         except EngineError as error:

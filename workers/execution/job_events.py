@@ -79,9 +79,15 @@ class JobEvents:
     def expired(self, job: InFlightJob, now_s: float) -> None:
         """Expired before it was given to the engine."""
         qos, forecast = job.spec.qos, Forecast(queue_wait_s=0.0, finish_s=now_s)
-        decision = Decision.expired(job.request_id, qos, now_s, forecast)
-        prediction = _prediction(job, decision)
-        self._end(job, EventType.EXPIRED, reason=decision.reason, prediction=prediction)
+        self.not_prepared(job, Decision.expired(job.request_id, qos, now_s, forecast))
+
+    def not_prepared(self, job: InFlightJob, ended_by: Decision | None) -> None:
+        """Expired or, without a decision, cancelled while it waited to be prepared."""
+        if ended_by is None:
+            self._end(job, EventType.CANCELLED, reason=job.cancel_reason)
+        else:
+            prediction = _prediction(job, ended_by)
+            self._end(job, EventType.EXPIRED, reason=ended_by.reason, prediction=prediction)
 
     def failed(self, job: InFlightJob, message: str) -> None:
         usage = Usage(prompt_tokens=job.prompt_tokens)

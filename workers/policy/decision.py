@@ -47,7 +47,9 @@ class Decision:
     forecast: Forecast | None = None
 
     @classmethod
-    def expired(cls, request_id: str, qos: RequestQos, at_s: float, forecast: Forecast) -> Self:
+    def expired(
+        cls, request_id: str, qos: RequestQos, at_s: float, forecast: Forecast | None = None
+    ) -> Self:
         """The decision about a request with an expiry."""
         assert qos.expires_s is not None
         reason = f"prefill had not started {qos.expires_s - qos.arrival_s:g} s after arrival"

@@ -1,5 +1,6 @@
 """Requests on their way into SGLang: its own OpenAI translation, and its lengths checked early."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from workers.engine.port import GenerationRequest, InvalidRequest, PreparedReque
 from workers.policy.qos import to_custom_params
 from workers.runtime.engine.limits import TokenLimits
 
+MAX_THREADS = 4
 _UNSTREAMED_TOKENS = 32
 """Tokens that one update may combine when nobody watches the stream or measures its gaps."""
 
@@ -24,8 +26,22 @@ class RequestTranslator:
         self._chat = OpenAIServingChat(tokenizer_manager, template_manager)
         self._completion = OpenAIServingCompletion(tokenizer_manager, template_manager)
         self._tokenizer = tokenizer_manager.tokenizer
+        # The first encoding turns off the truncation and the padding that a tokenizer's file may
+        # ask for; from then on its settings are only read, which several threads may do.
+        self._tokenizer.encode("")
         self._vocabulary_tokens = tokenizer_manager.model_config.vocab_size
         self._limits = limits
+
+    @property
+    def threads(self) -> int:
+        """How many threads may call `prepare` at a time.
+
+        Tokenizers in Rust are safe to share and release the GIL; one in Python may be neither.
+        SGLang's translation and the chat templates only read what they were made with.
+        """
+        if not getattr(self._tokenizer, "is_fast", False):
+            return 1
+        return min(MAX_THREADS, max(2, len(os.sched_getaffinity(0)) // 2))
 
     def prepare(self, request: GenerationRequest) -> PreparedRequest:
         """Check and tokenize. Raises InvalidRequest, PromptTooLong."""

@@ -5,8 +5,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from workers.engine.port import (
@@ -25,6 +25,7 @@ from workers.runtime.engine.arguments import server_arguments
 from workers.runtime.engine.decision_inbox import DecisionInbox
 from workers.runtime.engine.launch import launch
 from workers.runtime.engine.pacer import on_schedule
+from workers.runtime.engine.preparations import Preparations
 from workers.runtime.engine.running import Running, run
 from workers.runtime.engine.start_limit import start_limit, too_long
 from workers.runtime.engine.updates import UpdateReader
@@ -64,7 +65,7 @@ class SglangEngine:
         self._hang_limit_s = hang_limit_s
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
         self._inbox = DecisionInbox(f"ipc://{self._folder}/decisions")
-        self._tokenizer_thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+        self._preparations: Preparations | None = None
         self._cancelled: set[str] = set()
         self._started: Running | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -83,6 +84,11 @@ class SglangEngine:
         with start_limit(self._start_limit_s):
             runtime = self._launch()
         self._started = run(runtime, Watchdog(self._hang_limit_s))
+        self._preparations = Preparations(
+            partial(self._translate, self._started),
+            threads=self._started.translator.threads,
+            clock=time.time,
+        )
         try:
             async with asyncio.timeout(self._start_limit_s):
                 await self._warm_up(self._started)
@@ -100,7 +106,8 @@ class SglangEngine:
         if self._started is not None:
             await self._started.close()
         self._inbox.close()
-        self._tokenizer_thread.shutdown(wait=False)
+        if self._preparations is not None:
+            self._preparations.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _launch(self) -> Any:
@@ -136,10 +143,9 @@ class SglangEngine:
     # ---- requests
 
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
-        running = self._running
-        running.raise_if_dead()
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._tokenizer_thread, self._translate, running, request)
+        self._running.raise_if_dead()
+        assert self._preparations is not None
+        return await self._preparations.prepare(request)
 
     @staticmethod
     def _translate(running: Running, request: GenerationRequest) -> PreparedRequest:
@@ -171,6 +177,8 @@ class SglangEngine:
 
     def abort(self, request_id: str) -> None:
         manager = self._running.manager
+        if self._preparations is not None and self._preparations.abort(request_id):
+            return
         if request_id in manager.rid_to_state:
             self._cancelled.add(request_id)
             manager.abort_request(request_id)

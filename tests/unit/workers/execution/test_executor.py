@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pytest
+
 from schemas import EventType, JobEvent, JobRequest, QosCatalog, Usage
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import FakeRecord, tracked
@@ -13,6 +15,7 @@ from workers.engine.port import (
     FinishReason,
     GenerationRequest,
     GenerationUpdate,
+    NotPrepared,
     PreparedRequest,
 )
 from workers.execution.executor import Executor
@@ -79,3 +82,47 @@ def _job() -> Job:
     request = JobRequest(model="null", prompt="p", qos="chat", expire_after_s=30)
     targets = QosCatalog.shipped().resolve("chat")
     return Job(uuid4(), request, qos_of(request, targets, ARRIVED_S))
+
+
+class ImpatientEngine(NullEngine):
+    """Gives requests up before they are prepared."""
+
+    def __init__(self, ended_by: Decision | None) -> None:
+        super().__init__()
+        self._ended_by = ended_by
+
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+        raise NotPrepared("while it waited", self._ended_by)
+
+
+@pytest.mark.parametrize(
+    ("ended_by", "kind", "reason"),
+    [
+        (None, EventType.CANCELLED, "changed my mind"),
+        (Decision("r", DecisionKind.EXPIRED, 1030.1, REASON), EventType.EXPIRED, REASON),
+    ],
+)
+async def test_a_job_that_ends_before_it_is_prepared(
+    sender: FakeSender,
+    reporter: Reporter,
+    attempt: JobAttempt,
+    ended_by: Decision | None,
+    kind: EventType,
+    reason: str,
+) -> None:
+    in_flight = InFlightJobs()
+    executor = Executor(
+        ImpatientEngine(ended_by),
+        in_flight,
+        reporter,
+        partitions=partitions_of(FakeConsumer(FakeGroup())),
+        on_job_left=lambda: None,
+        clock=lambda: 1030.2,
+    )
+    job = in_flight.add(_job(), tracked(FakeRecord()), attempt)
+    job.cancel_reason = "changed my mind"
+    executor.start(job)
+    assert job.task is not None
+    await job.task
+    (end,) = map(JobEvent.model_validate_json, sender.values())
+    assert (end.type, end.reason) == (kind, reason)

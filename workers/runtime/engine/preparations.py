@@ -1,0 +1,128 @@
+"""Threads that check and tokenize requests: chats before batch work, then by deadline.
+
+A batch prompt may take a second, and a refill brings a thousand of them. So one of the threads is
+for interactive requests alone. What waits here is bounded by the jobs that the worker takes.
+"""
+
+import asyncio
+import heapq
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+
+from workers.engine.port import EngineDead, GenerationRequest, NotPrepared, PreparedRequest
+from workers.policy.decision import Decision
+
+Prepare = Callable[[GenerationRequest], PreparedRequest]
+
+
+@dataclass(slots=True, eq=False)
+class _Preparation:
+    request: GenerationRequest
+    outcome: "Future[PreparedRequest]" = field(default_factory=Future)
+
+    def begin(self) -> bool:
+        """False: nobody waits for it any more."""
+        return not self.outcome.done() and self.outcome.set_running_or_notify_cancel()
+
+    def fail(self, error: Exception) -> None:
+        """Let whoever waits for it know. Without effect once there is an outcome."""
+        with suppress(InvalidStateError):
+            self.outcome.set_exception(error)
+
+    def run(self, prepare: Prepare) -> None:
+        try:
+            prepared = prepare(self.request)
+        except BaseException as error:
+            with suppress(InvalidStateError):
+                self.outcome.set_exception(error)
+        else:
+            with suppress(InvalidStateError):  # it has been cancelled, or the engine was closed
+                self.outcome.set_result(prepared)
+
+    def expire(self, now_s: float) -> bool:
+        """Whether it has expired while it waited; then that is its outcome."""
+        qos = self.request.qos
+        if qos.expires_s is None or now_s <= qos.expires_s:
+            return False
+        decision = Decision.expired(self.request.request_id, qos, now_s)
+        self.fail(NotPrepared(decision.reason, decision))
+        return True
+
+
+class Preparations:
+    """Call everything but `prepare`'s function from the event loop."""
+
+    def __init__(self, prepare: Prepare, *, threads: int, clock: Callable[[], float]) -> None:
+        """`prepare` is called in the threads. With a single one, that takes everything. `clock`
+        gives UTC epoch seconds."""
+        self._prepare = prepare
+        self._clock = clock
+        self._interactive: list[tuple[float, int, _Preparation]] = []
+        self._batch: list[tuple[float, int, _Preparation]] = []
+        self._unfinished: dict[str, _Preparation] = {}
+        self._serial = count()
+        self._change = threading.Condition()
+        self._closed = False
+        for number in range(threads):
+            # As daemons: one that is stuck must not keep the process from ending.
+            threading.Thread(
+                target=self._work,
+                args=(number > 0 or threads == 1,),
+                name=f"tokenizer-{number}",
+                daemon=True,
+            ).start()
+
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+        """What `prepare` makes of it. Raises what that raises; NotPrepared when the request expired
+        or was aborted while it waited; EngineDead when these threads were closed."""
+        preparation = _Preparation(request)
+        with self._change:
+            if self._closed:
+                raise EngineDead("the engine was closed")
+            queue = self._interactive if request.qos.deadline_is_first_token else self._batch
+            heapq.heappush(queue, (request.qos.deadline_s, next(self._serial), preparation))
+            self._unfinished[request.request_id] = preparation
+            self._change.notify_all()
+        try:
+            return await asyncio.wrap_future(preparation.outcome)
+        finally:
+            self._unfinished.pop(request.request_id, None)
+
+    def abort(self, request_id: str) -> bool:
+        """Whether the request is here. One that waits ends as NotPrepared; one that is being
+        prepared is left alone."""
+        with self._change:
+            preparation = self._unfinished.get(request_id)
+            if preparation is not None and not preparation.outcome.running():
+                preparation.fail(NotPrepared("aborted"))
+        return preparation is not None
+
+    def close(self) -> None:
+        """Everything here raises EngineDead. Threads end with what they are preparing."""
+        with self._change:
+            self._closed = True
+            for preparation in self._unfinished.values():
+                preparation.fail(EngineDead("the engine was closed"))
+            self._change.notify_all()
+
+    # ---- in the threads
+
+    def _work(self, takes_batch: bool) -> None:
+        while (preparation := self._next(takes_batch)) is not None:
+            if not preparation.expire(self._clock()):
+                preparation.run(self._prepare)
+
+    def _next(self, takes_batch: bool) -> _Preparation | None:
+        """The most urgent one that somebody still waits for. None: closed."""
+        with self._change:
+            while not self._closed:
+                queue = self._interactive or (self._batch if takes_batch else [])
+                if not queue:
+                    self._change.wait()
+                elif (preparation := heapq.heappop(queue)[-1]).begin():
+                    return preparation
+        return None
