@@ -26,6 +26,9 @@ from schemas.topics import MAX_RECORD_BYTES, TopicSpec
 
 log = logging.getLogger(__name__)
 
+METADATA_MAX_AGE_MS = 10_000
+"""So long a topic that was created again, or has more partitions, may go unnoticed by consumers."""
+
 
 class ConsumedRecord(Protocol):
     """A Kafka record, as aiokafka gives it."""
@@ -67,6 +70,7 @@ def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaC
         "auto_offset_reset": "earliest",
         "isolation_level": "read_committed",
         "max_partition_fetch_bytes": MAX_RECORD_BYTES,
+        "metadata_max_age_ms": METADATA_MAX_AGE_MS,
     }
     created = AIOKafkaConsumer(*topics, **(settings.client_options() | defaults | options))
     make_readable(created)

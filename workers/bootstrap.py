@@ -24,6 +24,7 @@ from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
 from workers.offsets.attempts import CrashLimit
+from workers.offsets.log_watch import LogWatch
 from workers.offsets.partitions import Partitions
 from workers.reporting.batch_sender import BatchSender
 from workers.reporting.record_sizes import check_record_sizes
@@ -105,6 +106,7 @@ def _build(
     rebalances = Rebalances(
         jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
     )
+    log_watch = LogWatch(jobs, connections.admin, partitions, on_restarted=rebalances.release_moved)
     control = ControlReader(connections.control, cancellations, executor.cancel, clock=time.time)
     return WorkerParts(
         in_flight=in_flight,
@@ -113,6 +115,7 @@ def _build(
         partitions=partitions,
         rebalances=rebalances,
         control=control,
+        log_watch=log_watch,
         sender=sender,
     )
 

@@ -12,6 +12,7 @@ from workers.health import Health
 from workers.intake.control import ControlReader
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
+from workers.offsets.log_watch import LogWatch
 from workers.offsets.partitions import Partitions
 from workers.reporting.batch_sender import BatchSender
 from workers.settings import WorkerSettings
@@ -35,6 +36,7 @@ class WorkerParts:
     partitions: Partitions
     rebalances: Rebalances
     control: ControlReader
+    log_watch: LogWatch
     sender: BatchSender
 
 
@@ -46,6 +48,7 @@ class Services:
     committing: Service
     sending: Service
     control: Service
+    log_watch: Service
     decisions: Service
     engine: Service
     rebalances: Service
@@ -90,6 +93,7 @@ class Worker:
             committing=start(parts.partitions.keep_committed(self._settings.commit_interval_s)),
             sending=start(parts.sender.run()),
             control=start(parts.control.run()),
+            log_watch=start(parts.log_watch.run()),
             decisions=start(parts.executor.follow_decisions()),
             engine=start(parts.executor.watch_engine()),
             rebalances=start(parts.rebalances.watch()),

@@ -53,6 +53,9 @@ class FakeConsumer:
         self.position += len(records)
         return {PARTITION: records}
 
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {PARTITION.partition}
+
     def highwater(self, partition: TopicPartition) -> int:
         return len(self.group.records)
 

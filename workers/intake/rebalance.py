@@ -57,11 +57,15 @@ class Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     async def _assign(self, assigned: set[TopicPartition]) -> None:
         await self._partitions.assign(assigned)
         log.info("assigned %s", ", ".join(sorted(f"{t}/{p}" for t, p in assigned)) or "nothing")
+        self.release_moved()
+        self._poll_loop.rebalanced()
+        self._on_assigned()
+
+    def release_moved(self) -> None:
+        """Stop the jobs that another worker, or this one, reads again."""
         for job in self._in_flight:
             if not self._partitions.owns(job.tracked):
                 self._executor.release(job)
-        self._poll_loop.rebalanced()
-        self._on_assigned()
 
     def _assigned(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()) and not self._failure.done():

@@ -36,6 +36,8 @@ from workers.offsets.watermark import CommitPoint, PartitionProgress
 
 log = logging.getLogger(__name__)
 
+COMMIT_LIMIT_S = 5.0
+"""aiokafka tries for as long as Kafka, or one of the topics, is unavailable."""
 COALESCE_S = 0.02
 """What finishes within this time is committed together."""
 
@@ -62,6 +64,8 @@ class Partitions:
         self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._revoked: dict[TopicPartition, PartitionProgress] = {}
         self._committed: dict[TopicPartition, CommitPoint] = {}
+        self._restarted: set[TopicPartition] = set()
+        """Their last commits are about another log, until there is one about this."""
         self._commit_lock = asyncio.Lock()
         self._commit_wanted = asyncio.Event()
         self._with_metadata = True
@@ -76,7 +80,26 @@ class Partitions:
 
     def owns(self, tracked: TrackedRecord) -> bool:
         """Whether the record is still this worker's to finish."""
-        return self._progress.get(tracked.partition) is tracked.progress and tracked.is_unfinished
+        progress = tracked.progress
+        is_current = self._progress.get(tracked.partition) is progress
+        is_orphan = tracked.record.offset < progress.orphans_below
+        return tracked.is_unfinished and (is_current or is_orphan)
+
+    def resume(self, partition: TopicPartition) -> None:
+        """Read on at the first offset that needs it."""
+        self._consumer.seek(partition, self._progress[partition].resume_at)
+
+    def restart(self, partition: TopicPartition, *, confirmed: int) -> None:
+        """Behind the partition's name is another log: read it from its beginning.
+
+        What was read below `confirmed` is certainly of the old one: no other worker can run it.
+        """
+        self._progress[partition].orphans_below = confirmed
+        self._progress[partition] = PartitionProgress()
+        self._committed.pop(partition, None)
+        self._restarted.add(partition)
+        self._consumer.seek(partition, 0)
+        self.commit_soon()
 
     # ---- commits
 
@@ -121,7 +144,7 @@ class Partitions:
             points = {
                 tp: progress.commit_point(crashed=crashed)
                 for tp, progress in self._progress.items()
-                if progress.position  # something was read, or committed before
+                if self._has_commit(tp, progress)
             }
             due = {
                 tp: point
@@ -133,12 +156,13 @@ class Partitions:
     async def _send(self, points: Mapping[TopicPartition, CommitPoint]) -> bool:
         sent_s = self._clock()
         try:
-            await self._consumer.commit(
-                {
-                    tp: (point.offset, point.metadata if self._with_metadata else "")
-                    for tp, point in points.items()
-                }
-            )
+            async with asyncio.timeout(COMMIT_LIMIT_S):
+                await self._consumer.commit(
+                    {
+                        tp: (point.offset, point.metadata if self._with_metadata else "")
+                        for tp, point in points.items()
+                    }
+                )
         except OffsetMetadataTooLargeError:
             self._with_metadata = False
             log.warning(
@@ -146,12 +170,21 @@ class Partitions:
                 "finish out of order will run again after a restart"
             )
             return await self._send(points)
-        except (CommitFailedError, IllegalStateError) as error:
-            log.info("not committed: %s", error)
+        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
+            log.info("not committed: %r", error)
             return False
         self._committed |= points
+        self._restarted -= points.keys()
         self.lease.renew(sent_s)
         return True
+
+    def _has_commit(self, tp: TopicPartition, progress: PartitionProgress) -> bool:
+        """Whether something was read, or committed before.
+
+        Not of a topic that is gone: aiokafka would try again and again, and commit nothing else.
+        """
+        exists = self._consumer.partitions_for_topic(tp.topic) is not None
+        return exists and (progress.position > 0 or tp in self._restarted)
 
     def _may_own(self, tracked: TrackedRecord) -> bool:
         held = (self._progress.get(tracked.partition), self._revoked.get(tracked.partition))
@@ -175,13 +208,16 @@ class Partitions:
         committed = await self._read_commits(assigned)
         for tp in assigned:
             progress = self._revoked.pop(tp, None) or PartitionProgress()
-            if tp in committed:
+            if tp in committed and tp not in self._restarted:
                 progress.merge(committed[tp])
-            if progress.position:
+            if progress.position or tp in self._restarted:
                 self._consumer.seek(tp, progress.resume_at)
             self._progress[tp] = progress
-        for progress in self._revoked.values():
-            progress.give_away()
+        for tp, progress in self._revoked.items():
+            if self._consumer.partitions_for_topic(tp.topic):
+                progress.give_away()
+            else:  # the topic is gone: nobody else can run what was read of it
+                progress.orphans_below = progress.position
         self._revoked.clear()
         self.lease.renew(joined_s)
 

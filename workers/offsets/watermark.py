@@ -52,6 +52,10 @@ class PartitionProgress:
         """By ascending offset."""
         self._to_reread: deque[int] = deque()
         """Unfinished offsets that are known from a commit and not read yet; ascending."""
+        self._largest_gap = range(0)
+        """Offsets between two records that were read one after the other."""
+        self.orphans_below = 0
+        """The log is gone. What was read of it below this offset exists nowhere else."""
 
     @property
     def watermark(self) -> int:
@@ -77,6 +81,8 @@ class PartitionProgress:
         Call it with ascending offsets from `resume_at` on. Offsets that were to be read again and
         are skipped no longer exist (retention, compaction): they count as finished.
         """
+        if self.position and offset - self.resume_at > len(self._largest_gap):
+            self._largest_gap = range(self.resume_at, offset)
         while self._to_reread and self._to_reread[0] < offset:
             del self._unfinished[self._to_reread.popleft()]
         if self._to_reread and self._to_reread[0] == offset:
@@ -90,6 +96,25 @@ class PartitionProgress:
     def finish(self, offset: int) -> bool:
         """The record needs no more work. False when it was already finished."""
         return self._unfinished.pop(offset, None) is not None
+
+    def deleted_below(self, start: int) -> range:
+        """The log begins at `start`: what was deleted before it was finished, empty if nothing.
+
+        Offsets that are only left out, as those of a transaction's end, are not deleted.
+        """
+        unread = range(self.resume_at, start) if self.position else range(0)
+        skipped = range(self._largest_gap.start, min(self._largest_gap.stop, start))
+        self._largest_gap = range(0)
+        while self._to_reread and self._to_reread[0] < start:
+            del self._unfinished[self._to_reread.popleft()]
+        self.position = max(self.position, start) if self.position else 0
+        return unread or skipped
+
+    def truncate(self, end: int) -> None:
+        """The log ends at `end`: whatever was read beyond is gone, and what comes there is new."""
+        self._unfinished = {o: pending for o, pending in self._unfinished.items() if o < end}
+        self._to_reread = deque(offset for offset in self._to_reread if offset < end)
+        self.position = min(self.position, end)
 
     def merge(self, committed: CommitPoint) -> None:
         """Merge a commit made by this worker, or by another that owned the partition meanwhile.

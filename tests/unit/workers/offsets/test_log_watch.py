@@ -1,0 +1,142 @@
+"""Logs that are no longer what was read."""
+
+from collections.abc import Iterable, Sequence
+from uuid import UUID, uuid4
+
+import pytest
+from aiokafka import TopicPartition
+
+from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
+from tests.support.records import FakeRecord
+from workers.offsets import log_watch
+from workers.offsets.log_watch import LogWatch
+from workers.offsets.partitions import Partitions
+from workers.offsets.tracked_record import TrackedRecord
+
+
+class FakeLog(FakeConsumer):
+    """A partition whose log the test cuts, at either end."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeGroup())
+        self.start, self.end = 0, 10
+        self.topic_id = uuid4()
+
+    async def beginning_offsets(
+        self, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.start)
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, self.end)
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> FakeLog:
+    log = FakeLog()
+
+    async def topic_ids(_: FakeLog, topics: Iterable[str]) -> dict[str, UUID]:
+        return dict.fromkeys(topics, log.topic_id)
+
+    monkeypatch.setattr(log_watch, "topic_ids", topic_ids)
+    return log
+
+
+@pytest.fixture
+async def partitions(log: FakeLog) -> Partitions:
+    partitions = partitions_of(log)
+    await partitions.assign({PARTITION})
+    return partitions
+
+
+@pytest.fixture
+def restarts() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def watch(log: FakeLog, partitions: Partitions, restarts: list[int]) -> LogWatch:
+    return LogWatch(log, log, partitions, on_restarted=lambda: restarts.append(1))
+
+
+def _take(partitions: Partitions, *offsets: int) -> list[TrackedRecord]:
+    progress = partitions.get(PARTITION)
+    assert progress is not None
+    taken = []
+    for offset in offsets:
+        pending = progress.take(offset)
+        assert pending is not None
+        taken.append(TrackedRecord(FakeRecord(offset=offset), pending, progress))
+    return taken
+
+
+async def test_nothing_is_said_of_a_log_that_only_grows(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    _take(partitions, 0, 1, 5)  # 2 to 4 are transactions' ends
+    await watch.check()
+    log.end = 20
+    await watch.check()
+    assert not caplog.records
+
+
+async def test_another_topic_of_the_same_name_is_read_from_its_beginning(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, restarts: list[int]
+) -> None:
+    (old,) = _take(partitions, 4)
+    await partitions.commit()
+    await watch.check()
+    (uncertain,) = _take(partitions, 5)
+    log.topic_id = uuid4()
+    await watch.check()
+    assert (log.position, restarts) == (0, [1])
+    await partitions.revoke()  # before there is a commit about the new log
+    await partitions.assign({PARTITION})
+    # The first is certainly of the old topic, which nobody else reads; the second is read again.
+    assert (partitions.owns(old), partitions.owns(uncertain)) == (True, False)
+    (new,) = _take(partitions, 4)
+    old.finish()
+    assert new.is_unfinished
+    await watch.check()
+    assert restarts == [1]
+
+
+async def test_a_log_that_was_cut_off_is_read_on_at_its_end(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept, gone = _take(partitions, 6, 9)
+    await watch.check()
+    log.end = 8
+    await watch.check()
+    assert log.position == 8
+    assert (kept.is_unfinished, gone.is_unfinished) == (True, False)
+    assert "was cut off at 8" in caplog.text
+    assert _take(partitions, 8)
+
+
+async def test_a_log_that_ends_before_the_commit_of_an_earlier_run_is_read_from_its_beginning(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, restarts: list[int]
+) -> None:
+    _take(partitions, 9)
+    log.end = 2
+    await watch.check()
+    assert (log.position, restarts) == (0, [1])
+    assert _take(partitions, 0)
+
+
+@pytest.mark.parametrize("reads_on", [False, True])
+async def test_records_that_were_deleted_before_they_were_read_are_named_once(
+    watch: LogWatch,
+    partitions: Partitions,
+    log: FakeLog,
+    caplog: pytest.LogCaptureFixture,
+    reads_on: bool,
+) -> None:
+    _take(partitions, 2)
+    log.start = 7
+    if reads_on:
+        _take(partitions, 7)
+    for _ in range(2):
+        await watch.check()
+    (warning,) = caplog.messages
+    assert "offsets 3 to 6 were deleted" in warning
