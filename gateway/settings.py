@@ -3,7 +3,7 @@
 import re
 from functools import cached_property
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from gateway.postgres.url import PostgresUrl
 from niyama.command_settings import CommandSettings
@@ -52,6 +52,12 @@ class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
         ge=1,
         le=1000,
         description="Maximum connections to Postgres for API requests; the ledger has four more",
+    )
+    idempotency_secret: SecretStr | None = Field(
+        default=None,
+        min_length=16,
+        description="Turns Idempotency-Keys into job ids; the same for every gateway. Without it "
+        "the gateways share one that they keep in Postgres",
     )
     reply_topics: str = Field(
         default="niyama-replies.*",

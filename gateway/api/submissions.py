@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from uuid import UUID, uuid5
+from uuid import UUID
 from weakref import WeakValueDictionary
 
 from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 
+from gateway.api.idempotency import IdempotencyKeys
 from gateway.api.problems import ProblemError, unavailable, unprocessable
 from gateway.ledger.job import Job
 from gateway.ledger.queries import Ledger
@@ -29,8 +30,6 @@ from schemas.qos import UnknownQosClassError
 KAFKA_TIMEOUT_S = 10.0
 REMEMBERED_JOBS = 10_000
 MAX_KEY_CHARACTERS = 256
-
-_KEY_NAMESPACE = UUID("7d1c2f0e-51f4-5a53-9c3a-2f6a8e5a9d10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +53,7 @@ class Submissions:
         self._reply_topics = ReplyTopicRule.of(settings)
         self._producer = producer
         self._ledger = ledger
+        self._keys = IdempotencyKeys(settings.idempotency_secret, ledger)
         self._recent: OrderedDict[UUID, Job] = OrderedDict()
         self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
@@ -67,7 +67,7 @@ class Submissions:
         Raises ProblemError: 400 no JSON, 409 another job has the key or id, 413, 422, 503.
         """
         job = parse(body)
-        chosen_id = _chosen_id(job, key)
+        chosen_id = await self._chosen_id(job, key)
         if chosen_id is not None:
             job = job.model_copy(update={"job_id": chosen_id})
         encoded = self._encode(job)
@@ -84,6 +84,16 @@ class Submissions:
         """Ask for a job to be cancelled. Raises ProblemError (503)."""
         async with _confirmed("Kafka did not confirm the request: send it again"):
             await self._producer.cancel(job_id, reason="requested through the API")
+
+    async def _chosen_id(self, job: JobRequest, key: str | None) -> UUID | None:
+        """The id that the client chose, directly or through its key."""
+        if key is None:
+            return job.job_id
+        if job.job_id is not None:
+            raise _invalid("job_id", "give either a job_id or an Idempotency-Key, not both")
+        if not 0 < len(key) <= MAX_KEY_CHARACTERS:
+            raise _invalid("Idempotency-Key", f"use 1 to {MAX_KEY_CHARACTERS} characters")
+        return await self._keys.job_id(job.tenant, key)
 
     def _encode(self, job: JobRequest) -> EncodedJob:
         if self._model is not None and job.model != self._model:
@@ -153,17 +163,6 @@ def parse(body: bytes) -> JobRequest:
             kind=explained.code,
             errors=faults(error),
         ) from error
-
-
-def _chosen_id(job: JobRequest, key: str | None) -> UUID | None:
-    """The id that the client chose, directly or through its key."""
-    if key is None:
-        return job.job_id
-    if job.job_id is not None:
-        raise _invalid("job_id", "give either a job_id or an Idempotency-Key, not both")
-    if not 0 < len(key) <= MAX_KEY_CHARACTERS:
-        raise _invalid("Idempotency-Key", f"use 1 to {MAX_KEY_CHARACTERS} characters")
-    return uuid5(_KEY_NAMESPACE, f"{job.tenant}\n{key}")
 
 
 def _invalid(field: str, message: str) -> ProblemError:

@@ -5,18 +5,22 @@ import binascii
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from secrets import token_bytes
 from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Row, Select, any_, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.database import read
 from gateway.ledger.job import Job
 from gateway.ledger.rows import job_of
-from gateway.ledger.tables import job_events, job_results, jobs
+from gateway.ledger.tables import gateway_secrets, job_events, job_results, jobs
 from schemas import JobStatus
 
+IDEMPOTENCY = "idempotency"
+"""The name of the secret."""
 CLOCK_SKEW = timedelta(days=1)
 """Clocks of workers and producers differ; still, only a few daily partitions are searched."""
 
@@ -124,6 +128,18 @@ class Ledger:
     async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
         """At most `limit` jobs, the last published first."""
         return [job_of(row) for row in await read(self._database, listing(wanted, limit, after))]
+
+    async def idempotency_secret(self) -> bytes:
+        """The secret that all gateways of this ledger share, made when there is none yet."""
+        secrets = gateway_secrets.c
+        stored = select(secrets.value).where(secrets.name == IDEMPOTENCY)
+        if found := await read(self._database, stored):
+            return bytes(found[0].value)
+        made = insert(gateway_secrets).values(name=IDEMPOTENCY, value=token_bytes(32))
+        # Of several gateways one writes its own, and the others get that one.
+        kept = made.on_conflict_do_update(index_elements=["name"], set_={"name": IDEMPOTENCY})
+        ((value,),) = await read(self._database, kept.returning(secrets.value))
+        return bytes(value)
 
 
 def with_result(job_id: UUID) -> Select[Any]:

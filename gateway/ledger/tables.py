@@ -171,6 +171,13 @@ reply_outbox = Table(
     ),
 )
 
+gateway_secrets = Table(
+    "gateway_secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
 ledger_offsets = Table(
     "ledger_offsets",
     metadata,

@@ -39,6 +39,10 @@ class Ledger(queries.Ledger):
         if self.error is not None:
             raise self.error
 
+    async def idempotency_secret(self) -> bytes:
+        await self.job(uuid4())
+        return b"secret"
+
 
 class Producer(niyama.Producer):
     """A Kafka that refuses, or that does not answer."""

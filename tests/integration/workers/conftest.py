@@ -1,12 +1,16 @@
 """Workers' settings and the harness that runs them."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
-from niyama import Producer, kafka
+from gateway.ledger.consumer import LedgerConsumer
+from gateway.settings import GatewaySettings
+from niyama import KafkaSettings, Producer, kafka
 from tests.support.workers import Harness
 from workers.settings import WorkerSettings
 
@@ -37,3 +41,24 @@ async def harness(worker_settings: WorkerSettings) -> AsyncIterator[Harness]:
         stack.push_async_callback(consumer.stop)
         await consumer.start()
         yield Harness(worker_settings, producer, stack, consumer)
+
+
+@pytest.fixture
+def gateway_settings(worker_settings: WorkerSettings, database_url: str) -> GatewaySettings:
+    """Of a gateway on the workers' topics, with a ledger of its own."""
+    shared = set(KafkaSettings.model_fields)
+    return GatewaySettings(**worker_settings.model_dump(include=shared), database_url=database_url)
+
+
+@pytest.fixture
+async def ledger(gateway_settings: GatewaySettings) -> AsyncIterator[asyncpg.Connection]:
+    """Its database, while a gateway keeps it from the workers' topics."""
+    consumer = LedgerConsumer(gateway_settings)
+    task = asyncio.create_task(consumer.run())
+    connection = await asyncpg.connect(gateway_settings.database_url)
+    try:
+        yield connection
+    finally:
+        consumer.stop()
+        await asyncio.wait_for(task, 15)
+        await connection.close()

@@ -2,42 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from gateway.ledger.consumer import LedgerConsumer
-from gateway.settings import GatewaySettings
-from niyama import KafkaSettings, kafka
+from niyama import kafka
 from schemas import EventType, headers
 from tests.support.foreign_producers import CODECS, job, publish_with_java, publish_with_kcat
 from tests.support.workers import PATIENCE_S, Harness
-from workers.settings import WorkerSettings
 
 COMPLETED = "SELECT count(*) FROM jobs WHERE status = 'completed' AND arrived_at IS NOT NULL"
-
-
-@pytest.fixture
-async def ledger(
-    worker_settings: WorkerSettings, database_url: str
-) -> AsyncIterator[asyncpg.Connection]:
-    """Its database, while a gateway keeps it from the same topics."""
-    shared = KafkaSettings.model_fields.keys()
-    settings = GatewaySettings(
-        **worker_settings.model_dump(include=set(shared)), database_url=database_url
-    )
-    consumer = LedgerConsumer(settings)
-    task = asyncio.create_task(consumer.run())
-    connection = await asyncpg.connect(database_url)
-    try:
-        yield connection
-    finally:
-        consumer.stop()
-        await asyncio.wait_for(task, 15)
-        await connection.close()
 
 
 async def completed(harness: Harness, jobs: Sequence[UUID]) -> None:
