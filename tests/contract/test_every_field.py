@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 import niyama
 from gateway.api import views
 from gateway.api.app import create_app
+from gateway.api.followers import Followers
 from gateway.api.health import Health
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
@@ -71,7 +72,9 @@ def through_http(document: dict[str, Any]) -> bytes:
     async def submit() -> bytes:
         producer, ledger = Producer(), EmptyLedger()
         submissions = Submissions(GatewaySettings(), producer, ledger)
-        app = create_app(Services(Health({}), ledger, submissions, asyncio.Event()))
+        stopping = asyncio.Event()
+        followers = Followers(ledger.ended_among, stopping)
+        app = create_app(Services(Health({}), ledger, submissions, followers, stopping))
         async with httpx.AsyncClient(
             base_url="http://gateway", transport=httpx.ASGITransport(app)
         ) as client:
