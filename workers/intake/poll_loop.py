@@ -14,6 +14,8 @@ POLL_MS = 200
 POLL_RECORDS = 200
 WRITE_AHEAD_RECORDS = 20
 """For how many attempts there is one commit, where they are committed before they start."""
+WRITE_AHEAD_BYTES = 1024 * 1024
+"""Of such records: they are all taken before the load of the first of them counts."""
 UNCOMMITTED_RECORDS = 2000
 """The most that a worker takes from a partition between two commits."""
 
@@ -96,8 +98,7 @@ class PollLoop:
         another without leaving a trace.
         """
         assignments = self._assignments
-        for start in range(0, len(records), WRITE_AHEAD_RECORDS):
-            some = records[start : start + WRITE_AHEAD_RECORDS]
+        for some in _groups(records):
             if assignments != self._assignments or self._partitions.get(tp) is None:
                 return  # they are read again
             if self._flow.is_paused(tp):
@@ -116,3 +117,19 @@ class PollLoop:
             await self._partitions.write_ahead(group)
             for tracked in group:
                 self._dispatcher.dispatch(tracked)
+
+
+def _groups(records: Sequence[ConsumedRecord]) -> Iterator[list[ConsumedRecord]]:
+    """In order; each has one record, or several that are few and small."""
+    group: list[ConsumedRecord] = []
+    size_bytes = 0
+    for record in records:
+        record_bytes = len(record.value or b"")
+        is_full = len(group) == WRITE_AHEAD_RECORDS or size_bytes + record_bytes > WRITE_AHEAD_BYTES
+        if group and is_full:
+            yield group
+            group, size_bytes = [], 0
+        group.append(record)
+        size_bytes += record_bytes
+    if group:
+        yield group

@@ -143,3 +143,23 @@ def test_a_large_document_full_of_faults_is_refused_without_listing_them(
     assert refusal.error.code == "invalid_request"
     assert says in refusal.error.message
     assert len(refusal.error.message) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("document", "job_id", "is_object"),
+    [
+        ({"job_id": str(JOB_ID), "x": [[]] * MAX_JOB_BYTES}, JOB_ID, True),
+        ({"job_id": [str(JOB_ID)], "x": "x" * MAX_JOB_BYTES}, None, True),
+        ({"job_id": "not an id", "x": "x" * MAX_JOB_BYTES}, None, True),
+        (["x" * MAX_JOB_BYTES], None, False),
+    ],
+)
+def test_an_oversized_document_is_searched_for_its_job_id_only(
+    document: object, job_id: uuid.UUID | None, is_object: bool
+) -> None:
+    refused = refusal(json.dumps(document).encode())
+    assert (refused.error.code, refused.job_id, refused.is_object) == (
+        "too_large",
+        job_id,
+        is_object,
+    )

@@ -9,7 +9,7 @@ from tests.support.records import FakeRecord
 from workers.intake import poll_loop
 from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
-from workers.intake.poll_loop import POLL_RECORDS, WRITE_AHEAD_RECORDS, PollLoop
+from workers.intake.poll_loop import POLL_RECORDS, WRITE_AHEAD_BYTES, WRITE_AHEAD_RECORDS, PollLoop
 from workers.offsets.attempts import AttemptHistory, Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import PartitionProgress
@@ -78,6 +78,14 @@ async def test_what_was_there_before_is_committed_ahead_and_what_comes_later_is_
     assert before == [(0, Exposure.SHARED, 1), (1, Exposure.SHARED, 1)]
     harness.group.records.append(FakeRecord(offset=2))
     assert await harness.read(until=3) == [(2, Exposure.NONE, 1)]
+
+
+async def test_large_records_are_taken_one_by_one_so_that_each_counts_before_the_next() -> None:
+    harness = Harness(records=3)
+    for record in harness.group.records[1:]:
+        record.value = bytes(WRITE_AHEAD_BYTES)
+    await harness.assign()
+    assert [commits for _, _, commits in await harness.read(until=3)] == [1, 2, 3]
 
 
 async def test_a_long_backlog_is_not_committed_ahead_for_ever(
