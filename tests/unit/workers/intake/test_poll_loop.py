@@ -83,7 +83,7 @@ async def test_what_was_there_before_is_committed_ahead_and_what_comes_later_is_
 async def test_large_records_are_taken_one_by_one_so_that_each_counts_before_the_next() -> None:
     harness = Harness(records=3)
     for record in harness.group.records[1:]:
-        record.value = bytes(WRITE_AHEAD_BYTES)
+        record.value = bytes(WRITE_AHEAD_BYTES + 1)
     await harness.assign()
     assert [commits for _, _, commits in await harness.read(until=3)] == [1, 2, 3]
 
