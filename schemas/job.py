@@ -74,6 +74,8 @@ class SamplingParameters(Payload):
     top_p: float = Field(default=1.0, ge=1e-6, le=1)
     stop: StopSequence | Annotated[list[StopSequence], Field(max_length=16)] | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """The same seed and prompt give the same answer, where the worker runs with SGLang's
+    `--enable-deterministic-inference`. Elsewhere it has no effect."""
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     logprobs: bool = False

@@ -37,6 +37,8 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.scheduler", "Scheduler.run_batch", ["self", "batch", "pp_proxy_tensors"]),
         ("managers.scheduler", "Scheduler.send_abort_output", ["self", "abort_req", "req"]),
         ("managers.scheduler", "Scheduler._release_aborted_request", ["self", "req"]),
+        ("constrained.grammar_manager", "GrammarManager.clear", ["self"]),
+        ("constrained.grammar_manager", "GrammarManager.has_waiting_grammars", ["self"]),
         ("managers.scheduler", "NextBatchPlan", ["batch_to_run", "running_batch"]),
         (
             "managers.scheduler_components.load_inquirer",

@@ -1,6 +1,7 @@
 """Requests on their way into SGLang: its own OpenAI translation, and its lengths checked early."""
 
 import os
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +59,9 @@ class RequestTranslator:
         max_tokens = self._limits.max_tokens(prompt_tokens, sampling.get("max_new_tokens"))
         sampling["max_new_tokens"] = max_tokens
         sampling["custom_params"] = to_custom_params(request.qos)
+        if self._samples_by_seed and sampling.get("sampling_seed") is None:
+            # SGLang's default is one seed for everybody: equal prompts would get equal answers.
+            sampling["sampling_seed"] = secrets.randbits(63)
         if not request.stream and not request.qos.limits_gaps:
             sampling["stream_interval"] = _UNSTREAMED_TOKENS
         return PreparedRequest(request.request_id, prompt_tokens, max_tokens, generate)

@@ -12,6 +12,7 @@ from sglang.srt.managers.io_struct import AbortReq
 
 from workers.engine.port import EngineDead
 from workers.engine.watchdog import TICK_S, Watchdog
+from workers.runtime.engine.grammars import GrammarCheck
 from workers.runtime.engine.heartbeats import Heartbeats, states
 from workers.runtime.engine.launch import kill_processes
 from workers.runtime.engine.limits import TokenLimits
@@ -33,6 +34,7 @@ class Running:
     """Distributes what SGLang generates among the requests."""
     death: asyncio.Future[str]
     """Done, with the reason, when the engine is dead."""
+    grammars: GrammarCheck
     watchdog: Watchdog
     """Hears SGLang's heartbeats, and watches what else the engine's work waits for."""
 
@@ -72,6 +74,7 @@ class Running:
         """Stop SGLang's processes; requests still in it raise EngineDead."""
         self.die("the engine was closed")
         self.output_loop.cancel()
+        self.grammars.close()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGQUIT)
         await asyncio.to_thread(_stop_children, self.runtime)
 
@@ -106,7 +109,9 @@ def _serving(runtime: Any, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) 
     manager._handle_batch_output = heartbeats.taken_from(manager._handle_batch_output)
     output_loop: asyncio.Task[None] = loop.create_task(manager.handle_loop())
     death: asyncio.Future[str] = loop.create_future()
-    running = Running(runtime, limits, translator, output_loop, death, watchdog)
+    model = manager.model_config
+    grammars = GrammarCheck(manager.tokenizer, model.vocab_size, model.hf_eos_token_id)
+    running = Running(runtime, limits, translator, output_loop, death, grammars, watchdog)
     output_loop.add_done_callback(lambda _: running.die("SGLang's output loop ended"))
     # A failing child, and the watchdog that finds a dead one, send SIGQUIT.
     loop.add_signal_handler(signal.SIGQUIT, running.die, "a process of SGLang died; see its log")

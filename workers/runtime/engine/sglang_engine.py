@@ -143,7 +143,9 @@ class SglangEngine:
     # ---- requests
 
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
-        self._running.raise_if_dead()
+        running = self._running
+        running.raise_if_dead()
+        await running.grammars.check(request.sampling.get("response_format"))
         assert self._preparations is not None
         return await self._preparations.prepare(request)
 

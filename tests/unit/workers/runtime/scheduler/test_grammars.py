@@ -1,0 +1,38 @@
+"""What SGLang keeps of grammars shrinks again."""
+
+import pytest
+
+from workers.runtime.scheduler import grammars
+
+
+class _Backend:
+    def __init__(self, kept: int) -> None:
+        self.cache = dict.fromkeys(range(kept))
+
+
+class _Manager:
+    def __init__(self, kept: int, waiting: bool) -> None:
+        self.grammar_backend = _Backend(kept)
+        self._waiting = waiting
+
+    def has_waiting_grammars(self) -> bool:
+        return self._waiting
+
+    def clear(self) -> None:
+        self.grammar_backend.cache.clear()
+
+
+@pytest.mark.parametrize(
+    ("kept", "waiting", "left"),
+    [
+        (grammars.MAX_GRAMMARS, False, grammars.MAX_GRAMMARS),
+        (grammars.MAX_GRAMMARS + 1, False, 0),
+        (grammars.MAX_GRAMMARS + 1, True, grammars.MAX_GRAMMARS + 1),
+    ],
+)
+def test_compiled_grammars_are_forgotten_when_they_are_many(
+    kept: int, waiting: bool, left: int
+) -> None:
+    manager = _Manager(kept, waiting)
+    grammars.bound(manager)
+    assert len(manager.grammar_backend.cache) == left
