@@ -32,6 +32,7 @@ class RequestTranslator:
         self._tokenizer.encode("")
         self._vocabulary_tokens = tokenizer_manager.model_config.vocab_size
         self._limits = limits
+        self._samples_by_seed = tokenizer_manager.server_args.enable_deterministic_inference
 
     @property
     def threads(self) -> int:
