@@ -1,6 +1,7 @@
 """Writing many records at once, although one of them may not be writable."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -9,9 +10,11 @@ from aiokafka.errors import KafkaError
 from gateway.database import UNREACHABLE, is_refusal
 from gateway.ledger.records import unexpected
 from gateway.ledger.writer import StaleOffsetsError
+from niyama.logs import Throttle
 from schemas import JobError
 
 log = logging.getLogger(__name__)
+_throttle = Throttle()
 
 R = TypeVar("R")
 
@@ -50,5 +53,6 @@ def why_unusable(error: Exception) -> JobError:
     """What to say about a record that is passed over because of `error`."""
     if is_refusal(error) or isinstance(error, ValueError):
         return JobError(code="refused_by_ledger", message=f"the ledger cannot store this: {error}")
-    log.error("unexpected error in writing a record", exc_info=error)
+    if _throttle.allows(time.monotonic()):
+        log.error("unexpected error in writing a record", exc_info=error)
     return unexpected(error)

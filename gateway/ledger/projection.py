@@ -71,7 +71,7 @@ class JobPatch:
     def report(self, event: JobEvent) -> None:
         """Take in an event that was not taken in before."""
         self.source = Position.of_event(event) or self.source
-        if event.worker_id == LEDGER:
+        if event.worker_id == LEDGER and event.type.is_terminal:
             self._end_unattempted(event)
             return
         attempt = self._attempt(event.attempt)

@@ -97,7 +97,10 @@ class Reconciliation:
             # The further of two ends, because a new leader may not know its own for a moment.
             end = max(ends[part], ends_before.get(part, _UNKNOWN_END))
             await self._fail_without_record(part, LogRange(beginnings[part], end))
-        await self._mark_abandoned(finished)
+        # What is committed beyond the end was committed in an earlier topic of the same name.
+        await self._mark_abandoned(
+            {part: until for part, until in finished.items() if until <= ends.get(part, 0)}
+        )
         return ends
 
     async def _fail_without_record(self, part: TopicPartition, has: LogRange) -> None:

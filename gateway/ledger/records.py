@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from gateway.ledger.lenient import readable_part
 from gateway.ledger.request import Origin, Request
 from niyama.kafka import ConsumedRecord
+from niyama.logs import Throttle
 from schemas import JobControl, JobError, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
 from schemas.arrival import arrival_ms
 from schemas.decode import explain, job_id_of_record
@@ -81,6 +83,7 @@ class RecordDecoder:
         self._control = topics.control.name
         self._catalog = catalog
         self._pool = pool
+        self._throttle = Throttle()
 
     def decode(self, record: ConsumedRecord) -> Entry | Unusable | None:
         """What the ledger takes from `record`; None when it rightly takes nothing.
@@ -96,7 +99,8 @@ class RecordDecoder:
         except ValidationError as error:
             return Unusable(record, explain(error))
         except Exception as error:
-            log.exception("record %s/%d/%d", record.topic, record.partition, record.offset)
+            if self._throttle.allows(time.monotonic()):
+                log.exception("record %s/%d/%d", record.topic, record.partition, record.offset)
             return Unusable(record, unexpected(error))
 
     def decode_all(self, records: Sequence[ConsumedRecord]) -> Decoded:

@@ -138,8 +138,7 @@ def _one_end(
 ) -> Iterator[tuple[Fault, str]]:
     endings = evidence.endings.get(job.job_id, ())
     known = {each.event_id for each in endings}
-    if row.status != "cancelled" and row.terminal_event_id not in known:
-        # A job that is cancelled in the queue is ended by the ledger itself.
+    if row.terminal_event_id not in known:
         yield Fault.WRONG, f"{row.status} in the ledger by an event that is not in its topic"
     shown = evidence.outcomes_seen.get(job.job_id, set())
     for status, event_id in sorted(shown, key=str):

@@ -2,7 +2,7 @@
 
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,7 +39,14 @@ extremes = st.sampled_from(
         *(None, True, "", "\0", "x" * 1000, "\ud800", -1, 0, 2**31, 2**63, 2**64, 10**400),
         *(1e308, float("inf"), float("nan"), [], {}, [[[]]], {"\0": "\0"}),
         *("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"),
-        *("teleported", "00000000-0000-0000-0000-000000000000", "__consumer_offsets"),
+        *(
+            "teleported",
+            "ledger",
+            "admitted",
+            "failed",
+            str(UUID(int=0)),
+            "__consumer_offsets",
+        ),
     ]
 )
 
