@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
+from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from tests.support.records import FakeRecord
@@ -15,6 +17,9 @@ SESSION_TIMEOUT_S = 10.0
 COMMIT_S = 0.002
 
 
+ILLEGAL_GENERATION = 22
+
+
 class FakeGroup:
     """What Kafka keeps while workers come and go: the records, and the last commit."""
 
@@ -22,6 +27,23 @@ class FakeGroup:
         self.records = list(records)
         self.committed = OffsetAndMetadata(-1, "")
         self.commits = 0
+        self.generation = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """What aiokafka knows of its membership."""
+
+    generation: int
+    member_id: str = "member"
+    coordinator_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CommitResponse:
+    """Errors by topic and partition."""
+
+    topics: list[tuple[str, list[tuple[int, int]]]]
 
 
 class FakeConsumer:
@@ -33,6 +55,8 @@ class FakeConsumer:
         self.paused: set[TopicPartition] = set()
         self.is_member = True
         """False: the group has moved on, and takes no more commits."""
+        self._coordinator = Coordinator(group.generation)
+        self._client = self
 
     # ---- consumer
 
@@ -69,6 +93,14 @@ class FakeConsumer:
         self.paused.discard(partition)
 
     # ---- admin client
+
+    async def send(self, node: int, request: OffsetCommitRequest) -> CommitResponse:
+        """Handle a commit in the name of a generation."""
+        if request._consumer_group_generation_id != self.group.generation:
+            return CommitResponse([(PARTITION.topic, [(PARTITION.partition, ILLEGAL_GENERATION)])])
+        ((_, ((_, offset, metadata),)),) = request._topics
+        await self.commit({PARTITION: (offset, metadata)})
+        return CommitResponse([(PARTITION.topic, [(PARTITION.partition, 0)])])
 
     async def list_consumer_group_offsets(
         self, group: str, partitions: Sequence[TopicPartition]

@@ -4,7 +4,8 @@ Kafka's classic protocol takes every partition away for the length of a rebalanc
 back to where they were. So a rebalance interrupts no job:
 
 - Revoked: what is finished is committed, with the attempts that running jobs have had, so that a
-  new owner can continue from there. Running jobs keep running.
+  new owner can continue from there. Running jobs keep running, and what finishes is committed for
+  as long as the group waits for its members.
 - Given back, or new: the partition is paused until its last commit has been read and merged with
   what is known here. Then reading resumes at the first offset that needs it.
 - Given to another worker: its jobs are released. The new owner runs them again, with a higher
@@ -31,6 +32,7 @@ from aiokafka.errors import (
 from niyama.kafka import committed_offsets
 from niyama.retry import retry
 from workers.offsets.lease import Lease
+from workers.offsets.membership import Membership, Offsets
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress
 
@@ -66,6 +68,9 @@ class Partitions:
         self._committed: dict[TopicPartition, CommitPoint] = {}
         self._restarted: set[TopicPartition] = set()
         """Their last commits are about another log, until there is one about this."""
+        self._membership: Membership | None = None
+        """Between a revocation and the next assignment: that of the generation that ends."""
+        self._assigned = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._commit_wanted = asyncio.Event()
         self._with_metadata = True
@@ -100,6 +105,16 @@ class Partitions:
         self._restarted.add(partition)
         self._consumer.seek(partition, 0)
         self.commit_soon()
+
+    async def until_sure(self) -> None:
+        """Return when what this worker works on is known to be its own.
+
+        That is not known once its session may have ended, and between the moment when every
+        member has joined again and the one when the new assignment is known.
+        """
+        while self._membership is not None and not self._membership.is_current(self._consumer):
+            await self._assigned.wait()
+        await self.lease.wait_until_valid()
 
     # ---- commits
 
@@ -140,12 +155,9 @@ class Partitions:
         """
         async with self._commit_lock:
             if self._revoked:
+                await self._commit_revoked()
                 return False
-            points = {
-                tp: progress.commit_point(crashed=crashed)
-                for tp, progress in self._progress.items()
-                if self._has_commit(tp, progress)
-            }
+            points = self._points(self._progress, crashed=crashed)
             due = {
                 tp: point
                 for tp, point in points.items()
@@ -157,12 +169,7 @@ class Partitions:
         sent_s = self._clock()
         try:
             async with asyncio.timeout(COMMIT_LIMIT_S):
-                await self._consumer.commit(
-                    {
-                        tp: (point.offset, point.metadata if self._with_metadata else "")
-                        for tp, point in points.items()
-                    }
-                )
+                await self._consumer.commit(self._offsets(points))
         except OffsetMetadataTooLargeError:
             self._with_metadata = False
             log.warning(
@@ -178,13 +185,40 @@ class Partitions:
         self.lease.renew(sent_s)
         return True
 
-    def _has_commit(self, tp: TopicPartition, progress: PartitionProgress) -> bool:
-        """Whether something was read, or committed before.
+    async def _commit_revoked(self) -> None:
+        """Commit what finishes while the group waits for all of its members."""
+        if self._membership is None or not self._membership.is_current(self._consumer):
+            return
+        points = self._points(self._revoked, crashed=False)
+        changed = {tp: p for tp, p in points.items() if p != self._committed.get(tp)}
+        sent_s = self._clock()
+        if not changed and not self.lease.is_due:
+            return
+        if await self._membership.commit(self._admin, self._offsets(changed or points)):
+            self._committed |= changed
+            self.lease.renew(sent_s)
+
+    def _offsets(self, points: Mapping[TopicPartition, CommitPoint]) -> Offsets:
+        return {
+            tp: (point.offset, point.metadata if self._with_metadata else "")
+            for tp, point in points.items()
+        }
+
+    def _points(
+        self, progress: Mapping[TopicPartition, PartitionProgress], *, crashed: bool
+    ) -> dict[TopicPartition, CommitPoint]:
+        """Of those partitions of which something was read, or committed before.
 
         Not of a topic that is gone: aiokafka would try again and again, and commit nothing else.
         """
-        exists = self._consumer.partitions_for_topic(tp.topic) is not None
-        return exists and (progress.position > 0 or tp in self._restarted)
+        return {
+            tp: each.commit_point(crashed=crashed)
+            for tp, each in progress.items()
+            if self._exists(tp) and (each.position > 0 or tp in self._restarted)
+        }
+
+    def _exists(self, tp: TopicPartition) -> bool:
+        return self._consumer.partitions_for_topic(tp.topic) is not None
 
     def _may_own(self, tracked: TrackedRecord) -> bool:
         held = (self._progress.get(tracked.partition), self._revoked.get(tracked.partition))
@@ -194,6 +228,8 @@ class Partitions:
 
     async def revoke(self) -> None:
         """Give up every partition, but remember its progress until the next `assign`."""
+        self._membership = Membership.of(self._consumer, self._group)
+        self._assigned.clear()
         try:
             await self.commit(crashed=False)
         except KafkaError as error:
@@ -204,7 +240,10 @@ class Partitions:
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
         """Take over partitions where their last owner, possibly this worker, left them."""
-        joined_s = self._clock()
+        joined_s, self._membership = self._clock(), None
+        for tp in self._revoked.keys() - assigned:
+            self._leave(tp, self._revoked.pop(tp))
+        self._assigned.set()
         committed = await self._read_commits(assigned)
         for tp in assigned:
             progress = self._revoked.pop(tp, None) or PartitionProgress()
@@ -213,13 +252,14 @@ class Partitions:
             if progress.position or tp in self._restarted:
                 self._consumer.seek(tp, progress.resume_at)
             self._progress[tp] = progress
-        for tp, progress in self._revoked.items():
-            if self._consumer.partitions_for_topic(tp.topic):
-                progress.give_away()
-            else:  # the topic is gone: nobody else can run what was read of it
-                progress.orphans_below = progress.position
-        self._revoked.clear()
+        self._committed = {}
         self.lease.renew(joined_s)
+
+    def _leave(self, tp: TopicPartition, progress: PartitionProgress) -> None:
+        if self._exists(tp):
+            progress.give_away()
+        else:  # the topic is gone: nobody else can run what was read of it
+            progress.orphans_below = progress.position
 
     async def _read_commits(
         self, partitions: set[TopicPartition]
