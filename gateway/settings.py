@@ -64,6 +64,16 @@ class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
         description="Topics that jobs may name for their replies, comma-separated; a name that "
         "ends in * stands for all that start so",
     )
+    create_reply_topics: bool = Field(
+        default=False, description="Create reply topics that do not exist, instead of waiting"
+    )
+    reply_timeout_s: float = Field(
+        default=86_400,
+        gt=0,
+        le=10 * 365 * 86_400,
+        description="How long a reply that Kafka does not take is tried again, before it counts "
+        "as undeliverable",
+    )
 
     @field_validator("reply_topics")
     @classmethod

@@ -8,12 +8,15 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupLoadInProgressError,
     KafkaError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from niyama.errors import UnavailableError
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 
 METADATA_MAX_AGE_MS = 10_000
 """So long a topic that was created again, or has more partitions, may go unnoticed by consumers."""
+MISSING_TOPIC = "the topic does not exist"
+"""What `topic_fault` says of a topic that is not there."""
 
 
 class ConsumedRecord(Protocol):
@@ -163,3 +168,24 @@ async def create_missing(settings: KafkaSettings, topics: Sequence[NewTopic]) ->
         elif error is not TopicAlreadyExistsError:  # another process was faster
             refusals[name] = " ".join(filter(None, [error.__name__, *message]))
     return refusals
+
+
+async def topic_fault(settings: KafkaSettings, name: str) -> str | None:
+    """What keeps the topic `name` from taking records, or None. Raises KafkaError.
+
+    It asks in a way that does not create the topic, whatever the broker's settings are.
+    """
+    client = AIOKafkaClient(**settings.client_options())
+    try:
+        await client.bootstrap()
+        request = MetadataRequest([name], allow_auto_topic_creation=False)
+        [topic] = (await client.send(client.get_random_node(), request)).topics
+    finally:
+        await client.close()
+    error, *_, partitions = topic
+    if for_code(error) is UnknownTopicOrPartitionError:
+        return MISSING_TOPIC
+    if error:
+        return f"Kafka says {for_code(error).__name__}"
+    leaderless = sorted(number for _, number, leader, *_ in partitions if leader < 0)
+    return f"no leader of partition {leaderless[0]}" if leaderless else None

@@ -13,6 +13,7 @@ from schemas.control import JobControl
 from schemas.event import JobEvent
 from schemas.job import JobRequest
 from schemas.message import SCHEMA_VERSION, Message
+from schemas.reply import ReplySent
 from schemas.tokens import TokenChunk
 from schemas.topics import PoolTopics, TopicSpec
 
@@ -22,6 +23,7 @@ MESSAGES: dict[str, type[Message]] = {
     "job-event": JobEvent,
     "job-control": JobControl,
     "token-chunk": TokenChunk,
+    "reply-sent": ReplySent,
 }
 
 
@@ -78,11 +80,16 @@ def _asyncapi() -> dict[str, Any]:
 
     topics = PoolTopics.of("default")
     broker = KafkaBroker("localhost:9092")
-    for topic in topics.jobs:
-        _declare(broker, topic, JobRequest)
-    _declare(broker, topics.events, JobEvent)
-    _declare(broker, topics.tokens, TokenChunk)
-    _declare(broker, topics.control, JobControl)
+    # Dead letters are not here: they are of any bytes.
+    messages: list[tuple[TopicSpec, type[Message]]] = [
+        *((topic, JobRequest) for topic in topics.jobs),
+        (topics.events, JobEvent),
+        (topics.tokens, TokenChunk),
+        (topics.control, JobControl),
+        (topics.replies_sent, ReplySent),
+    ]
+    for topic, message in messages:
+        _declare(broker, topic, message)
     specification = AsyncAPI(
         broker,
         title="Niyama",
@@ -91,10 +98,10 @@ def _asyncapi() -> dict[str, Any]:
         schema_version="3.0.0",
     )
     document: dict[str, Any] = json.loads(specification.to_specification().to_json())
-    for topic in (*topics.jobs, topics.events, topics.tokens, topics.control):
+    for topic, _ in messages:
         document["channels"][topic.name]["bindings"]["kafka"] |= _binding(topic)
-    for message in document["components"]["messages"].values():
-        message["correlationId"] = {"location": "$message.payload#/job_id"}
+    for described in document["components"]["messages"].values():
+        described["correlationId"] = {"location": "$message.payload#/job_id"}
     return document
 
 

@@ -49,6 +49,7 @@ class PoolTopics:
     tokens: TopicSpec
     control: TopicSpec
     dead_letters: TopicSpec
+    replies_sent: TopicSpec
 
     @classmethod
     def of(cls, pool: str, prefix: str = "niyama", partitions: int = 6) -> Self:
@@ -76,6 +77,15 @@ class PoolTopics:
                 30 * DAY_S,
                 "Records that a worker or the ledger could not use, with the reason in headers",
             ),
+            # Kept for much longer than events, because a ledger that is rebuilt from an event
+            # whose note is gone would send that reply again. A topic's last segment may outlive
+            # its retention by as much again.
+            replies_sent=TopicSpec(
+                f"{prefix}.replies-sent",
+                1,
+                30 * DAY_S,
+                "Which replies are in their topics; the gateways' own",
+            ),
         )
 
     @property
@@ -84,8 +94,13 @@ class PoolTopics:
         return (self.interactive, self.batch, self.relegated)
 
     @property
-    def all(self) -> tuple[TopicSpec, ...]:
+    def of_workers(self) -> tuple[TopicSpec, ...]:
+        """Those that a worker needs."""
         return (*self.jobs, self.events, self.tokens, self.control, self.dead_letters)
+
+    @property
+    def all(self) -> tuple[TopicSpec, ...]:
+        return (*self.of_workers, self.replies_sent)
 
     def for_kind(self, kind: Kind) -> TopicSpec:
         """Where a new job of this kind is published."""

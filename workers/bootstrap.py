@@ -59,7 +59,7 @@ async def _start(
 ) -> Worker:
     topics = settings.topics
     await kafka.wait_for_kafka(settings)
-    await kafka.ensure_topics(settings, topics.all)
+    await kafka.ensure_topics(settings, topics.of_workers)
     connections = await connect(settings, stack)
     written = [spec.name for spec in (topics.events, topics.tokens, topics.dead_letters)]
     await check_record_sizes(connections.admin, written)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from gateway.ledger import timing
 from gateway.ledger.job import Job, Outcome
 from gateway.ledger.queries import JobRecord
+from gateway.ledger.reply_state import ReplyState
 from gateway.ledger.request import Request
 from schemas import JobStatus, Kind
 
@@ -146,10 +147,20 @@ class JobSummary(View):
     links: LinksView
 
 
+class ReplyView(View):
+    topic: str
+    state: ReplyState
+    """Pending until it is in its topic; undeliverable when that was tried for too long."""
+    error: str | None = None
+    """Why it could not be sent the last time."""
+
+
 class JobView(JobSummary):
-    """A job with its result and its history."""
+    """A job with its result, its reply and its history."""
 
     result: ResultView | None = None
+    reply: ReplyView | None = None
+    """What became of the reply. Null: the job named no reply topic."""
     events: list[EventView]
 
 
@@ -182,6 +193,7 @@ def detailed(record: JobRecord, now: datetime) -> JobView:
     return JobView(
         **dict(summary(record.job, now)),
         result=record.result and ResultView.model_validate(record.result),
+        reply=record.reply and ReplyView.model_validate(record.reply),
         events=[EventView.model_validate(entry) for entry in record.history],
     )
 

@@ -15,8 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway.database import read
 from gateway.ledger.job import Job
+from gateway.ledger.reply_state import REPLY_COLUMNS, ReplyStatus, status_of
 from gateway.ledger.rows import job_of
-from gateway.ledger.tables import gateway_secrets, job_events, job_results, jobs
+from gateway.ledger.tables import (
+    failing_reply_topics,
+    gateway_secrets,
+    job_events,
+    job_results,
+    jobs,
+    reply_outbox,
+)
 from schemas import JobStatus
 
 IDEMPOTENCY = "idempotency"
@@ -98,6 +106,7 @@ class JobRecord:
     job: Job
     result: Result | None = None
     history: Sequence[HistoryEntry] = ()
+    reply: ReplyStatus | None = None
 
 
 class Ledger:
@@ -114,7 +123,8 @@ class Ledger:
         row, job = found[0], job_of(found[0])
         arrived_at = job.request.arrived_at if job.request else None
         history = await read(self._database, history_of(job_id, arrived_at))
-        return JobRecord(job, _result_of(row), [HistoryEntry(*entry) for entry in history])
+        entries = [HistoryEntry(*entry) for entry in history]
+        return JobRecord(job, _result_of(row), entries, status_of(job, row))
 
     async def job(self, job_id: UUID) -> Job | None:
         """The job alone, or None when the ledger has not heard of it."""
@@ -143,11 +153,14 @@ class Ledger:
 
 
 def with_result(job_id: UUID) -> Select[Any]:
-    """The job's columns, and those of its result, which are null while there is none."""
+    """The job's columns, and those of its result and reply, which are null while there is none."""
     result = [column for column in job_results.c if column.name != "job_id"]
+    failing = failing_reply_topics
     return (
-        select(jobs, *result)
+        select(jobs, *result, *REPLY_COLUMNS)
         .outerjoin_from(jobs, job_results, jobs.c.job_id == job_results.c.job_id)
+        .outerjoin(reply_outbox, jobs.c.job_id == reply_outbox.c.job_id)
+        .outerjoin(failing, failing.c.topic == reply_outbox.c.reply_topic)
         .where(jobs.c.job_id == job_id)
     )
 

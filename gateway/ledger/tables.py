@@ -158,17 +158,54 @@ reply_outbox = Table(
     Column("reply_topic", Text, comment="null: held until the job's record is known"),
     Column("value", LargeBinary, nullable=False, comment="the terminal event, byte for byte"),
     Column("headers", JSONB, nullable=False, comment="its trace context, as [name, value] pairs"),
-    Column("written_at", Time, nullable=False, server_default=text("now()")),
-    Column("batch", BigInteger, comment="the transaction that carries it, once there is one"),
+    Column(
+        "written_at",
+        Time,
+        nullable=False,
+        server_default=text("now()"),
+        comment="or when an operator last asked to try it again",
+    ),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("next_try_at", Time, nullable=False, server_default=text("now()")),
     Column("error", Text, comment="why the last attempt failed"),
+    Column("failing_since", Time, comment="when this reply, not its topic, failed first"),
+    Column("undeliverable_at", Time, comment="when it was given up; null: it will be tried"),
     Index(
         "reply_outbox_due",
-        "next_try_at",
-        "job_id",
-        postgresql_where=text("reply_topic IS NOT NULL"),
+        *("reply_topic", "next_try_at", "job_id"),
+        postgresql_where=text("reply_topic IS NOT NULL AND undeliverable_at IS NULL"),
     ),
+    Index(
+        "reply_outbox_undeliverable",
+        *("undeliverable_at", "job_id"),
+        postgresql_where=text("undeliverable_at IS NOT NULL"),
+    ),
+)
+
+failing_reply_topics = Table(
+    "failing_reply_topics",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("failing_since", Time, nullable=False, server_default=text("now()")),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_at", Time, nullable=False),
+    Column("error", Text, nullable=False, comment="why the last attempt failed"),
+)
+
+replies_sent = Table(
+    "replies_sent",
+    metadata,
+    Column("job_id", UUID, primary_key=True),
+    Column("noted_at", Time, nullable=False, server_default=text("now()")),
+    comment="replies that Kafka says were sent, of jobs whose end is not in this database yet",
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", UUID, nullable=False),
+    Column("expires_at", Time, nullable=False),
 )
 
 gateway_secrets = Table(

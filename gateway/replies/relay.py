@@ -1,203 +1,104 @@
 """Sends terminal events to the topics that jobs named, exactly once for read-committed readers.
 
-One gateway at a time is the relay. It repeats three steps:
+For a batch of one topic, the relay
 
-(a) Postgres: give some due rows of the outbox the next batch number,
-(b) Kafka, in one transaction: publish them, and commit the batch number as the offset of a
-    consumer group that nothing else uses,
-(c) Postgres: delete the rows of that batch.
+(a) takes due rows from the outbox in Postgres,
+(b) publishes them in one Kafka transaction, together with a note for each in `replies-sent`,
+(c) deletes the rows.
 
-Wherever it dies, the group's offset says which batches were published. The next relay first
-fences the transactions of the last one, then deletes the rows of published batches, and clears
-the batch numbers of all others.
+Kafka alone says what was sent. Before a relay sends anything to a topic, it fences the transactions
+of every earlier relay to that topic, and then reads the notes into Postgres up to their end. So it
+makes no difference where the last relay died, whether it is dead at all, and whether the database
+is today's, yesterday's or empty. That one gateway at a time is the relay saves work; nothing
+depends on it.
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
-import asyncpg
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import (
-    InvalidTopicError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-)
-from aiokafka.structs import OffsetAndMetadata
-
-from gateway.database import UNREACHABLE, connect
-from gateway.ledger import reply_outbox
-from gateway.ledger.reply_outbox import Reply
+from gateway.database import connect
+from gateway.replies.delivery import OUTAGES, Deliveries
+from gateway.replies.lease import RENEWAL_INTERVAL_S, Lease
+from gateway.replies.sent_log import SentLog
+from gateway.replies.session import Session
+from gateway.replies.term import Term
+from gateway.replies.waiting import WaitingReplies
 from gateway.settings import GatewaySettings
-from niyama import kafka
 from niyama.retry import retry
 
 log = logging.getLogger(__name__)
 
-LOCK_INTERVAL_S = 1.0
-POLL_INTERVAL_S = 0.25
-SEND_TIMEOUT_MS = 15_000
-
-UNDELIVERABLE = (
-    InvalidTopicError,
-    MessageSizeTooLargeError,
-    TopicAuthorizationFailedError,
-    UnknownTopicOrPartitionError,
-)
-"""Errors of one reply, not of Kafka."""
-
-
-class UndeliverableError(Exception):
-    """Some replies of a batch cannot be published: `failures` says which, and why."""
-
-    def __init__(self, failures: Mapping[Reply, str]) -> None:
-        super().__init__(f"{len(failures)} replies")
-        self.failures = failures
-
 
 class ReplyRelay:
-    """Empties the outbox, while this gateway holds the lock."""
+    """Empties the outbox, while this gateway holds the lease."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._group = f"{settings.topic_prefix}-replies"
-        self._progress = TopicPartition(settings.topics.events.name, 0)
-        self._existing_topics: set[str] = set()
-        self._wake = asyncio.Event()
-        self._stopping = False
+        self._term: Term | None = None
+        self._stopping = asyncio.Event()
 
     def wake(self) -> None:
         """There is something in the outbox now."""
-        self._wake.set()
+        if self._term is not None:
+            self._term.wake()
 
     def stop(self) -> None:
-        """End `run` after the current batch."""
-        self._stopping = True
-        self._wake.set()
+        """End `run` after the current batches."""
+        self._stopping.set()
+        if self._term is not None:
+            self._term.stop()
 
     async def run(self) -> None:
         """Relay until `stop`. Kafka and Postgres may come and go."""
-        outages = (KafkaError, asyncpg.PostgresError, *UNREACHABLE)
-        await retry(self._take_turn, *outages, notice="replies wait in the outbox", log=log)
+        while not self._stopping.is_set():
+            await retry(self._take_turn, *OUTAGES, notice="replies wait in the outbox", log=log)
 
     async def _take_turn(self) -> None:
-        """Wait for the lock, then relay until `stop`, or an error."""
-        if self._stopping:
+        """Wait for the lease, then relay until it is lost, an error, or `stop`."""
+        if self._stopping.is_set():
             return
-        # Every statement goes through the connection that holds the lock: when one is lost, so
-        # is the other. Commits are durable here, unlike the ledger's: a published batch that lost
-        # its number in a crash would be published again.
-        connection = await connect(self._settings, "replies")
+        # On a connection of its own, so that no other statement delays its renewal.
+        connection = await connect(self._settings, "lease")
+        lease = Lease(connection)
         try:
-            while not self._stopping:
-                if await reply_outbox.take_lock(connection):
-                    await self._relay(connection)
+            while not await lease.hold():
+                if await self._stops_within(RENEWAL_INTERVAL_S):
                     return
-                await self._sleep(LOCK_INTERVAL_S)
+            await self._relay(lease)
+            await lease.release()
         finally:
             connection.terminate()
 
-    async def _relay(self, connection: asyncpg.Connection) -> None:
-        producer = kafka.producer(
-            self._settings,
-            transactional_id=self._group,
-            request_timeout_ms=SEND_TIMEOUT_MS,
-        )
+    async def _relay(self, lease: Lease) -> None:
+        """Relay until `stop`, or until the lease is lost."""
+        keeping = asyncio.create_task(lease.keep())
+        relaying = asyncio.create_task(self._deliver())
         try:
-            await producer.start()  # fences earlier relays: none of them can commit now
-            number = await self._published_batches()
-            await reply_outbox.delete_published(connection, number)
-            await reply_outbox.clear_numbers(connection)
-            while not self._stopping:
-                if await self._send_batch(connection, producer, number + 1):
-                    number += 1
+            await asyncio.wait({keeping, relaying}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await producer.stop()
+            for task in (keeping, relaying):
+                task.cancel()
+            outcomes = await asyncio.gather(keeping, relaying, return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None and not isinstance(outcome, asyncio.CancelledError):
+                raise outcome
 
-    async def _published_batches(self) -> int:
-        """The number of the last batch that was published."""
-        async with kafka.admin(self._settings) as admin:
-            offsets = await kafka.committed_offsets(admin, self._group, [self._progress])
-        last: int = offsets[self._progress].offset
-        return max(0, last)  # -1: none was published yet
-
-    async def _send_batch(
-        self, connection: asyncpg.Connection, producer: AIOKafkaProducer, number: int
-    ) -> bool:
-        """Send what is due as batch `number`. Returns whether it was published."""
-        self._wake.clear()
-        replies = await reply_outbox.number_due(connection, number)
-        if not replies:
-            await self._sleep(POLL_INTERVAL_S)
-            return False
+    async def _deliver(self) -> None:
+        connection = await connect(self._settings, "replies", lock_timeout="5s")
+        session = Session(connection)
+        waiting = WaitingReplies(session, timedelta(seconds=self._settings.reply_timeout_s))
         try:
-            await self._ensure_topics(replies)
-            await self._publish(producer, replies, number)
-        except UndeliverableError as error:
-            await self._postpone(connection, error.failures)
-            return False
-        await reply_outbox.delete_published(connection, number)
-        return True
+            async with SentLog(self._settings, session) as sent:
+                self._term = Term(waiting, sent, Deliveries(self._settings, waiting, sent))
+                if not self._stopping.is_set():
+                    await self._term.run()
+        finally:
+            self._term = None
+            connection.terminate()
 
-    async def _publish(
-        self, producer: AIOKafkaProducer, replies: Sequence[Reply], number: int
-    ) -> None:
-        async with producer.transaction():
-            failures = await _send(producer, replies)
-            if failures:
-                self._existing_topics.clear()
-                raise UndeliverableError(failures)
-            await producer.send_offsets_to_transaction(
-                {self._progress: OffsetAndMetadata(number, "")}, self._group
-            )
-
-    async def _postpone(
-        self, connection: asyncpg.Connection, failures: Mapping[Reply, str]
-    ) -> None:
-        for reply, reason in failures.items():
-            log.warning("no reply to %s for job %s yet: %s", reply.topic, reply.job_id, reason)
-        await reply_outbox.postpone(connection, failures)
-        await reply_outbox.clear_numbers(connection)
-
-    async def _ensure_topics(self, replies: Sequence[Reply]) -> None:
-        """Create reply topics that are missing, with the broker's defaults."""
-        topics = {reply.topic for reply in replies}
-        if topics <= self._existing_topics:
-            return
-        wanted = [kafka.new_topic(name) for name in sorted(topics)]
-        refused = await kafka.create_missing(self._settings, wanted)
-        self._existing_topics |= topics - refused.keys()
-        if refused:
-            failed = [reply for reply in replies if reply.topic in refused]
-            reason = "Kafka does not create the topic: {}"
-            raise UndeliverableError(
-                {reply: reason.format(refused[reply.topic]) for reply in failed}
-            )
-
-    async def _sleep(self, seconds: float) -> None:
-        """Wait `seconds`, or until something is in the outbox, or until `stop`."""
+    async def _stops_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
-
-
-async def _send(producer: AIOKafkaProducer, replies: Sequence[Reply]) -> dict[Reply, str]:
-    """Send `replies`. Returns those that Kafka does not accept, with the reason."""
-    outcomes = await asyncio.gather(
-        *(_send_one(producer, reply) for reply in replies), return_exceptions=True
-    )
-    failures = {}
-    for reply, outcome in zip(replies, outcomes, strict=True):
-        if isinstance(outcome, UNDELIVERABLE):
-            failures[reply] = repr(outcome)
-        elif isinstance(outcome, BaseException):
-            raise outcome
-    return failures
-
-
-async def _send_one(producer: AIOKafkaProducer, reply: Reply) -> None:
-    await producer.send_and_wait(
-        reply.topic, reply.value, key=str(reply.job_id).encode(), headers=reply.headers
-    )
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()

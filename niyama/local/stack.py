@@ -183,15 +183,16 @@ class LocalStack:
             raise LocalStackError(f"the ledger's database cannot be migrated: {error}") from error
 
     def _gateway(self) -> LocalCommand:
-        address = {
+        settings = {
             "NIYAMA_API_HOST": self._options.api_host,
             "NIYAMA_API_PORT": str(self._api_port),
+            "NIYAMA_CREATE_REPLY_TOPICS": "true",
         }
         return LocalCommand(
             "gateway",
             [],
             folder=self._folder("gateway"),
-            env=self._env() | address,
+            env=self._env() | settings,
             address=self.api_url,
             start_timeout_s=GATEWAY_START_TIMEOUT_S,
             stop_grace_s=GATEWAY_STOP_GRACE_S,

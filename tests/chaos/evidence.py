@@ -140,7 +140,9 @@ async def unfinished(database_url: str, job_ids: Collection[UUID]) -> int:
             list(job_ids),
         )
         due: int = await connection.fetchval(
-            "SELECT count(*) FROM reply_outbox WHERE error IS NULL AND job_id = ANY($1)",
+            "SELECT count(*) FROM reply_outbox WHERE undeliverable_at IS NULL "
+            "AND reply_topic NOT IN (SELECT topic FROM failing_reply_topics) "
+            "AND job_id = ANY($1)",
             list(job_ids),
         )
     return len(job_ids) - ended + due

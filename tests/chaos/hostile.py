@@ -325,17 +325,20 @@ def _extreme_top_k(setting: Setting) -> HostileRecord:
 
 @_kind("undeliverable-reply")
 def _undeliverable_reply(setting: Setting) -> HostileRecord:
-    """A topic that Kafka cannot create; whoever else waits for a reply must not notice."""
-    either = frozenset({"completed", "failed"})
-    document = setting.job(reply_topic="..")
-    return _valid(setting, document, expectation=Expectation(statuses=either))
+    """An allowed topic whose name is too long for Kafka; no other reply may wait for it."""
+    document = setting.job(reply_topic="niyama-replies." + "x" * 234)
+    return _without_reply(setting, document)
 
 
-@_kind("reply-to-our-own-topic", "point 8: terminal events are written into the control topic")
+@_kind("reply-to-our-own-topic")
 def _reply_to_our_own_topic(setting: Setting) -> HostileRecord:
-    refused = Expectation(statuses=frozenset({"failed"}))
-    document = setting.job(reply_topic=setting.topics.control.name)
-    return _valid(setting, document, expectation=refused)
+    return _without_reply(setting, setting.job(reply_topic=setting.topics.control.name))
+
+
+def _without_reply(setting: Setting, document: dict[str, Any]) -> HostileRecord:
+    """The job completes like any other, and its reply is undeliverable."""
+    output = output_of(JobRequest.model_validate(document), setting.engine)
+    return _valid(setting, document, expectation=Expectation(output=output))
 
 
 @_kind("compressed")

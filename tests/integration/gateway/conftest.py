@@ -22,6 +22,7 @@ def settings(
         topic_partitions=2,
         database_url=database_url,
         api_port=0,
+        create_reply_topics=True,
     )
 
 
