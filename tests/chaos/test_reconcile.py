@@ -156,11 +156,13 @@ def test_expiry_is_right_when_it_was_asked_for_and_not_before_its_time() -> None
     assert faults(reconcile(too_early, evidence(expired, event))) == {Fault.WRONG}
 
 
-def test_a_job_cancelled_in_the_queue_needs_no_event_in_the_topic() -> None:
+def test_a_job_cancelled_in_the_queue_ends_by_the_ledger_s_event_in_the_topic() -> None:
     cancelled = replace(ROW, status="cancelled", output=Output(), terminal_event_id=OTHER_END)
     asked = replace(EXPECTED, statuses=frozenset({"completed", "cancelled"}), reply_topic=None)
-    seen = Evidence(ledger={JOB: cancelled})
-    assert reconcile(journal(asked), seen).passed
+    event = Ending(OTHER_END, "cancelled", 1, "ledger", Output(), at_s=100.0)
+    without = Evidence(ledger={JOB: cancelled})
+    assert reconcile(journal(asked), replace(without, endings={JOB: [event]})).passed
+    assert not reconcile(journal(asked), without).passed
 
 
 def test_a_job_of_an_aborted_transaction_must_not_run() -> None:
