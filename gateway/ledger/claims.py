@@ -71,9 +71,14 @@ class Claims:
 
     def _arrived_before(self, later: Claim, earlier: Claim) -> bool:
         """Whether the one that was read later arrived first: a poll's partitions are read in any
-        order, and a ledger that catches up polls records of different times together."""
+        order, and a ledger that catches up polls records of different times together. Within a
+        partition the offsets say it: timestamps are those of several producers' clocks."""
         known = self._arrivals
-        return later in known and earlier in known and known[later] < known[earlier]
+        if later not in known or earlier not in known:
+            return False
+        if later.source[:2] == earlier.source[:2]:
+            return later.source.offset < earlier.source.offset
+        return known[later] < known[earlier]
 
     @cached_property
     def _arrivals(self) -> dict[Claim, datetime]:

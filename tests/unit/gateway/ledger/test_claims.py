@@ -28,9 +28,16 @@ def test_of_two_records_the_first_counts_with_its_events() -> None:
 
 
 def test_of_two_records_that_are_read_together_the_one_that_arrived_first_counts() -> None:
-    late, early = submission(JOB_ID, arrived_at=after(1)), submission(JOB_ID)
+    late = submission(JOB_ID, arrived_at=after(1))
+    early = submission(JOB_ID, source_partition=1)
 
     assert upheld(late, early) == [early]
+
+
+def test_within_a_partition_the_first_record_counts_whatever_producers_clocks_say() -> None:
+    first, second = submission(JOB_ID, arrived_at=after(1)), submission(JOB_ID)
+
+    assert upheld(first, second) == [first]
 
 
 def test_an_event_that_comes_first_speaks_for_its_record() -> None:
