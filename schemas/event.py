@@ -103,7 +103,10 @@ class Source(Payload):
 
 
 class JobEvent(Message):
-    """One step in a job's life. The first terminal event wins; others are duplicates."""
+    """One step in a job's life. The first terminal event wins; others are duplicates.
+
+    Events whose `source` is another record with the job's id are not about the job.
+    """
 
     event_id: UUID
     """Identifies the event: a second delivery of it changes nothing."""

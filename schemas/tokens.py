@@ -4,6 +4,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from schemas.event import Source
 from schemas.message import Message, UtcDatetime
 
 
@@ -12,6 +13,9 @@ class TokenChunk(Message):
 
     job_id: UUID
     attempt: int = Field(ge=1)
+    source: Source | None = None
+    """The record that the tokens are for. Another record with the job's id is not the job: ignore
+    what is for one that is not yours."""
     at: UtcDatetime
     index: int = Field(ge=0)
     """Position of the chunk's first token in the output. Where it is not the end of the previous

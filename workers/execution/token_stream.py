@@ -53,6 +53,7 @@ class TokenStream:
         chunk = TokenChunk(
             job_id=self._attempt.job_id,
             attempt=self._attempt.number,
+            source=self._attempt.source,
             at=datetime.fromtimestamp(self._clock(), UTC),
             index=self._index,
             text=self._text,

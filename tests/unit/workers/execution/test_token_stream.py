@@ -76,6 +76,13 @@ def test_the_first_token_goes_immediately_and_fast_ones_together(
     assert _chunks(sender)[1].index == 1
 
 
+def test_a_chunk_says_which_record_it_is_for(
+    stream: TokenStream, sender: FakeSender, attempt: JobAttempt
+) -> None:
+    stream.add(_update(0))
+    assert [chunk.source for chunk in _chunks(sender)] == [attempt.source]
+
+
 def test_slow_tokens_are_not_delayed(
     stream: TokenStream, sender: FakeSender, loop: FakeLoop
 ) -> None:
