@@ -33,8 +33,10 @@ def build(settings: GatewaySettings) -> Gateway:
     """A gateway that is not connected to anything yet."""
     engine = database.engine(settings, settings.database_connections)
     producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
-    followers, relay = Followers(ledger.ended_among, stopping), ReplyRelay(settings)
-    reconciler = Reconciler(settings)
+    readers = max(1, settings.database_connections // 2)
+    submissions = Submissions(settings, producer, ledger)
+    followers = Followers(ledger.not_open, submissions.is_recent, stopping, readers)
+    relay, reconciler = ReplyRelay(settings), Reconciler(settings)
 
     def wake(written: Written) -> None:
         followers.wake(written.ended)
@@ -48,9 +50,8 @@ def build(settings: GatewaySettings) -> Gateway:
     services = Services(
         Health(_checks(settings, engine, producer, consumer)),
         ledger,
-        Submissions(settings, producer, ledger),
+        submissions,
         followers,
-        stopping,
     )
     server = _server(services)
     parts: dict[str, Part] = {

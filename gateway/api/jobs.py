@@ -60,12 +60,11 @@ async def follow(
     ] = 0,
 ) -> views.JobView:
     """The job's state, deadlines, times, result and history."""
-    view = await _view(job_id, services)
-    if wait and view.status.is_open:
-        await services.followers.wait(job_id, wait)
-        if not services.stopping.is_set():
-            return await _view(job_id, services)
-    return view
+    if not wait:
+        return await _view(job_id, services)
+    await services.followers.wait(job_id, wait)
+    async with services.followers.turn():
+        return await _view(job_id, services)
 
 
 @router.get("", summary="List jobs, the last published first", responses=responses(422, 503))

@@ -1,6 +1,5 @@
 """What the endpoints work with."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -20,8 +19,6 @@ class Services:
     ledger: Ledger
     submissions: Submissions
     followers: Followers
-    stopping: asyncio.Event
-    """Set when the gateway shuts down: requests that wait for a job then answer."""
 
 
 def services_of(request: Request) -> Services:

@@ -61,6 +61,10 @@ class Submissions:
         """A job that this gateway took recently, for when the ledger does not have it yet."""
         return self._recent.get(job_id)
 
+    def is_recent(self, job_id: UUID) -> bool:
+        """Whether the ledger has the job, or will have it soon."""
+        return job_id in self._recent
+
     async def submit(self, body: bytes, key: str | None, headers: Mapping[str, str]) -> Accepted:
         """Publish the job in `body` unless it was published before.
 

@@ -9,7 +9,7 @@ from secrets import token_bytes
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Row, Select, any_, literal, select, tuple_
+from sqlalchemy import Row, Select, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,6 +31,13 @@ IDEMPOTENCY = "idempotency"
 """The name of the secret."""
 CLOCK_SKEW = timedelta(days=1)
 """Clocks of workers and producers differ; still, only a few daily partitions are searched."""
+
+# As text, because SQLAlchemy would handle each of thousands of ids by itself.
+NOT_OPEN = text("""
+SELECT wanted.job_id, jobs.job_id IS NOT NULL AS known
+FROM unnest(CAST(:job_ids AS uuid[])) AS wanted (job_id) LEFT JOIN jobs USING (job_id)
+WHERE jobs.job_id IS NULL OR jobs.finished_at IS NOT NULL
+""")
 
 
 class BadCursorError(ValueError):
@@ -131,9 +138,10 @@ class Ledger:
         found = await read(self._database, select(jobs).where(jobs.c.job_id == job_id))
         return job_of(found[0]) if found else None
 
-    async def ended_among(self, job_ids: Collection[UUID]) -> set[UUID]:
-        """Those of the jobs that have ended."""
-        return {row[0] for row in await read(self._database, ended_among(job_ids))}
+    async def not_open(self, job_ids: Collection[UUID]) -> dict[UUID, bool]:
+        """Those of the jobs that have ended (True), or that the ledger has not heard of (False)."""
+        rows = await read(self._database, NOT_OPEN.bindparams(job_ids=[*job_ids]))
+        return {row.job_id: row.known for row in rows}
 
     async def list(self, wanted: JobFilter, limit: int, after: Cursor | None) -> Sequence[Job]:
         """At most `limit` jobs, the last published first."""
@@ -169,14 +177,6 @@ def _result_of(row: Row[*tuple[Any, ...]]) -> Result | None:
     if row.text is None:
         return None
     return Result(row.text, row.token_ids, row.finish_reason, row.logprobs)
-
-
-def ended_among(job_ids: Collection[UUID]) -> Select[Any]:
-    """The ids of those that have ended. One parameter, however many there are."""
-    wanted = literal([*job_ids], ARRAY(jobs.c.job_id.type))
-    return select(jobs.c.job_id).where(
-        jobs.c.job_id == any_(wanted), jobs.c.finished_at.is_not(None)
-    )
 
 
 def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[Any]:

@@ -78,9 +78,8 @@ def services(ledger: Ledger, producer: Producer) -> Services:
 
     settings = GatewaySettings(model="m")
     submissions = Submissions(settings, producer, ledger)
-    stopping = asyncio.Event()
-    followers = Followers(ledger.ended_among, stopping)
-    return Services(Health({"kafka": missing}), ledger, submissions, followers, stopping)
+    followers = Followers(ledger.not_open, submissions.is_recent, asyncio.Event(), readers=1)
+    return Services(Health({"kafka": missing}), ledger, submissions, followers)
 
 
 @pytest.fixture

@@ -10,21 +10,25 @@ from gateway.api import followers as module
 from gateway.api.followers import Followers
 
 LONG_S = 3600.0
+RECENT = {uuid4()}
+"""A job that was published a moment ago."""
 
 
 class Ledger:
-    """What the ledger knows; it counts how often it is asked."""
+    """What the ledger knows, which is every job but the unknown ones; it notes what it is asked."""
 
     def __init__(self) -> None:
         self.ended: set[UUID] = set()
+        self.unknown: set[UUID] = set()
         self.asked: list[Collection[UUID]] = []
         self.error: Exception | None = None
 
-    async def ended_among(self, job_ids: Collection[UUID]) -> Collection[UUID]:
-        self.asked.append(job_ids)
+    async def not_open(self, job_ids: Collection[UUID]) -> dict[UUID, bool]:
+        self.asked.append(set(job_ids))
         if self.error is not None:
             raise self.error
-        return self.ended & set(job_ids)
+        ended = self.ended - self.unknown
+        return {each: each in ended for each in job_ids if each in ended | self.unknown}
 
 
 @pytest.fixture
@@ -43,8 +47,9 @@ async def stopping() -> AsyncIterator[asyncio.Event]:
 def followers(
     ledger: Ledger, stopping: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> Followers:
-    monkeypatch.setattr(module, "POLL_INTERVAL_S", 0.001)
-    return Followers(ledger.ended_among, stopping)
+    monkeypatch.setattr(module, "POLL_INTERVAL_S", 0)
+    monkeypatch.setattr(module, "TICK_S", 0)
+    return Followers(ledger.not_open, RECENT.__contains__, stopping, readers=1)
 
 
 async def waiting(followers: Followers, *job_ids: UUID) -> list[asyncio.Task[None]]:
@@ -84,16 +89,47 @@ async def test_nobody_is_asked_while_nobody_waits(followers: Followers, ledger: 
     (task,) = await waiting(followers, job_id)
     followers.wake((job_id,))
     await task
-    while followers._polling and not followers._polling.done():
+    for _ in range(5):
         await asyncio.sleep(0)
     asked = len(ledger.asked)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(ledger.asked) == asked
 
     (task,) = await waiting(followers, job_id)  # and it starts again
     ledger.ended = {job_id}
     await task
 
-    assert asked <= 1
-    assert len(ledger.asked) > asked
+
+async def test_newcomers_are_looked_up_before_the_next_question_about_all(
+    followers: Followers, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL_INTERVAL_S", LONG_S)
+    first, second = uuid4(), uuid4()
+    ledger.ended = {second}
+    tasks = await waiting(followers, first)
+    while not ledger.asked:
+        await asyncio.sleep(0)
+
+    await followers.wait(second, LONG_S)
+
+    assert ledger.asked == [{first}, {second}]
+    followers.wake((first,))
+    await asyncio.gather(*tasks)
+
+
+async def test_nobody_waits_for_a_job_that_is_not_known_unless_it_is_recent(
+    followers: Followers, ledger: Ledger
+) -> None:
+    (recent,), unknown = RECENT, uuid4()
+    ledger.unknown = {recent, unknown}
+    (task,) = await waiting(followers, recent)
+
+    await followers.wait(unknown, LONG_S)
+
+    assert not task.done()
+    ledger.unknown, ledger.ended = set(), {recent}
+    await task
 
 
 async def test_a_follower_waits_no_longer_than_it_wants(followers: Followers) -> None:
@@ -136,3 +172,16 @@ async def test_who_comes_when_too_many_wait_does_not_wait(
     assert not any(task.done() for task in tasks)
     followers.wake((job_id,))
     await asyncio.gather(*tasks)
+
+
+async def test_those_who_are_woken_together_read_in_turns(
+    followers: Followers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TURN_TIMEOUT_S", 0.001)
+
+    async with followers.turn():
+        with pytest.raises(TimeoutError):
+            async with followers.turn():
+                pytest.fail("two at a time")
+    async with followers.turn():
+        pass
