@@ -1,7 +1,7 @@
 """A record on its way to Kafka."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _OVERHEAD_BYTES = 200
 """Bookkeeping in memory, so that many small records count, too."""
@@ -25,8 +25,10 @@ class OutgoingRecord:
     smaller: "Callable[[], OutgoingRecord] | None" = None
     """Makes what is sent in its place when Kafka finds it too large."""
 
-    @property
-    def size_bytes(self) -> int:
-        """In memory and on the wire, roughly."""
-        headers = sum(len(name) + len(value) for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers + _OVERHEAD_BYTES
+    size_bytes: int = field(init=False)
+    """In memory and on the wire, roughly. A field, because it is added up at every step."""
+
+    def __post_init__(self) -> None:
+        headers = sum([len(name) + len(value) for name, value in self.headers])
+        size_bytes = len(self.key or b"") + len(self.value or b"") + headers + _OVERHEAD_BYTES
+        object.__setattr__(self, "size_bytes", size_bytes)
