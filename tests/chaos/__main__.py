@@ -62,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--engine", choices=sorted(ENGINES), default="null", help="(default: null)")
     add("--gap-s", type=float, default=5.0, help="mean time between faults (default: 5)")
     add("--settle-s", type=float, default=120.0, help="for jobs to end afterwards (default: 120)")
-    kinds = "names, comma-separated; all; none; default; and -name to leave one out"
-    add("--faults", default="default", help=kinds)
-    add("--hostile", default="default", help=kinds)
+    kinds = "names, comma-separated; all (the default); none; and -name to leave one out"
+    add("--faults", default="all", help=kinds)
+    add("--hostile", default="all", help=kinds)
     add("--report", type=Path, help=f"the JSON file (default: {REPORTS}/seed-N.json)")
     add("--list", action="store_true", help="show the kinds of faults and hostile records")
     return parser
@@ -72,7 +72,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(arguments: argparse.Namespace) -> Options:
     engine = arguments.engine
-    fault_kinds = [kind.name for kind in faults.KINDS.values() if kind.engine in (None, engine)]
     jobs = arguments.jobs
     if jobs is None:
         jobs = round(JOBS_PER_S[engine] * 60 * arguments.minutes)
@@ -82,19 +81,19 @@ def _options(arguments: argparse.Namespace) -> Options:
         jobs=jobs,
         workers=arguments.workers,
         engine=engine,
-        faults=chosen(arguments.faults, fault_kinds, faults.default_kinds(engine)),
-        hostile=chosen(arguments.hostile, hostile.all_kinds(engine), hostile.default_kinds(engine)),
+        faults=chosen(arguments.faults, faults.kinds_for(engine)),
+        hostile=chosen(arguments.hostile, hostile.kinds_for(engine)),
         gap_s=arguments.gap_s,
         settle_s=arguments.settle_s,
     )
 
 
-def chosen(text: str, known: list[str], default: list[str]) -> tuple[str, ...]:
+def chosen(text: str, known: list[str]) -> tuple[str, ...]:
     """The kinds that `text` names. Exits with a message when there is no such kind."""
-    sets = {"all": known, "default": default, "none": []}
+    sets = {"all": known, "none": []}
     words = text.split(",")
     if words[0].startswith("-"):
-        words = ["default", *words]
+        words = ["all", *words]
     picked: list[str] = []
     for word in words:
         name = word.removeprefix("-")
@@ -113,9 +112,8 @@ def _kinds() -> str:
     for title, kinds in (("faults", faults.KINDS), ("hostile records", hostile.KINDS)):
         lines.append(f"{title}:")
         for kind in kinds.values():
-            notes = [f"with {kind.engine} only"] if kind.engine else []
-            notes += [f"known failure, {kind.known_failure}"] if kind.known_failure else []
-            lines.append(f"  {kind.name:<32} {'; '.join(notes)}".rstrip())
+            note = f"with {kind.engine} only" if kind.engine else ""
+            lines.append(f"  {kind.name:<32} {note}".rstrip())
     return "\n".join(lines)
 
 

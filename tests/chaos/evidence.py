@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from niyama import KafkaSettings, kafka
 from niyama.kafka import ConsumedRecord
 from schemas import JobEvent, TokenChunk
+from schemas.event import Source
 from tests.chaos.journal import Output, digest
 
 READ_TIMEOUT_S = 120.0
@@ -27,7 +28,8 @@ M = TypeVar("M", JobEvent, TokenChunk)
 
 LEDGER = """
 SELECT job_id, status::text, terminal_event_id, attempt, prompt_tokens, completion_tokens,
-       error_code, error_message, arrived_at, finished_at, metadata->>'chaos' AS tag, text
+       error_code, error_message, arrived_at, finished_at, metadata->>'chaos' AS tag, text,
+       source_topic, source_partition, source_offset
 FROM jobs LEFT JOIN job_results USING (job_id)
 """
 ENDED_LATELY = """
@@ -48,6 +50,8 @@ class LedgerRow:
     arrived_at_s: float | None
     finished_at_s: float | None
     tag: str | None
+    source: Source | None = None
+    """The record that is the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class Ending:
     worker_id: str
     output: Output
     at_s: float
+    source: Source | None = None
+    """The record that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ class Evidence:
     replies: dict[UUID, list[tuple[str, Ending]]] = field(default_factory=dict)
     """Topic and event, as a read-committed consumer sees them."""
     streamed: dict[UUID, dict[int, int]] = field(default_factory=dict)
-    """Tokens that were streamed at least, by attempt."""
+    """Tokens that were streamed at least, by attempt, of the record that is the job."""
     outcomes_seen: dict[UUID, set[tuple[str, UUID]]] = field(default_factory=dict)
     """Status and terminal event of ended jobs, each time that somebody looked."""
 
@@ -100,7 +106,9 @@ def ending_of(event: JobEvent) -> Ending:
         text_digest=digest(result.text) if result else None,
     )
     status, at_s = event.type.value, event.at.timestamp()
-    return Ending(event.event_id, status, event.attempt, event.worker_id, output, at_s)
+    return Ending(
+        event.event_id, status, event.attempt, event.worker_id, output, at_s, event.source
+    )
 
 
 class OutcomeWatcher:
@@ -187,7 +195,14 @@ def _ledger_row(row: asyncpg.Record) -> LedgerRow:
         arrived_at_s=arrived_at and arrived_at.timestamp(),
         finished_at_s=finished_at and finished_at.timestamp(),
         tag=row["tag"],
+        source=_source(row["source_topic"], row["source_partition"], row["source_offset"]),
     )
+
+
+def _source(topic: str | None, partition: int | None, offset: int | None) -> Source | None:
+    if topic is None or partition is None or offset is None:
+        return None
+    return Source(topic=topic, partition=partition, offset=offset)
 
 
 async def _read_events(settings: KafkaSettings, evidence: Evidence) -> None:
@@ -205,7 +220,8 @@ async def _read_events(settings: KafkaSettings, evidence: Evidence) -> None:
 async def _read_tokens(settings: KafkaSettings, evidence: Evidence) -> None:
     async for record in _records(settings, settings.topics.tokens.name):
         chunk = _parsed(TokenChunk, record)
-        if chunk is not None:
+        row = chunk and evidence.ledger.get(chunk.job_id)
+        if chunk and row and row.source == chunk.source:
             attempts = evidence.streamed.setdefault(chunk.job_id, {})
             # A chunk says where it begins, and not how many tokens it has.
             attempts[chunk.attempt] = max(attempts.get(chunk.attempt, 0), chunk.index + 1)

@@ -36,8 +36,6 @@ class FaultKind:
     """Least and most."""
     engine: str | None = None
     """Only with this engine."""
-    known_failure: str = ""
-    """Why the present code does not survive it; then it is off by default."""
 
 
 KINDS = {
@@ -63,13 +61,8 @@ KINDS = {
 }
 
 
-def default_kinds(engine: str) -> list[str]:
-    """What the present code is meant to survive."""
-    return [
-        kind.name
-        for kind in KINDS.values()
-        if kind.engine in (None, engine) and not kind.known_failure
-    ]
+def kinds_for(engine: str) -> list[str]:
+    return [kind.name for kind in KINDS.values() if kind.engine in (None, engine)]
 
 
 @dataclass(frozen=True, slots=True)

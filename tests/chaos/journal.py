@@ -5,6 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from schemas.event import Source
+
 ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -59,6 +61,8 @@ class AcknowledgedJob:
     expectation: Expectation
     chat_service_s: float | None = None
     """Of an ordinary chat: how long its generation takes. None: not used to measure recovery."""
+    source: Source | None = None
+    """Its record, if that is known."""
 
 
 @dataclass(slots=True)
@@ -70,8 +74,6 @@ class Journal:
     """Submissions that were never confirmed, by origin: such a job may exist or not."""
     surprises: list[str] = field(default_factory=list)
     """Answers that no client should get, such as two jobs for one idempotency key."""
-    published_twice: set[UUID] = field(default_factory=set)
-    """Jobs with perhaps more than one record in the log: they may run once for each."""
 
     def acknowledge(self, job: AcknowledgedJob) -> None:
         self.jobs.setdefault(job.job_id, job)

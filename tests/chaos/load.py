@@ -13,6 +13,7 @@ import httpx
 from aiokafka.errors import KafkaError
 
 from niyama import JobRequest, KafkaSettings, Producer
+from schemas.event import Source
 from tests.chaos.journal import AcknowledgedJob, Journal
 from tests.chaos.workload import Door, PlannedJob, chat_service_s, expectation_of
 
@@ -43,6 +44,7 @@ class Load:
         self._engine = engine
         self.published: list[JobRequest] = []
         """What was published straight to Kafka, and acknowledged."""
+        self._sources: dict[UUID, Source] = {}
 
     async def __aenter__(self) -> Self:
         await self._producer.__aenter__()
@@ -79,7 +81,14 @@ class Load:
         expectation = expectation_of(planned, self._engine)
         service_s = chat_service_s(planned, self._engine)
         self._journal.acknowledge(
-            AcknowledgedJob(job_id, planned.door, asked_at_s, expectation, service_s)
+            AcknowledgedJob(
+                job_id,
+                planned.door,
+                asked_at_s,
+                expectation,
+                service_s,
+                self._sources.get(job_id),
+            )
         )
         if planned.door is Door.HTTP_REPEATED:
             await self._repeat(planned, job_id)
@@ -104,6 +113,11 @@ class Load:
         except KafkaError:
             return None  # it may be there or not; a second record would be a second job
         self.published.append(planned.request)
+        self._sources[acknowledged.job_id] = Source(
+            topic=acknowledged.topic,
+            partition=acknowledged.partition,
+            offset=acknowledged.offset,
+        )
         return acknowledged.job_id
 
     async def _post(self, planned: PlannedJob, gateway: int) -> UUID | None:
@@ -136,7 +150,6 @@ class Load:
         first, second = await asyncio.gather(
             *(self._post_until_taken(planned, gateway) for gateway in (0, 1))
         )
-        self._journal.published_twice |= {each for each in (first, second) if each}
         if first is not None and second is not None:
             self._same_job(planned, first, second)
         return first or second

@@ -20,6 +20,8 @@ class Fault(StrEnum):
 
     LOST = "lost"
     """Acknowledged, and not in the ledger."""
+    TAKEN_OVER = "taken over"
+    """The ledger has another record with its id as the job."""
     STUCK = "stuck"
     """In the ledger, and still open after the settle time."""
     ENDED_TWICE = "ended twice"
@@ -47,9 +49,9 @@ class Verdict:
     statuses: Counter[str] = field(default_factory=Counter)
     findings: dict[Fault, list[Finding]] = field(default_factory=lambda: defaultdict(list))
     run_twice: list[Finding] = field(default_factory=list)
-    """Jobs of one record that completed more than once. Only the first counted."""
-    run_twice_for_two_records: int = 0
-    """The same, of jobs that were published more than once."""
+    """Jobs whose record completed more than once. Only the first counted."""
+    other_records_run: int = 0
+    """Jobs of which another record with their id completed, too. It counted for nothing."""
     tokens: int = 0
     """Of all completed jobs."""
     tokens_again: int = 0
@@ -75,7 +77,7 @@ def reconcile(journal: Journal, evidence: Evidence) -> Verdict:
         verdict.statuses[row.status if row else "unknown"] += 1
         for fault, sentence in _judge(job, row, evidence):
             verdict.findings[fault].append(Finding(job.job_id, job.origin, sentence))
-        _count_repetitions(job, journal, evidence, verdict)
+        _count_repetitions(job, evidence, verdict)
     return verdict
 
 
@@ -90,8 +92,15 @@ def _judge(
     elif row.status not in ENDS:
         seen = _told(evidence.endings.get(job.job_id, ()))
         yield Fault.STUCK, f"still {row.status}; the events topic has: {seen or 'no end'}"
+    elif _is_taken_over(job, row):
+        yield Fault.TAKEN_OVER, f"by {row.source}, {row.status} (tag {row.tag}): {row.error}"
     else:
         yield from chain.from_iterable(check(job, row, evidence) for check in _CHECKS)
+
+
+def _is_taken_over(job: AcknowledgedJob, row: LedgerRow) -> bool:
+    other_tag = job.expectation.tag is not None and row.tag != job.expectation.tag
+    return other_tag or (job.source is not None and row.source != job.source)
 
 
 def _never_ran(job: AcknowledgedJob, evidence: Evidence) -> Iterator[tuple[Fault, str]]:
@@ -117,8 +126,6 @@ def _result(
     job: AcknowledgedJob, row: LedgerRow, evidence: Evidence
 ) -> Iterator[tuple[Fault, str]]:
     expected = job.expectation
-    if expected.tag is not None and row.tag != expected.tag:
-        yield Fault.WRONG, f"its row is that of {row.tag}, not of {expected.tag}"
     if row.status == "completed" and expected.output.contradicts(row.output):
         yield (
             Fault.WRONG,
@@ -171,24 +178,21 @@ def _told(endings: Iterable[Ending]) -> str:
 _CHECKS: tuple[Check, ...] = (_status, _result, _one_end, _reply)
 
 
-def _count_repetitions(
-    job: AcknowledgedJob, journal: Journal, evidence: Evidence, verdict: Verdict
-) -> None:
-    endings = evidence.endings.get(job.job_id, [])
-    completions = [each for each in endings if each.status == "completed"]
+def _count_repetitions(job: AcknowledgedJob, evidence: Evidence, verdict: Verdict) -> None:
     row = evidence.ledger.get(job.job_id)
-    counted = row.attempt if row else 0
+    source = row.source if row else None
+    everything = evidence.endings.get(job.job_id, [])
+    others = [each for each in everything if each.source and each.source != source]
+    endings = [each for each in everything if each not in others]
+    completions = [each for each in endings if each.status == "completed"]
     verdict.tokens += sum(each.output.completion_tokens or 0 for each in completions[:1])
     verdict.tokens_again += sum(each.output.completion_tokens or 0 for each in completions[1:])
-    ended = {each.attempt for each in endings} | {counted}
+    ended = {each.attempt for each in everything} | {row.attempt if row else 0}
     verdict.tokens_again += sum(
         tokens
         for attempt, tokens in evidence.streamed.get(job.job_id, {}).items()
         if attempt not in ended
     )
-    if len(completions) < 2:
-        return
-    if job.job_id in journal.published_twice:
-        verdict.run_twice_for_two_records += 1
-        return
-    verdict.run_twice.append(Finding(job.job_id, job.origin, _told(completions)))
+    if len(completions) > 1:
+        verdict.run_twice.append(Finding(job.job_id, job.origin, _told(completions)))
+    verdict.other_records_run += any(each.status == "completed" for each in others)

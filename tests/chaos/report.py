@@ -69,11 +69,11 @@ class Report:
             "statuses": dict(verdict.statuses),
             "unconfirmed": dict(self.journal.unconfirmed),
             "faults_injected": len(happened),
-            "hostile_records": sum(record.acknowledged for record in self.hostile),
+            "hostile_records": sum(record.source is not None for record in self.hostile),
             "must_be_zero": self.numbers(),
             "run_twice": len(verdict.run_twice),
             "run_twice_share": verdict.run_twice_share,
-            "run_twice_for_two_records": verdict.run_twice_for_two_records,
+            "other_records_run": verdict.other_records_run,
             "tokens": verdict.tokens,
             "tokens_generated_twice": verdict.tokens_again,
             "normal_overhead_s": self.normal_overhead_s,
@@ -126,7 +126,9 @@ def _outcome(report: Report) -> Table:
     table.add_row("acknowledged jobs", f"{verdict.jobs:,} ({ends})", "")
     table.add_row("never confirmed", f"{report.journal.unconfirmed.total():,}", "")
     table.add_row("faults", f"{happened} (and {len(report.faults) - happened} skipped)", "")
-    table.add_row("hostile records", f"{sum(each.acknowledged for each in report.hostile)}", "")
+    table.add_row(
+        "hostile records", f"{sum(each.source is not None for each in report.hostile)}", ""
+    )
     for name, count in report.numbers().items():
         style = "red" if count else "green"
         table.add_row(name, f"[{style}]{count:,}[/{style}]", "0")
@@ -137,7 +139,7 @@ def _outcome(report: Report) -> Table:
         f"[{style}]{len(verdict.run_twice):,} ({share:.1%})[/{style}]",
         f"{MAX_RUN_TWICE:.0%}",
     )
-    table.add_row("the same, published twice", f"{verdict.run_twice_for_two_records:,}", "")
+    table.add_row("run for another record of their id", f"{verdict.other_records_run:,}", "")
     again = verdict.tokens_again / max(1, verdict.tokens)
     table.add_row("tokens generated twice", f"{verdict.tokens_again:,} ({again:.1%})", "")
     return table

@@ -31,7 +31,7 @@ def test_jobs_come_in_order_through_every_door_and_each_is_recognizable() -> Non
 
 
 def test_faults_follow_from_the_seed_and_not_from_the_order_of_names() -> None:
-    kinds = faults.default_kinds("null")
+    kinds = faults.kinds_for("null")
     plan = plan_faults(7, 600, kinds, WORKERS, 5.0)
     assert plan == plan_faults(7, 600, kinds[::-1], WORKERS[::-1], 5.0)
     assert plan != plan_faults(8, 600, kinds, WORKERS, 5.0)
@@ -39,14 +39,14 @@ def test_faults_follow_from_the_seed_and_not_from_the_order_of_names() -> None:
 
 
 def test_faults_are_bounded_and_leave_a_calm_beginning_and_end() -> None:
-    plan = plan_faults(7, 600, faults.default_kinds("null"), WORKERS, 5.0)
+    plan = plan_faults(7, 600, faults.kinds_for("null"), WORKERS, 5.0)
     assert all(fault.at_s > WARM_UP_S for fault in plan)
     assert all(fault.at_s <= 600 - CALM_END_S for fault in plan)
     assert all(fault.at_s + fault.duration_s <= 600 for fault in plan)
 
 
 def test_hostile_records_follow_from_the_seed() -> None:
-    kinds = hostile.all_kinds("null")
+    kinds = hostile.kinds_for("null")
     assert plan_records(7, 600, kinds) == plan_records(7, 600, kinds[::-1])
     assert plan_records(7, 600, kinds) != plan_records(8, 600, kinds)
 
@@ -76,11 +76,11 @@ def test_records_that_must_be_refused_are_no_jobs(salt: int) -> None:
 
 
 def test_kinds_are_chosen_by_name_and_by_set() -> None:
-    known, default = ["a", "b", "c"], ["a", "b"]
-    assert chosen("default", known, default) == ("a", "b")
-    assert chosen("all,-b", known, default) == ("a", "c")
-    assert chosen("-a", known, default) == ("b",)
-    assert chosen("none", known, default) == ()
-    assert chosen("c,a", known, default) == ("c", "a")
+    known = ["a", "b", "c"]
+    assert chosen("all", known) == ("a", "b", "c")
+    assert chosen("all,-b", known) == ("a", "c")
+    assert chosen("-a", known) == ("b", "c")
+    assert chosen("none", known) == ()
+    assert chosen("c,a", known) == ("c", "a")
     with pytest.raises(SystemExit, match="no kind 'd'"):
-        chosen("d", known, default)
+        chosen("d", known)
