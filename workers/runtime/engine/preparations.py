@@ -22,6 +22,7 @@ Prepare = Callable[[GenerationRequest], PreparedRequest]
 @dataclass(slots=True, eq=False)
 class _Preparation:
     request: GenerationRequest
+    since_s: float
     outcome: "Future[PreparedRequest]" = field(default_factory=Future)
 
     def begin(self) -> bool:
@@ -44,9 +45,12 @@ class _Preparation:
                 self.outcome.set_result(prepared)
 
     def expire(self, now_s: float) -> bool:
-        """Whether it has expired while it waited; then that is its outcome."""
+        """Whether it has expired while it waited; then that is its outcome.
+
+        The scheduler drops those that come too late, with a forecast.
+        """
         qos = self.request.qos
-        if qos.expires_s is None or now_s <= qos.expires_s:
+        if qos.expires_s is None or not self.since_s <= qos.expires_s < now_s:
             return False
         decision = Decision.expired(self.request.request_id, qos, now_s)
         self.fail(NotPrepared(decision.reason, decision))
@@ -79,7 +83,7 @@ class Preparations:
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         """What `prepare` makes of it. Raises what that raises; NotPrepared when the request expired
         or was aborted while it waited; EngineDead when these threads were closed."""
-        preparation = _Preparation(request)
+        preparation = _Preparation(request, self._clock())
         with self._change:
             if self._closed:
                 raise EngineDead("the engine was closed")

@@ -32,6 +32,7 @@ class Tokenizer:
 
     def __init__(self) -> None:
         self.finish = threading.Event()
+        self.now_s = NOW_S
         self.begun: list[str] = []
         self._loop = asyncio.get_running_loop()
         self._slow_begun = asyncio.Event()
@@ -58,7 +59,7 @@ async def tokenizer() -> Tokenizer:
 @pytest.fixture
 async def one(tokenizer: Tokenizer) -> "Iterator[Preparations]":
     """A single thread."""
-    preparations = Preparations(tokenizer.prepare, threads=1, clock=lambda: NOW_S + 5)
+    preparations = Preparations(tokenizer.prepare, threads=1, clock=lambda: tokenizer.now_s)
     yield preparations
     tokenizer.finish.set()
     preparations.close()
@@ -113,12 +114,15 @@ async def test_what_is_no_longer_wanted_is_not_prepared(
     with pytest.raises(NotPrepared) as was_aborted:
         await aborted
     assert was_aborted.value.ended_by is None
+    tokenizer.now_s += 5
+    (late,) = _start(one, _batch("came too late", expires=4.0))
+    await asyncio.sleep(0)
     tokenizer.finish.set()
     with pytest.raises(NotPrepared, match="4 s after arrival") as has_expired:
         await expired
     assert has_expired.value.ended_by is not None
-    await asyncio.gather(slow, wanted)
-    assert tokenizer.begun == ["slow", "wanted"]
+    await asyncio.gather(slow, wanted, late)
+    assert tokenizer.begun == ["slow", "wanted", "came too late"]
 
 
 async def test_an_abort_leaves_what_is_being_prepared_alone(
