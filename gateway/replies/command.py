@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
@@ -55,6 +55,8 @@ SELECT count(*) FROM again
 
 class RepliesSettings(DatabaseSettings):
     """List the replies that cannot be delivered, or try them again."""
+
+    unknown_arguments_hint: ClassVar[str] = "job ids are UUIDs"
 
     topic: str | None = Field(default=None, description="Only replies to this topic")
     limit: int = Field(default=50, ge=1, le=100_000, description="Lines of each list")
@@ -131,7 +133,7 @@ async def show(
 
 def _failing_line(row: asyncpg.Record) -> str:
     since, next_try = _duration(row["failing_for"]), _duration(row["next_try_in"])
-    return f"  {row['topic']}  {row['count']} waiting, fails for {since}, next try in {next_try}"
+    return f"  {row['topic']}  {row['count']} waiting, failing for {since}, next try in {next_try}"
 
 
 def _duration(span: timedelta) -> str:
