@@ -45,6 +45,11 @@ class Expectation:
     """Of a completed job."""
     expire_after_s: float | None = None
     reply_topic: str | None = None
+    """Where the reply has to be. None: nowhere."""
+    reply_stays: bool = True
+    """False: it may be deleted with its topic."""
+    no_reply: str | None = None
+    """What the API says of a reply that cannot be sent."""
     tag: str | None = None
     """The job's `metadata["chaos"]`, by which its row is told from another job's."""
 

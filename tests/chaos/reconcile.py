@@ -156,7 +156,7 @@ def _one_end(
 def _reply(job: AcknowledgedJob, row: LedgerRow, evidence: Evidence) -> Iterator[tuple[Fault, str]]:
     wanted = job.expectation.reply_topic
     replies = evidence.replies.get(job.job_id, [])
-    if wanted is not None and not replies:
+    if wanted is not None and not replies and job.expectation.reply_stays:
         yield Fault.REPLY_MISSING, f"{row.status}, and nothing in {wanted}"
     if len(replies) > 1:
         yield Fault.ANSWERED_TWICE, f"replies: {_told(reply for _, reply in replies)}"
@@ -169,13 +169,23 @@ def _reply(job: AcknowledgedJob, row: LedgerRow, evidence: Evidence) -> Iterator
             yield Fault.WRONG, f"the reply has {reply.output}, the ledger {row.output}"
 
 
+def _reply_state(
+    job: AcknowledgedJob, _: LedgerRow, evidence: Evidence
+) -> Iterator[tuple[Fault, str]]:
+    expected = job.expectation
+    state = expected.no_reply or ("sent" if expected.reply_topic else None)
+    answer = evidence.api.get(job.job_id)
+    if answer is not None and answer.reply != state:
+        yield Fault.WRONG, f"the API says of its reply: {answer.reply}, not {state}"
+
+
 def _told(endings: Iterable[Ending]) -> str:
     return ", ".join(
         f"{each.status} in attempt {each.attempt} on {each.worker_id}" for each in endings
     )
 
 
-_CHECKS: tuple[Check, ...] = (_status, _result, _one_end, _reply)
+_CHECKS: tuple[Check, ...] = (_status, _result, _one_end, _reply, _reply_state)
 
 
 def _count_repetitions(job: AcknowledgedJob, evidence: Evidence, verdict: Verdict) -> None:

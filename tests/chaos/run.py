@@ -11,16 +11,19 @@ from pathlib import Path
 import asyncpg
 
 from tests.chaos import faults, hostile
-from tests.chaos.evidence import Evidence, OutcomeWatcher, gather_evidence, unfinished
-from tests.chaos.faults import WARM_UP_S, FaultInjector
+from tests.chaos.evidence import Evidence
+from tests.chaos.faults import WARM_UP_S
+from tests.chaos.gathering import gather_evidence
 from tests.chaos.hostile import HostileProducer
+from tests.chaos.injection import FaultInjector
 from tests.chaos.journal import Journal
+from tests.chaos.ledger import OutcomeWatcher, unfinished
 from tests.chaos.load import Load
 from tests.chaos.reconcile import reconcile
 from tests.chaos.recovery import ServedChat, normal_overhead_s, recoveries
 from tests.chaos.report import Narrator, Report
 from tests.chaos.stack import ChaosStack
-from tests.chaos.workload import ENGINES, REPLY_TOPICS, PlannedJob, plan_jobs
+from tests.chaos.workload import ALL_REPLY_TOPICS, ENGINES, PlannedJob, plan_jobs
 
 SETTLE_INTERVAL_S = 1.0
 LATE_S = 5.0
@@ -79,7 +82,7 @@ class Run:
                 stack.database_url,
                 stack.gateway_urls,
                 self._journal.jobs.keys(),
-                REPLY_TOPICS,
+                ALL_REPLY_TOPICS,
             )
             evidence.outcomes_seen = watcher.seen
             deaths = list(stack.deaths)
@@ -146,7 +149,7 @@ class Run:
         left = len(job_ids)
         while left and time.monotonic() < start_s + self._options.settle_s:
             with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
-                left = await unfinished(self._stack.database_url, job_ids)
+                left = await unfinished(self._stack.database_url, job_ids, ALL_REPLY_TOPICS)
             waited_s = time.monotonic() - start_s
             text = f"settling: {left:,} jobs and replies are due"
             self._narrator.progress(text, waited_s, self._options.settle_s)

@@ -20,7 +20,7 @@ from niyama.local.postgres import LocalPostgres
 from niyama.local.supervisor import Notice, Part, keep_running
 from schemas.qos import DAY_S
 from schemas.topics import TopicSpec
-from tests.chaos.workload import ENGINES, REPLY_TOPICS, TOKEN_DELAY_MS
+from tests.chaos.workload import ALL_REPLY_TOPICS, ENGINES, TOKEN_DELAY_MS
 
 GATEWAYS = ("gateway-1", "gateway-2")
 SESSION_TIMEOUT_S = 6
@@ -148,7 +148,7 @@ class ChaosStack:
         self._exit.push_async_callback(self._stop_parts)
         await self._launch(("kafka", self._kafka), ("postgres", self._postgres))
         await run_command("migrate", folder=self.folder / "migrate", env=self._env())
-        await ensure_topics(self.kafka_settings, [*map(_reply_topic, REPLY_TOPICS)])
+        await ensure_topics(self.kafka_settings, [*map(reply_topic, ALL_REPLY_TOPICS)])
         gateways = [(name, self._gateway(name)) for name in GATEWAYS]
         workers = [(name, self._worker(name)) for name in self.workers]
         await self._launch(*gateways, *workers)
@@ -233,5 +233,5 @@ class ChaosStack:
         }
 
 
-def _reply_topic(name: str) -> TopicSpec:
+def reply_topic(name: str) -> TopicSpec:
     return TopicSpec(name, partitions=2, retention_s=7 * DAY_S, description="Replies")

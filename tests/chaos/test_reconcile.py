@@ -34,7 +34,7 @@ def evidence(row: LedgerRow | None = ROW, *endings: Ending) -> Evidence:
     found = Evidence(endings={JOB: list(seen)}, touched={JOB}, replies={JOB: [(REPLIES, seen[0])]})
     if row is not None:
         found.ledger[JOB] = row
-        found.api[JOB] = ApiAnswer(row.status, row.output)
+        found.api[JOB] = ApiAnswer(row.status, row.output, reply="sent")
     return found
 
 
@@ -118,6 +118,24 @@ def test_an_unasked_reply_is_wrong() -> None:
     assert faults(reconcile(journal(unasked), evidence())) == {Fault.WRONG}
 
 
+def test_a_reply_that_may_not_be_sent_is_undeliverable_in_the_api_and_nowhere_else() -> None:
+    forbidden = replace(EXPECTED, reply_topic=None, no_reply="undeliverable")
+    seen = evidence()
+    seen.replies.clear()
+    assert faults(reconcile(journal(forbidden), seen)) == {Fault.WRONG}
+    seen.api[JOB] = replace(seen.api[JOB], reply="undeliverable")
+    assert reconcile(journal(forbidden), seen).passed
+
+
+def test_a_reply_may_go_with_its_topic_and_is_still_sent_once() -> None:
+    deleted = replace(EXPECTED, reply_stays=False)
+    seen = evidence()
+    seen.replies.clear()
+    assert reconcile(journal(deleted), seen).passed
+    seen.replies[JOB] = [(REPLIES, COMPLETED)] * 2
+    assert faults(reconcile(journal(deleted), seen)) == {Fault.ANSWERED_TWICE}
+
+
 @pytest.mark.parametrize(
     "row",
     [
@@ -136,7 +154,7 @@ def test_another_result_or_end_than_was_asked_for_is_wrong(row: LedgerRow) -> No
 
 def test_an_api_that_disagrees_with_the_ledger_is_wrong() -> None:
     seen = evidence()
-    seen.api[JOB] = ApiAnswer("running", Output())
+    seen.api[JOB] = ApiAnswer("running", Output(), reply="sent")
     assert faults(reconcile(journal(), seen)) == {Fault.WRONG}
 
 

@@ -11,6 +11,9 @@ from schemas import ChatMessage, JobRequest
 from tests.chaos.journal import Expectation, Output, digest
 
 REPLY_TOPICS = tuple(f"niyama-replies.chaos-{number}" for number in range(3))
+DELETED_REPLY_TOPIC = "niyama-replies.chaos-deleted"
+"""Deleted and made again now and then, with the replies in it."""
+ALL_REPLY_TOPICS = (*REPLY_TOPICS, DELETED_REPLY_TOPIC)
 NULL_TEXT = "null "
 """What the null engine generates for each token."""
 NULL_BYTES_PER_TOKEN = 4
@@ -121,11 +124,17 @@ def _request(
         ignore_eos=True,
         importance=choose.choice(["high", "low"]),
         stream=choose.random() < 0.2,
-        reply_topic=choose.choice(REPLY_TOPICS) if choose.random() < 0.4 else None,
+        reply_topic=_reply_topic(choose),
         expire_after_s=round(choose.uniform(0.2, 4), 3) if choose.random() < 0.08 else None,
         tenant="chaos",
         metadata={"chaos": tag},
     )
+
+
+def _reply_topic(choose: random.Random) -> str | None:
+    if choose.random() < 0.4:
+        return choose.choice(REPLY_TOPICS)
+    return DELETED_REPLY_TOPIC if choose.random() < 0.1 else None
 
 
 def _text(choose: random.Random, least: int, most: int) -> str:
@@ -146,6 +155,7 @@ def expectation_of(planned: PlannedJob, engine: str) -> Expectation:
         output=output_of(planned.request, engine),
         expire_after_s=planned.request.expire_after_s,
         reply_topic=planned.request.reply_topic,
+        reply_stays=planned.request.reply_topic != DELETED_REPLY_TOPIC,
         tag=planned.request.metadata["chaos"],
     )
 
