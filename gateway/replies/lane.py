@@ -10,7 +10,12 @@ from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+)
 
 from gateway.replies.waiting import Reply
 from gateway.settings import GatewaySettings
@@ -61,7 +66,9 @@ class Lane:
                 if fault := await self._fault():
                     raise LaneError(fault)
                 await self._producer.start()
-        except (KafkaError, TimeoutError) as error:
+        except TimeoutError as error:
+            raise LaneError(f"no answer within {OPEN_TIMEOUT_S:g} s") from error
+        except KafkaError as error:
             raise LaneError(repr(error)) from error
 
     async def send(self, replies: Sequence[Reply]) -> None:
@@ -96,6 +103,7 @@ class Lane:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await self._producer.client.close()
                 await self._producer._sender.close()
+        self._producer._message_accumulator.fail_all(KafkaConnectionError("the lane is closed"))
 
     async def _fault(self) -> str | None:
         """What keeps the topic from taking records, if it can be seen. May create the topic."""
