@@ -1,7 +1,7 @@
 """Every topic: its name, its settings, its key. Nothing else in the project spells these."""
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self
 
 from schemas.qos import DAY_S, Kind
 
@@ -20,6 +20,9 @@ class TopicSpec:
     retention_s: int
     description: str
     cleanup_policy: str = "delete"
+    timestamps: Literal["CreateTime", "LogAppendTime"] = "LogAppendTime"
+    """Whose clock: the producer's or the broker's. By the broker's, which also decides what it
+    keeps, no record is refused for a clock that is wrong, and none is kept for years."""
     extra: dict[str, str] = field(default_factory=dict)
 
     def configs(self) -> dict[str, str]:
@@ -28,8 +31,7 @@ class TopicSpec:
             "cleanup.policy": self.cleanup_policy,
             "retention.ms": str(self.retention_s * 1000),
             "max.message.bytes": str(MAX_RECORD_BYTES),
-            # A job's arrival is the time its producer published it.
-            "message.timestamp.type": "CreateTime",
+            "message.timestamp.type": self.timestamps,
             **self.extra,
         }
 
@@ -56,7 +58,14 @@ class PoolTopics:
         """Topics of `pool`. Batch topics outlive the longest class by several days."""
 
         def job_topic(suffix: str, description: str) -> TopicSpec:
-            return TopicSpec(f"{prefix}.{pool}.{suffix}", partitions, 7 * DAY_S, description)
+            # A job arrives when its producer publishes it.
+            return TopicSpec(
+                f"{prefix}.{pool}.{suffix}",
+                partitions,
+                7 * DAY_S,
+                description,
+                timestamps="CreateTime",
+            )
 
         return cls(
             interactive=job_topic("interactive", "Jobs with TTFT and TBT targets"),

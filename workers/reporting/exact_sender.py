@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import InvalidTimestampError, KafkaError
 
 from niyama.errors import UnavailableError
 from workers.reporting.outgoing import OutgoingRecord
@@ -26,7 +26,8 @@ class ExactSender(TopicSender):
         """Nothing is left out: see `full`."""
 
     def _is_temporary(self, error: KafkaError) -> bool:
-        return bool(error.retriable)
+        # A topic made by other hands may go by our clock, and refuse what is an hour ahead.
+        return bool(error.retriable) or isinstance(error, InvalidTimestampError)
 
     def _undeliverable(self, records: Sequence[OutgoingRecord], error: KafkaError) -> None:
         raise UnavailableError(f"Kafka rejects records for {self.topic}: {error!r}")

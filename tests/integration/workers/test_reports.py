@@ -1,5 +1,8 @@
 """What a worker reports, while the topics that it reports to disappear or shrink."""
 
+import time
+
+import pytest
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from niyama import kafka
@@ -29,6 +32,14 @@ async def test_without_tokens_and_dead_letter_topics_jobs_are_served_as_ever(
         records = await reader.getmany(timeout_ms=100)
     (first, *_), *_ = records.values()
     assert TokenChunk.model_validate_json(first.value).token_ids
+
+
+@pytest.mark.parametrize("ahead_s", [-7200, 7200])
+async def test_reports_by_a_clock_that_is_wrong_are_taken(harness: Harness, ahead_s: int) -> None:
+    topics, timestamp_ms = harness.settings.topics, int((time.time() + ahead_s) * 1000)
+    sender = harness.producer._kafka
+    for spec in (topics.events, topics.tokens, topics.dead_letters):
+        await sender.send_and_wait(spec.name, b"{}", timestamp_ms=timestamp_ms)
 
 
 async def test_a_result_that_the_events_topic_rejects_fails_its_own_job_only(

@@ -6,7 +6,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiokafka.errors import (
+    InvalidTimestampError,
     KafkaConnectionError,
+    KafkaError,
     MessageSizeTooLargeError,
     NotLeaderForPartitionError,
     TopicAuthorizationFailedError,
@@ -80,15 +82,22 @@ async def test_what_accumulates_during_a_delivery_is_the_next_batch(
     assert outcomes == [b"1", b"2", b"3"]
 
 
-async def test_events_are_sent_again_in_order_when_their_partition_has_no_leader(
-    events: ExactSender, producer: FakeProducer
+@pytest.mark.parametrize(
+    "passes",
+    [
+        NotLeaderForPartitionError(),
+        InvalidTimestampError(),  # this machine's clock is ahead
+    ],
+)
+async def test_events_are_sent_again_in_order_after_what_passes(
+    events: ExactSender, producer: FakeProducer, passes: KafkaError
 ) -> None:
     outcomes = Outcomes()
     async with _running(events):
         events.put(outcomes.record(b"1"))
         await settle()
         events.put(outcomes.record(b"2"))
-        await producer.deliveries[0].fail(NotLeaderForPartitionError())
+        await producer.deliveries[0].fail(passes)
         await settle()
         assert producer.sent[1:] == [[b"1", b"2"]]
         await producer.deliveries[1].succeed()
