@@ -99,7 +99,8 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
     await asyncio.gather(*batch)
     assert ids == stock_outputs["chat-0"]
     assert shown_s[0] - now_s > ttft_s / 2
-    assert min(later - earlier for earlier, later in pairwise(shown_s)) > 0.9 * tbt_s, shown_s
+    # A token that a busy machine shows late shortens the gap after it. Unpaced, gaps are a tenth.
+    assert min(later - earlier for earlier, later in pairwise(shown_s)) > 0.5 * tbt_s, shown_s
 
 
 async def test_aborts_a_request_wherever_it_is(client: Client) -> None:
