@@ -21,8 +21,8 @@ from aiokafka.structs import OffsetAndMetadata
 
 from niyama.errors import UnavailableError
 from niyama.fetched import make_readable
-from niyama.refusals import reuse_refused_sequence_numbers
 from niyama.retry import retry
+from niyama.sequence_numbers import keep_in_step
 from niyama.settings import KafkaSettings
 from schemas.headers import ReceivedHeaders
 from schemas.topics import MAX_RECORD_BYTES, TopicSpec
@@ -61,7 +61,7 @@ def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
         "request_timeout_ms": 120_000,
     }
     created = AIOKafkaProducer(**(settings.client_options() | defaults | options))
-    reuse_refused_sequence_numbers(created)
+    keep_in_step(created)
     return created
 
 
