@@ -8,10 +8,12 @@ from itertools import chain
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE, connect
-from gateway.ledger.catch_up import CatchUp, each_offset
+from gateway.ledger.catch_up import CatchUp, each_offset, poll_together
 from gateway.ledger.isolation import why_unusable, write_isolated
 from gateway.ledger.positions import Offsets, Positions, load_offsets, read_offsets
 from gateway.ledger.records import Decoded, RecordDecoder, Unusable
@@ -33,6 +35,12 @@ FETCH_WAIT_MS = 100
 COMMIT_INTERVAL_S = 5.0
 SESSION_TIMEOUT_MS = 10_000
 """After this long without a sign of life, a gateway's partitions go to the others."""
+STALL_S = 2.0
+"""A poll that took longer leaves a backlog behind, as an outage does."""
+ASSIGNORS = (RangePartitionAssignor, RoundRobinPartitionAssignor)
+"""By range, the partitions of one number, of all topics, go to one gateway: what there is about
+a job id falls behind together when that gateway does. The other one is for gateways of versions
+that know nothing else."""
 
 
 class LedgerConsumer:
@@ -94,6 +102,7 @@ class LedgerConsumer:
             fetch_max_bytes=FETCH_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             session_timeout_ms=SESSION_TIMEOUT_MS,
+            partition_assignment_strategy=ASSIGNORS,
         )
         self._positions = positions = Positions(consumer)
         try:
@@ -112,12 +121,10 @@ class LedgerConsumer:
                 await self._load_positions(consumer, positions)
             elif self._catch_up is not None:
                 await self._resume(positions)
-            polled = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_RECORDS)
-            ours = {part: polled[part] for part in polled if part in positions.known}
-            if ours:
-                positions.report_returns({part: ours[part][0].offset for part in ours})
-                await self._write(list(chain.from_iterable(ours.values())), positions.known)
-            await self._pass_over(positions, ours)
+            started_s = time.monotonic()
+            await self._poll(consumer, positions)
+            if time.monotonic() - started_s > STALL_S:
+                positions.forget()  # to read jobs first, whatever was fetched first meanwhile
         except StaleOffsetsError:
             log.info("another gateway wrote the same partitions; continuing where it left off")
             positions.forget()
@@ -129,6 +136,18 @@ class LedgerConsumer:
             await asyncio.sleep(RETRY_INTERVAL_S)
         if time.monotonic() >= self._next_commit_s:
             await self._commit(consumer, positions)
+
+    async def _poll(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
+        backlog = self._catch_up.left(positions.known) if self._catch_up else {}
+        if backlog:
+            polled = await poll_together(consumer, backlog)
+        else:
+            polled = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_RECORDS)
+        ours = {part: polled[part] for part in polled if part in positions.known}
+        if ours:
+            positions.report_returns({part: ours[part][0].offset for part in ours})
+            await self._write(list(chain.from_iterable(ours.values())), positions.known)
+        await self._pass_over(positions, ours)
 
     async def _load_positions(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
         """Find out where to continue, and which records to read before any others."""
