@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from gateway.api.problems import ProblemError
 from schemas.job import MAX_JOB_BYTES
@@ -13,13 +14,29 @@ here the rest of a body that is too large is read and dropped."""
 
 
 async def read_json_body(request: Request) -> bytes:
-    """The body, at most MAX_JOB_BYTES. Raises ProblemError (413, 415)."""
+    """The body, at most MAX_JOB_BYTES. Raises ProblemError (400, 413, 415)."""
     content_type = request.headers.get("content-type", "application/json")
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise ProblemError(
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
             f"send the job as application/json, not as {content_type}",
         )
+    try:
+        body = await _read(request)
+    except ClientDisconnect as gone:  # nobody reads the answer, and it is nobody's error
+        detail = "the connection was closed before the job was complete"
+        raise ProblemError(HTTPStatus.BAD_REQUEST, detail) from gone
+    if body is None:
+        raise ProblemError(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the job is larger than {MAX_JOB_BYTES:,} bytes: shorten its prompt",
+            headers={"Connection": "close"},
+        )
+    return body
+
+
+async def _read(request: Request) -> bytes | None:
+    """None: it is larger than MAX_JOB_BYTES. Raises ClientDisconnect."""
     body = bytearray()
     size_bytes = 0
     async for chunk in request.stream():
@@ -28,10 +45,4 @@ async def read_json_body(request: Request) -> bytes:
             body += chunk
         elif size_bytes > MAX_READ_BYTES:
             break
-    if size_bytes > MAX_JOB_BYTES:
-        raise ProblemError(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the job is larger than {MAX_JOB_BYTES:,} bytes: shorten its prompt",
-            headers={"Connection": "close"},
-        )
-    return bytes(body)
+    return bytes(body) if size_bytes <= MAX_JOB_BYTES else None
