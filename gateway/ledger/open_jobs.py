@@ -54,6 +54,9 @@ class LogRange:
     beginning: int
     end: int
 
+    def __contains__(self, offset: int) -> bool:
+        return self.beginning <= offset < self.end
+
 
 async def to_cancel(connection: asyncpg.Connection, after: UUID) -> list[asyncpg.Record]:
     """A page of queued jobs that somebody asked to cancel."""
@@ -72,7 +75,7 @@ async def still_to_cancel(
 async def without_record(
     connection: asyncpg.Connection, partition: TopicPartition, has: LogRange, after: UUID
 ) -> list[asyncpg.Record]:
-    """A page of queued jobs whose records are not in their partition any more."""
+    """A page of queued jobs whose records are not among those that their partition has."""
     found: list[asyncpg.Record] = await connection.fetch(
         _WITHOUT_RECORD, *partition, has.beginning, has.end, after
     )
@@ -82,7 +85,7 @@ async def without_record(
 async def abandon(
     connection: asyncpg.Connection, partition: TopicPartition, finished_until: int
 ) -> int:
-    """Mark open jobs with an offset below `finished_until`. Returns how many were not marked."""
+    """Mark open jobs with an offset below `finished_until`. Returns how many it marked."""
     done = await connection.execute(_ABANDON, *partition, finished_until)
     return int(done.removeprefix("UPDATE "))
 

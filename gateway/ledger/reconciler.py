@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE
 from gateway.ledger.positions import Offsets
-from gateway.ledger.reconciliation import connected
+from gateway.ledger.reconciliation import Reconciliation, connected
 from gateway.settings import GatewaySettings
 from niyama.retry import retry
 
@@ -20,7 +20,9 @@ INTERVAL = timedelta(seconds=60)
 """Between two looks at all open jobs, by all gateways of a pool together."""
 RETRY_S = 5.0
 """After a cancellation that had to wait for what the ledger has not read."""
-PASS_TIMEOUT_S = 60.0
+CANCELLING_TIMEOUT_S = 30.0
+"""What is not cancelled by then waits for the next pass: the look at open jobs comes between."""
+PASS_TIMEOUT_S = 90.0
 
 
 class Reconciler:
@@ -62,7 +64,15 @@ class Reconciler:
     async def _pass(self) -> bool:
         """Returns whether every queued job that was cancelled has ended."""
         async with connected(self._settings) as reconciliation:
-            all_cancelled = await reconciliation.cancel_queued()
+            all_cancelled = await _cancel_queued(reconciliation)
             if await reconciliation.take_turn(self._interval):
                 self._ends_before = await reconciliation.look_at_open_jobs(self._ends_before)
         return all_cancelled
+
+
+async def _cancel_queued(reconciliation: Reconciliation) -> bool:
+    """Returns whether every queued job that was cancelled has ended."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CANCELLING_TIMEOUT_S):
+            return await reconciliation.cancel_queued()
+    return False

@@ -67,11 +67,15 @@ class Reconciliation:
     async def cancel_queued(self) -> bool:
         """End queued jobs that were cancelled. Returns whether that was possible for all."""
         after, all_ended = FIRST, True
+        waited_for: set[TopicPartition] = set()
+        read: set[TopicPartition] = set()
         while page := await open_jobs.to_cancel(self.connection, after):
             after = page[-1]["job_id"]
             job_ids = [job["job_id"] for job in page]
             parts = {job_id: await self._events_of(job_id) for job_id in job_ids}
-            read = await self._wait_until_read(set(parts.values()))
+            # Once in a pass: one without a leader costs seconds, and has jobs on every page.
+            read |= await self._wait_until_read(set(parts.values()) - waited_for)
+            waited_for.update(parts.values())
             known = [job_id for job_id in job_ids if parts[job_id] in read]
             jobs = await open_jobs.still_to_cancel(self.connection, known)
             await self._publish([own_events.cancelled_while_queued(job) for job in jobs])
@@ -103,17 +107,31 @@ class Reconciliation:
         )
         return ends
 
-    async def _fail_without_record(self, part: TopicPartition, has: LogRange) -> None:
+    async def _fail_without_record(self, part: TopicPartition, had: LogRange) -> None:
+        """`had`: the offsets that the partition had before the ledger read the events."""
         after = FIRST
-        while page := await open_jobs.without_record(self.connection, part, has, after):
+        while page := await open_jobs.without_record(self.connection, part, had, after):
             after = page[-1]["job_id"]
-            log.warning("%d queued jobs of %s/%d have no record any more", len(page), *part)
+            # Looked up after the page was read, or jobs that arrived since would count as lost.
+            has = await self._grown(part, had)
+            lost = [job for job in page if job["source_offset"] not in has]
+            if lost:
+                log.warning("%d queued jobs of %s/%d have no record any more", len(lost), *part)
             now = datetime.now(UTC)
             events = []
-            for job in page:
+            for job in lost:
                 how = RETAINED if job["source_offset"] < has.beginning else TRUNCATED
                 events.append(own_events.record_deleted(job, now, how))
             await self._publish(events)
+
+    async def _grown(self, part: TopicPartition, had: LogRange) -> LogRange:
+        """What the partition has now, and `had` before."""
+        beginnings = await each_offset(self.consumer.beginning_offsets, [part])
+        ends = await each_offset(self.consumer.end_offsets, [part])
+        return LogRange(
+            min(had.beginning, beginnings.get(part, 0)),
+            max(had.end, ends.get(part, _UNKNOWN_END)),
+        )
 
     async def _mark_abandoned(self, finished: Offsets) -> None:
         marked = 0

@@ -1,18 +1,20 @@
 """Open jobs that no worker will report on, on the real Kafka and the real Postgres."""
 
+from collections.abc import Collection
 from datetime import timedelta
 
 import asyncpg
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
-from gateway.ledger.reconciliation import connected
+from gateway.ledger.reconciliation import Reconciliation, connected
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import JobEvent, TopicSpec
 from tests.support.consuming import consuming
-from tests.support.wire import Wire
+from tests.support.wire import Wire, published
 
 
 async def offsets_of(postgres: asyncpg.Connection, topic: TopicSpec) -> dict[TopicPartition, int]:
@@ -50,6 +52,25 @@ async def test_a_queued_job_whose_record_was_deleted_fails_and_is_answered(
         taken: ("admitted", 1),  # the worker that has it may well complete it
         kept: ("queued", 0),
     }
+
+
+async def test_a_job_that_arrives_while_the_reconciler_looks_is_not_lost(
+    settings: GatewaySettings, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_until_read = Reconciliation._wait_until_read
+
+    async def job_arrives(
+        self: Reconciliation, parts: Collection[TopicPartition]
+    ) -> set[TopicPartition]:
+        await wire.until_status(await wire.job(), "queued")
+        return await wait_until_read(self, parts)
+
+    monkeypatch.setattr(Reconciliation, "_wait_until_read", job_arrives)
+    async with consuming(settings), connected(settings) as reconciliation:
+        ends = await reconciliation.look_at_open_jobs({})
+        await reconciliation.look_at_open_jobs(ends)
+
+    assert await published(settings, settings.topics.events.name) == []
 
 
 async def test_a_topic_that_was_made_again_is_read_and_jobs_beyond_its_end_fail(
