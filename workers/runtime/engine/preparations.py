@@ -1,4 +1,4 @@
-"""Threads that check and tokenize requests: chats before batch work, then by deadline.
+"""Threads that tokenize requests, or check them: chats before batch work, then by deadline.
 
 A batch prompt may take a second, and a refill brings a thousand of them. So one of the threads is
 for interactive requests alone. What waits here is bounded by the jobs that the worker takes.
@@ -12,18 +12,19 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Generic, TypeVar
 
-from workers.engine.port import EngineDead, GenerationRequest, NotPrepared, PreparedRequest
+from workers.engine.port import EngineDead, GenerationRequest, NotPrepared
 from workers.policy.decision import Decision
 
-Prepare = Callable[[GenerationRequest], PreparedRequest]
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
-class _Preparation:
+class _Preparation(Generic[T]):
     request: GenerationRequest
     since_s: float
-    outcome: "Future[PreparedRequest]" = field(default_factory=Future)
+    outcome: "Future[T]" = field(default_factory=Future)
 
     def begin(self) -> bool:
         """False: nobody waits for it any more."""
@@ -34,7 +35,7 @@ class _Preparation:
         with suppress(InvalidStateError):
             self.outcome.set_exception(error)
 
-    def run(self, prepare: Prepare) -> None:
+    def run(self, prepare: Callable[[GenerationRequest], T]) -> None:
         try:
             prepared = prepare(self.request)
         except BaseException as error:
@@ -57,17 +58,24 @@ class _Preparation:
         return True
 
 
-class Preparations:
+class Preparations(Generic[T]):
     """Call everything but `prepare`'s function from the event loop."""
 
-    def __init__(self, prepare: Prepare, *, threads: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[GenerationRequest], T],
+        *,
+        threads: int,
+        name: str,
+        clock: Callable[[], float],
+    ) -> None:
         """`prepare` is called in the threads. With a single one, that takes everything. `clock`
         gives UTC epoch seconds."""
         self._prepare = prepare
         self._clock = clock
-        self._interactive: list[tuple[float, int, _Preparation]] = []
-        self._batch: list[tuple[float, int, _Preparation]] = []
-        self._unfinished: dict[str, _Preparation] = {}
+        self._interactive: list[tuple[float, int, _Preparation[T]]] = []
+        self._batch: list[tuple[float, int, _Preparation[T]]] = []
+        self._unfinished: dict[str, _Preparation[T]] = {}
         self._serial = count()
         self._change = threading.Condition()
         self._closed = False
@@ -76,14 +84,14 @@ class Preparations:
             threading.Thread(
                 target=self._work,
                 args=(number > 0 or threads == 1,),
-                name=f"tokenizer-{number}",
+                name=f"{name}-{number}",
                 daemon=True,
             ).start()
 
-    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+    async def prepare(self, request: GenerationRequest) -> T:
         """What `prepare` makes of it. Raises what that raises; NotPrepared when the request expired
         or was aborted while it waited; EngineDead when these threads were closed."""
-        preparation = _Preparation(request, self._clock())
+        preparation = _Preparation[T](request, self._clock())
         with self._change:
             if self._closed:
                 raise EngineDead("the engine was closed")
@@ -120,7 +128,7 @@ class Preparations:
             if not preparation.expire(self._clock()):
                 preparation.run(self._prepare)
 
-    def _next(self, takes_batch: bool) -> _Preparation | None:
+    def _next(self, takes_batch: bool) -> _Preparation[T] | None:
         """The most urgent one that somebody still waits for. None: closed."""
         with self._change:
             while not self._closed:

@@ -12,7 +12,7 @@ from sglang.srt.managers.io_struct import AbortReq
 
 from workers.engine.port import EngineDead
 from workers.engine.watchdog import TICK_S, Watchdog
-from workers.runtime.engine.grammars import GrammarCheck
+from workers.runtime.engine.grammar_check import GrammarCheck
 from workers.runtime.engine.heartbeats import Heartbeats, states
 from workers.runtime.engine.launch import kill_processes
 from workers.runtime.engine.limits import TokenLimits
@@ -74,7 +74,6 @@ class Running:
         """Stop SGLang's processes; requests still in it raise EngineDead."""
         self.die("the engine was closed")
         self.output_loop.cancel()
-        self.grammars.close()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGQUIT)
         await asyncio.to_thread(_stop_children, self.runtime)
 
@@ -110,7 +109,7 @@ def _serving(runtime: Any, loop: asyncio.AbstractEventLoop, watchdog: Watchdog) 
     output_loop: asyncio.Task[None] = loop.create_task(manager.handle_loop())
     death: asyncio.Future[str] = loop.create_future()
     model = manager.model_config
-    grammars = GrammarCheck(manager.tokenizer, model.vocab_size, model.hf_eos_token_id)
+    grammars = GrammarCheck(manager.tokenizer, model.vocab_size, model.hf_eos_token_id, watchdog)
     running = Running(runtime, limits, translator, output_loop, death, grammars, watchdog)
     output_loop.add_done_callback(lambda _: running.die("SGLang's output loop ended"))
     # A failing child, and the watchdog that finds a dead one, send SIGQUIT.

@@ -30,6 +30,8 @@ from workers.runtime.engine.running import Running, run
 from workers.runtime.engine.start_limit import start_limit, too_long
 from workers.runtime.engine.updates import UpdateReader
 
+_GRAMMAR_THREADS = 2
+
 
 class SglangEngine:
     """Implements `workers.engine.port.Engine` with SGLang's runtime and Niyama's scheduler in it.
@@ -65,7 +67,8 @@ class SglangEngine:
         self._hang_limit_s = hang_limit_s
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
         self._inbox = DecisionInbox(f"ipc://{self._folder}/decisions")
-        self._preparations: Preparations | None = None
+        self._grammar_checks: Preparations[None] | None = None
+        self._preparations: Preparations[PreparedRequest] | None = None
         self._cancelled: set[str] = set()
         self._started: Running | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -84,9 +87,16 @@ class SglangEngine:
         with start_limit(self._start_limit_s):
             runtime = self._launch()
         self._started = run(runtime, Watchdog(self._hang_limit_s))
+        self._grammar_checks = Preparations(
+            partial(self._check_grammar, self._started),
+            threads=_GRAMMAR_THREADS,
+            name="grammars",
+            clock=time.time,
+        )
         self._preparations = Preparations(
             partial(self._translate, self._started),
             threads=self._started.translator.threads,
+            name="tokenizer",
             clock=time.time,
         )
         try:
@@ -106,8 +116,8 @@ class SglangEngine:
         if self._started is not None:
             await self._started.close()
         self._inbox.close()
-        if self._preparations is not None:
-            self._preparations.close()
+        for stage in self._stages:
+            stage.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _launch(self) -> Any:
@@ -145,9 +155,21 @@ class SglangEngine:
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         running = self._running
         running.raise_if_dead()
-        await running.grammars.check(request.sampling.get("response_format"))
         assert self._preparations is not None
+        assert self._grammar_checks is not None
+        if running.grammars.concerns(request.sampling.get("response_format")):
+            await self._grammar_checks.prepare(request)
         return await self._preparations.prepare(request)
+
+    @property
+    def _stages(self) -> list[Preparations[Any]]:
+        """What a request passes on its way to SGLang."""
+        stages = (self._grammar_checks, self._preparations)
+        return [stage for stage in stages if stage is not None]
+
+    @staticmethod
+    def _check_grammar(running: Running, request: GenerationRequest) -> None:
+        running.grammars.check(request.sampling["response_format"])
 
     @staticmethod
     def _translate(running: Running, request: GenerationRequest) -> PreparedRequest:
@@ -179,7 +201,7 @@ class SglangEngine:
 
     def abort(self, request_id: str) -> None:
         manager = self._running.manager
-        if self._preparations is not None and self._preparations.abort(request_id):
+        if any(stage.abort(request_id) for stage in self._stages):
             return
         if request_id in manager.rid_to_state:
             self._cancelled.add(request_id)

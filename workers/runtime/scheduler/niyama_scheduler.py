@@ -18,7 +18,7 @@ from workers.latency.model import LatencyModel
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.messages import ADDRESS_VARIABLE, SCHEDULER_INFO_KEY, DecisionSender
-from workers.runtime.scheduler import grammars
+from workers.runtime.scheduler import grammar_cache
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.latency_file import LatencyFile
 from workers.runtime.scheduler.latency_subject import latency_subject
@@ -57,7 +57,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         self.niyama.heartbeat.turn()  # SGLang's loop comes here in every turn, also when idle
         if recv_reqs:
             self.niyama.clock.tick()
-            grammars.bound(self.grammar_manager)
+            grammar_cache.clear_when_many(self.grammar_manager)
         super().process_input_requests(recv_reqs)
 
     def _add_request_to_queue(self, req: Req, is_retracted: bool = False) -> None:

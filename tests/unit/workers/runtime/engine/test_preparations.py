@@ -59,7 +59,9 @@ async def tokenizer() -> Tokenizer:
 @pytest.fixture
 async def one(tokenizer: Tokenizer) -> "Iterator[Preparations]":
     """A single thread."""
-    preparations = Preparations(tokenizer.prepare, threads=1, clock=lambda: tokenizer.now_s)
+    preparations = Preparations(
+        tokenizer.prepare, threads=1, name="test", clock=lambda: tokenizer.now_s
+    )
     yield preparations
     tokenizer.finish.set()
     preparations.close()
@@ -88,7 +90,7 @@ async def test_chats_come_first_then_the_earliest_deadline(
 async def test_a_chat_does_not_wait_for_a_batch_prompt_that_takes_long(
     tokenizer: Tokenizer,
 ) -> None:
-    preparations = Preparations(tokenizer.prepare, threads=2, clock=lambda: NOW_S)
+    preparations = Preparations(tokenizer.prepare, threads=2, name="test", clock=lambda: NOW_S)
     batch = _start(preparations, _batch("slow-1"), _batch("slow-2"))
     await tokenizer.is_busy()
     prepared = await preparations.prepare(_chat("chat"))

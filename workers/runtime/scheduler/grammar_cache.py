@@ -5,7 +5,7 @@ from typing import Any
 MAX_GRAMMARS = 256
 
 
-def bound(manager: Any) -> None:
+def clear_when_many(manager: Any) -> None:
     """Forget SGLang's compiled grammars when they are many: those still used are compiled again.
 
     `manager` is SGLang's GrammarManager. Requests that run keep the grammars that they have.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from workers.runtime.scheduler import grammars
+from workers.runtime.scheduler import grammar_cache
 
 
 class _Backend:
@@ -25,14 +25,14 @@ class _Manager:
 @pytest.mark.parametrize(
     ("kept", "waiting", "left"),
     [
-        (grammars.MAX_GRAMMARS, False, grammars.MAX_GRAMMARS),
-        (grammars.MAX_GRAMMARS + 1, False, 0),
-        (grammars.MAX_GRAMMARS + 1, True, grammars.MAX_GRAMMARS + 1),
+        (grammar_cache.MAX_GRAMMARS, False, grammar_cache.MAX_GRAMMARS),
+        (grammar_cache.MAX_GRAMMARS + 1, False, 0),
+        (grammar_cache.MAX_GRAMMARS + 1, True, grammar_cache.MAX_GRAMMARS + 1),
     ],
 )
 def test_compiled_grammars_are_forgotten_when_they_are_many(
     kept: int, waiting: bool, left: int
 ) -> None:
     manager = _Manager(kept, waiting)
-    grammars.bound(manager)
+    grammar_cache.clear_when_many(manager)
     assert len(manager.grammar_backend.cache) == left

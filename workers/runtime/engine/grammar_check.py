@@ -6,16 +6,16 @@ and gigabytes. So a schema that might be costly is compiled first in a process t
 killed. One that is small and plain is not: it takes milliseconds.
 """
 
-import asyncio
 import contextlib
+import hashlib
 import json
+import math
 import multiprocessing
 import os
 import resource
 import signal
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,14 +23,18 @@ from typing import Any
 from xgrammar import GrammarCompiler, TokenizerInfo
 
 from workers.engine.port import InvalidRequest
+from workers.engine.watchdog import Watchdog
 
-COMPILE_LIMIT_S = 10.0
+CPU_LIMIT_S = 10
+"""What compiling may take of one core: on a busy machine a good schema is no worse."""
+WALL_LIMIT_S = 60.0
 MEMORY_BYTES = 2 * 1024**3
 """What compiling may allocate, beside the vocabulary."""
 GRAMMAR_BYTES = 64 * 1024**2
 """The largest compiled grammar: SGLang keeps it for the next request with the same schema."""
-_AT_ONCE = 2
-_REMEMBERED = 1024
+_REMEMBERED = 10_000
+_MAX_REASON_CHARACTERS = 500
+_JOIN_S = 1.0
 
 _PLAIN_BYTES = 4096
 _PLAIN_KEYWORDS = frozenset(
@@ -48,32 +52,39 @@ _processes = multiprocessing.get_context("forkserver")
 
 
 class GrammarCheck:
-    """Compiles schemas ahead of SGLang, each once."""
+    """Compiles schemas ahead of SGLang, each once. May be called from several threads."""
 
-    def __init__(self, tokenizer: Any, vocabulary_tokens: int, stop_tokens: set[int]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        vocabulary_tokens: int,
+        stop_tokens: set[int],
+        watchdog: Watchdog,
+    ) -> None:
         self._tokenizer = tokenizer
         self._vocabulary_tokens = vocabulary_tokens
         self._stop_tokens = sorted(stop_tokens)
-        self._refusals: OrderedDict[str, str | None] = OrderedDict()
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="grammars")
+        self._watchdog = watchdog
+        self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
+        """By the schema's hash: why it is refused, None when it is not."""
 
-    async def check(self, response_format: Mapping[str, Any] | None) -> None:
-        """Raises InvalidRequest for a schema that does not compile within the limits."""
+    @staticmethod
+    def concerns(response_format: Mapping[str, Any] | None) -> bool:
+        """Whether there is something to check."""
         form = (response_format or {}).get("json_schema")
-        if form is None or is_plain(form["schema"]):
-            return
-        schema = json.dumps(form["schema"])
-        if schema not in self._refusals:
-            loop = asyncio.get_running_loop()
-            refusal = await loop.run_in_executor(self._threads, self._compile, schema)
-            self._refusals[schema] = refusal
-            if len(self._refusals) > _REMEMBERED:
-                self._refusals.popitem(last=False)
-        if (refusal := self._refusals.get(schema)) is not None:
-            raise InvalidRequest(f"response_format: {refusal}")
+        return form is not None and not is_plain(form["schema"])
 
-    def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    def check(self, response_format: Mapping[str, Any]) -> None:
+        """Raises InvalidRequest for a schema that does not compile within the limits."""
+        schema = json.dumps(response_format["json_schema"]["schema"])
+        key = hashlib.sha256(schema.encode()).digest()
+        if key not in self._verdicts:
+            with contextlib.suppress(_NoVerdictError):  # SGLang then judges it by itself
+                self._verdicts[key] = self._compile(schema)
+            while len(self._verdicts) > _REMEMBERED:
+                self._verdicts.popitem(last=False)
+        if (refusal := self._verdicts.get(key)) is not None:
+            raise InvalidRequest(f"response_format: {refusal}")
 
     @cached_property
     def _vocabulary(self) -> str:
@@ -89,22 +100,29 @@ class GrammarCheck:
         # The server that forks them has imported this module, which takes seconds.
         _processes.set_forkserver_preload([__name__])
         process = _processes.Process(
-            target=_compile_here, args=(self._vocabulary, schema, theirs), daemon=True
+            target=_compile_here,
+            args=(self._vocabulary, schema, CPU_LIMIT_S, theirs),
+            daemon=True,
         )
-        process.start()
+        with self._watchdog.running("the process that compiles grammars"):
+            process.start()
         theirs.close()
         with ours:
             try:
-                if not ours.poll(COMPILE_LIMIT_S):
-                    return f"its schema takes longer than {COMPILE_LIMIT_S:g} s to compile"
+                if not ours.poll(WALL_LIMIT_S):
+                    raise _NoVerdictError
                 answer: str | None = ours.recv()
                 return answer
             except EOFError:
-                process.join()
+                process.join(_JOIN_S)
                 return _meaning_of(process.exitcode)
             finally:
                 process.kill()
-                process.join()
+                process.join(_JOIN_S)
+
+
+class _NoVerdictError(Exception):
+    """The process was stopped, starved or killed: that is not the schema's fault."""
 
 
 def is_plain(schema: Any) -> bool:
@@ -128,23 +146,32 @@ def _keywords(schema: Any) -> Iterator[set[str]]:
                 yield from _keywords(value)
 
 
-def _compile_here(vocabulary: str, schema: str, answer: Connection) -> None:
+def _compile_here(vocabulary: str, schema: str, limit_s: int, answer: Connection) -> None:
     """In a process of its own. Answers with what is wrong with the schema, or with None."""
     os.nice(10)  # the model goes first
-    compiler = GrammarCompiler(TokenizerInfo.deserialize_json(vocabulary), cache_enabled=False)
+    info = TokenizerInfo.deserialize_json(vocabulary)
+    compiler = GrammarCompiler(info, max_threads=1, cache_enabled=False)
     _limit_memory()
+    until_s = _cpu_s() + limit_s
+    resource.setrlimit(resource.RLIMIT_CPU, (until_s, until_s + 1))  # SIGXCPU, then SIGKILL
     try:
         size = compiler.compile_json_schema(schema).memory_size_bytes
     except MemoryError:
         answer.send(_TOO_MUCH_MEMORY)
     except Exception as error:
-        answer.send(" ".join(str(error).split()))
+        answer.send(" ".join(str(error).split())[:_MAX_REASON_CHARACTERS])
     else:
         too_large = size > GRAMMAR_BYTES
         answer.send(f"its schema compiles to {size:,} bytes" if too_large else None)
 
 
 _TOO_MUCH_MEMORY = "its schema takes too much memory to compile"
+
+
+def _cpu_s() -> int:
+    """What this process has used, which the limit counts, too."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return math.ceil(used.ru_utime + used.ru_stime)
 
 
 def _limit_memory() -> None:
@@ -155,8 +182,10 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used_bytes + MEMORY_BYTES, hard))
 
 
-def _meaning_of(exit_code: int | None) -> str | None:
-    """Of a process that ended without an answer."""
-    if exit_code in (-signal.SIGTERM, -signal.SIGINT):
-        return None  # this worker is being stopped: the schema has nothing to do with it
-    return _TOO_MUCH_MEMORY
+def _meaning_of(exit_code: int | None) -> str:
+    """Of a process that ended without an answer. Raises _NoVerdictError."""
+    if exit_code == -signal.SIGXCPU:
+        return f"its schema takes more than {CPU_LIMIT_S} s to compile"
+    if exit_code in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
+        return _TOO_MUCH_MEMORY
+    raise _NoVerdictError
