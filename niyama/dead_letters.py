@@ -14,7 +14,6 @@ from schemas.topics import MAX_VALUE_BYTES
 
 MAX_KEY_BYTES = 4 * 1024
 """A longer key is left out: it would count towards the record's size."""
-MAX_REASON_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ def dead_letter(record: ConsumedRecord, error: JobError, reader: str) -> DeadLet
 def _headers(record: ConsumedRecord, error: JobError, reader: str) -> list[tuple[str, bytes]]:
     """The record's own headers, where it came from, and why it was refused."""
     added = {
-        header_names.REASON: error.message[:MAX_REASON_CHARACTERS],
+        header_names.REASON: error.message,
         header_names.REASON_CODE: error.code,
         header_names.SOURCE_TOPIC: record.topic,
         header_names.SOURCE_PARTITION: str(record.partition),

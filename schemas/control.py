@@ -3,7 +3,10 @@
 from typing import Literal
 from uuid import UUID
 
-from schemas.message import Message, UtcDatetime
+from schemas.message import Explanation, Message, UtcDatetime
+
+MAX_CONTROL_BYTES = 64 * 1024
+"""A larger record is no request: every worker reads all of them before its first job."""
 
 
 class JobControl(Message):
@@ -12,4 +15,5 @@ class JobControl(Message):
     job_id: UUID
     action: Literal["cancel"] = "cancel"
     requested_at: UtcDatetime
-    reason: str | None = None
+    reason: Explanation | None = None
+    """Cut to its first 1,000 characters, it becomes that of the job's `cancelled` event."""

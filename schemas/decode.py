@@ -1,4 +1,4 @@
-"""From a record's bytes to a job, or to a refusal that a person can act on.
+"""From a record's bytes to a job or a cancellation, or to a refusal that a person can act on.
 
 The worker and the ledger read the same records. Both decode here, so they always agree on
 which job a record is and on whether it is one at all.
@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, StrictStr, ValidationError
 
+from schemas.control import MAX_CONTROL_BYTES, JobControl
 from schemas.event import JobError
 from schemas.job import MAX_JOB_BYTES, JobRequest, JobTooLargeError
 from schemas.message import SCHEMA_VERSION
@@ -55,6 +56,17 @@ def decode_job(value: bytes | None) -> JobRequest | Refusal:
         return _refusal(explain(invalid), value)
 
 
+def decode_control(value: bytes) -> JobControl | JobError:
+    """Decode and validate one record value of the control topic; an error says what is wrong."""
+    if len(value) > MAX_CONTROL_BYTES:
+        message = f"the record is {len(value):,} bytes; at most {MAX_CONTROL_BYTES:,} are allowed"
+        return JobError(code="too_large", message=message)
+    try:
+        return JobControl.model_validate_json(value)
+    except ValidationError as invalid:
+        return explain(invalid)
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing to change in a document."""
@@ -97,7 +109,7 @@ def faults(error: ValidationError) -> list[Fault]:
 
 
 def _too_many(error: ValidationError) -> Fault:
-    return Fault("", f"{error.error_count():,} faults: it has little in common with a job")
+    return Fault("", f"{error.error_count():,} faults, too many to list")
 
 
 def readable_object(value: bytes | None) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from schemas.message import Message, Payload, UtcDatetime
+from schemas.message import Explanation, Message, Payload, UtcDatetime
 from schemas.status import JobStatus
 
 
@@ -91,7 +91,7 @@ class JobError(Payload):
         "refused_by_ledger",
         "internal_error",
     ]
-    message: str
+    message: Explanation
 
 
 class Source(Payload):
@@ -120,7 +120,7 @@ class JobEvent(Message):
     usage: Usage | None = None
     largest_gap_ms: float | None = Field(default=None, ge=0)
     """The longest time between two tokens, over the whole generation."""
-    reason: str | None = None
+    reason: Explanation | None = None
     prediction: Prediction | None = None
     result: JobResult | None = None
     error: JobError | None = None

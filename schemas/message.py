@@ -24,6 +24,18 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{
 """A short identifier: letters, digits and `. _ : / @ -`, at most 128 characters."""
 
 
+MAX_EXPLANATION_CHARACTERS = 1_000
+
+
+def _shortened(text: str) -> str:
+    return text[:MAX_EXPLANATION_CHARACTERS]
+
+
+Explanation = Annotated[str, AfterValidator(_shortened)]
+"""A reason or a message for people. Only its first 1,000 characters are kept: it may quote a whole
+document."""
+
+
 class Payload(BaseModel):
     """A part of a message. Unknown fields are refused: a typo must not pass for a setting."""
 

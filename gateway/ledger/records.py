@@ -15,9 +15,9 @@ from gateway.ledger.lenient import readable_part
 from gateway.ledger.request import Origin, Request
 from niyama.kafka import ConsumedRecord
 from niyama.logs import Throttle
-from schemas import JobControl, JobError, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
+from schemas import JobError, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
 from schemas.arrival import arrival_ms
-from schemas.decode import explain, job_id_of_record
+from schemas.decode import decode_control, explain, job_id_of_record
 from schemas.headers import trace_context
 from schemas.qos import UnknownQosClassError
 
@@ -159,8 +159,10 @@ def _report(record: ConsumedRecord) -> Report:
     return Report(event, record.value or b"", trace)
 
 
-def _cancellation(record: ConsumedRecord) -> Cancellation | None:
+def _cancellation(record: ConsumedRecord) -> Cancellation | Unusable | None:
     if record.value is None:  # a tombstone in a compacted topic
         return None
-    control = JobControl.model_validate_json(storable(record.value) or b"")
-    return Cancellation(control.job_id, control.requested_at)
+    request = decode_control(storable(record.value) or b"")
+    if isinstance(request, JobError):
+        return Unusable(record, request)
+    return Cancellation(request.job_id, request.requested_at)

@@ -1,12 +1,13 @@
 """The control topic. Every worker reads all of it: a cancellation may concern any of them."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 
 from aiokafka import AIOKafkaConsumer
-from pydantic import ValidationError
 
-from schemas import JobControl
+from schemas import JobControl, JobError
+from schemas.decode import decode_control
 from workers.intake.cancellations import Cancellations
 
 log = logging.getLogger(__name__)
@@ -49,15 +50,13 @@ class ControlReader:
     async def _poll(self) -> None:
         for records in (await self._consumer.getmany(timeout_ms=POLL_MS)).values():
             for record in records:
-                self._read(record.value)
+                if record.value is not None:  # a tombstone in a compacted topic
+                    self._read(record.value)
+                await asyncio.sleep(0)  # there may be very many
 
-    def _read(self, value: bytes | None) -> None:
-        if value is None:
-            return
-        try:
-            request = JobControl.model_validate_json(value)
-        except ValidationError as error:
-            log.warning("ignored a control record: %s", error.errors()[0]["msg"])
-            return
-        if self._cancellations.add(request, self._clock()):
+    def _read(self, value: bytes) -> None:
+        request = decode_control(value)
+        if isinstance(request, JobError):
+            log.warning("ignored a control record: %s", request.message)
+        elif self._cancellations.add(request, self._clock()):
             self._on_cancel(request)

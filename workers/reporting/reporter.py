@@ -81,7 +81,7 @@ class Reporter:
             **details,
         )
         record = _record(attempt, event, on_delivered)
-        if record.size_bytes > MAX_VALUE_BYTES:
+        if event.result is not None and record.size_bytes > MAX_VALUE_BYTES:
             record = _record(attempt, _too_large(event, record.size_bytes), on_delivered)
         self._sender.put(self._topics.events.name, record)
 

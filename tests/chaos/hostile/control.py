@@ -1,4 +1,4 @@
-"""Requests to cancel, of a time or with a reason that nobody would give."""
+"""Requests to cancel, of a time, with a reason or of a size that nobody would give."""
 
 from typing import Any
 
@@ -41,5 +41,16 @@ def _control_of_year_1(setting: Setting) -> HostileRecord:
     return _record(setting, _control(setting, requested_at=setting.choose.choice(edges)))
 
 
-def _record(setting: Setting, document: dict[str, Any]) -> HostileRecord:
-    return HostileRecord(setting.topics.control.name, encoded(document))
+@kind("large-control")
+def _large_control(setting: Setting) -> HostileRecord:
+    """Of a job that runs, which has to complete all the same: this is no request. Compressed, it
+    is small enough for the topic."""
+    job_ids = [str(job.job_id) for job in setting.running] or [str(setting.new_id())]
+    document = _control(setting, job_id=setting.choose.choice(job_ids))
+    faults = dict.fromkeys(map(str, range(100_000)), 0)
+    large: dict[str, Any] = setting.choose.choice([{"reason": "x" * 9_000_000}, faults])
+    return _record(setting, document | large, codec="gzip")
+
+
+def _record(setting: Setting, document: dict[str, Any], codec: str | None = None) -> HostileRecord:
+    return HostileRecord(setting.topics.control.name, encoded(document), codec=codec)

@@ -22,6 +22,8 @@ from tests.chaos.journal import AcknowledgedJob, Journal
 
 RUNNING_JOBS = 5
 """Of the jobs that were acknowledged, the last few run most probably."""
+MAX_UNCOMPRESSED = 64 * 1024 * 1024
+"""Bytes of a record before it is compressed: only what the broker refuses is not sent."""
 TRANSACTION_MS = 5_000
 """After which a broker aborts a transaction that its own outage left open."""
 
@@ -62,7 +64,9 @@ class HostileProducer:
         async with AsyncExitStack() as stack:
             producers = {
                 codec: await stack.enter_async_context(
-                    kafka.producer(self._settings, compression_type=codec)
+                    kafka.producer(
+                        self._settings, compression_type=codec, max_request_size=MAX_UNCOMPRESSED
+                    )
                 )
                 for codec in (None, *CODECS)
             }

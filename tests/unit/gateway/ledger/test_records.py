@@ -194,6 +194,23 @@ def test_a_cancellation_is_read_from_the_control_topic(decoder: RecordDecoder) -
 
 
 @pytest.mark.parametrize(
+    ("value", "code"),
+    [(b"{", "invalid_json"), (b"{}", "invalid_request"), (bytes(8_000_000), "too_large")],
+)
+def test_what_is_no_request_to_cancel_is_unusable(
+    decoder: RecordDecoder, value: bytes, code: str
+) -> None:
+    entry = decoder.decode(a_record(TOPICS.control, value))
+
+    assert isinstance(entry, Unusable)
+    assert entry.error.code == code
+
+
+def test_a_tombstone_in_the_control_topic_is_nothing(decoder: RecordDecoder) -> None:
+    assert decoder.decode(a_record(TOPICS.control, None)) is None
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "\0",

@@ -1,6 +1,7 @@
 """Events, dead letters, and results that are too large for a topic."""
 
 from schemas import EventType, JobError, JobEvent, JobResult, headers
+from schemas.message import MAX_EXPLANATION_CHARACTERS
 from schemas.topics import MAX_RECORD_BYTES, MAX_VALUE_BYTES
 from tests.support.records import TOPICS, FakeRecord
 from tests.support.senders import FakeSender
@@ -18,6 +19,20 @@ def test_a_result_that_no_topic_accepts_fails_the_job_with_a_reason(
     assert event.error is not None
     assert (event.type, event.result, event.error.code) == (EventType.FAILED, None, "too_large")
     assert "fewer tokens" in event.error.message
+
+
+def test_no_reason_makes_an_event_that_no_topic_accepts(
+    reporter: Reporter, sender: FakeSender, attempt: JobAttempt
+) -> None:
+    huge = "x" * MAX_VALUE_BYTES
+    reporter.event(attempt, EventType.CANCELLED, reason=huge)
+    reporter.event(attempt, EventType.FAILED, error=JobError(code="engine_error", message=huge))
+    cancelled, failed = [JobEvent.model_validate_json(value) for value in sender.values()]
+    assert (cancelled.type, cancelled.reason) == (
+        EventType.CANCELLED,
+        "x" * MAX_EXPLANATION_CHARACTERS,
+    )
+    assert failed.error == JobError(code="engine_error", message="x" * MAX_EXPLANATION_CHARACTERS)
 
 
 def test_a_refusal_is_finished_only_after_dead_letter_and_event(
