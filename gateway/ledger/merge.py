@@ -120,7 +120,7 @@ UPSERT_JOBS = (
     + ", ".join(f"{name} = {_merged(name)}" for name in JOB_COLUMNS if name != "job_id")
     + f" WHERE {_SAME_RECORD} "
     + "RETURNING job_id, status, arrived_at, reply_topic, attempt, newest_attempt, "
-    + "terminal_event_id, cancel_requested_at"
+    + "terminal_event_id, finished_at, cancel_requested_at"
 )
 """Merges patches into rows, and returns what the rows then say.
 
@@ -139,7 +139,9 @@ TIMES_FROM_HISTORY = (
 )
 """Completes the times of the attempts that these rows show."""
 
-INSERT_EVENTS = f"{_insert(job_events, EVENT_COLUMNS)} ON CONFLICT DO NOTHING RETURNING event_id"
-"""Returns the events that were new."""
+INSERT_EVENTS = (
+    f"{_insert(job_events, EVENT_COLUMNS)} ON CONFLICT DO NOTHING RETURNING job_id, at, event_id"
+)
+"""Returns the keys of the events that were new."""
 
 INSERT_RESULTS = f"{_insert(job_results, RESULT_COLUMNS)} ON CONFLICT DO NOTHING"

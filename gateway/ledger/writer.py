@@ -125,11 +125,12 @@ async def _insert_events(connection: asyncpg.Connection, reports: Sequence[Repor
         return []
     rows = (event_row(report.event) for report in reports)
     inserted = await connection.fetch(INSERT_EVENTS, *columns(rows))
-    new = {row[0] for row in inserted}
+    new = {tuple(key) for key in inserted}
     fresh = []
     for report in reports:
-        if report.event.event_id in new:
-            new.remove(report.event.event_id)  # it may be in this poll twice
+        key = (report.event.job_id, report.event.at, report.event.event_id)
+        if key in new:
+            new.remove(key)  # it may be in this poll twice
             fresh.append(report)
     return fresh
 
@@ -150,14 +151,19 @@ async def _write_jobs(
     endings = [
         Ending(report, job)
         for report in reports
-        if report.event.type.is_terminal
-        and (job := by_id[report.event.job_id])["terminal_event_id"] == report.event.event_id
+        if report.event.type.is_terminal and _is_end_of(job := by_id[report.event.job_id], report)
     ]
     await _insert_results(connection, endings)
     replies = await reply_outbox.add(connection, _replies(endings))
     replies += await reply_outbox.address_held(connection, _ended_before(patches, jobs, endings))
     ended = tuple(ending.report.event.job_id for ending in endings)
     return Written(ended, replies, to_cancel=sum(map(_is_to_cancel, jobs)))
+
+
+def _is_end_of(job: asyncpg.Record, report: Report) -> bool:
+    # With its time: when two gateways end a job, their events differ in nothing else.
+    end = (job["terminal_event_id"], job["finished_at"])
+    return end == (report.event.event_id, report.event.at)
 
 
 async def _complete_times(

@@ -54,6 +54,39 @@ async def test_an_event_that_comes_twice_counts_once(
     assert await postgres.fetchval("SELECT count(*) FROM job_events") == 2
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_job_that_two_gateways_end_at_different_times_is_answered_once(
+    postgres: asyncpg.Connection, log: Log, together: bool
+) -> None:
+    submitted = submission(uuid4(), reply_topic="answers")
+    await log.write(submitted)
+    ends = [
+        report(submitted.job_id, "cancelled", at, worker_id=LEDGER, event_id=submitted.job_id)
+        for at in (2, 1)
+    ]
+
+    if together:
+        written = [await log.write(*ends)]
+    else:
+        written = [await log.write(ends[0])]
+        await postgres.execute("DELETE FROM reply_outbox")  # the relay has sent it
+        written.append(await log.write(ends[1]))
+
+    assert [job_id for each in written for job_id in each.ended] == [submitted.job_id]
+    assert sum(each.replies for each in written) == 1
+    assert len(await replies(postgres)) == together
+    assert (await row(postgres, submitted.job_id))["finished_at"] == after(2)
+
+
+async def test_events_of_two_jobs_may_have_one_id(postgres: asyncpg.Connection, log: Log) -> None:
+    event_id, jobs = uuid4(), [uuid4(), uuid4()]
+    ends = [report(job_id, "completed", event_id=event_id) for job_id in jobs]
+
+    written = await log.write(*ends)
+
+    assert set(written.ended) == set(jobs)
+
+
 async def test_the_first_result_stays(postgres: asyncpg.Connection, log: Log) -> None:
     job_id = uuid4()
     first = {"text": "first", "token_ids": [1, 2], "finish_reason": "stop"}
