@@ -54,8 +54,6 @@ class AdvisoryLock(IntEnum):
     """One migration at a time, of all processes."""
     PARTITIONS = 0x6E69_7061
     """One process at a time makes a partition of `job_events`."""
-    REPLIES = 0x6E69_6963
-    """One gateway at a time is the relay of replies."""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -68,6 +66,8 @@ def is_outage(error: BaseException) -> bool:
         return cause is not None and is_outage(cause)
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "").startswith(OUTAGE_STATES)
+    if isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        return False  # a value that asyncpg cannot encode, or options that it does not take
     return isinstance(error, UNREACHABLE)
 
 

@@ -36,10 +36,12 @@ async def each_offset(lookup: Lookup, partitions: Collection[TopicPartition]) ->
     One that does not answer in time, because it has no leader, is left out with a warning.
     """
     tasks = {part: asyncio.ensure_future(lookup([part])) for part in partitions}
-    if tasks:
-        _, late = await asyncio.wait(tasks.values(), timeout=LOOKUP_TIMEOUT_S)
-        for task in late:
-            task.cancel()
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=LOOKUP_TIMEOUT_S)
+    finally:
+        for task in tasks.values():
+            task.cancel()  # of those that are late, or of all when we are cancelled ourselves
         await asyncio.gather(*tasks.values(), return_exceptions=True)
     found: Offsets = {}
     for part, task in tasks.items():

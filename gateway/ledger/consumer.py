@@ -33,6 +33,8 @@ FETCH_BYTES = 16 * 1024 * 1024
 FETCH_WAIT_MS = 100
 """How long a fetch waits at the broker, for the partitions that had nothing when it started."""
 COMMIT_INTERVAL_S = 5.0
+COMMIT_TIMEOUT_S = 1.0
+"""aiokafka would wait for the group's coordinator however long it is away."""
 SESSION_TIMEOUT_MS = 10_000
 """After this long without a sign of life, a gateway's partitions go to the others."""
 STALL_S = 2.0
@@ -224,6 +226,7 @@ class LedgerConsumer:
         self._next_commit_s = time.monotonic() + COMMIT_INTERVAL_S
         if positions.known:
             try:
-                await consumer.commit(dict(positions.known))
-            except KafkaError as error:
+                async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                    await consumer.commit(dict(positions.known))
+            except (KafkaError, TimeoutError) as error:
                 log.debug("offsets not committed to Kafka: %r", error)

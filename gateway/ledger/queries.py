@@ -1,10 +1,9 @@
 """What the API asks the ledger."""
 
 import base64
-import binascii
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 from typing import Any, Self
 from uuid import UUID
@@ -70,8 +69,9 @@ class Cursor:
             cursor = cls(datetime.fromisoformat(arrived_at), UUID(job_id))
             if cursor.arrived_at.tzinfo is None:
                 raise ValueError(arrived_at)
+            cursor.arrived_at.astimezone(UTC)  # as Postgres gets it
             return cursor
-        except (ValueError, binascii.Error) as error:
+        except (ValueError, OverflowError) as error:
             raise BadCursorError(text) from error
 
 

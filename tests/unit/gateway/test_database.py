@@ -71,6 +71,7 @@ def test_some_errors_are_the_rows_own(error: Exception) -> None:
         asyncpg.UndefinedColumnError("no such column"),
         asyncpg.InFailedSQLTransactionError("current transaction is aborted"),
         asyncpg.InsufficientPrivilegeError("permission denied"),
+        asyncpg.exceptions._base.DataError("invalid input for query argument $1"),
     ],
     ids=lambda error: type(error).__name__,
 )

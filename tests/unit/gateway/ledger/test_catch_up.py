@@ -118,3 +118,20 @@ async def test_a_partition_that_gives_nothing_holds_up_the_others_for_a_moment_o
     consumer = ScriptedConsumer({OTHER: [7]})
 
     assert offsets(await poll_together(consumer, {ONE: 3, OTHER: 8})) == {OTHER: [7]}
+
+
+async def test_lookups_end_with_whoever_waits_for_them() -> None:
+    ended = asyncio.Event()
+
+    async def lookup(_: Collection[TopicPartition]) -> Offsets:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return {}
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await each_offset(lookup, [ONE])
+
+    assert ended.is_set()

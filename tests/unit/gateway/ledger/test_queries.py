@@ -12,7 +12,10 @@ from gateway.ledger.job import Job
 from gateway.ledger.queries import BadCursorError, Cursor
 from tests.support.ledger import START, request
 
-NAIVE = base64.urlsafe_b64encode(f"2026-11-21T09:00:00 {UUID(int=1)}".encode()).decode()
+NAIVE, BEFORE_YEAR_1 = (
+    base64.urlsafe_b64encode(f"{time} {UUID(int=1)}".encode()).decode()
+    for time in ("2026-11-21T09:00:00", "0001-01-01T00:00:00+01:00")
+)
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.uuids())
@@ -28,7 +31,7 @@ def test_a_page_ends_at_its_last_job() -> None:
     assert Cursor.after(job) == Cursor(START, job.job_id)
 
 
-@pytest.mark.parametrize("text", ["x", "!!!", "AAAA", "é", "MjAyNg", "", NAIVE])
+@pytest.mark.parametrize("text", ["x", "!!!", "AAAA", "é", "MjAyNg", "", NAIVE, BEFORE_YEAR_1])
 def test_a_made_up_cursor_is_refused(text: str) -> None:
     with pytest.raises(BadCursorError):
         Cursor.decode(text)
