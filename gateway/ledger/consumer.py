@@ -13,9 +13,9 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE, connect
-from gateway.ledger.catch_up import CatchUp, each_offset, poll_together
+from gateway.ledger.catch_up import CatchUp, poll_together
 from gateway.ledger.isolation import why_unusable, write_isolated
-from gateway.ledger.positions import Offsets, Positions, load_offsets, read_offsets
+from gateway.ledger.positions import Offsets, Positions, each_offset, load_offsets, read_offsets
 from gateway.ledger.records import Decoded, RecordDecoder, Unusable
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
 from gateway.settings import GatewaySettings

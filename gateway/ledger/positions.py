@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
 
 from gateway.ledger.writer import OffsetStep
 
@@ -30,6 +30,10 @@ JOIN unnest($1::text[], $2::integer[]) AS wanted (topic, partition) USING (topic
 
 Offsets = dict[TopicPartition, int]
 
+Lookup = Callable[[Collection[TopicPartition]], Awaitable[Offsets]]
+"""A consumer's `beginning_offsets` or `end_offsets`."""
+
+LOOKUP_TIMEOUT_S = 10.0
 POSITION_TIMEOUT_S = 0.1
 """For a partition whose position Kafka has to find. Others answer without waiting."""
 
@@ -54,6 +58,35 @@ async def _offsets(
     topics, numbers = [each.topic for each in partitions], [each.partition for each in partitions]
     rows = await connection.fetch(query, topics, numbers)
     return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+
+
+async def each_offset(lookup: Lookup, partitions: Collection[TopicPartition]) -> Offsets:
+    """What `lookup` says of each partition.
+
+    Those whose offsets Kafka does not give, or not in time, are left out with a warning.
+    """
+    tasks = {part: asyncio.ensure_future(lookup([part])) for part in partitions}
+    try:
+        if tasks:
+            await asyncio.wait(tasks.values(), timeout=LOOKUP_TIMEOUT_S)
+    finally:
+        for task in tasks.values():
+            task.cancel()  # of those that are late, or of all when we are cancelled ourselves
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+    found: Offsets = {}
+    for part, task in tasks.items():
+        if task.cancelled():
+            log.warning(
+                "%s/%d: Kafka did not give its offsets within %g s; going on without it",
+                *(*part, LOOKUP_TIMEOUT_S),
+            )
+        elif isinstance(error := task.exception(), KafkaError):
+            log.warning(
+                "%s/%d: Kafka did not give its offsets (%r); going on without it", *part, error
+            )
+        else:
+            found |= task.result()
+    return found
 
 
 class Positions(ConsumerRebalanceListener):  # type: ignore[misc]

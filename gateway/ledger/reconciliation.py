@@ -23,9 +23,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from gateway.database import connect
 from gateway.ledger import open_jobs, own_events
-from gateway.ledger.catch_up import each_offset
 from gateway.ledger.open_jobs import FIRST, LogRange
-from gateway.ledger.positions import Offsets, read_offsets
+from gateway.ledger.positions import Offsets, each_offset, read_offsets
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import JobEvent

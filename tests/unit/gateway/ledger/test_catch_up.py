@@ -1,16 +1,13 @@
 """Jobs before events when there is a backlog: for how long, and what it takes to go on."""
 
 import asyncio
-from collections.abc import Collection
 from types import SimpleNamespace
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaTimeoutError
 
 from gateway.ledger import catch_up
-from gateway.ledger.catch_up import PATIENCE_S, CatchUp, each_offset, poll_together
-from gateway.ledger.positions import Offsets
+from gateway.ledger.catch_up import PATIENCE_S, CatchUp, poll_together
 
 ONE, OTHER = TopicPartition("jobs", 0), TopicPartition("jobs", 1)
 
@@ -53,24 +50,6 @@ def test_patience_ends_when_nothing_happens_for_a_while() -> None:
 
     assert done == [False] * 4  # it went on, if slowly
     assert backlog.is_done({ONE: 5})
-
-
-async def test_a_partition_without_a_leader_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catch_up, "LOOKUP_TIMEOUT_S", 0.01)
-
-    async def lookup(partitions: Collection[TopicPartition]) -> Offsets:
-        (part,) = partitions
-        if part.topic == "refuses":
-            raise KafkaTimeoutError
-        if part.topic == "hangs":
-            await asyncio.Event().wait()
-        return {part: 7}
-
-    found = await each_offset(
-        lookup, [ONE, *(TopicPartition(name, 0) for name in ("refuses", "hangs"))]
-    )
-
-    assert found == {ONE: 7}
 
 
 class ScriptedConsumer:
@@ -118,20 +97,3 @@ async def test_a_partition_that_gives_nothing_holds_up_the_others_for_a_moment_o
     consumer = ScriptedConsumer({OTHER: [7]})
 
     assert offsets(await poll_together(consumer, {ONE: 3, OTHER: 8})) == {OTHER: [7]}
-
-
-async def test_lookups_end_with_whoever_waits_for_them() -> None:
-    ended = asyncio.Event()
-
-    async def lookup(_: Collection[TopicPartition]) -> Offsets:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return {}
-
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.01):
-            await each_offset(lookup, [ONE])
-
-    assert ended.is_set()

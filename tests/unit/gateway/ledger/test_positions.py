@@ -1,12 +1,14 @@
 """What the ledger reads, and how it notices where the log has no records for it."""
 
 import asyncio
+from collections.abc import Collection
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, TopicAuthorizationFailedError
 
-from gateway.ledger.positions import Positions
+from gateway.ledger import positions as positions_module
+from gateway.ledger.positions import Offsets, Positions, each_offset
 from gateway.ledger.writer import OffsetStep
 
 JOBS, EVENTS = TopicPartition("jobs", 0), TopicPartition("events", 0)
@@ -98,3 +100,45 @@ async def test_a_position_that_kafka_has_to_find_is_not_waited_for(
 
     monkeypatch.setattr(consumer, "position", unknown)
     assert await positions.passed_over([]) == []
+
+
+async def test_a_partition_whose_offsets_kafka_does_not_give_is_left_out_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(positions_module, "LOOKUP_TIMEOUT_S", 0.01)
+
+    async def lookup(partitions: Collection[TopicPartition]) -> Offsets:
+        (part,) = partitions
+        if part.topic == "refused":
+            raise TopicAuthorizationFailedError("refused")
+        if part.topic == "late":
+            await asyncio.Event().wait()
+        return {part: 7}
+
+    found = await each_offset(
+        lookup, [JOBS, *(TopicPartition(name, 0) for name in ("refused", "late"))]
+    )
+
+    assert found == {JOBS: 7}
+    refused, late = caplog.messages
+    assert refused.startswith("refused/0: ")
+    assert "TopicAuthorizationFailedError" in refused
+    assert late.startswith("late/0: ")
+    assert "within 0.01 s" in late
+
+
+async def test_lookups_end_with_whoever_waits_for_them() -> None:
+    ended = asyncio.Event()
+
+    async def lookup(_: Collection[TopicPartition]) -> Offsets:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return {}
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await each_offset(lookup, [JOBS])
+
+    assert ended.is_set()
