@@ -119,12 +119,13 @@ class DeadLetters:
         return None
 
     async def _send(self, producer: Sender, letter: DeadLetter) -> None:
-        key, headers = letter.key, letter.headers
         try:
-            await producer.send_and_wait(self._topic, letter.value, key, headers=headers)
+            await self._write(producer, letter)
         except MessageSizeTooLargeError:
-            # The topic was made by somebody else, for smaller records: the headers locate it.
-            await producer.send_and_wait(self._topic, None, key, headers=headers)
+            await self._write(producer, letter.without_value())
+
+    async def _write(self, producer: Sender, letter: DeadLetter) -> None:
+        await producer.send_and_wait(self._topic, letter.value, letter.key, headers=letter.headers)
 
     def _drop(self, reason: str) -> None:
         self._dropped += 1

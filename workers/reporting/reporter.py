@@ -8,7 +8,7 @@ from typing import TypedDict, Unpack
 
 from uuid_utils.compat import uuid7
 
-from niyama.dead_letters import dead_letter
+from niyama.dead_letters import DeadLetter, dead_letter
 from niyama.kafka import ConsumedRecord
 from schemas import (
     EventType,
@@ -115,14 +115,16 @@ class Reporter:
             else:
                 self.event(attempt, EventType.FAILED, error=error, on_delivered=on_delivered)
 
-        letter = dead_letter(record, error, self._worker_id)
         at_ms = int(self._clock() * 1000)
-        outgoing = OutgoingRecord(
-            letter.key, letter.value, at_ms, letter.headers, dead_letter_delivered
-        )
-        smaller = replace(outgoing, key=None, value=None)
-        outgoing = replace(outgoing, smaller=lambda: smaller)
-        self._sender.put(self._topics.dead_letters.name, outgoing)
+
+        def outgoing(letter: DeadLetter) -> OutgoingRecord:
+            return OutgoingRecord(
+                letter.key, letter.value, at_ms, letter.headers, dead_letter_delivered
+            )
+
+        letter = dead_letter(record, error, self._worker_id)
+        whole = replace(outgoing(letter), smaller=lambda: outgoing(letter.without_value()))
+        self._sender.put(self._topics.dead_letters.name, whole)
 
 
 def _record(attempt: JobAttempt, event: JobEvent, on_delivered: Delivered | None) -> OutgoingRecord:

@@ -81,6 +81,17 @@ def test_the_dead_letter_of_a_record_as_large_as_topics_accept_only_locates_it(
     assert (headers.SOURCE_OFFSET, b"7") in letter.headers
 
 
+def test_a_dead_letter_that_its_topic_finds_too_large_leaves_out_its_value_only(
+    reporter: Reporter, sender: FakeSender
+) -> None:
+    error = JobError(code="invalid_json", message="why")
+    reporter.refused(FakeRecord(b"large"), None, error, lambda: None)
+    letter = sender.records[0][1]
+    assert letter.smaller is not None
+    smaller = letter.smaller()
+    assert (smaller.key, smaller.value, smaller.headers) == (b"key", None, letter.headers)
+
+
 def test_a_null_header_is_an_empty_one_in_the_dead_letter(
     reporter: Reporter, sender: FakeSender
 ) -> None:
