@@ -88,7 +88,6 @@ def _build(
         session_timeout_s=settings.session_timeout_s,
         clock=_uptime_s,
     )
-    sender.hold_until(partitions.until_sure)
     crash_limit = CrashLimit(settings.max_attempts)
     flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
     reporter = _reporter(settings, sender)

@@ -91,7 +91,7 @@ class Worker:
         return Services(
             polling=start(parts.poll_loop.run()),
             committing=start(parts.partitions.keep_committed(self._settings.commit_interval_s)),
-            sending=start(parts.sender.run()),
+            sending=start(parts.sender.run(parts.partitions.until_sure)),
             control=start(parts.control.run()),
             log_watch=start(parts.log_watch.run()),
             decisions=start(parts.executor.follow_decisions()),

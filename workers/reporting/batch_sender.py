@@ -27,11 +27,6 @@ class BatchSender:
             sender.topic: sender for sender in (events, *others)
         }
 
-    def hold_until(self, allowed: Allowed) -> None:
-        """From now on, send nothing before `allowed` returns; it is awaited before each batch."""
-        for sender in self._senders.values():
-            sender.allowed = allowed
-
     @property
     def full(self) -> bool:
         """Too many events wait for Kafka: no more work is to be taken."""
@@ -49,9 +44,12 @@ class BatchSender:
                     await sender.flush()
         await self._events.flush()
 
-    async def run(self) -> None:
-        """Send until cancelled. Raises UnavailableError when Kafka rejects events for good."""
-        running = [asyncio.create_task(sender.run()) for sender in self._senders.values()]
+    async def run(self, allowed: Allowed) -> None:
+        """Send until cancelled; `allowed` is awaited before each batch.
+
+        Raises UnavailableError when Kafka rejects events for good.
+        """
+        running = [asyncio.create_task(sender.run(allowed)) for sender in self._senders.values()]
         try:
             await asyncio.gather(*running)
         finally:

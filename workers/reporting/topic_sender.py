@@ -34,6 +34,7 @@ LINGER_S = 0.003
 REST_S = 0.5
 """Between a batch that failed and the next one of its partition."""
 Allowed = Callable[[], Awaitable[None]]
+"""Returns when a batch may be sent."""
 TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -47,8 +48,6 @@ class TopicSender(ABC):
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         """The producer is started before `open`."""
         self.topic = topic
-        self.allowed: Allowed | None = None
-        """Awaited before each batch."""
         self._producer = producer
         self._queues: list[PartitionQueue] = []
         self._unsent_bytes = 0
@@ -77,8 +76,11 @@ class TopicSender(ABC):
         """Return when nothing is left to deliver."""
         await self._until(lambda: self.empty)
 
-    async def run(self) -> None:
-        """Send until cancelled. Raises what `_undeliverable` raised."""
+    async def run(self, allowed: Allowed) -> None:
+        """Send until cancelled; `allowed` is awaited before each batch.
+
+        Raises what `_undeliverable` raised.
+        """
         while True:
             await self._wake.wait()
             # Immediately when idle; otherwise let records accumulate while a batch is in flight.
@@ -89,7 +91,7 @@ class TopicSender(ABC):
                 raise self._failure
             for queue in self._queues:
                 if queue.is_ready:
-                    await self._send(queue)
+                    await self._send(queue, allowed)
 
     # ---- what subclasses decide
 
@@ -107,9 +109,8 @@ class TopicSender(ABC):
 
     # ---- delivery
 
-    async def _send(self, queue: PartitionQueue) -> None:
-        if self.allowed is not None:
-            await self.allowed()
+    async def _send(self, queue: PartitionQueue, allowed: Allowed) -> None:
+        await allowed()
         batch = self._producer.create_batch()
         self._unsent_bytes -= sum(record.size_bytes for record in queue.fill(batch))
         self._change.set()
@@ -183,7 +184,7 @@ class TopicSender(ABC):
                 try:
                     record.on_delivered()
                 except Exception:  # of this record, not of those after it
-                    log.exception("after a delivery to %s", self.topic)
+                    log.exception("the callback of a record delivered to %s failed", self.topic)
 
     def _rested(self, queue: PartitionQueue) -> None:
         queue.is_resting = False

@@ -46,10 +46,14 @@ def tokens(producer: FakeProducer) -> BestEffortSender:
     return BestEffortSender(producer, "tokens", budget_bytes=4_000, consequence="gaps")
 
 
+async def always() -> None:
+    """Nothing has to be waited for."""
+
+
 @asynccontextmanager
 async def _running(sender: TopicSender) -> "AsyncIterator[asyncio.Task[None]]":
     await sender.open()
-    task = asyncio.create_task(sender.run())
+    task = asyncio.create_task(sender.run(always))
     try:
         yield task
     finally:
@@ -270,7 +274,7 @@ async def test_events_are_delivered_while_no_token_is() -> None:
     sender, outcomes = BatchSender(events, tokens), Outcomes()
     for each in (events, tokens):
         await each.open()
-    task = asyncio.create_task(sender.run())
+    task = asyncio.create_task(sender.run(always))
     for number in range(1_000):
         sender.put("tokens", Outcomes().record(bytes(1_000)))
         sender.put("events", outcomes.record(str(number).encode()))
