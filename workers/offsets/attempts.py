@@ -52,16 +52,16 @@ class AttemptHistory:
 class CrashLimit:
     """How many trials one record may end with a death."""
 
-    max_attempts: int
-    """The deaths in trials after which its job is given up as failed; at least 1."""
+    max_trial_crashes: int
+    """The deaths during trials after which its job is given up as failed; at least 1."""
 
     def is_exhausted(self, history: AttemptHistory) -> bool:
         """The job is not run again."""
-        return history.trial_crashes >= self.max_attempts or history.crashes >= MAX_CRASHES
+        return history.trial_crashes >= self.max_trial_crashes or history.crashes >= MAX_CRASHES
 
     def kills_on_decode(self, history: AttemptHistory) -> bool:
         """A worker died although the job would not have run again: decoding the record kills it."""
-        return history.trial_crashes > self.max_attempts or history.crashes > MAX_CRASHES
+        return history.trial_crashes > self.max_trial_crashes or history.crashes > MAX_CRASHES
 
 
 @dataclass(slots=True, eq=False)

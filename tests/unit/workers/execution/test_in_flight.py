@@ -17,7 +17,7 @@ from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress
 from workers.reporting.job_attempt import JobAttempt
 
-LIMIT = CrashLimit(max_attempts=3)
+LIMIT = CrashLimit(max_trial_crashes=3)
 REQUEST = JobRequest(model="m", prompt="p", qos="chat")
 QOS = qos_of(REQUEST, QosCatalog.shipped().resolve("chat"), 0.0)
 

@@ -12,7 +12,14 @@ from workers.offsets.attempts import (
 
 
 @pytest.mark.parametrize(
-    ("max_attempts", "crashes", "trial_crashes", "is_suspect", "is_exhausted", "kills_on_decode"),
+    (
+        "max_trial_crashes",
+        "crashes",
+        "trial_crashes",
+        "is_suspect",
+        "is_exhausted",
+        "kills_on_decode",
+    ),
     [
         (3, 0, 0, False, False, False),
         (3, 1, 0, False, False, False),
@@ -28,7 +35,7 @@ from workers.offsets.attempts import (
     ],
 )
 def test_a_record_is_tried_after_two_deaths_and_given_up_after_the_limit(
-    max_attempts: int,
+    max_trial_crashes: int,
     crashes: int,
     trial_crashes: int,
     is_suspect: bool,
@@ -36,7 +43,7 @@ def test_a_record_is_tried_after_two_deaths_and_given_up_after_the_limit(
     kills_on_decode: bool,
 ) -> None:
     history = AttemptHistory(attempts=99, crashes=crashes, trial_crashes=trial_crashes)
-    limit = CrashLimit(max_attempts)
+    limit = CrashLimit(max_trial_crashes)
     assert history.is_suspect is is_suspect
     assert limit.is_exhausted(history) is is_exhausted
     assert limit.kills_on_decode(history) is kills_on_decode
