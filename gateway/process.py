@@ -5,7 +5,6 @@ import contextlib
 import logging
 import signal
 import socket
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -145,8 +144,7 @@ async def keep_running(
             await run()
             return
         except Exception:
-            if throttle.allows(time.monotonic()):
-                log.exception("%s failed, and is tried again", name)
+            throttle.exception(log, "%s failed; starting it again", name)
         if stopping.is_set():
             return
         await asyncio.sleep(RETRY_INTERVAL_S)

@@ -38,6 +38,11 @@ class Throttle:
         if self.allows(time.monotonic()):
             log.warning(message, *arguments)
 
+    def exception(self, log: logging.Logger, message: str, *arguments: object) -> None:
+        """Log an error with the exception being handled, unless one was logged here just now."""
+        if self.allows(time.monotonic()):
+            log.exception(message, *arguments)
+
     def filter(self, record: logging.LogRecord) -> bool:
         """Serve as a filter of a logging handler, which then drops most records."""
         return self.allows(record.created)

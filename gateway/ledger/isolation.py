@@ -1,7 +1,6 @@
 """Writing many records at once, although one of them may not be writable."""
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -50,9 +49,8 @@ def concerns_records(error: Exception) -> bool:
 
 
 def why_unusable(error: Exception) -> JobError:
-    """What to say about a record that is passed over because of `error`."""
+    """What to say about a record that is passed over because of `error`, which is being handled."""
     if is_refusal(error) or isinstance(error, ValueError):
         return JobError(code="refused_by_ledger", message=f"the ledger cannot store this: {error}")
-    if _throttle.allows(time.monotonic()):
-        log.error("unexpected error in writing a record", exc_info=error)
+    _throttle.exception(log, "unexpected error in writing a record")
     return unexpected(error)

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,7 +39,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A worker said what happened to a job."""
+    """An event: what a worker, or the ledger itself, says happened to a job."""
 
     event: JobEvent
     value: bytes
@@ -99,8 +98,8 @@ class RecordDecoder:
         except ValidationError as error:
             return Unusable(record, explain(error))
         except Exception as error:
-            if self._throttle.allows(time.monotonic()):
-                log.exception("record %s/%d/%d", record.topic, record.partition, record.offset)
+            where = (record.topic, record.partition, record.offset)
+            self._throttle.exception(log, "cannot handle record %s/%d/%d", *where)
             return Unusable(record, unexpected(error))
 
     def decode_all(self, records: Sequence[ConsumedRecord]) -> Decoded:

@@ -11,6 +11,8 @@ from schemas.headers import Headers
 
 _CHUNK_ROWS = 10_000
 """Of statements that may concern any number of rows."""
+_BATCH_BYTES = 4 * 1024 * 1024
+"""Of the replies that are fetched together."""
 
 # A row per topic that has replies waiting, found by hopping from one topic to the next in the
 # index: a topic of a million replies costs as much as one of a single reply.
@@ -39,12 +41,12 @@ _DELETE_SENT = """
 DELETE FROM reply_outbox WHERE job_id IN (
     SELECT job_id FROM reply_outbox AS waiting
     WHERE reply_topic = $1 AND undeliverable_at IS NULL AND next_try_at <= now()
-    ORDER BY next_try_at, job_id LIMIT 500
+    ORDER BY next_try_at, job_id LIMIT $2
 ) AND EXISTS (SELECT FROM replies_sent WHERE job_id = reply_outbox.job_id)
 """
-# Up to 4 MiB, or one row. Nothing, unless this database is the one that the relay caught up with
-# Kafka: it may have been restored meanwhile, and then lists replies that were sent.
-_DUE = """
+# Up to _BATCH_BYTES, or one row. Nothing, unless this database is the one that the relay caught up
+# with Kafka: it may have been restored meanwhile, and then lists replies that were sent.
+_DUE = f"""
 SELECT job_id, value, headers
 FROM (
     SELECT *, row_number() OVER due AS place, sum(octet_length(value)) OVER due AS bytes
@@ -56,7 +58,7 @@ FROM (
     ) AS first
     WINDOW due AS (ORDER BY next_try_at, job_id)
 ) AS candidate
-WHERE (place = 1 OR bytes <= 4194304) AND $3 = (
+WHERE (place = 1 OR bytes <= {_BATCH_BYTES}) AND $3 = (
     SELECT coalesce(max(next_offset), 0) FROM ledger_offsets WHERE topic = $2 AND partition = 0
 )
 ORDER BY place
@@ -145,7 +147,7 @@ class WaitingReplies:
 
         `noted` says up to where the database has to know of sent replies: a topic and an offset.
         """
-        await self._session.execute(_DELETE_SENT, topic)
+        await self._session.execute(_DELETE_SENT, topic, limit)
         rows = await self._session.fetch(_DUE, topic, *noted, limit)
         return [
             Reply(row["job_id"], topic, row["value"], decode_headers(row["headers"]))

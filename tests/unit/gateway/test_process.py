@@ -37,7 +37,7 @@ async def test_a_part_that_fails_is_tried_again_and_its_defect_is_logged_once(
 
     assert run.runs == 4
     (record,) = caplog.records
-    assert record.getMessage() == "the part failed, and is tried again"
+    assert record.getMessage() == "the part failed; starting it again"
     assert record.exc_info is not None
 
 

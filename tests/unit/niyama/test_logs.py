@@ -63,6 +63,19 @@ def test_debug_shows_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.count("detail") == 3
 
 
+def test_a_throttle_logs_the_exception_that_is_being_handled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    throttle = Throttle()
+    for number in range(2):
+        try:
+            raise KeyError(number)
+        except KeyError:
+            throttle.exception(logging.getLogger("test"), "attempt %d failed", number)
+    assert caplog.messages == ["attempt 0 failed"]
+    assert "KeyError: 0" in caplog.text
+
+
 def test_a_throttle_lets_something_pass_immediately_and_then_once_per_interval() -> None:
     throttle = Throttle()
     times_s = [5.0, 5.1, 5.0 + NOTICE_INTERVAL_S, 5.1 + NOTICE_INTERVAL_S]
