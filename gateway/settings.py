@@ -51,7 +51,8 @@ class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
         default=8,
         ge=1,
         le=1000,
-        description="Maximum connections to Postgres for API requests; the ledger has four more",
+        description="Maximum connections to Postgres for API requests; a gateway opens up to "
+        "five more",
     )
     idempotency_secret: SecretStr | None = Field(
         default=None,
@@ -62,7 +63,7 @@ class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
     reply_topics: str = Field(
         default="niyama-replies.*",
         description="Topics that jobs may name for their replies, comma-separated; a name that "
-        "ends in * stands for all that start so",
+        "ends in * stands for every topic with that prefix",
     )
     create_reply_topics: bool = Field(
         default=False, description="Create reply topics that do not exist, instead of waiting"
@@ -71,8 +72,8 @@ class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
         default=86_400,
         gt=0,
         le=10 * 365 * 86_400,
-        description="How long a reply that Kafka does not take is tried again, before it counts "
-        "as undeliverable",
+        description="How long a reply that Kafka does not accept is retried before it is given "
+        "up as undeliverable",
     )
 
     @field_validator("reply_topics")

@@ -1,4 +1,7 @@
-"""JobEvent v1: what happened to a job, reported by the worker that has it."""
+"""JobEvent v1: what happened to a job.
+
+Reported by its worker, or by the ledger when no worker will.
+"""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal

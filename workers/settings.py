@@ -86,8 +86,8 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         default=3,
         ge=1,
         le=100,
-        description="Workers that may die while a suspected job is on trial before it is given up "
-        "as failed",
+        description="Deaths of workers during trials of one job after which it fails; a job runs "
+        "on trial once two workers have died with it",
     )
     commit_interval_s: float = Field(
         default=0.2, gt=0, le=10, description="Longest time between commits while jobs change state"

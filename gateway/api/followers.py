@@ -18,7 +18,7 @@ POLL_INTERVAL_S = 0.2
 TICK_S = 0.02
 """Between two questions about those that are followed since the last one."""
 MAX_FOLLOWERS = 10_000
-"""Each has a connection open. Who comes when there are as many does not wait."""
+"""Each has a connection open. Beyond that, requests do not wait."""
 TURN_TIMEOUT_S = 60.0
 
 NotOpen = Callable[[Collection[UUID]], Awaitable[Mapping[UUID, bool]]]

@@ -1,1 +1,1 @@
-"""How to reach Postgres: connection URLs as libpq reads them."""
+"""How to reach Postgres: its URL as libpq reads it, and connections with a bound on every wait."""

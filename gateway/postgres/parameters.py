@@ -24,7 +24,7 @@ READ_HERE = NUMBERS | {
     *("host", "port", "options", "application_name", "fallback_application_name"),
     *("service", "servicefile"),
 }
-"""What `url` and `gateway.database` do themselves."""
+"""What `url` and `connection` handle themselves."""
 VALUES = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "sslnegotiation": ("postgres", "direct"),

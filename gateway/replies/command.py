@@ -99,8 +99,8 @@ async def _run(
                 await show(connection, settings.topic, settings.limit, console)
             else:
                 count = await retry(connection, settings.topic, job_ids)
-                replies = "1 reply is" if count == 1 else f"{count} replies are"
-                console.print(f"{replies} tried again", soft_wrap=True)
+                replies = "1 reply" if count == 1 else f"{count} replies"
+                console.print(f"retrying {replies}", soft_wrap=True)
         finally:
             await connection.close()
     except asyncpg.UndefinedTableError as error:
@@ -117,7 +117,7 @@ async def show(
     failing = await connection.fetch(_FAILING, topic, limit)
     undeliverable = await connection.fetch(_UNDELIVERABLE, topic, limit)
     if not failing and not undeliverable:
-        console.print("no topic fails, and no reply is undeliverable")
+        console.print("no reply topic is failing, and no reply is undeliverable")
         return
     if failing:
         console.print("Topics that take no replies now", style="bold")

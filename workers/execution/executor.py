@@ -121,7 +121,7 @@ class Executor:
         except EngineError as error:
             self._events.failed(job, str(error))
         except Exception as error:
-            log.exception("job %s", job.spec.job_id)
+            log.exception("job %s failed unexpectedly", job.spec.job_id)
             self._events.failed(job, f"unexpected {type(error).__name__}: {error}")
 
     def _report_death(self, error: EngineDead) -> None:

@@ -52,7 +52,8 @@ class Dispatcher:
             self._dispatch(tracked)
         except Exception as error:
             record = tracked.record
-            log.exception("record %s/%d/%d", record.topic, record.partition, record.offset)
+            where = (record.topic, record.partition, record.offset)
+            log.exception("cannot handle record %s/%d/%d", *where)
             self._refuse(tracked, None, _internal_error(error))
 
     def _dispatch(self, tracked: TrackedRecord) -> None:

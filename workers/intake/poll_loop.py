@@ -13,11 +13,12 @@ from workers.offsets.tracked_record import TrackedRecord
 POLL_MS = 200
 POLL_RECORDS = 200
 WRITE_AHEAD_RECORDS = 20
-"""For how many attempts there is one commit, where they are committed before they start."""
+"""Attempts that share a commit, where attempts are committed before they start."""
 WRITE_AHEAD_BYTES = 1024 * 1024
 """Of such records: they are all taken before the load of the first of them counts."""
 UNCOMMITTED_RECORDS = 2000
-"""The most that a worker takes from a partition between two commits."""
+"""Assumed to be the most that a worker takes from a partition between two commits: beyond it, an
+attempt lost in a crash may not be counted."""
 
 
 class PollLoop:

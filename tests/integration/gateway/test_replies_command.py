@@ -1,4 +1,4 @@
-"""Undeliverable replies: what the API and `niyama replies` show, and how they are tried again."""
+"""Undeliverable replies: what the API and `niyama replies` show, and how they are retried."""
 
 import subprocess
 import sys
@@ -89,7 +89,7 @@ async def test_the_api_shows_what_became_of_a_reply(
 
 
 async def test_the_list_has_what_fails_and_what_was_given_up(postgres: asyncpg.Connection) -> None:
-    assert await printed(postgres) == "no topic fails, and no reply is undeliverable\n"
+    assert await printed(postgres) == "no reply topic is failing, and no reply is undeliverable\n"
     await add_failing(postgres, "slow", "no leader of partition 0")
     job_id = await add_undeliverable(postgres, "bad", "[bold]not allowed")
 
@@ -120,7 +120,7 @@ def test_the_command_reaches_the_database(database_url: str) -> None:
 
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
-    assert (done.returncode, done.stdout) == (0, "0 replies are tried again\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "retrying 0 replies\n"), done.stderr
 
 
 async def test_a_lease_ends_when_it_is_not_renewed_even_if_the_clock_was_set_back(
