@@ -120,6 +120,8 @@ class JobEvent(Message):
     worker_id: str
     pool: str
     source: Source | None = None
+    duplicate_of: Source | None = None
+    """The record that has the job's id, in the event of a later one that was refused."""
     usage: Usage | None = None
     largest_gap_ms: float | None = Field(default=None, ge=0)
     """The longest time between two tokens, over the whole generation."""

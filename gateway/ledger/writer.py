@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.ledger import reply_outbox
-from gateway.ledger.claims import Claims
+from gateway.ledger.claims import Claim, Claims
 from gateway.ledger.merge import INSERT_EVENTS, INSERT_RESULTS, TIMES_FROM_HISTORY, UPSERT_JOBS
 from gateway.ledger.projection import JobPatch, Patches
 from gateway.ledger.records import Cancellation, Entry, Report, Submission
@@ -26,17 +26,17 @@ WITH advanced AS (
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM advanced) AS advanced, ARRAY(
-    SELECT claim.place - 1
-    FROM unnest($5::uuid[], $6::text[], $7::integer[], $8::bigint[])
-         WITH ORDINALITY AS claim (job_id, topic, partition, "offset", place)
-    WHERE (
+    SELECT (
         SELECT (source_topic, source_partition, source_offset)
-               <> (claim.topic, claim.partition, claim."offset")
+               = (claim.topic, claim.partition, claim."offset")
         FROM jobs WHERE jobs.job_id = claim.job_id
     )
-) AS lost
+    FROM unnest($5::uuid[], $6::text[], $7::integer[], $8::bigint[])
+         WITH ORDINALITY AS claim (job_id, topic, partition, "offset", place)
+    ORDER BY place
+) AS agrees
 """
-"""Moves the offsets, and finds the claims to jobs that the ledger has with another record."""
+"""Moves the offsets, and tells of each claim whether the ledger has the job with that record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +94,22 @@ async def _write(
     return await _write_jobs(connection, _patches(upheld, new), new)
 
 
-def _patches(entries: Sequence[Entry], new: Sequence[Report]) -> Patches:
+def _patches(entries: Sequence[Entry | Claim], new: Sequence[Report]) -> Patches:
     patches = Patches()
     for entry in entries:
         if isinstance(entry, Submission):
             patches.of(entry.job_id).submit(entry.request)
         elif isinstance(entry, Cancellation):
             patches.of(entry.job_id).cancel(entry.requested_at)
+        elif isinstance(entry, Claim):
+            patches.of(entry.job_id).source = entry.source
     patches.report(report.event for report in new)
     return patches
 
 
 async def _begin(
     connection: asyncpg.Connection, claims: Claims, steps: Sequence[OffsetStep]
-) -> Sequence[Entry]:
+) -> Sequence[Entry | Claim]:
     """Move the offsets. Returns the entries that count: see `claims`."""
     # First, so that of two gateways that both believe they own a partition, one waits here,
     # then finds the offset moved, and gives up.
@@ -116,7 +118,7 @@ async def _begin(
     found = await connection.fetchrow(_BEGIN, *moved, *(claimed or [()] * 4))
     if found["advanced"] != len(steps):
         raise StaleOffsetsError
-    return claims.upheld(set(found["lost"]))
+    return claims.upheld(found["agrees"])
 
 
 async def _insert_events(connection: asyncpg.Connection, reports: Sequence[Report]) -> list[Report]:

@@ -64,13 +64,12 @@ class Dispatcher:
         now_s = self._clock()
         job = self._admission.admit(tracked.record, now_s)
         # A record that is no valid job has an id all the same: its job ends as failed.
-        holder = job.job_id and self._ids.claim(job.job_id, tracked.record, now_s)
+        holder = self._ids.claim(job.job_id, tracked.record, now_s) if job.job_id else None
         if isinstance(job, Refusal):
             attempt = _attempt(tracked, job.job_id) if job.job_id else None
-            self._refuse(tracked, attempt, job.error)
+            self._refuse(tracked, attempt, job.error, holder)
         elif holder:
-            # Its event says which record was refused: the ledger applies it to no other.
-            self._refuse(tracked, _attempt(tracked, job.job_id), _duplicate(job, holder))
+            self._refuse(tracked, _attempt(tracked, job.job_id), _duplicate(job, holder), holder)
         else:
             self._dispatch_job(job, tracked)
 
@@ -85,8 +84,22 @@ class Dispatcher:
         else:
             self._executor.start(self._in_flight.add(job, tracked, attempt))
 
-    def _refuse(self, tracked: TrackedRecord, attempt: JobAttempt | None, error: JobError) -> None:
-        self._reporter.refused(tracked.record, attempt, error, tracked.finish)
+    def _refuse(
+        self,
+        tracked: TrackedRecord,
+        attempt: JobAttempt | None,
+        error: JobError,
+        holder: Holder | None = None,
+    ) -> None:
+        # The event says which record was refused, and which one has the id: the ledger may read it
+        # before anything else of the job.
+        self._reporter.refused(
+            tracked.record,
+            attempt,
+            error,
+            tracked.finish,
+            duplicate_of=holder.source if holder else None,
+        )
 
 
 def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:

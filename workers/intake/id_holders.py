@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from niyama.kafka import ConsumedRecord
+from schemas.event import Source
 
 MAX_IDS = 10_000
 
@@ -29,6 +30,10 @@ class Holder:
 
     def __str__(self) -> str:
         return f"{self.topic}/{self.partition} at {self.offset}"
+
+    @property
+    def source(self) -> Source:
+        return Source(topic=self.topic, partition=self.partition, offset=self.offset)
 
     def shares_partition(self, record: ConsumedRecord) -> bool:
         return (self.topic, self.partition) == (record.topic, record.partition)

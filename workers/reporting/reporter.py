@@ -20,6 +20,7 @@ from schemas import (
     TokenChunk,
     Usage,
 )
+from schemas.event import Source
 from schemas.topics import MAX_VALUE_BYTES
 from workers.reporting.batch_sender import BatchSender
 from workers.reporting.job_attempt import JobAttempt
@@ -37,6 +38,7 @@ class EventDetails(TypedDict, total=False):
     prediction: Prediction
     result: JobResult
     error: JobError
+    duplicate_of: Source | None
 
 
 class Reporter:
@@ -103,8 +105,13 @@ class Reporter:
         attempt: JobAttempt | None,
         error: JobError,
         on_delivered: Delivered,
+        *,
+        duplicate_of: Source | None = None,
     ) -> None:
-        """Send a dead letter and then, unless `attempt` is None, the job's `failed` event."""
+        """Send a dead letter and then, unless `attempt` is None, the job's `failed` event.
+
+        `duplicate_of` is the record that has the id of the job, if another one has.
+        """
         log.info(
             "refused %s/%d at %d: %s", record.topic, record.partition, record.offset, error.message
         )
@@ -113,7 +120,13 @@ class Reporter:
             if attempt is None:
                 on_delivered()
             else:
-                self.event(attempt, EventType.FAILED, error=error, on_delivered=on_delivered)
+                self.event(
+                    attempt,
+                    EventType.FAILED,
+                    error=error,
+                    duplicate_of=duplicate_of,
+                    on_delivered=on_delivered,
+                )
 
         at_ms = int(self._clock() * 1000)
 

@@ -70,6 +70,46 @@ async def test_a_job_whose_events_come_first_is_their_records(
     assert await replies(postgres) == [(job_id, "answers")]
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("names_first", [True, False])
+async def test_a_refusal_that_comes_first_leaves_the_job_to_the_first_record(
+    postgres: asyncpg.Connection, log: Log, together: bool, names_first: bool
+) -> None:
+    job_id, own, other = two_records()
+    refused = about(
+        other,
+        "failed",
+        1,
+        error={"code": "duplicate_job_id", "message": "no"},
+        duplicate_of=source(own) if names_first else None,
+    )
+    records = [other, own] if names_first and not together else [own, other]
+    entries = [refused, *records, about(own, "completed", 2, result=RESULT)]
+    for poll in [entries] if together else [[entry] for entry in entries]:
+        await log.write(*poll)
+
+    job = await row(postgres, job_id)
+    assert (job["status"], job["tenant"], job["error_code"]) == ("completed", "owner", None)
+    assert await postgres.fetchval("SELECT text FROM job_results") == "own"
+    assert await replies(postgres) == [(job_id, "answers")]
+
+
+@pytest.mark.parametrize("names_first", [True, False])
+async def test_a_record_that_the_ledger_read_first_ends_by_its_refusal(
+    postgres: asyncpg.Connection, log: Log, names_first: bool
+) -> None:
+    """Nothing else would end it: whatever is about the other record does not count."""
+    job_id, own, other = two_records()
+    await log.write(own)
+    error = {"code": "duplicate_job_id", "message": "no"}
+    named = source(other) if names_first else None
+    await log.write(about(own, "failed", error=error, duplicate_of=named), other)
+
+    job = await row(postgres, job_id)
+    assert (job["status"], job["error_code"]) == ("failed", "duplicate_job_id")
+    assert await replies(postgres) == [(job_id, "answers")]
+
+
 async def test_a_cancellation_in_one_poll_with_a_second_record_counts(
     postgres: asyncpg.Connection, log: Log
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from schemas import EventType, JobControl, JobEvent, QosCatalog, headers
 from schemas.decode import job_id_of_record
+from schemas.event import Source
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import TOPICS, FakeRecord, job_bytes, tracked
 from tests.support.senders import FakeSender
@@ -166,6 +167,25 @@ async def test_a_second_record_of_a_job_is_refused_whether_it_runs_or_has_ended(
     sender.deliver(-2)
     assert not second.is_unfinished
     assert not third.is_unfinished
+
+
+@pytest.mark.parametrize("changes", [{}, {"model": "another"}])
+async def test_the_refusal_of_a_second_record_names_the_first(
+    dispatcher: Dispatcher, sender: FakeSender, changes: dict[str, str]
+) -> None:
+    """Also if it is no valid job: the ledger may read the refusal before the job's record."""
+    second = FakeRecord(job_bytes(job_id=str(JOB_ID), **changes), offset=8)
+    dispatcher.dispatch(tracked(JOB))
+    dispatcher.dispatch(tracked(second))
+    sender.deliver(-1)
+
+    topic, sent = sender.records[-1]
+    refusal = JobEvent.model_validate_json(sent.value or b"")
+    assert (topic, refusal.type) == (TOPICS.events.name, EventType.FAILED)
+    assert refusal.source == Source(topic=second.topic, partition=second.partition, offset=8)
+    assert refusal.duplicate_of == Source(
+        topic=JOB.topic, partition=JOB.partition, offset=JOB.offset
+    )
 
 
 async def test_a_redelivered_record_runs_again(
