@@ -1,5 +1,6 @@
 """Whatever a broker serves is decoded, or skipped with a notice; it stops no consumer."""
 
+import gzip
 import logging
 import random
 import zlib
@@ -10,7 +11,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
-from niyama.decompression import Codec, DecompressionError, decompress
+from niyama.decompression import MAX_GZIP_MEMBERS, Codec, DecompressionError, decompress
 from niyama.fetched import CRC_ATTEMPTS, FetchReader
 
 MAX_BYTES = 1024 * 1024
@@ -151,3 +152,22 @@ def test_random_damage_stops_nobody() -> None:
 def test_what_is_no_compressed_data_is_an_error(codec: Codec) -> None:
     with pytest.raises(DecompressionError):
         decompress(codec, b"\x82SNAPPY\x00" + b"\xff" * 40, 1_000)
+
+
+@pytest.mark.parametrize("after", [b"", b"\x00" * 8, b"no member"])
+def test_gzip_data_may_have_several_members(after: bytes) -> None:
+    """Java's clients read all of them, and ignore whatever comes after the last."""
+    data = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two") + after
+    assert decompress(Codec.GZIP, data, 7) == b"one two"
+    for limit_bytes in (3, 4, 6):
+        with pytest.raises(DecompressionError, match="more than"):
+            decompress(Codec.GZIP, data, limit_bytes)
+
+
+def test_a_gzip_member_that_is_cut_off_or_one_too_many_is_an_error() -> None:
+    member = gzip.compress(b"")
+    with pytest.raises(DecompressionError, match="cut off"):
+        decompress(Codec.GZIP, member + member[:-1], 7)
+    assert decompress(Codec.GZIP, member * MAX_GZIP_MEMBERS, 7) == b""
+    with pytest.raises(DecompressionError, match="members"):
+        decompress(Codec.GZIP, member * (MAX_GZIP_MEMBERS + 1), 7)
