@@ -9,11 +9,12 @@ from pathlib import Path
 import httpx
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
+MAX_ANSWER_BYTES = 64 * 1024
 REFRESH_SHARE = 0.8
 """A token is replaced after this share of its lifetime."""
 UNKNOWN_LIFETIME_S = 60.0
@@ -90,7 +91,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         asked_at_s = self._clock()
         try:
             response = await self._request()
-        except (httpx.HTTPError, ValidationError) as error:
+        except (httpx.HTTPError, TimeoutError, ValueError) as error:
             reason = f"{self._url} gives no token: {_explain(error)}"
             if asked_at_s >= self._expires_at_s:
                 raise TokenError(reason) from error
@@ -101,18 +102,36 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
         self._refresh_at_s = asked_at_s + REFRESH_SHARE * response.expires_in
 
     async def _request(self) -> TokenResponse:
-        async with httpx.AsyncClient(
-            auth=self._credentials, timeout=TIMEOUT_S, transport=self._transport
-        ) as client:
-            answer = await client.post(self._url, data=self._form)
-        answer.raise_for_status()
-        return TokenResponse.model_validate_json(answer.content)
+        """Raises httpx.HTTPError, TimeoutError and, when the answer is no token, ValueError."""
+        # httpx bounds each step of a request; bytes that drip in would never be late.
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            httpx.AsyncClient(
+                auth=self._credentials, timeout=TIMEOUT_S, transport=self._transport
+            ) as client,
+            client.stream("POST", self._url, data=self._form) as answer,
+        ):
+            answer.raise_for_status()
+            return TokenResponse.model_validate_json(await _body(answer))
+
+
+async def _body(answer: httpx.Response) -> bytes:
+    body = bytearray()
+    async for some in answer.aiter_bytes():
+        body += some
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ValueError(f"the answer has more than {MAX_ANSWER_BYTES:,} bytes")
+    return bytes(body)
 
 
 def _explain(error: Exception) -> str:
     """Never with the answer itself, which may hold a token."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return f"status {error.response.status_code}"
-    return (
-        "its answer is not a token response" if isinstance(error, ValidationError) else repr(error)
-    )
+    match error:
+        case httpx.HTTPStatusError():
+            return f"status {error.response.status_code}"
+        case TimeoutError():
+            return f"no answer within {TIMEOUT_S:g} s"
+        case ValueError():
+            return "its answer is not a token response"
+        case _:
+            return repr(error)

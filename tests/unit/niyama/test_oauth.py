@@ -1,13 +1,16 @@
 """Tokens: asked for once, replaced before they expire, and never shown."""
 
+import asyncio
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import httpx
 import pytest
 
-from niyama.oauth import ClientCredentials, TokenError, TokenFile
+from niyama.oauth import TIMEOUT_S, ClientCredentials, TokenError, TokenFile
+from tests.support.virtual_time import run_in_virtual_time
 
 URL = "https://id.example/token"
 
@@ -95,6 +98,37 @@ async def test_a_failure_is_retried_like_an_outage_of_kafka(
     assert "token-of-somebody" not in str(raised.value)
     endpoint.failure = None
     assert await source.token() == "token-2"
+
+
+class Drip(httpx.AsyncByteStream):
+    """A body that goes on for ever, a kilobyte every `gap_s`."""
+
+    def __init__(self, gap_s: float) -> None:
+        self._gap_s = gap_s
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(self._gap_s)
+            yield b" " * 1_000
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "says"),
+    [(TIMEOUT_S / 2, "no answer within 10 s"), (0, "its answer is not a token response")],
+    ids=["slow", "large"],
+)
+def test_an_answer_without_an_end_is_given_up(clock: Clock, gap_s: float, says: str) -> None:
+    endpoint = Endpoint(expires_in=100)
+    endpoint.failure = httpx.Response(200, stream=Drip(gap_s))
+
+    async def ask() -> str:
+        source = tokens(endpoint, clock)
+        with pytest.raises(TokenError, match=says):
+            await source.token()
+        endpoint.failure = None
+        return await source.token()
+
+    assert run_in_virtual_time(ask()) == "token-2"
 
 
 async def test_the_last_token_serves_until_it_expires(
