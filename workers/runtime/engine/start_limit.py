@@ -1,9 +1,11 @@
 """Loading a model blocks the event loop for minutes: not silently, and not for ever."""
 
+import faulthandler
 import logging
+import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,23 +14,44 @@ from workers.engine.port import EngineStartError
 log = logging.getLogger(__name__)
 
 _NOTICE_S = 60.0
+_UNWIND_S = 60.0
+"""For killing what SGLang has started by then."""
+
+
+def _end_process() -> None:
+    """SGLang's processes follow this one."""
+    faulthandler.dump_traceback()
+    os._exit(1)
 
 
 @contextmanager
-def start_limit(limit_s: float) -> Iterator[None]:
+def start_limit(
+    limit_s: float, *, unwind_s: float = _UNWIND_S, end: Callable[[], None] = _end_process
+) -> Iterator[None]:
     """Raise EngineStartError, inside the context, once it has taken `limit_s`.
 
-    A notice is logged every minute. Only the main thread can use it: it waits for SIGALRM, which
-    reaches this process whatever SGLang waits for.
+    `end` is called when the context is not left within `unwind_s` of that: something has caught
+    the error. A notice is logged every minute. Only the main thread can use it: it waits for
+    SIGALRM, which reaches this process whatever SGLang waits for.
     """
     started_s = time.monotonic()
+    raised = False
 
     def rung(signum: int, frame: Any) -> None:
+        nonlocal raised
         so_far_s = time.monotonic() - started_s
-        if so_far_s >= limit_s:
+        if raised:
+            log.critical(
+                "SGLang is still starting after %.0f s, past its limit: this process ends", so_far_s
+            )
+            end()
+        elif so_far_s >= limit_s:
+            raised = True
+            signal.setitimer(signal.ITIMER_REAL, unwind_s)
             raise too_long(limit_s)
-        log.info("SGLang has been starting for %.0f s", so_far_s)
-        signal.setitimer(signal.ITIMER_REAL, min(_NOTICE_S, limit_s - so_far_s))
+        else:
+            log.info("SGLang has been starting for %.0f s", so_far_s)
+            signal.setitimer(signal.ITIMER_REAL, min(_NOTICE_S, limit_s - so_far_s))
 
     before = signal.signal(signal.SIGALRM, rung)
     signal.setitimer(signal.ITIMER_REAL, min(_NOTICE_S, limit_s))

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -14,6 +15,24 @@ def test_a_start_that_takes_too_long_is_interrupted_wherever_it_waits() -> None:
     with pytest.raises(EngineStartError, match=r"--start-limit-s"), start_limit(0.05):
         threading.Event().wait(30)
     assert signal.getsignal(signal.SIGALRM) is before
+
+
+class _Ended(BaseException):
+    """The process would end here."""
+
+
+def _end() -> None:
+    raise _Ended
+
+
+def test_a_start_that_swallows_the_error_and_goes_on_ends_the_process() -> None:
+    def start() -> None:
+        with suppress(Exception):
+            threading.Event().wait(30)
+        threading.Event().wait(30)
+
+    with pytest.raises(_Ended), start_limit(0.05, unwind_s=0.05, end=_end):
+        start()
 
 
 def test_a_start_in_time_leaves_no_alarm() -> None:
