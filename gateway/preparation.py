@@ -1,5 +1,6 @@
 """What the gateway needs before it can work: Kafka with its topics, Postgres with its tables."""
 
+import asyncio
 import logging
 
 from aiokafka.errors import KafkaError
@@ -13,6 +14,9 @@ from niyama.retry import retry
 from niyama.settings import KafkaSettings
 
 log = logging.getLogger(__name__)
+
+PARTITIONS_TIMEOUT_S = 10.0
+"""What takes longer is made beside the ledger's work."""
 
 
 async def prepare_kafka(settings: KafkaSettings) -> None:
@@ -31,6 +35,10 @@ async def prepare_postgres(settings: DatabaseSettings) -> None:
     async def prepare() -> None:
         await database.wait_for_postgres(settings)
         await check_schema(settings)
-        await ensure_coming_days(settings)
 
     await retry(prepare, *database.UNREACHABLE, notice="Postgres is not ready", log=log)
+    try:
+        async with asyncio.timeout(PARTITIONS_TIMEOUT_S):
+            await ensure_coming_days(settings)
+    except database.UNREACHABLE as error:
+        log.warning("events go to the default partition of job_events for now: %r", error)

@@ -13,7 +13,7 @@ import uvicorn
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from gateway.ledger.history_partitions import ensure_coming_days_hourly
+from gateway.ledger.maintenance import maintain
 from gateway.preparation import prepare_kafka, prepare_postgres
 from gateway.settings import GatewaySettings
 from niyama import Producer
@@ -92,7 +92,7 @@ class Gateway:
                     keep_running(part.run, name, self._stopping)
                     for name, part in self._parts.items()
                 ),
-                keep_running(self._keep_partitions, "making partitions", self._stopping),
+                keep_running(self._maintain, "maintenance", self._stopping),
             )
 
     async def _connect_producer(self, stack: AsyncExitStack) -> None:
@@ -105,8 +105,8 @@ class Gateway:
             log=log,
         )
 
-    async def _keep_partitions(self) -> None:
-        await ensure_coming_days_hourly(self._settings, self._stopping)
+    async def _maintain(self) -> None:
+        await maintain(self._settings, self._stopping)
 
     async def _finish(self, working: asyncio.Task[None]) -> bool:
         for part in self._parts.values():

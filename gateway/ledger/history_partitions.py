@@ -4,20 +4,20 @@ Old days can be dropped in one step (`DROP TABLE job_events_20261121`). An event
 that has no partition goes to the default one, so none is ever refused.
 """
 
-import asyncio
-import contextlib
 import logging
 from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 
-from gateway.database import UNREACHABLE, AdvisoryLock, connect
+from gateway.database import AdvisoryLock, connect
 from gateway.settings import DatabaseSettings
 
 log = logging.getLogger(__name__)
 
 DAYS_AHEAD = 7
-INTERVAL_S = 3600.0
+STATEMENT_TIMEOUT_S = 600.0
+"""Postgres reads the default partition before it takes a new one. A worker with a wrong clock may
+have filled it."""
 
 
 def days_to_cover(today: date) -> list[date]:
@@ -25,21 +25,9 @@ def days_to_cover(today: date) -> list[date]:
     return [today + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)]
 
 
-async def ensure_coming_days_hourly(settings: DatabaseSettings, stopping: asyncio.Event) -> None:
-    """Create the partitions of the coming days, every hour until `stopping` is set."""
-    while not stopping.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), INTERVAL_S)
-            return
-        try:
-            await ensure_coming_days(settings)
-        except UNREACHABLE as error:
-            log.warning("partitions of job_events not made, next try in an hour: %r", error)
-
-
 async def ensure_coming_days(settings: DatabaseSettings) -> None:
     """Create the partitions that are missing now. Raises one of UNREACHABLE."""
-    connection = await connect(settings, "partitions")
+    connection = await connect(settings, "partitions", statement_timeout_s=STATEMENT_TIMEOUT_S)
     try:
         await ensure_partitions(connection, datetime.now(UTC).date())
     finally:
@@ -61,10 +49,12 @@ async def ensure_partitions(connection: asyncpg.Connection, today: date) -> None
 
 async def _ensure_day(connection: asyncpg.Connection, day: date) -> None:
     name = f"job_events_{day:%Y%m%d}"
-    # Looked up first, because CREATE locks the default partition even when there is nothing to do.
     if await connection.fetchval("SELECT to_regclass($1)", name) is None:
+        # Attached, because CREATE TABLE ... PARTITION OF would keep everybody from all of
+        # job_events, and not only from its default partition, while Postgres reads that.
+        await connection.execute(f"CREATE TABLE {name} (LIKE job_events)")
         await connection.execute(
-            f"CREATE TABLE {name} PARTITION OF job_events "
+            f"ALTER TABLE job_events ATTACH PARTITION {name} "
             f"FOR VALUES FROM ('{day} 00:00+00') TO ('{day + timedelta(days=1)} 00:00+00')"
         )
         log.debug("partition %s created", name)
