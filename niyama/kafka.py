@@ -1,6 +1,7 @@
 """Kafka plumbing shared by producers, the gateway and the workers."""
 
 import logging
+import random
 import zlib
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupLoadInProgressError,
+    KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
@@ -19,6 +21,7 @@ from aiokafka.errors import (
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import OffsetAndMetadata
 
+from niyama.bootstrapping import pass_over_frozen_servers
 from niyama.errors import UnavailableError
 from niyama.fetched import make_readable
 from niyama.retry import retry
@@ -31,6 +34,8 @@ log = logging.getLogger(__name__)
 
 METADATA_MAX_AGE_MS = 10_000
 """So long a topic that was created again, or has more partitions, may go unnoticed by consumers."""
+NODE_TIMEOUT_MS = 3_000
+"""For a broker to answer a question that any other can answer, too."""
 MISSING_TOPIC = "the topic does not exist"
 """What `topic_fault` says of a topic that is not there."""
 
@@ -62,6 +67,7 @@ def producer(settings: KafkaSettings, **options: Any) -> AIOKafkaProducer:
     }
     created = AIOKafkaProducer(**(settings.client_options() | defaults | options))
     keep_in_step(created)
+    pass_over_frozen_servers(created.client)
     return created
 
 
@@ -79,13 +85,21 @@ def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaC
     }
     created = AIOKafkaConsumer(*topics, **(settings.client_options() | defaults | options))
     make_readable(created)
+    pass_over_frozen_servers(created._client)
+    return created
+
+
+def admin_client(settings: KafkaSettings) -> AIOKafkaAdminClient:
+    """An admin client. Not started."""
+    created = AIOKafkaAdminClient(**settings.client_options())
+    pass_over_frozen_servers(created._client)
     return created
 
 
 @asynccontextmanager
 async def admin(settings: KafkaSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A connected admin client. Raises KafkaError."""
-    client = AIOKafkaAdminClient(**settings.client_options())
+    client = admin_client(settings)
     try:
         await client.start()
         yield client
@@ -175,11 +189,12 @@ async def topic_fault(settings: KafkaSettings, name: str) -> str | None:
 
     It asks in a way that does not create the topic, whatever the broker's settings are.
     """
-    client = AIOKafkaClient(**settings.client_options())
+    client = AIOKafkaClient(**settings.client_options(), request_timeout_ms=NODE_TIMEOUT_MS)
+    pass_over_frozen_servers(client)
     try:
         await client.bootstrap()
         request = MetadataRequest([name], allow_auto_topic_creation=False)
-        [topic] = (await client.send(client.get_random_node(), request)).topics
+        [topic] = (await _ask_any(client, request)).topics
     finally:
         await client.close()
     error, *_, partitions = topic
@@ -189,3 +204,16 @@ async def topic_fault(settings: KafkaSettings, name: str) -> str | None:
         return f"Kafka says {for_code(error).__name__}"
     leaderless = sorted(number for _, number, leader, *_ in partitions if leader < 0)
     return f"no leader of partition {leaderless[0]}" if leaderless else None
+
+
+async def _ask_any(client: AIOKafkaClient, request: MetadataRequest) -> Any:
+    """The answer of the first broker that gives one. Raises KafkaError."""
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(nodes)
+    failure: KafkaError = KafkaConnectionError("the cluster names no brokers")
+    for node in nodes:
+        try:
+            return await client.send(node, request)
+        except KafkaError as error:
+            failure = error
+    raise failure

@@ -47,7 +47,7 @@ class Connections:
 async def connect(settings: WorkerSettings, stack: AsyncExitStack) -> Connections:
     """Connect to Kafka until `stack` is closed. Raises KafkaError."""
     sender = await _sender(settings, stack)
-    admin = AIOKafkaAdminClient(**settings.client_options())
+    admin = kafka.admin_client(settings)
     stack.push_async_callback(shutdown_step, admin.close)
     await admin.start()
     jobs = _jobs_consumer(settings)
