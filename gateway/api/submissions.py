@@ -1,6 +1,7 @@
 """Taking jobs: from a request's body to an acknowledged record in Kafka."""
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 
 from gateway.api.idempotency import IdempotencyKeys
 from gateway.api.problems import ProblemError, unavailable, unprocessable
+from gateway.database import UNREACHABLE, is_outage
 from gateway.ledger.job import Job
 from gateway.ledger.queries import Ledger
 from gateway.ledger.records import digest
@@ -21,11 +23,14 @@ from gateway.ledger.reply_topics import ReplyTopicRule
 from gateway.ledger.request import Origin, Request
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, NotConnectedError, Producer
+from niyama.logs import Throttle
 from schemas import JobRequest
 from schemas.decode import Fault, explain, faults
 from schemas.headers import Headers, trace_context
 from schemas.job import JobTooLargeError
 from schemas.qos import UnknownQosClassError
+
+log = logging.getLogger(__name__)
 
 KAFKA_TIMEOUT_S = 10.0
 REMEMBERED_JOBS = 10_000
@@ -55,6 +60,7 @@ class Submissions:
         self._ledger = ledger
         self._keys = IdempotencyKeys(settings.idempotency_secret, ledger)
         self._recent: OrderedDict[UUID, Job] = OrderedDict()
+        self._throttle = Throttle()
         self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     def recent(self, job_id: UUID) -> Job | None:
@@ -113,7 +119,7 @@ class Submissions:
 
     async def _find(self, job_id: UUID, sha256: bytes) -> Accepted | None:
         """The job that was published with this id. Raises ProblemError when it is another one."""
-        job = await self._ledger.job(job_id)
+        job = await self._in_ledger(job_id)
         if job is None or job.request is None:
             job = self.recent(job_id)
         if job is None or job.request is None:
@@ -126,6 +132,17 @@ class Submissions:
                 kind="conflict",
             )
         return Accepted(job, existed=True)
+
+    async def _in_ledger(self, job_id: UUID) -> Job | None:
+        """None also during an outage: a job that is then published again is refused by its worker,
+        and the first one stays the job."""
+        try:
+            return await self._ledger.job(job_id)
+        except UNREACHABLE as error:
+            if not is_outage(error):
+                raise
+            self._throttle.warning(log, "jobs are taken without asking the ledger: %r", error)
+            return None
 
     async def _publish(self, encoded: EncodedJob, sha256: bytes, trace: Headers) -> Accepted:
         async with _confirmed(

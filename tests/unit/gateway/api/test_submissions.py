@@ -1,0 +1,91 @@
+"""Taking jobs while Postgres is away."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+
+import niyama
+from gateway.api.problems import ProblemError
+from gateway.api.submissions import Submissions
+from gateway.ledger import queries
+from gateway.settings import GatewaySettings
+from niyama import EncodedJob, JobAcknowledgement
+from tests.support.records import JOB_DOCUMENT
+
+SECRET = SecretStr("what all gateways know")
+BODY = json.dumps(JOB_DOCUMENT).encode()
+
+
+class Ledger(queries.Ledger):
+    """One that cannot be read."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def job(self, job_id: UUID) -> None:
+        raise self._error
+
+    async def idempotency_secret(self) -> bytes:
+        raise self._error
+
+
+class Producer(niyama.Producer):
+    """Kafka takes every job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[UUID] = []
+
+    async def send(self, encoded: EncodedJob, **_: Any) -> JobAcknowledgement:
+        self.sent.append(encoded.job_id)
+        return JobAcknowledgement(encoded.job_id, datetime.now(UTC), encoded.topic, 0, 1)
+
+
+def submissions(
+    producer: Producer, secret: SecretStr | None = SECRET, error: Exception | None = None
+) -> Submissions:
+    """Without Postgres."""
+    settings = GatewaySettings(idempotency_secret=secret)
+    return Submissions(settings, producer, Ledger(error or ConnectionRefusedError()))
+
+
+@pytest.mark.parametrize("chosen", ["key", "job_id"])
+async def test_a_job_with_a_key_or_an_id_is_taken_once_without_postgres(chosen: str) -> None:
+    producer = Producer()
+    taking = submissions(producer)
+    key = "order 17" if chosen == "key" else None
+    document = JOB_DOCUMENT if key else JOB_DOCUMENT | {"job_id": str(uuid4())}
+    body, another = (json.dumps(document | {"prompt": text}).encode() for text in ("a", "b"))
+
+    first = await taking.submit(body, key, {})
+    again = await taking.submit(body, key, {})
+    with pytest.raises(ProblemError) as refused:
+        await taking.submit(another, key, {})
+
+    assert (first.existed, again.existed) == (False, True)
+    assert producer.sent == [first.job.job_id] == [again.job.job_id]
+    assert refused.value.problem.status == 409
+
+
+async def test_a_key_waits_for_postgres_while_no_secret_is_known() -> None:
+    producer = Producer()
+
+    with pytest.raises(ConnectionRefusedError):
+        await submissions(producer, secret=None).submit(BODY, "order 17", {})
+
+    assert producer.sent == []
+
+
+async def test_a_defect_of_the_ledger_is_no_reason_to_take_a_job_twice() -> None:
+    producer = Producer()
+    defect = asyncpg.UndefinedColumnError("no such column")
+
+    with pytest.raises(asyncpg.UndefinedColumnError):
+        await submissions(producer, error=defect).submit(BODY, "order 17", {})
+
+    assert producer.sent == []
