@@ -9,7 +9,6 @@ from itertools import chain
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE, connect
@@ -39,10 +38,15 @@ SESSION_TIMEOUT_MS = 10_000
 """After this long without a sign of life, a gateway's partitions go to the others."""
 STALL_S = 2.0
 """A poll that took longer leaves a backlog behind, as an outage does."""
-ASSIGNORS = (RangePartitionAssignor, RoundRobinPartitionAssignor)
-"""By range, the partitions of one number, of all topics, go to one gateway: what there is about
-a job id falls behind together when that gateway does. The other one is for gateways of versions
-that know nothing else."""
+
+
+class SameNumbers(RangePartitionAssignor):  # type: ignore[misc]
+    """The partitions of one number, of all topics, go to one gateway: what there is about a job id
+    falls behind together when that gateway does."""
+
+    name = "roundrobin"
+    """That of older gateways, which may be in the group too. Whoever leads it assigns. (aiokafka
+    joins once for each assignor, so a consumer with two of them keeps its group from settling.)"""
 
 
 class LedgerConsumer:
@@ -104,7 +108,7 @@ class LedgerConsumer:
             fetch_max_bytes=FETCH_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             session_timeout_ms=SESSION_TIMEOUT_MS,
-            partition_assignment_strategy=ASSIGNORS,
+            partition_assignment_strategy=(SameNumbers,),
         )
         self._positions = positions = Positions(consumer)
         try:

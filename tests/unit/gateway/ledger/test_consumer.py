@@ -6,7 +6,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from gateway.ledger import consumer
-from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.consumer import LedgerConsumer, SameNumbers
 from gateway.ledger.positions import Positions
 from gateway.settings import GatewaySettings
 
@@ -37,3 +37,22 @@ async def test_a_group_without_a_coordinator_does_not_stop_the_ledger(
         await LedgerConsumer(GatewaySettings())._commit(kafka, positions)
 
     assert kafka.commits == 1
+
+
+class Cluster:
+    """Topics of six partitions, and one of a single one."""
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {0} if topic == "control" else set(range(6))
+
+
+def test_a_gateway_has_the_partitions_of_the_same_numbers_in_every_topic() -> None:
+    topics = ["interactive", "batch", "events", "control"]
+    members = {name: SameNumbers.metadata(topics) for name in ("one", "another")}
+
+    assigned = SameNumbers.assign(Cluster(), members)
+
+    for of_member in assigned.values():
+        numbers = {topic: set(parts) for topic, parts in of_member.assignment}
+        assert numbers["interactive"] == numbers["batch"] == numbers["events"]
+        assert len(numbers["batch"]) == 3
