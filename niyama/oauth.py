@@ -19,6 +19,8 @@ REFRESH_SHARE = 0.8
 """A token is replaced after this share of its lifetime."""
 UNKNOWN_LIFETIME_S = 60.0
 """Of a token whose endpoint does not say when it expires."""
+RETRY_INTERVAL_S = 10.0
+"""Between attempts to replace a token that is still good."""
 
 
 class TokenError(KafkaConnectionError):  # type: ignore[misc]
@@ -54,7 +56,7 @@ class TokenResponse(BaseModel):
     """RFC 6749, section 5.1."""
 
     access_token: str = Field(min_length=1)
-    expires_in: float = Field(default=UNKNOWN_LIFETIME_S, gt=0)
+    expires_in: float = Field(default=UNKNOWN_LIFETIME_S, gt=0, allow_inf_nan=False)
 
 
 class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
@@ -82,6 +84,8 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
 
     async def token(self) -> str:
         """A token that has not expired. Raises TokenError."""
+        if self._lock.locked() and not self._has_expired():
+            return self._token  # who asks for the next one waits, nobody else does
         async with self._lock:  # clients that connect at the same time share one request
             if self._clock() >= self._refresh_at_s:
                 await self._refresh()
@@ -93,13 +97,17 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc]
             response = await self._request()
         except (httpx.HTTPError, TimeoutError, ValueError) as error:
             reason = f"{self._url} gives no token: {_explain(error)}"
-            if asked_at_s >= self._expires_at_s:
+            if self._has_expired():
                 raise TokenError(reason) from error
+            self._refresh_at_s = min(self._expires_at_s, self._clock() + RETRY_INTERVAL_S)
             log.warning("%s; the last one is used until it expires", reason)
             return
         self._token = response.access_token
         self._expires_at_s = asked_at_s + response.expires_in
         self._refresh_at_s = asked_at_s + REFRESH_SHARE * response.expires_in
+
+    def _has_expired(self) -> bool:
+        return self._clock() >= self._expires_at_s
 
     async def _request(self) -> TokenResponse:
         """Raises httpx.HTTPError, TimeoutError and, when the answer is no token, ValueError."""

@@ -33,6 +33,16 @@ class Endpoint(httpx.AsyncBaseTransport):
         return httpx.Response(200, json={"access_token": token} | self.fields)
 
 
+class HangingEndpoint(Endpoint):
+    """Answers the first request only."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.requests:
+            self.requests.append(request)
+            await asyncio.Event().wait()
+        return await super().handle_async_request(request)
+
+
 class Clock:
     now_s = 1_000.0
 
@@ -82,6 +92,10 @@ async def test_a_token_without_a_lifetime_is_kept_for_a_minute(clock: Clock) -> 
         (httpx.Response(401, text="s3cret"), "gives no token: status 401"),
         (httpx.Response(200, text="token-of-somebody"), "its answer is not a token response"),
         (httpx.Response(200, json={"access_token": ""}), "its answer is not a token response"),
+        (
+            httpx.Response(200, text='{"access_token": "t", "expires_in": Infinity}'),
+            "its answer is not a token response",
+        ),
         (httpx.ConnectError("no route"), "no route"),
     ],
 )
@@ -145,6 +159,41 @@ async def test_the_last_token_serves_until_it_expires(
     clock.now_s += 1
     with pytest.raises(TokenError):
         await source.token()
+
+
+def test_an_endpoint_that_hangs_holds_up_one_connection_while_the_last_token_is_good() -> None:
+    async def connect() -> tuple[list[float], int]:
+        clock = asyncio.get_running_loop().time
+        endpoint = HangingEndpoint(expires_in=3600)
+        source = ClientCredentials(URL, "worker", "s3cret", clock=clock, transport=endpoint)
+        await source.token()
+        await asyncio.sleep(0.85 * 3600)
+        began_s = clock()
+
+        async def waited_s() -> float:
+            assert await source.token() == "token-1"
+            return clock() - began_s
+
+        waits = await asyncio.gather(*(waited_s() for _ in range(15)))
+        began_s = clock()
+        waits.append(await waited_s())  # and the next attempt is not at once
+        return waits, len(endpoint.requests)
+
+    assert run_in_virtual_time(connect()) == ([TIMEOUT_S, *[0] * 15], 2)
+
+
+def test_a_token_that_expires_during_the_request_for_the_next_is_not_given() -> None:
+    async def connect() -> None:
+        clock = asyncio.get_running_loop().time
+        source = ClientCredentials(
+            URL, "worker", "s3cret", clock=clock, transport=HangingEndpoint(expires_in=100)
+        )
+        await source.token()
+        await asyncio.sleep(95)
+        with pytest.raises(TokenError):
+            await source.token()
+
+    run_in_virtual_time(connect())
 
 
 async def test_a_token_file_is_read_again_for_every_connection(tmp_path: Path) -> None:
