@@ -1,24 +1,34 @@
 """How to connect to Kafka. What cannot work is refused here, before anything connects."""
 
 import ssl
+from contextlib import suppress
 from functools import cached_property
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from aiokafka.abc import AbstractTokenProvider
-from pydantic import Field, HttpUrl, SecretStr, model_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from niyama.command_settings import CommandSettings
 from niyama.flags import flag_of, variable_of
 from niyama.oauth import ClientCredentials, TokenFile
 
-SASL_SETTINGS = (
-    "kafka_username",
-    "kafka_password",
-    "kafka_oauth_token_url",
-    "kafka_oauth_token_file",
+PASSWORD_SETTINGS = ("kafka_username", "kafka_password")
+ENDPOINT_SETTINGS = (
+    "kafka_oauth_client_id",
+    "kafka_oauth_client_secret",
+    "kafka_oauth_scope",
 )
-TLS_SETTINGS = ("kafka_ca_file", "kafka_certificate_file", "kafka_key_file")
+"""They mean something beside a token endpoint only."""
+OAUTH_SETTINGS = ("kafka_oauth_token_url", "kafka_oauth_token_file", *ENDPOINT_SETTINGS)
+SASL_SETTINGS = (*PASSWORD_SETTINGS, *OAUTH_SETTINGS, "kafka_sasl_mechanism")
+TLS_SETTINGS = (
+    "kafka_ca_file",
+    "kafka_certificate_file",
+    "kafka_key_file",
+    "kafka_key_password",
+)
 
 
 class KafkaConnectionSettings(CommandSettings):
@@ -39,7 +49,8 @@ class KafkaConnectionSettings(CommandSettings):
     kafka_password: SecretStr | None = Field(default=None, description="SASL password, likewise")
     kafka_oauth_token_url: HttpUrl | None = Field(
         default=None,
-        description="For OAUTHBEARER: where tokens are obtained with client credentials",
+        description="For OAUTHBEARER: where tokens are obtained with client credentials; https, "
+        "or this machine",
     )
     kafka_oauth_client_id: str | None = Field(
         default=None, description="Client id for the token endpoint"
@@ -68,16 +79,23 @@ class KafkaConnectionSettings(CommandSettings):
         default=None, description="Password of an encrypted private key"
     )
 
+    @field_validator("kafka_oauth_token_url")
+    @classmethod
+    def _keeps_the_secret(cls, url: HttpUrl | None) -> HttpUrl | None:
+        if url is not None and url.scheme == "http" and not _is_loopback(url.host or ""):
+            raise ValueError("http would send the client secret in clear: use https")
+        return url
+
     @model_validator(mode="after")
     def _can_connect(self) -> Self:
         if self._uses_sasl:
             self._check_credentials()
         else:
-            self._refuse(SASL_SETTINGS, f"has no effect with {self.kafka_security_protocol}")
+            self._refuse(SASL_SETTINGS, "kafka_security_protocol")
         if self._uses_tls:
             _ = self._tls_context
         else:
-            self._refuse(TLS_SETTINGS, f"has no effect with {self.kafka_security_protocol}")
+            self._refuse(TLS_SETTINGS, "kafka_security_protocol")
         return self
 
     def client_options(self) -> dict[str, Any]:
@@ -107,9 +125,15 @@ class KafkaConnectionSettings(CommandSettings):
 
     def _check_credentials(self) -> None:
         mechanism = self.kafka_sasl_mechanism
-        if mechanism != "OAUTHBEARER":
-            self._require(("kafka_username", "kafka_password"), f"{mechanism} needs it")
-        elif self.kafka_oauth_token_file is None:
+        if mechanism == "OAUTHBEARER":
+            self._refuse(PASSWORD_SETTINGS, "kafka_sasl_mechanism")
+            self._check_token_source()
+        else:
+            self._refuse(OAUTH_SETTINGS, "kafka_sasl_mechanism")
+            self._require(PASSWORD_SETTINGS, f"{mechanism} needs it")
+
+    def _check_token_source(self) -> None:
+        if self.kafka_oauth_token_file is None:
             self._require(
                 ("kafka_oauth_token_url", "kafka_oauth_client_id", "kafka_oauth_client_secret"),
                 f"OAUTHBEARER needs it, or a {_shown('kafka_oauth_token_file')}",
@@ -120,6 +144,7 @@ class KafkaConnectionSettings(CommandSettings):
                 f"{_shown('kafka_oauth_token_file')}"
             )
         else:
+            self._refuse(ENDPOINT_SETTINGS, "kafka_oauth_token_file")
             TokenFile(self.kafka_oauth_token_file).read()
 
     def _require(self, names: tuple[str, ...], reason: str) -> None:
@@ -127,12 +152,13 @@ class KafkaConnectionSettings(CommandSettings):
             if not getattr(self, name):
                 raise ValueError(f"{_shown(name)} is missing: {reason}")
 
-    def _refuse(self, names: tuple[str, ...], reason: str) -> None:
+    def _refuse(self, names: tuple[str, ...], because_of: str) -> None:
         """What was meant to secure the connection must not be ignored."""
         for name in names:
-            if getattr(self, name) is not None:
+            if name in self.model_fields_set and getattr(self, name) is not None:
                 raise ValueError(
-                    f"{_shown(name)} {reason}: set {_shown('kafka_security_protocol')}"
+                    f"{_shown(name)} has no effect with {getattr(self, because_of)}: "
+                    f"change {_shown(because_of)}, or leave it out"
                 )
 
     @cached_property
@@ -155,8 +181,9 @@ class KafkaConnectionSettings(CommandSettings):
         except OSError as error:
             raise ValueError(_unusable("kafka_ca_file", self.kafka_ca_file, error)) from error
         if self.kafka_certificate_file is None:
-            if self.kafka_key_file is not None:
-                raise ValueError(f"{_shown('kafka_certificate_file')} is missing")
+            for name in ("kafka_key_file", "kafka_key_password"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{_shown(name)} needs a {_shown('kafka_certificate_file')}")
             return context
         # Never None: OpenSSL would ask for the password of an encrypted key on the terminal.
         password = _text(self.kafka_key_password) or ""
@@ -179,6 +206,12 @@ class KafkaConnectionSettings(CommandSettings):
 
 def _shown(name: str) -> str:
     return f"{flag_of(name)} ({variable_of(name)})"
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
 
 
 def _unusable(name: str, path: Path | None, error: OSError) -> str:

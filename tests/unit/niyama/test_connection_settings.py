@@ -7,18 +7,21 @@ from typing import Any
 import pytest
 
 from niyama.errors import ConfigurationError
+from niyama.flags import variable_of
 from niyama.oauth import ClientCredentials, TokenFile
 from niyama.settings import KafkaSettings
 from tests.support.certificates import Certificates
 
 TLS = {"kafka_security_protocol": "SSL"}
 SASL = {"kafka_security_protocol": "SASL_PLAINTEXT"}
+PASSWORD = SASL | {"kafka_username": "me", "kafka_password": "hunter2"}
 OAUTH = SASL | {"kafka_sasl_mechanism": "OAUTHBEARER"}
 ENDPOINT = OAUTH | {
     "kafka_oauth_token_url": "https://id.example/token",
     "kafka_oauth_client_id": "worker",
     "kafka_oauth_client_secret": "secret",
 }
+TOKEN_FILE = OAUTH | {"kafka_oauth_token_file": "/dev/null"}
 
 
 @pytest.fixture(scope="module")
@@ -98,17 +101,69 @@ def test_a_client_certificate_is_loaded_with_its_encrypted_key(certificates: Cer
         (ENDPOINT | {"kafka_oauth_token_file": "/t"}, "give either --kafka-oauth-token-url"),
         (OAUTH | {"kafka_oauth_token_file": "/nowhere"}, "/nowhere cannot be read: No such file"),
         (OAUTH | {"kafka_oauth_token_file": "/dev/null"}, "token file /dev/null is empty"),
-        ({"kafka_password": "p"}, "has no effect with PLAINTEXT: set --kafka-security-protocol"),
+        ({"kafka_password": "p"}, "has no effect with PLAINTEXT: change --kafka-security-prot"),
         ({"kafka_ca_file": "/ca"}, "--kafka-ca-file (NIYAMA_KAFKA_CA_FILE) has no effect"),
-        (TLS | {"kafka_password": "p"}, "has no effect with SSL: set --kafka-security-protocol"),
+        (TLS | {"kafka_password": "p"}, "has no effect with SSL: change --kafka-security-protocol"),
         (TLS | {"kafka_ca_file": "/nowhere"}, "/nowhere cannot be used: No such file"),
         (TLS | {"kafka_ca_file": "/dev/null"}, "--kafka-ca-file (NIYAMA_KAFKA_CA_FILE) /dev/null"),
         (TLS | {"kafka_certificate_file": "/no.pem"}, "/no.pem cannot be used: No such file"),
-        (TLS | {"kafka_key_file": "/key"}, "--kafka-certificate-file (NIYAMA_KAFKA_CERTIF"),
+        (TLS | {"kafka_key_file": "/key"}, "needs a --kafka-certificate-file (NIYAMA_KAFKA_CERTIF"),
+        (TLS | {"kafka_key_password": "p"}, "needs a --kafka-certificate-file"),
     ],
 )
 def test_what_cannot_work_is_refused_with_a_sentence(given: dict[str, Any], message: str) -> None:
     assert message in refusal(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "unused", "because_of"),
+    [
+        ({}, {"kafka_key_password": "p"}, "PLAINTEXT"),
+        ({}, {"kafka_sasl_mechanism": "PLAIN"}, "PLAINTEXT"),
+        ({}, {"kafka_sasl_mechanism": "SCRAM-SHA-512"}, "PLAINTEXT"),
+        ({}, {"kafka_oauth_client_id": "i"}, "PLAINTEXT"),
+        ({}, {"kafka_oauth_client_secret": "s"}, "PLAINTEXT"),
+        ({}, {"kafka_oauth_scope": "s"}, "PLAINTEXT"),
+        (TLS, {"kafka_oauth_client_secret": "s"}, "SSL"),
+        (PASSWORD, {"kafka_key_password": "p"}, "SASL_PLAINTEXT"),
+        (PASSWORD, {"kafka_oauth_token_url": "https://id/"}, "SCRAM-SHA-512"),
+        (PASSWORD, {"kafka_oauth_token_file": "/t"}, "SCRAM-SHA-512"),
+        (PASSWORD, {"kafka_oauth_client_secret": "s"}, "SCRAM-SHA-512"),
+        (PASSWORD, {"kafka_oauth_scope": "s"}, "SCRAM-SHA-512"),
+        (ENDPOINT, {"kafka_username": "me"}, "OAUTHBEARER"),
+        (ENDPOINT, {"kafka_password": "p"}, "OAUTHBEARER"),
+        (TOKEN_FILE, {"kafka_username": "me"}, "OAUTHBEARER"),
+        (TOKEN_FILE, {"kafka_oauth_client_id": "i"}, "/dev/null"),
+        (TOKEN_FILE, {"kafka_oauth_client_secret": "s"}, "/dev/null"),
+        (TOKEN_FILE, {"kafka_oauth_scope": "s"}, "/dev/null"),
+    ],
+)
+@pytest.mark.parametrize("by_variable", [False, True])
+def test_what_would_be_ignored_is_refused(
+    given: dict[str, Any],
+    unused: dict[str, str],
+    because_of: str,
+    by_variable: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [(name, value)] = unused.items()
+    if by_variable:
+        monkeypatch.setenv(variable_of(name), value)
+        unused = {}
+    message = refusal(**given, **unused)
+    assert f"{variable_of(name)}) has no effect with {because_of}: change --" in message
+
+
+@pytest.mark.parametrize("host", ["id.example", "10.0.0.1", "127.evil.example", "localhost.evil"])
+def test_a_client_secret_is_not_sent_in_clear(host: str) -> None:
+    url = {"kafka_oauth_token_url": f"http://{host}/token"}
+    assert "http would send the client secret in clear" in refusal(**ENDPOINT | url)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8080", "[::1]:8080"])
+def test_a_token_endpoint_on_this_machine_needs_no_tls(host: str) -> None:
+    given: dict[str, Any] = ENDPOINT | {"kafka_oauth_token_url": f"http://{host}/token"}
+    assert KafkaSettings(**given).client_options()["sasl_oauth_token_provider"]
 
 
 def test_a_key_that_does_not_fit_or_cannot_be_opened_is_refused(
