@@ -133,7 +133,7 @@ async def _read_once(database: AsyncEngine, query: Executable) -> Sequence[Row[*
         try:
             rows: Sequence[Row[*tuple[Any, ...]]] = (await pooled.execute(query)).all()
         except TimeoutError:
-            await pooled.invalidate()  # Postgres may still be at it, or gone without a word
+            await pooled.invalidate()  # Postgres may still be at it, or have silently gone
             raise
     return rows
 

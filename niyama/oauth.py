@@ -24,7 +24,7 @@ RETRY_INTERVAL_S = 10.0
 
 
 class TokenError(KafkaConnectionError):  # type: ignore[misc]
-    """There is no token now: clients try again, as they do when no broker can be reached."""
+    """There is no token now: clients retry, as they do when no broker can be reached."""
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]

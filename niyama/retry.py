@@ -18,7 +18,7 @@ async def retry(
     notice: str,
     log: logging.Logger,
 ) -> T:
-    """Return what `attempt` returns, tried again after every `transient` error.
+    """Return what `attempt` returns, retrying it after every `transient` error.
 
     Meanwhile `notice`, with the last error, is logged now and then. Other errors are raised.
     """

@@ -10,7 +10,7 @@ still be expressed, stored and shown."""
 def arrival_ms(timestamp_ms: int, read_at_ms: int | None = None) -> int:
     """The arrival, in UTC epoch milliseconds, of the job in a record with this timestamp.
 
-    Whoever serves the job reads it at `read_at_ms`: a timestamp that is missing (negative) or later
+    Its worker reads it at `read_at_ms`: a timestamp that is missing (negative) or later
     counts as that moment, because a deadline in the far future would leave the job waiting. The
     ledger gives no such moment, because its rows must not depend on when they are written: it
     keeps what the record says, as far as that can be stored.

@@ -1,6 +1,6 @@
 """Kafka record headers.
 
-Whoever writes a job writes its headers, so nothing here trusts them: a value may be null, huge, or
+The producer of a job writes its headers, so nothing here trusts them: a value may be null, huge, or
 any bytes. What is passed on from one record to another goes through a function of this file.
 """
 

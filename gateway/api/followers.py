@@ -90,7 +90,7 @@ class Followers:
             self._readers.release()
 
     def wake(self, ended: Collection[UUID]) -> None:
-        """Wake whoever waits for one of the jobs."""
+        """Wake the requests that wait for one of the jobs."""
         for job_id in self._waiting.keys() & ended:
             for woken in self._waiting[job_id]:
                 woken.set()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 CHECK_TIMEOUT_S = 2.0
-"""Whoever asks has a timeout, too, often 3 s: the answer says which part is missing before that."""
+"""Probes have a timeout, often 3 s: the answer says before that which part is missing."""
 
 PartName = Literal["kafka", "postgres", "ledger"]
 
@@ -38,7 +38,7 @@ class Health:
         self._checks = checks
 
     async def readiness(self, exclude: Collection[PartName] = ()) -> Readiness:
-        """Asks all parts at once, but those in `exclude`."""
+        """Asks all parts concurrently, except those in `exclude`."""
         names = [name for name in self._checks if name not in exclude]
         found = await asyncio.gather(*(_missing(self._checks[name]) for name in names))
         return Readiness(

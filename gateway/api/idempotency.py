@@ -1,7 +1,7 @@
 """From an `Idempotency-Key` to a job's id: the same at every gateway, and nobody else's guess.
 
-The id is derived with a secret that the gateways share. Whoever knows a key, but not the secret,
-cannot publish a record with the id of its job.
+The id is derived with a secret that the gateways share. Somebody who knows a key, but not the
+secret, cannot publish a record with the id of its job.
 """
 
 import hashlib

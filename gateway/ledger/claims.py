@@ -1,7 +1,7 @@
 """Which record a job's id belongs to: the first one that the ledger learns of.
 
 Ids are chosen by producers, so two records may have the same one, by accident or not. Whatever
-is about another record than the first changes nothing, whoever sent it and whatever it says:
+is about another record than the first changes nothing, no matter who sent it and what it says:
 neither the second record itself, nor what a worker reports about it. An event says which record
 it is about; that may make a record the first before it is read. A worker's refusal of a second
 record makes the one that it names the first, and never the one that was refused.

@@ -1,4 +1,4 @@
-"""What can be read of a job that is not valid as a whole: enough to answer whoever sent it."""
+"""What can be read of a job that is not valid as a whole: enough to answer its sender."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -151,7 +151,7 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
             if starts[part] < self.known[part]:
                 log.warning(
                     "%s/%d ended before offset %d, where the ledger was: the topic was truncated, "
-                    "or deleted and made again. The ledger reads it from offset %d",
+                    "or deleted and recreated. The ledger reads it from offset %d",
                     *(*part, self.known[part], starts[part]),
                 )
 

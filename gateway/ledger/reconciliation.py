@@ -36,7 +36,7 @@ LAG_POLL_S = 0.1
 SEND_TIMEOUT_MS = 15_000
 
 RETAINED = "Kafka deleted it when the topic's retention time was over"
-TRUNCATED = "the topic was truncated, or deleted and made again"
+TRUNCATED = "the topic was truncated, or deleted and recreated"
 _UNKNOWN_END = 2**63 - 1
 
 

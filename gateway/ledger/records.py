@@ -133,7 +133,7 @@ class RecordDecoder:
 
 
 def unexpected(error: Exception) -> JobError:
-    """Why a record is unusable that nobody expected to be."""
+    """Why a record is unusable when reading it failed unexpectedly."""
     message = f"the ledger could not handle this record: {type(error).__name__}: {error}"
     return JobError(code="internal_error", message=message)
 

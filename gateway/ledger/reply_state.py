@@ -15,7 +15,7 @@ class ReplyState(StrEnum):
     """Its job is not over, or it is on its way."""
     SENT = "sent"
     UNDELIVERABLE = "undeliverable"
-    """Nobody tries any more, until an operator says so (`niyama replies retry`)."""
+    """It is not retried until an operator says so (`niyama replies retry`)."""
 
 
 @dataclass(frozen=True, slots=True)

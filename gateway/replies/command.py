@@ -1,4 +1,4 @@
-"""`niyama replies`: lists undeliverable replies, and tries them again."""
+"""`niyama replies`: lists undeliverable replies, and retries them."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ usage: niyama replies list  [--topic TOPIC] [--limit N]
        niyama replies retry [--topic TOPIC] [JOB_ID ...]
 
 list shows the topics that take no replies now, and the replies that were given up.
-retry tries again: those that were given up, or only those to a topic, or of some jobs.
+retry sends the ones that were given up again: all of them, those to a topic, or those of some jobs.
 
 `niyama replies list --help` lists the options."""
 
@@ -54,7 +54,7 @@ SELECT count(*) FROM again
 
 
 class RepliesSettings(DatabaseSettings):
-    """List the replies that cannot be delivered, or try them again."""
+    """List the replies that cannot be delivered, or retry them."""
 
     unknown_arguments_hint: ClassVar[str] = "job ids are UUIDs"
 

@@ -124,7 +124,7 @@ class Lane:
         )
 
     async def _note_all(self, replies: Sequence[Reply]) -> None:
-        # After the replies: whoever reads the notes waits for open transactions that wrote some,
+        # After the replies: a reader of the notes waits for open transactions that wrote some,
         # so a transaction whose topic hangs must not have written any.
         now = datetime.now(UTC)
         notes = [

@@ -1,4 +1,4 @@
-"""One gateway at a time is the relay: whoever holds the lease.
+"""One gateway at a time is the relay: the holder of the lease.
 
 A lock would be held for as long as its process exists, frozen or not. A lease that is not renewed
 ends. It saves work; that no reply is sent twice does not depend on it (see `relay`).
@@ -39,7 +39,7 @@ class Lease:
         return bool(await self.connection.fetchval(_HOLD, _NAME, self.holder, LEASE_S))
 
     async def release(self) -> None:
-        """Let another gateway take over at once."""
+        """Let another gateway take over immediately."""
         await self.connection.execute(_RELEASE, _NAME, self.holder)
 
     async def keep(self) -> None:

@@ -130,7 +130,7 @@ class WaitingReplies:
     """The outbox, as the relay sees it.
 
     Every method raises what asyncpg raises. None of them depends on a lock or a lease: what they
-    write is true whoever writes it, however late.
+    write is true whichever gateway writes it, however late.
     """
 
     def __init__(self, session: Session, give_up_after: timedelta) -> None:

@@ -1,7 +1,7 @@
 """Notices when a partition's log is not what it was: records deleted, cut off, or another topic.
 
-A consumer whose position is not in the log any more is moved to the log's beginning without a
-word, and whatever is below the offset that was read before would pass for finished.
+A consumer whose position is no longer in the log is silently moved to the log's beginning,
+and whatever is below the offset that was read before would pass for finished.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class LogWatch:
         *,
         on_restarted: Callable[[], None],
     ) -> None:
-        """`on_restarted` is called after a partition's progress was begun anew."""
+        """`on_restarted` is called after a partition's progress was reset."""
         self._consumer = consumer
         self._admin = admin
         self._partitions = partitions

@@ -209,7 +209,7 @@ class Partitions:
     ) -> dict[TopicPartition, CommitPoint]:
         """Of those partitions of which something was read, or committed before.
 
-        Not of a topic that is gone: aiokafka would try again and again, and commit nothing else.
+        Not of a topic that is gone: aiokafka would retry it forever, and commit nothing else.
         """
         return {
             tp: each.commit_point(crashed=crashed)

@@ -85,7 +85,7 @@ class NiyamaPolicy:
     def clock_stepped(self, now_s: float, step_s: float) -> None:
         """The caller's clock was set by `step_s`, and shows `now_s` now.
 
-        Deadlines stay where they are. The schedules of running decodes go along with the clock:
+        Deadlines stay where they are. The schedules of running decodes move with the clock:
         their readers have not noticed anything.
         """
         self._decoded_s += step_s

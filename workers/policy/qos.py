@@ -100,8 +100,8 @@ class RequestQos:
     def arrived_by(self, now_s: float) -> Self:
         """The same targets, from `now_s` at the latest.
 
-        An arrival in the future comes from a clock that is ahead, or was. Whoever has one would be
-        served after everybody else until then.
+        An arrival in the future comes from a clock that is ahead, or was. The request would be
+        served after all others until then.
         """
         ahead_s = self.arrival_s - now_s
         if ahead_s <= 0:

@@ -38,7 +38,7 @@ class Heartbeats:
 
 
 def states(pids: list[int]) -> str:
-    """What the system says about processes, for whoever has to find out why one of them hangs."""
+    """What the system says about processes, for finding out why one of them hangs."""
     return ", ".join(f"{pid} {_state(pid)}" for pid in pids)
 
 

@@ -27,11 +27,11 @@ class _Preparation(Generic[T]):
     outcome: "Future[T]" = field(default_factory=Future)
 
     def begin(self) -> bool:
-        """False: nobody waits for it any more."""
+        """False: it is no longer wanted."""
         return not self.outcome.done() and self.outcome.set_running_or_notify_cancel()
 
     def fail(self, error: Exception) -> None:
-        """Let whoever waits for it know. Without effect once there is an outcome."""
+        """Tell its waiter. Without effect once there is an outcome."""
         with suppress(InvalidStateError):
             self.outcome.set_exception(error)
 

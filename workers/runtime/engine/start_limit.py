@@ -1,4 +1,4 @@
-"""Loading a model blocks the event loop for minutes: not silently, and not for ever."""
+"""Loading a model blocks the event loop for minutes: not silently, and not forever."""
 
 import faulthandler
 import logging
