@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway import database
 from gateway.api.app import create_app
-from gateway.api.followers import Followers
+from gateway.api.followers import MAX_FOLLOWERS, Followers
 from gateway.api.health import Check, Health, PartName
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
@@ -27,6 +27,8 @@ from niyama import Producer, kafka
 from niyama.errors import ConfigurationError
 
 REQUESTS_GRACE_S = 15
+MAX_CONNECTIONS = MAX_FOLLOWERS + 2_000
+"""Requests on more than these are answered 503. A connection may hold 64 KiB in uvicorn."""
 
 
 def build(settings: GatewaySettings) -> Gateway:
@@ -108,6 +110,7 @@ def _server(services: Services) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=REQUESTS_GRACE_S,
         )
     )

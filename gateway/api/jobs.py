@@ -8,7 +8,6 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from gateway.api import views
-from gateway.api.body import read_json_body
 from gateway.api.openapi import job_body, responses
 from gateway.api.problems import ProblemError, unprocessable
 from gateway.api.services import Services, ServicesDependency
@@ -29,7 +28,9 @@ MAX_PAGE = 1000
     summary="Submit a job",
     openapi_extra=job_body(),
     responses=responses(
-        *(400, 409, 413, 415, 422, 503), ok="The same job, sent before", model=views.AcceptedView
+        *(400, 408, 409, 413, 415, 422, 503),
+        ok="The same job, sent before",
+        model=views.AcceptedView,
     ),
 )
 async def submit(
@@ -42,8 +43,8 @@ async def submit(
     ] = None,
 ) -> views.AcceptedView:
     """Answers once Kafka has the job: it will be served, or answered with the reason why not."""
-    body = await read_json_body(request)
-    accepted = await services.submissions.submit(body, idempotency_key, request.headers)
+    async with services.bodies.json(request) as body:
+        accepted = await services.submissions.submit(body, idempotency_key, request.headers)
     view = views.accepted(accepted.job)
     response.headers["Location"] = view.links.self
     if accepted.existed:

@@ -1,10 +1,11 @@
 """What the endpoints work with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from gateway.api.body import Bodies
 from gateway.api.followers import Followers
 from gateway.api.health import Health
 from gateway.api.submissions import Submissions
@@ -19,6 +20,7 @@ class Services:
     ledger: Ledger
     submissions: Submissions
     followers: Followers
+    bodies: Bodies = field(default_factory=Bodies)
 
 
 def services_of(request: Request) -> Services:
