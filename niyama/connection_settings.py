@@ -1,6 +1,5 @@
 """How to connect to Kafka. What cannot work is refused here, before anything connects."""
 
-import ssl
 from contextlib import suppress
 from functools import cached_property
 from ipaddress import ip_address
@@ -13,6 +12,7 @@ from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 from niyama.command_settings import CommandSettings
 from niyama.flags import flag_of, variable_of
 from niyama.oauth import ClientCredentials, TokenFile
+from niyama.tls import RenewingContext, TlsFiles
 
 PASSWORD_SETTINGS = ("kafka_username", "kafka_password")
 ENDPOINT_SETTINGS = (
@@ -174,21 +174,24 @@ class KafkaConnectionSettings(CommandSettings):
         )
 
     @cached_property
-    def _tls_context(self) -> ssl.SSLContext:
+    def _tls_context(self) -> RenewingContext:
         """Raises ValueError when a file is not what it should be."""
-        try:
-            context = ssl.create_default_context(cafile=self.kafka_ca_file)
-        except OSError as error:
-            raise ValueError(_unusable("kafka_ca_file", self.kafka_ca_file, error)) from error
         if self.kafka_certificate_file is None:
             for name in ("kafka_key_file", "kafka_key_password"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{_shown(name)} needs a {_shown('kafka_certificate_file')}")
-            return context
-        # Never None: OpenSSL would ask for the password of an encrypted key on the terminal.
-        password = _text(self.kafka_key_password) or ""
+        files = TlsFiles(
+            self.kafka_ca_file,
+            self.kafka_certificate_file,
+            self.kafka_key_file,
+            _text(self.kafka_key_password) or "",
+        )
         try:
-            context.load_cert_chain(self.kafka_certificate_file, self.kafka_key_file, password)
+            files.load_authorities(context := RenewingContext(files))
+        except OSError as error:
+            raise ValueError(_unusable("kafka_ca_file", self.kafka_ca_file, error)) from error
+        try:
+            files.load_certificate(context)
         except OSError as error:
             raise ValueError(self._explain_certificate(error)) from error
         return context
