@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from workers.policy.request import Request
 
+_Entry = tuple[float, str]
+"""A decode's rank and its id."""
+
 
 class _Decode(NamedTuple):
     request: Request
@@ -42,7 +45,8 @@ class Decodes:
     def __init__(self) -> None:
         self._iteration = 0
         self._running: dict[str, _Decode] = {}
-        self._heaps: dict[float, list[tuple[float, str]]] = {}
+        self._heaps: dict[float, list[_Entry]] = {}
+        """By pace; none is empty, and the first entry of each is of a decode that runs."""
         self._unscheduled: dict[str, float] = {}
         """The paces of decodes whose every gap counts."""
         self.context_tokens = 0
@@ -99,6 +103,9 @@ class Decodes:
         progressed = self._iteration - decode.joined_iteration
         self.context_tokens -= decode.context_tokens + progressed
         self.expected_tokens -= decode.expected_tokens
+        self._drop_ended(decode.pace_s)
+        if not self._heaps[decode.pace_s]:
+            del self._heaps[decode.pace_s]
         return decode.request, decode.generated_tokens + progressed
 
     def advance(self) -> None:
@@ -114,10 +121,6 @@ class Decodes:
         """The decode whose next token is due first, infinity without a schedule; None for none."""
         first: MostUrgent | None = None
         for pace_s, heap in self._heaps.items():
-            while heap and not self._is_current(heap[0]):
-                heapq.heappop(heap)
-            if not heap:
-                continue
             due_s = heap[0][0] + self._iteration * pace_s
             if first is None or due_s < first.due_s:
                 first = MostUrgent(due_s, pace_s, self._running[heap[0][1]].expected_tokens)
@@ -131,17 +134,17 @@ class Decodes:
     def shift_late(self, end_s: float) -> None:
         """Tokens that came out late at `end_s` move the rest of their schedule back."""
         for pace_s, heap in self._heaps.items():
-            while heap:
-                if not self._is_current(heap[0]):
-                    heapq.heappop(heap)
-                    continue
-                # Due time of the token that was just produced.
-                if heap[0][0] + (self._iteration - 1) * pace_s >= end_s:
-                    break
+            progressed_s = (self._iteration - 1) * pace_s
+            moved: list[_Entry] = []
+            # The due time is that of the token that was just produced. What has moved is put back
+            # afterwards: rounding could make it late once more, and so for ever.
+            while heap and heap[0][0] + progressed_s < end_s:
                 _, request_id = heapq.heappop(heap)
-                rank_s = end_s - (self._iteration - 1) * pace_s
-                self._running[request_id] = self._running[request_id]._replace(rank_s=rank_s)
-                heapq.heappush(heap, (rank_s, request_id))
+                moved.append((end_s - progressed_s, request_id))
+                self._drop_ended(pace_s)
+            for entry in moved:
+                self._running[entry[1]] = self._running[entry[1]]._replace(rank_s=entry[0])
+                heapq.heappush(heap, entry)
 
     def clock_stepped(self, step_s: float) -> None:
         """The clock was set by `step_s`: what is due, is due as much later."""
@@ -152,6 +155,12 @@ class Decodes:
             heap = self._heaps.setdefault(moved.pace_s, [])
             heapq.heappush(heap, (moved.rank_s, request_id))
 
-    def _is_current(self, entry: tuple[float, str]) -> bool:
+    def _drop_ended(self, pace_s: float) -> None:
+        """The entry of a decode that has ended or moved stays until it is the first."""
+        heap = self._heaps[pace_s]
+        while heap and not self._is_current(pace_s, heap[0]):
+            heapq.heappop(heap)
+
+    def _is_current(self, pace_s: float, entry: _Entry) -> bool:
         decode = self._running.get(entry[1])
-        return decode is not None and decode.rank_s == entry[0]
+        return decode is not None and (decode.pace_s, decode.rank_s) == (pace_s, entry[0])

@@ -14,7 +14,9 @@ def _request(name: str, tbt_s: float = 0.05) -> Request:
     return chat(name, 10, tbt_s=tbt_s)
 
 
-def _add(decodes: Decodes, name: str, due_s: float, pace_s: float, context: int = 10) -> None:
+def _add(
+    decodes: Decodes, name: str, due_s: float | None, pace_s: float, context: int = 10
+) -> None:
     decodes.add(
         _request(name, pace_s),
         next_due_s=due_s,
@@ -56,6 +58,38 @@ def test_a_late_token_moves_the_rest_of_its_schedule_back() -> None:
     decodes.advance()
     decodes.shift_late(1.3)  # the token due at 1.0
     assert math.isclose(decodes.next_due_s(), 1.35)
+
+
+def test_a_schedule_moves_once_for_a_late_token_whatever_rounding_does_to_it() -> None:
+    """In floating point `(end - b) + b` may be less than `end`, and so be late again."""
+    decodes = Decodes()
+    for number in range(1, 200):
+        _add(decodes, str(number), due_s=0.0, pace_s=60.0)
+        decodes.advance()
+        decodes.shift_late(0.1 * number)
+    assert math.isclose(decodes.next_due_s(), 0.1 * 199 + 60)
+
+
+def test_a_pace_is_forgotten_with_the_last_decode_that_has_it() -> None:
+    decodes = Decodes()
+    for number in range(100):
+        _add(decodes, str(number), due_s=100.0 - number, pace_s=0.05 + number // 2)
+    for number in range(100):
+        decodes.advance()
+        decodes.shift_late(float(number))
+        decodes.remove(str(number))
+        assert len(decodes._heaps) == (99 - number + 1) // 2
+
+
+def test_a_decode_that_comes_back_at_another_pace_leaves_nothing_at_its_first() -> None:
+    decodes = Decodes()
+    for name in ("first", "returned"):
+        _add(decodes, name, due_s=None, pace_s=0.05)
+    decodes.remove("returned")
+    _add(decodes, "returned", due_s=None, pace_s=0.1)
+    decodes.remove("first")
+    decodes.remove("returned")
+    assert decodes.most_urgent() is None
 
 
 def test_an_early_token_leaves_the_schedule_alone() -> None:
