@@ -101,7 +101,7 @@ class Gateway:
         await retry(
             lambda: stack.enter_async_context(self._producer),
             KafkaError,
-            notice="no job can be taken yet, because Kafka says",
+            notice="no job can be taken yet",
             log=log,
         )
 

@@ -135,7 +135,7 @@ class LedgerConsumer:
             log.info("another gateway wrote the same partitions; continuing where it left off")
             positions.forget()
         except (asyncpg.PostgresError, *UNREACHABLE) as error:
-            self._throttle.warning(log, "the ledger waits, because Postgres says: %r", error)
+            self._throttle.warning(log, "the ledger waits for Postgres: %r", error)
             positions.forget()
             self._disconnect()
             await consumer.getmany()  # of nothing, to stay a member of the group

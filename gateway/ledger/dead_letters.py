@@ -75,7 +75,7 @@ class DeadLetters:
 
     async def run(self) -> None:
         """Send until `stop`. Kafka may come and go."""
-        await retry(self._session, KafkaError, notice="dead letters wait, because", log=log)
+        await retry(self._session, KafkaError, notice="dead letters wait for Kafka", log=log)
 
     async def _session(self) -> None:
         if self._stopping:

@@ -44,7 +44,7 @@ async def delete_orphans(settings: GatewaySettings) -> None:
         await connection.close()
     if replies or cancellations:
         log.warning(
-            "deleted %d replies and %d requests to cancel: the records of their jobs never came",
+            "deleted %d replies and %d requests to cancel: the records of their jobs never arrived",
             *(replies, cancellations),
         )
 

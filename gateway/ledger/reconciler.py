@@ -47,7 +47,7 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile until `stop`. Kafka and Postgres may come and go."""
         outages = (KafkaError, asyncpg.PostgresError, *UNREACHABLE)
-        await retry(self._passes, *outages, notice="open jobs are not reconciled, because", log=log)
+        await retry(self._passes, *outages, notice="open jobs cannot be reconciled yet", log=log)
 
     async def _passes(self) -> None:
         wait_s = 0.0  # an error, or an earlier process, may have left something to do

@@ -115,7 +115,7 @@ class Reconciliation:
             has = await self._grown(part, had)
             lost = [job for job in page if job["source_offset"] not in has]
             if lost:
-                log.warning("%d queued jobs of %s/%d have no record any more", len(lost), *part)
+                log.warning("the records of %d queued jobs are gone from %s/%d", len(lost), *part)
             now = datetime.now(UTC)
             events = []
             for job in lost:

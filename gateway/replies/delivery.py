@@ -53,7 +53,7 @@ class Deliveries:
         except OUTAGES:
             raise
         except Exception as error:  # a bug, maybe; the other topics get their replies
-            log.exception("replies to %s fail", topic)
+            log.exception("sending replies to %s failed unexpectedly", topic)
             await self._blame(topic, repr(error))
 
     async def close(self) -> None:
@@ -117,5 +117,5 @@ class Deliveries:
         """Let `topic` wait. Raises KafkaError or TimeoutError when all of Kafka does not answer."""
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             await kafka.probe(self._settings)
-        log.warning("no replies to %s for a while: %s", topic, reason)
+        log.warning("replies to %s are put off: %s", topic, reason)
         await self._waiting.topic_failed(topic, reason)

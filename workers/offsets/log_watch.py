@@ -94,7 +94,7 @@ class LogWatch:
     def _ends_before(self, tp: TopicPartition, progress: PartitionProgress, end: int) -> None:
         if tp in self._confirmed:  # the same topic: a replica that lagged behind became the leader
             log.warning(
-                "%s/%d was cut off at %d: what was between there and %d is gone",
+                "%s/%d was truncated at %d: its records from there to %d are gone",
                 *tp,
                 end,
                 progress.position,

@@ -159,7 +159,7 @@ class Backlog:
         self.journal.forget(request_id)
 
     def clock_stepped(self, now_s: float) -> None:
-        """The clock was set, and shows `now_s` now: redo what depends on it."""
+        """The clock was set, and shows `now_s` now: put waiting prompts in order again."""
         before, self._lookahead = self._lookahead, self._new_lookahead()
         for prefill in list(self._prompts.values()):
             if prefill.request_id in self._expiries:

@@ -1,4 +1,4 @@
-"""Dead letters wait for Kafka, but neither for ever nor without bound."""
+"""Dead letters wait for Kafka, but neither forever nor without bound."""
 
 from collections.abc import Callable
 
