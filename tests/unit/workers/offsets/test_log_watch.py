@@ -110,7 +110,7 @@ async def test_a_log_that_was_cut_off_is_read_on_at_its_end(
     await watch.check()
     assert log.position == 8
     assert (kept.is_unfinished, gone.is_unfinished) == (True, False)
-    assert "was cut off at 8" in caplog.text
+    assert "was truncated at 8" in caplog.text
     assert _take(partitions, 8)
 
 
