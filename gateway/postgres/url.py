@@ -9,10 +9,11 @@ from urllib.parse import quote, unquote
 
 from gateway.postgres.parameters import BY_ASYNCPG, check, with_defaults
 
+# An @ after the hosts would be that of a password with a slash, of which the rest would be shown.
 SPELLING = re.compile(
     r"postgres(?:ql)?(?:\+\w+)?://"
     r"(?:(?P<user>[^:/?]*)(?::(?P<password>[^/?]*))?@)?"
-    r"(?P<hosts>[^/?@]*)(?:/(?P<dbname>[^?]*))?(?:\?(?P<query>.*))?"
+    r"(?P<hosts>[^/?@]*)(?:/(?P<dbname>[^?@]*))?(?:\?(?P<query>.*))?"
 )
 HOST = re.compile(r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>\d*))?")
 SECRETS = ("password", "sslpassword")

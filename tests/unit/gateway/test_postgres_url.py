@@ -145,6 +145,7 @@ def test_several_servers_can_be_balanced() -> None:
         ("postgresql://h:0/d", "'0' is not a port"),
         ("postgresql://h1,h2,h3/d?port=1,2", "3 hosts do not match 2 ports"),
         ("postgresql://u:se/cret@h/d", "percent-encoded"),
+        ("postgresql://u:12/cret@h/d", "percent-encoded"),
         ("postgresql://u:12?cret@h/d", "has no value"),
     ],
 )
