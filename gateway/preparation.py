@@ -3,8 +3,6 @@
 import asyncio
 import logging
 
-from aiokafka.errors import KafkaError
-
 from gateway import database
 from gateway.ledger.history_partitions import ensure_coming_days
 from gateway.migrate import check_schema
@@ -21,12 +19,7 @@ PARTITIONS_TIMEOUT_S = 10.0
 
 async def prepare_kafka(settings: KafkaSettings) -> None:
     """Return once Kafka has every topic. Raises UnavailableError when it refuses to create one."""
-
-    async def prepare() -> None:
-        await kafka.wait_for_kafka(settings)
-        await kafka.ensure_topics(settings, settings.topics.all)
-
-    await retry(prepare, KafkaError, notice="Kafka is not ready", log=log)
+    await kafka.prepare_topics(settings, settings.topics.all)
 
 
 async def prepare_postgres(settings: DatabaseSettings) -> None:

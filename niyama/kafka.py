@@ -12,6 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupLoadInProgressError,
+    InvalidReplicationFactorError,
     KafkaConnectionError,
     KafkaError,
     TopicAlreadyExistsError,
@@ -117,6 +118,16 @@ async def wait_for_kafka(settings: KafkaSettings) -> None:
     )
 
 
+async def prepare_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
+    """Return once Kafka has all of `specs`. Raises UnavailableError when it refuses one."""
+
+    async def prepare() -> None:
+        await wait_for_kafka(settings)
+        await ensure_topics(settings, specs)
+
+    await retry(prepare, KafkaError, notice="Kafka is not ready", log=log)
+
+
 async def probe(settings: KafkaSettings) -> None:
     """Raises KafkaError unless a broker answers."""
     async with admin(settings):
@@ -142,7 +153,7 @@ async def committed_offsets(
 async def ensure_topics(settings: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
     """Create what is missing among `specs`. Existing topics keep their settings.
 
-    Raises UnavailableError when the broker refuses to create one.
+    Raises UnavailableError when the broker refuses to create one, KafkaError when it cannot now.
     """
     replication = settings.topic_replication
     refused = await create_missing(
@@ -164,9 +175,10 @@ def new_topic(
 
 
 async def create_missing(settings: KafkaSettings, topics: Sequence[NewTopic]) -> dict[str, str]:
-    """Create those of `topics` that do not exist. Raises KafkaError.
+    """Create those of `topics` that do not exist.
 
-    Returns why not, for each that the broker refuses to create.
+    Returns why not, for each that the broker refuses to create. Raises KafkaError, also for one
+    that a later attempt may create.
     """
     async with admin(settings) as client:
         existing = set(await client.list_topics())
@@ -174,13 +186,17 @@ async def create_missing(settings: KafkaSettings, topics: Sequence[NewTopic]) ->
         if not missing:
             return {}
         response = await client.create_topics(missing)
-    refusals = {}
+    refusals, not_yet = {}, []
     for name, code, *message in response.topic_errors:
         error = for_code(code)
         if not code:
             log.info("topic %s created", name)
+        elif error.retriable or error is InvalidReplicationFactorError:  # some brokers are not up
+            not_yet.append(error(" ".join(filter(None, [name, *message]))))
         elif error is not TopicAlreadyExistsError:  # another process was faster
             refusals[name] = " ".join(filter(None, [error.__name__, *message]))
+    if not_yet and not refusals:
+        raise not_yet[0]
     return refusals
 
 

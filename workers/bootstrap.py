@@ -58,8 +58,7 @@ async def _start(
     settings: WorkerSettings, engine: Engine, health: Health, stack: AsyncExitStack
 ) -> Worker:
     topics = settings.topics
-    await kafka.wait_for_kafka(settings)
-    await kafka.ensure_topics(settings, topics.of_workers)
+    await kafka.prepare_topics(settings, topics.of_workers)
     connections = await connect(settings, stack)
     written = [spec.name for spec in (topics.events, topics.tokens, topics.dead_letters)]
     await check_record_sizes(connections.admin, written)

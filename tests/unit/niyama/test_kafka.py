@@ -1,16 +1,31 @@
 """What Kafka's answers mean, and those of brokers that never answer."""
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Self
 
 import aiokafka.client
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.admin import NewTopic
+from aiokafka.errors import (
+    BrokerResponseError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    PolicyViolationError,
+    RequestTimedOutError,
+    TopicAlreadyExistsError,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from niyama import bootstrapping, kafka
+from niyama import retry as retrying
+from niyama.errors import UnavailableError
 from niyama.kafka import committed_offsets
 from niyama.settings import KafkaSettings
+from schemas.topics import TopicSpec
 from tests.support import frozen_brokers
 
 ONE, OTHER = TopicPartition("jobs", 0), TopicPartition("jobs", 1)
@@ -35,6 +50,46 @@ async def test_an_answer_that_lacks_partitions_is_an_error_and_not_an_empty_grou
     """As of a coordinator that still loads the group: aiokafka returns an empty answer."""
     with pytest.raises(KafkaError, match="does not return the offsets of group"):
         await committed_offsets(FakeAdmin({}), "group", {ONE})
+
+
+class FakeCluster:
+    """Takes the answers to requests to create topics, one after the other."""
+
+    def __init__(self, *answers: list[tuple[str, int, str | None]]) -> None:
+        self._answers = list(answers)
+
+    @asynccontextmanager
+    async def admin(self, _: KafkaSettings) -> AsyncIterator[Self]:
+        yield self
+
+    async def list_topics(self) -> list[str]:
+        return []
+
+    async def create_topics(self, _: Sequence[NewTopic]) -> SimpleNamespace:
+        return SimpleNamespace(topic_errors=self._answers.pop(0))
+
+
+@pytest.mark.parametrize("error", [RequestTimedOutError, InvalidReplicationFactorError])
+async def test_a_cluster_that_still_starts_is_waited_for(
+    error: type[BrokerResponseError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = FakeCluster([("jobs", error.errno, "not yet")], [("jobs", 0, None)])
+    monkeypatch.setattr(kafka, "admin", cluster.admin)
+    monkeypatch.setattr(retrying, "RETRY_INTERVAL_S", 0)
+    async with asyncio.timeout(10):
+        await kafka.prepare_topics(KafkaSettings(), [TopicSpec("jobs", 1, 3600, "")])
+
+
+async def test_a_refusal_is_final_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = ("jobs", PolicyViolationError.errno, "too many topics")
+    late = ("events", RequestTimedOutError.errno, None)
+    there = ("control", TopicAlreadyExistsError.errno, None)
+    cluster = FakeCluster([late, refused, there])
+    monkeypatch.setattr(kafka, "admin", cluster.admin)
+    specs = [TopicSpec(name, 1, 3600, "") for name in ("events", "jobs", "control")]
+    message = "Kafka does not create jobs: PolicyViolationError too many topics$"
+    with pytest.raises(UnavailableError, match=message):
+        await kafka.prepare_topics(KafkaSettings(), specs)
 
 
 @pytest.fixture
