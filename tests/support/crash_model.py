@@ -4,6 +4,7 @@ Intake, offsets and execution are the real ones. Kafka, the engine and death are
 """
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
@@ -40,6 +41,8 @@ DELIVERY_S = 0.002
 RESTART_S = 5.0
 STARTED_DELAY_S = 0.005
 """Until the worker learns that the engine has started on a request."""
+HANG_LIMIT_S = 60.0
+"""After so long without a sign of life the engine counts as dead."""
 EVENTS = TOPICS.events.name
 
 
@@ -53,6 +56,12 @@ class Killer(Enum):
     """Kills the process when its prefill starts."""
     OF_ENGINE = auto()
     """Kills the engine when its prefill starts: the worker sees it."""
+    HANGS_IN_PREPARE = auto()
+    """Hangs a thread that prepares requests: everything else goes on until the hang is noticed."""
+    HANGS_WHEN_SUBMITTED = auto()
+    """Hangs the engine as soon as it gets the request."""
+    HANGS_IN_PREFILL = auto()
+    """Hangs the engine when its prefill starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,25 +239,38 @@ class ModelEngine:
         self._decisions: asyncio.Queue[Decision] = asyncio.Queue()
         self._prompts: dict[str, str] = {}
         self._dead = asyncio.Event()
+        self._generates = asyncio.Event()
+        self._generates.set()
+        self._silent_since_s = math.inf
+
+    @property
+    def silence_s(self) -> float:
+        return max(0.0, asyncio.get_running_loop().time() - self._silent_since_s)
 
     async def prepare(self, request: GenerationRequest) -> PreparedRequest:
         prompt = self._prompts[request.request_id] = request.prompt or ""
         await asyncio.sleep(self._choose.uniform(0.001, 0.05))
-        if self._worker.world.nature_of(prompt) is Killer.IN_PREPARE:
-            self._worker.killed_by(prompt)
-            self._worker.die()
+        match self._worker.world.nature_of(prompt):
+            case Killer.IN_PREPARE:
+                self._worker.killed_by(prompt)
+                self._worker.die()
+            case Killer.HANGS_IN_PREPARE:
+                await self._hang(prompt)
         self._raise_if_dead()
         return PreparedRequest(request.request_id, 10, 10)
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         prompt = self._prompts[prepared.request_id]
+        await self._iteration()
+        if self._worker.world.nature_of(prompt) is Killer.HANGS_WHEN_SUBMITTED:
+            await self._hang_generation(prompt)
         async with self._slots:
-            self._raise_if_dead()
+            await self._iteration()
             asyncio.get_running_loop().call_later(STARTED_DELAY_S, self._started, prepared)
             await asyncio.sleep(self._choose.uniform(0.01, 0.3))
-            self._maybe_kill(prompt)
+            await self._maybe_kill(prompt)
             for token in range(10):
-                self._raise_if_dead()
+                await self._iteration()
                 yield GenerationUpdate(
                     "t", (1,), 10, token + 1, 0, FinishReason.LENGTH if token == 9 else None
                 )
@@ -265,15 +287,40 @@ class ModelEngine:
         now_s = asyncio.get_running_loop().time()
         self._decisions.put_nowait(Decision(prepared.request_id, DecisionKind.STARTED, now_s))
 
-    def _maybe_kill(self, prompt: str) -> None:
+    async def _maybe_kill(self, prompt: str) -> None:
+        await self._iteration()
         match self._worker.world.nature_of(prompt):
             case Killer.IN_PREFILL:
                 self._worker.killed_by(prompt)
                 self._worker.die()
             case Killer.OF_ENGINE:
-                self._worker.killed_by(prompt)
-                self._dead.set()
+                self._die_of(prompt)
+            case Killer.HANGS_IN_PREFILL:
+                await self._hang_generation(prompt)
         self._raise_if_dead()
+
+    async def _iteration(self) -> None:
+        """Wait for the engine's next one."""
+        await self._generates.wait()
+        self._raise_if_dead()
+
+    async def _hang_generation(self, prompt: str) -> None:
+        self._generates.clear()
+        await self._hang(prompt)
+
+    async def _hang(self, prompt: str) -> None:
+        """Until somebody notices."""
+        now_s = asyncio.get_running_loop().time()
+        self._silent_since_s = min(self._silent_since_s, now_s)
+        await asyncio.sleep(HANG_LIMIT_S)
+        self._die_of(prompt)
+        self._raise_if_dead()
+
+    def _die_of(self, prompt: str) -> None:
+        if not self._dead.is_set():
+            self._worker.killed_by(prompt)
+        self._dead.set()
+        self._generates.set()
 
     def _raise_if_dead(self) -> None:
         if self._dead.is_set():

@@ -4,6 +4,7 @@ For benchmarks of everything around the engine, and for tests. It never serves u
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 
@@ -36,6 +37,10 @@ class NullEngine:
         self._running: set[str] = set()
         self._decisions: asyncio.Queue[Decision | None] = asyncio.Queue()
         self._dead = False
+
+    @property
+    def silence_s(self) -> float:
+        return math.inf if self._dead else 0.0
 
     async def start(self) -> None:
         """Nothing to load."""

@@ -119,6 +119,13 @@ class Engine(Protocol):
     def model(self) -> str:
         """The name by which jobs ask for the model."""
 
+    @property
+    def silence_s(self) -> float:
+        """How long the engine, or a part that its work waits for, has shown no sign of life.
+
+        Seconds, in steps of a second or two while all is well. Infinite once it is dead.
+        """
+
     async def start(self) -> None:
         """Load the model; returns when the engine can serve. Blocks the event loop meanwhile.
 

@@ -24,7 +24,7 @@ from workers.execution.job import generation_request
 from workers.execution.job_events import JobEvents
 from workers.execution.output import Output
 from workers.execution.token_stream import TokenStream
-from workers.execution.trials import RUN_LIMIT_S, START_LIMIT_S, Trials
+from workers.execution.trials import CHECK_INTERVAL_S, RUN_LIMIT_S, START_LIMIT_S, Trials
 from workers.offsets.partitions import Partitions
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.reporter import Reporter
@@ -58,7 +58,7 @@ class Executor:
         self._on_job_left = on_job_left
         self._clock = clock
         self._events = JobEvents(reporter, self._ended)
-        self._trials = Trials(self._trial_over)
+        self._trials = Trials(self._trial_over, lambda: engine.silence_s)
         self._engine_death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # ---- control
@@ -162,9 +162,17 @@ class Executor:
             return
         job.submitted()
         self._trials.limit(job, START_LIMIT_S)
-        asyncio.get_running_loop().call_later(WAITING_AFTER_S, job.still_waiting)
+        asyncio.get_running_loop().call_later(WAITING_AFTER_S, self._still_waiting, job)
         output = await self._generate(job, prepared)
         self._events.generated(job, output)
+
+    def _still_waiting(self, job: InFlightJob) -> None:
+        """Known once the engine has shown a sign of life: it may hang because of the job."""
+        if not self._trials.engine_is_silent:
+            job.still_waiting()
+        elif not job.has_started and job in self._in_flight:
+            loop = asyncio.get_running_loop()
+            loop.call_later(CHECK_INTERVAL_S, self._still_waiting, job)
 
     async def _prepare(self, job: InFlightJob) -> PreparedRequest:
         if job.is_suspect or not job.written_ahead:

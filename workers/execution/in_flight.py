@@ -32,6 +32,8 @@ class InFlightJob:
     attempt: JobAttempt
     request_id: str
     prompt_tokens: int
+    is_submitted: bool = False
+    """The engine has it."""
     has_started: bool = False
     """The engine has started its prefill."""
     has_ended: bool = False
@@ -65,6 +67,7 @@ class InFlightJob:
 
     def submitted(self) -> None:
         """The engine has it, and may start on it immediately."""
+        self.is_submitted = True
         self._expose(Exposure.SUBMITTED)
 
     def still_waiting(self) -> None:
@@ -84,12 +87,16 @@ class InFlightJob:
         self._expose(Exposure.TRIAL)
 
     def trial_over(self) -> None:
-        """It has survived its trial if it has started; otherwise the trial is put off."""
+        """It has survived its trial if it has started; otherwise the trial is put off.
+
+        What is still being prepared may be the cause of a death all the same.
+        """
         if self._on_trial and not self.has_ended:
             self._on_trial = False
             if self.has_started:
                 self.tracked.pending.acquit()
-            self._expose(Exposure.SHARED if self.has_started else Exposure.NONE)
+            waits = self.is_submitted and not self.has_started
+            self._expose(Exposure.NONE if waits else Exposure.SHARED)
 
     def ended(self) -> None:
         """Its end is being reported: whatever crashes after this, the job is not the cause."""

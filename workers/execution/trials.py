@@ -3,8 +3,9 @@
 A suspect (see `workers.offsets.attempts`) runs on trial: no other suspect, and nothing else that a
 dead worker may have been working on, is given to the engine from before it is prepared until its
 first token. Jobs that already run, and new ones that no dead worker can have seen, go on beside
-it. A trial is short, whatever the job does, so that those that wait for theirs get it soon, the
-closest deadline first.
+it. A trial is short, so that those that wait for theirs get it soon, the closest deadline first.
+But its time does not run out while the engine is silent: the job may have hung it, and what
+hangs is declared dead much later.
 """
 
 import asyncio
@@ -13,6 +14,10 @@ from contextlib import asynccontextmanager
 
 from workers.execution.in_flight import InFlightJob
 
+SILENT_AFTER_S = 2.0
+"""An engine that has shown no sign of life for so long may hang."""
+CHECK_INTERVAL_S = 1.0
+"""How often to look whether a silent engine has shown a sign of life."""
 PREPARE_LIMIT_S = 10.0
 """For preparing a job, during a trial or beside those that wait for one."""
 START_LIMIT_S = 3.0
@@ -24,9 +29,14 @@ RUN_LIMIT_S = 10.0
 class Trials:
     """At most one trial at a time, and bounded waits for all others."""
 
-    def __init__(self, on_over: Callable[[InFlightJob], None]) -> None:
-        """`on_over` is called when a trial has reached its time limit."""
+    def __init__(
+        self, on_over: Callable[[InFlightJob], None], silence_s: Callable[[], float]
+    ) -> None:
+        """`on_over` is called when a trial has reached its time limit; `silence_s` is that of
+        the engine."""
         self._on_over = on_over
+        self._silence_s = silence_s
+        self._next_check: asyncio.TimerHandle | None = None
         self._current: InFlightJob | None = None
         self._limit: asyncio.TimerHandle | None = None
         self._waiting: dict[InFlightJob, asyncio.Future[bool]] = {}
@@ -39,6 +49,11 @@ class Trials:
     def on(self) -> bool:
         """A trial is being held."""
         return self._current is not None
+
+    @property
+    def engine_is_silent(self) -> bool:
+        """It hangs, perhaps, or is dead."""
+        return self._silence_s() >= SILENT_AFTER_S
 
     # ---- suspects
 
@@ -72,11 +87,20 @@ class Trials:
         return True
 
     def limit(self, job: InFlightJob, limit_s: float) -> None:
-        """The trial of `job`, if it is on, is over after `limit_s` from now."""
+        """The trial of `job`, if it is on, is over after `limit_s` from now.
+
+        Later if the engine is silent by then: once it has shown a sign of life.
+        """
         if self._current is job:
             self._stop_limit()
             loop = asyncio.get_running_loop()
-            self._limit = loop.call_later(limit_s, self._on_over, job)
+            self._limit = loop.call_later(limit_s, self._limit_reached, job)
+
+    def _limit_reached(self, job: InFlightJob) -> None:
+        if self.engine_is_silent:
+            self.limit(job, CHECK_INTERVAL_S)
+        else:
+            self._on_over(job)
 
     def end(self, job: InFlightJob) -> None:
         """The trial of `job` is over, or will not be held. Safe to call again."""
@@ -127,6 +151,9 @@ class Trials:
         waiting = [job for job, turn in self._waiting.items() if not turn.done()]
         if self.closed or self._current or self._preparing or self._held_back or not waiting:
             return
+        if self.engine_is_silent:  # whatever has silenced it is not to be blamed on the next
+            self._check_again()
+            return
         job = min(waiting, key=lambda job: (job.spec.qos.deadline_s, job.request_id))
         self._waiting[job].set_result(True)
         self._begin(job)
@@ -134,6 +161,15 @@ class Trials:
     def _begin(self, job: InFlightJob) -> None:
         self._current = job
         self.limit(job, PREPARE_LIMIT_S)
+
+    def _check_again(self) -> None:
+        if self._next_check is None:
+            loop = asyncio.get_running_loop()
+            self._next_check = loop.call_later(CHECK_INTERVAL_S, self._checked)
+
+    def _checked(self) -> None:
+        self._next_check = None
+        self._begin_next()
 
     def _stop_limit(self) -> None:
         if self._limit is not None:

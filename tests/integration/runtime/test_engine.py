@@ -308,8 +308,8 @@ async def test_a_tokenizer_that_hangs_is_noticed(
     request = GenerationRequest("stuck", chat_qos(), prompt="x")
     preparing = asyncio.create_task(client.engine.prepare(request))
     try:
-        await until(lambda: running.watchdog.silence_s >= 3)
+        await until(lambda: client.engine.silence_s >= 3)
     finally:
         stuck.set()
     await preparing
-    await until(lambda: running.watchdog.silence_s <= 1)
+    await until(lambda: client.engine.silence_s <= 1)

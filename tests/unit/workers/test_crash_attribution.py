@@ -11,13 +11,13 @@ from workers.offsets.attempts import SUSPECT_CRASHES
 DEATHS = SUSPECT_CRASHES + MAX_ATTEMPTS
 LIMIT_S = 4 * 3600.0
 
+KILLERS = [killer for killer in Killer if killer is not Killer.NONE]
+
 stories = st.builds(
     Story,
     seed=st.integers(0, 2**32),
     innocents=st.integers(1, 40),
-    killers=st.lists(st.sampled_from([k for k in Killer if k is not Killer.NONE]), max_size=2).map(
-        tuple
-    ),
+    killers=st.lists(st.sampled_from(KILLERS), max_size=2).map(tuple),
     outside_kills=st.integers(0, 50),
     kill_gap_s=st.floats(15, 120),
 )
@@ -26,6 +26,15 @@ stories = st.builds(
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(stories)
 def test_killers_are_given_up_soon_and_innocents_never(story: Story) -> None:
+    _check(story)
+
+
+def test_what_hangs_the_engine_is_given_up_like_what_kills_it() -> None:
+    hanging = (Killer.HANGS_IN_PREPARE, Killer.HANGS_WHEN_SUBMITTED, Killer.HANGS_IN_PREFILL)
+    _check(Story(seed=1, innocents=10, killers=hanging, outside_kills=0, kill_gap_s=60))
+
+
+def _check(story: Story) -> None:
     outcome = _play(story)
     for name, end in outcome.ends.items():
         if name.startswith("killer"):

@@ -1,6 +1,7 @@
 """SGLang as this project's engine, in the worker's process and event loop."""
 
 import asyncio
+import math
 import shutil
 import tempfile
 import time
@@ -79,6 +80,11 @@ class SglangEngine:
         if self._started is None:
             raise EngineDead("the engine was not started")
         return self._started
+
+    @property
+    def silence_s(self) -> float:
+        running = self._running
+        return math.inf if running.death.done() else running.watchdog.silence_s
 
     # ---- start and close
 

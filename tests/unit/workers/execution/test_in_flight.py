@@ -29,14 +29,17 @@ class Phase(Enum):
 
     WRITTEN_AHEAD = auto()
     WAITING = auto()
-    """For its turn, or in the engine."""
+    """For its turn."""
     PREPARING = auto()
     SUBMITTED = auto()
+    QUEUED = auto()
+    """It waits in the engine."""
     STARTED = auto()
     ENDED = auto()
     """Its terminal event is not acknowledged yet."""
 
 
+BEFORE_THE_END = (Phase.PREPARING, Phase.SUBMITTED, Phase.QUEUED, Phase.STARTED)
 AT_WORK = {Phase.WRITTEN_AHEAD, Phase.PREPARING, Phase.STARTED}
 """A worker that dies may have died of a job in one of these, and if it gives the job up, then there
 was an attempt."""
@@ -91,14 +94,21 @@ class AttemptsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._in(Phase.SUBMITTED))
     @rule(index=indices)
     def wait_in_the_engine(self, index: int) -> None:
-        job = self._pick(index, Phase.WAITING, Phase.SUBMITTED)
+        job = self._pick(index, Phase.QUEUED, Phase.SUBMITTED)
         self.on_trial.discard(job.tracked.record.offset)
         job.still_waiting()
 
-    @precondition(lambda self: self._in(Phase.SUBMITTED))
+    @precondition(lambda self: self._in(Phase.PREPARING))
+    @rule(index=indices)
+    def take_too_long_to_prepare(self, index: int) -> None:
+        job = self._pick(index, Phase.PREPARING, Phase.PREPARING)
+        self.on_trial.discard(job.tracked.record.offset)
+        job.trial_over()
+
+    @precondition(lambda self: self._in(Phase.SUBMITTED, Phase.QUEUED))
     @rule(index=indices)
     def start(self, index: int) -> None:
-        job = self._pick(index, Phase.STARTED, Phase.SUBMITTED)
+        job = self._pick(index, Phase.STARTED, Phase.SUBMITTED, Phase.QUEUED)
         job.started()
         job.still_waiting()  # comes when it comes
 
@@ -112,11 +122,11 @@ class AttemptsMachine(RuleBasedStateMachine):
             self.on_trial.remove(offset)
             self.histories[offset] = replace(self.histories[offset], trial_crashes=0)
 
-    @precondition(lambda self: self._in(Phase.PREPARING, Phase.SUBMITTED, Phase.STARTED))
+    @precondition(lambda self: self._in(*BEFORE_THE_END))
     @rule(index=indices)
     def end(self, index: int) -> None:
         """Cancelled or failed before its prefill has started, or generated."""
-        job = self._pick(index, Phase.ENDED, Phase.PREPARING, Phase.SUBMITTED, Phase.STARTED)
+        job = self._pick(index, Phase.ENDED, *BEFORE_THE_END)
         self.on_trial.discard(job.tracked.record.offset)
         job.ended()
         job.started()  # the decision that says so comes late

@@ -16,8 +16,8 @@ from workers.engine.port import GenerationUpdate, PreparedRequest
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJob, InFlightJobs
 from workers.execution.job import Job, qos_of
-from workers.execution.trials import START_LIMIT_S
-from workers.offsets.attempts import AttemptHistory
+from workers.execution.trials import CHECK_INTERVAL_S, SILENT_AFTER_S, START_LIMIT_S
+from workers.offsets.attempts import AttemptHistory, Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
@@ -29,7 +29,12 @@ class BusyEngine(NullEngine):
     def __init__(self) -> None:
         super().__init__("m", token_delay_s=0.01)
         self.starts = asyncio.Event()
+        self.silent_s = 0.0
         self.submitted: list[tuple[float, str]] = []
+
+    @property
+    def silence_s(self) -> float:
+        return self.silent_s
 
     async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
         job_id = prepared.request_id.partition("-")[2]
@@ -129,5 +134,40 @@ def test_a_job_that_survives_its_trial_goes_on_beside_others_and_is_cleared() ->
         await asyncio.sleep(1)
         assert harness.ends() == dict.fromkeys((first, second), EventType.COMPLETED)
         assert job.tracked.pending.history == AttemptHistory(4, 4, trial_crashes=0)
+
+    run_in_virtual_time(run())
+
+
+def test_time_alone_does_not_end_a_trial_while_the_engine_is_silent() -> None:
+    async def run() -> None:
+        harness = Harness()
+        await harness.partitions.assign({PARTITION})
+        first, second = (harness.start(offset, "chat") for offset in range(2))
+        await asyncio.sleep(0.1)
+        pending = harness.jobs[first].tracked.pending
+        harness.engine.silent_s = SILENT_AFTER_S
+        await asyncio.sleep(10 * START_LIMIT_S)
+        assert pending.exposure is Exposure.TRIAL
+        assert len(harness.engine.submitted) == 1
+        harness.engine.silent_s = 0.0
+        await asyncio.sleep(2 * CHECK_INTERVAL_S)
+        assert pending.exposure is Exposure.NONE
+        assert [job_id for _, job_id in harness.engine.submitted] == [str(first), str(second)]
+
+    run_in_virtual_time(run())
+
+
+def test_no_trial_begins_while_the_engine_is_silent() -> None:
+    async def run() -> None:
+        harness = Harness()
+        await harness.partitions.assign({PARTITION})
+        harness.engine.silent_s = SILENT_AFTER_S
+        job = harness.jobs[harness.start(0, "chat")]
+        await asyncio.sleep(10 * START_LIMIT_S)
+        assert job.tracked.pending.exposure is Exposure.NONE
+        assert not harness.engine.submitted
+        harness.engine.silent_s = 0.0
+        await asyncio.sleep(2 * CHECK_INTERVAL_S)
+        assert harness.engine.submitted
 
     run_in_virtual_time(run())
