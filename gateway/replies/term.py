@@ -53,8 +53,10 @@ class Term:
                 self._finish_turns()
                 if upkeep.done():
                     upkeep.result()
-                await self._scan()
+                more = await self._scan()
                 self._start_turns()
+                if more:
+                    continue
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), POLL_INTERVAL_S)
             if self._serving:
@@ -78,13 +80,18 @@ class Term:
                 next_tidy_s = now_s + TIDY_INTERVAL_S
             await asyncio.sleep(CHECK_INTERVAL_S)
 
-    async def _scan(self) -> None:
-        """Look for topics that have replies waiting, some at a time, in the order of names."""
+    async def _scan(self) -> bool:
+        """Look for topics that have replies waiting, some at a time, in the order of names.
+
+        Returns whether there may be more. The look at all of them does not pause: a topic that
+        works may sort behind thousands that fail.
+        """
         if not self._turns.wants_more:
-            return
+            return False
         topics = await self._waiting.topics(self._scanned, TOPICS_PER_SCAN)
         self._turns.offer(topics)
         self._scanned = topics[-1].name if len(topics) == TOPICS_PER_SCAN else ""
+        return bool(self._scanned)
 
     def _start_turns(self) -> None:
         for topic in self._turns.start():
