@@ -52,11 +52,17 @@ class SettingsParser(ArgumentParser):
         self._shared: dict[type, Callable[..., Action]] = {}
 
     def add_setting(self, *names: str, **options: Any) -> Action:
-        """Add the flag of one field, with help and placeholder made from the field."""
-        name = options["dest"]
+        """Add the flag of one field, with help and placeholder made from the field.
+
+        A field without a flag takes the arguments that belong to none, any number of them.
+        """
+        name = options.get("dest", names[0])
         field = self._settings.model_fields[name]
         options["help"] = _help(field).replace("%", "%%")
-        if "metavar" in options:  # a switch takes no value
+        if "dest" not in options:
+            options["metavar"] = name.removesuffix("s").upper()
+            self.usage = f"{self.usage} [{options['metavar']} ...]"
+        elif "metavar" in options:  # a switch takes no value
             options["metavar"] = _placeholder(name, field.annotation)
         action = self._adder(name)(*names, **options)
         self.flags.extend(action.option_strings)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Label, Row, func
 
 from gateway.ledger.job import Job
-from gateway.ledger.tables import failing_reply_topics, reply_outbox
+from gateway.ledger.tables import failing_reply_topics, jobs, reply_outbox
 
 
 class ReplyState(StrEnum):
@@ -16,6 +16,8 @@ class ReplyState(StrEnum):
     SENT = "sent"
     UNDELIVERABLE = "undeliverable"
     """It is not retried until an operator says so (`niyama replies retry`)."""
+    DROPPED = "dropped"
+    """It was undeliverable, and an operator deleted it (`niyama replies drop`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class ReplyStatus:
 
 
 REPLY_COLUMNS: tuple[Label[Any], ...] = (
+    jobs.c.reply_dropped_at.label("reply_was_dropped_at"),
     reply_outbox.c.job_id.label("reply_in_outbox"),
     reply_outbox.c.undeliverable_at.label("reply_undeliverable_at"),
     func.coalesce(reply_outbox.c.error, failing_reply_topics.c.error).label("reply_error"),
@@ -44,6 +47,8 @@ def status_of(job: Job, row: Row[*tuple[Any, ...]]) -> ReplyStatus | None:
         state = ReplyState.UNDELIVERABLE
     elif row.reply_in_outbox is not None or job.outcome is None:
         state = ReplyState.PENDING
+    elif row.reply_was_dropped_at is not None:
+        state = ReplyState.DROPPED
     else:
         state = ReplyState.SENT  # a row leaves the outbox when its reply is in its topic
     return ReplyStatus(job.request.reply_topic, state, row.reply_error)

@@ -92,6 +92,11 @@ jobs = Table(
     # On the way.
     Column("cancel_requested_at", Time),
     Column("abandoned_at", Time, comment="since when no worker will report on it, though open"),
+    Column(
+        "reply_dropped_at",
+        Time,
+        comment="when an operator dropped its reply, which was undeliverable",
+    ),
     Column("relegated_at", Time, comment="last time"),
     Column("restored_at", Time, comment="last time"),
     Column("relegations", Integer, nullable=False),

@@ -1,28 +1,32 @@
-"""`niyama replies`: lists undeliverable replies, and retries them."""
+"""`niyama replies`: lists undeliverable replies, retries them, or drops them."""
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
 import asyncpg
 from pydantic import Field
+from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
 from gateway.database import UNREACHABLE, connect
+from gateway.replies.undeliverable import Selection, drop, retry
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError, UnavailableError
 from niyama.logs import configure_logging
 
-ACTIONS = ("list", "retry")
+Action = Callable[[asyncpg.Connection, Console], Awaitable[None]]
 USAGE = """\
 usage: niyama replies list  [--topic TOPIC] [--limit N]
        niyama replies retry [--topic TOPIC] [JOB_ID ...]
+       niyama replies drop  [--topic TOPIC] [JOB_ID ...]
 
 list shows the topics that take no replies now, and the replies that were given up.
 retry sends the ones that were given up again: all of them, those to a topic, or those of some jobs.
+drop deletes them for good: those to a topic, or of some jobs.
 
 `niyama replies list --help` lists the options."""
 
@@ -38,73 +42,104 @@ SELECT job_id, reply_topic, undeliverable_at, error FROM reply_outbox
 WHERE undeliverable_at IS NOT NULL AND ($1::text IS NULL OR reply_topic = $1)
 ORDER BY undeliverable_at DESC, job_id LIMIT $2
 """
-_RETRY = """
-WITH again AS (
-    UPDATE reply_outbox SET undeliverable_at = NULL, failing_since = NULL, error = NULL,
-        attempts = 0, next_try_at = now(), written_at = now()
-    WHERE undeliverable_at IS NOT NULL AND ($1::text IS NULL OR reply_topic = $1)
-        AND (cardinality($2::uuid[]) = 0 OR job_id = ANY($2))
-    RETURNING reply_topic
-), topics AS (
-    DELETE FROM failing_reply_topics
-    WHERE topic = $1 OR topic IN (SELECT reply_topic FROM again)
-)
-SELECT count(*) FROM again
-"""
 
 
 class RepliesSettings(DatabaseSettings):
-    """List the replies that cannot be delivered, or retry them."""
-
-    unknown_arguments_hint: ClassVar[str] = "job ids are UUIDs"
+    """What every action takes."""
 
     topic: str | None = Field(default=None, description="Only replies to this topic")
+
+
+class ListSettings(RepliesSettings):
+    """List topics that take no replies now, and the replies that were given up."""
+
+    unknown_arguments_hint: ClassVar[str] = "GET /v1/jobs/<job_id> shows one job"
+
     limit: int = Field(default=50, ge=1, le=100_000, description="Lines of each list")
+
+
+class ChoiceSettings(RepliesSettings):
+    """Choose among the replies that were given up."""
+
+    job_ids: CliPositionalArg[list[str]] = Field(
+        default=[], description="Only the replies of these jobs"
+    )
+
+    @property
+    def chosen(self) -> Selection:
+        """Raises ConfigurationError."""
+        return Selection(self.topic, [_job_id(argument) for argument in self.job_ids])
 
 
 def main(arguments: list[str]) -> int:
     """Run the command. Raises NiyamaError with a sentence for people."""
-    if not arguments or arguments[0] not in ACTIONS:
-        asked = bool(arguments) and arguments[0] in ("-h", "--help")
+    action, *rest = arguments or [""]
+    if action not in ACTIONS:
+        asked = action in ("-h", "--help")
         (sys.stdout if asked else sys.stderr).write(f"{USAGE}\n")
         return 0 if asked else 2
     configure_logging("warning", line_format="niyama replies: %(message)s")
-    action, *rest = arguments
-    job_ids, flags = _split(rest)
-    settings = RepliesSettings.from_command_line(flags, f"niyama replies {action}")
-    if action == "list" and job_ids:
-        raise ConfigurationError("list takes no job ids; GET /v1/jobs/<job_id> shows one job")
-    asyncio.run(_run(action, settings, job_ids, Console(highlight=False)))
+    asyncio.run(_with_database(*ACTIONS[action](rest, f"niyama replies {action}")))
     return 0
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[UUID], list[str]]:
-    """Job ids, and all other arguments."""
-    job_ids, others = [], []
-    for argument in arguments:
-        try:
-            job_ids.append(UUID(argument))
-        except ValueError:
-            others.append(argument)
-    return job_ids, others
+def _list(arguments: list[str], program: str) -> tuple[RepliesSettings, Action]:
+    settings = ListSettings.from_command_line(arguments, program)
+    return settings, lambda postgres, console: show(
+        postgres, settings.topic, settings.limit, console
+    )
 
 
-async def _run(
-    action: str, settings: RepliesSettings, job_ids: Sequence[UUID], console: Console
-) -> None:
+def _retry(arguments: list[str], program: str) -> tuple[RepliesSettings, Action]:
+    settings = ChoiceSettings.from_command_line(arguments, program)
+    chosen = settings.chosen
+
+    async def run(postgres: asyncpg.Connection, console: Console) -> None:
+        count = await retry(postgres, chosen)
+        console.print(f"retrying {_replies(count)}", soft_wrap=True)
+
+    return settings, run
+
+
+def _drop(arguments: list[str], program: str) -> tuple[RepliesSettings, Action]:
+    settings = ChoiceSettings.from_command_line(arguments, program)
+    chosen = settings.chosen
+    if chosen == Selection(None, []):
+        raise ConfigurationError("say which: drop takes --topic or job ids")
+
+    async def run(postgres: asyncpg.Connection, console: Console) -> None:
+        console.print(f"dropped {_replies(await drop(postgres, chosen))}", soft_wrap=True)
+
+    return settings, run
+
+
+ACTIONS: dict[str, Callable[[list[str], str], tuple[RepliesSettings, Action]]] = {
+    "list": _list,
+    "retry": _retry,
+    "drop": _drop,
+}
+
+
+def _job_id(argument: str) -> UUID:
+    try:
+        return UUID(argument)
+    except ValueError as error:
+        raise ConfigurationError(f"{argument!r} is no job id: job ids are UUIDs") from error
+
+
+def _replies(count: int) -> str:
+    return "1 reply" if count == 1 else f"{count} replies"
+
+
+async def _with_database(settings: RepliesSettings, action: Action) -> None:
     try:
         connection = await connect(settings, "replies")
         try:
-            if action == "list":
-                await show(connection, settings.topic, settings.limit, console)
-            else:
-                count = await retry(connection, settings.topic, job_ids)
-                replies = "1 reply" if count == 1 else f"{count} replies"
-                console.print(f"retrying {replies}", soft_wrap=True)
+            await action(connection, Console(highlight=False))
         finally:
             await connection.close()
-    except asyncpg.UndefinedTableError as error:
-        raise ConfigurationError("the database has no schema yet: run niyama migrate") from error
+    except (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError) as error:
+        raise ConfigurationError("the database's schema is too old: run niyama migrate") from error
     except UNREACHABLE as error:
         where = settings.shown_database_url
         raise UnavailableError(f"Postgres at {where} does not answer: {error!r}") from error
@@ -138,11 +173,3 @@ def _failing_line(row: asyncpg.Record) -> str:
 
 def _duration(span: timedelta) -> str:
     return str(timedelta(seconds=max(0, round(span.total_seconds()))))
-
-
-async def retry(connection: asyncpg.Connection, topic: str | None, job_ids: Sequence[UUID]) -> int:
-    """Try undeliverable replies again: all, those to `topic`, those of some jobs. Returns how many.
-
-    Topics that they go to, and `topic`, are tried immediately.
-    """
-    return int(await connection.fetchval(_RETRY, topic, job_ids))

@@ -14,8 +14,11 @@ from rich.console import Console
 from gateway.api import views
 from gateway.database import engine
 from gateway.ledger.queries import Ledger
-from gateway.replies.command import retry, show
+from gateway.ledger.reply_state import ReplyState
+from gateway.replies import undeliverable
+from gateway.replies.command import show
 from gateway.replies.lease import Lease
+from gateway.replies.undeliverable import Selection, drop, retry
 from gateway.settings import GatewaySettings
 
 _JOB = """
@@ -105,13 +108,31 @@ async def test_retry_takes_all_a_topic_or_some_jobs(postgres: asyncpg.Connection
     await add_failing(postgres, "b", "no leader of partition 0")
     waiting = "SELECT job_id FROM reply_outbox WHERE undeliverable_at IS NULL AND error IS NULL"
 
-    assert await retry(postgres, "b", [first]) == 0  # its topic is another one
+    assert await retry(postgres, Selection("b", [first])) == 0  # its topic is another one
     assert not await postgres.fetchval("SELECT count(*) FROM failing_reply_topics")
-    assert await retry(postgres, None, [first]) == 1
+    assert await retry(postgres, Selection(job_ids=[first])) == 1
     assert first in {row["job_id"] for row in await postgres.fetch(waiting)}
-    assert await retry(postgres, "a", []) == 1
-    assert await retry(postgres, None, []) == 1
+    assert await retry(postgres, Selection("a")) == 1
+    assert await retry(postgres, Selection()) == 1
     assert {first, second, third} <= {row["job_id"] for row in await postgres.fetch(waiting)}
+
+
+async def test_a_dropped_reply_is_gone_and_the_api_says_so(
+    postgres: asyncpg.Connection, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(undeliverable, "_CHUNK_ROWS", 2)
+    dropped = [await add_undeliverable(postgres, "a", "not allowed") for _ in range(5)]
+    waiting = await add_failing(postgres, "a", "no leader of partition 0")
+    kept = await add_undeliverable(postgres, "b", "not allowed")
+
+    assert await drop(postgres, Selection("a")) == 5
+
+    rows = await postgres.fetch("SELECT job_id FROM reply_outbox")
+    assert {row["job_id"] for row in rows} == {waiting, kept}
+    record = await ledger.record(dropped[0])
+    assert record is not None
+    assert record.reply is not None
+    assert (record.reply.state, record.reply.topic) == (ReplyState.DROPPED, "a")
 
 
 def test_the_command_reaches_the_database(database_url: str) -> None:

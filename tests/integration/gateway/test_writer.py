@@ -316,7 +316,10 @@ def folded(entries: Sequence[Entry]) -> dict[str, Any]:
             patch = patch or JobPatch(entry.event.job_id)
             patch.report(entry.event)
     assert patch is not None
-    return dict(zip(JOB_COLUMNS, job_row(patch), strict=True)) | {"abandoned_at": None}
+    return dict(zip(JOB_COLUMNS, job_row(patch), strict=True)) | {
+        "abandoned_at": None,
+        "reply_dropped_at": None,
+    }
 
 
 @given(entries=histories(), data=st.data())

@@ -4,8 +4,8 @@ from gateway.ledger import rows, tables
 
 
 def test_every_column_of_a_job_is_written() -> None:
-    by_the_reconciler = {"abandoned_at"}
-    written = {*rows.JOB_COLUMNS, *by_the_reconciler}
+    by_the_reconciler, by_operators = {"abandoned_at"}, {"reply_dropped_at"}
+    written = {*rows.JOB_COLUMNS, *by_the_reconciler, *by_operators}
     assert written == {column.name for column in tables.jobs.columns}
     assert len(rows.JOB_COLUMNS) == len(set(rows.JOB_COLUMNS))
 
