@@ -192,7 +192,7 @@ class LedgerConsumer:
         """Write `records`, and move `known` past them."""
 
         async def write_some(some: Sequence[ConsumerRecord]) -> None:
-            await self._write_together(self._decoder.decode_all(some), some, known)
+            await self._write_together(await self._decoder.decode_all(some), some, known)
 
         async def pass_over(record: ConsumerRecord, error: Exception) -> None:
             unusable = Unusable(record, why_unusable(error))

@@ -1,5 +1,6 @@
 """From Kafka records to what the ledger takes from them."""
 
+import asyncio
 import hashlib
 import logging
 import re
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 # the escape are backslashes of their own; an odd one would escape its backslash.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _REPLACEMENT = rb"\1\\ufffd"
+LARGE_BYTES = 64 * 1024
+"""Smaller ones are decoded in at most some milliseconds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -102,9 +105,13 @@ class RecordDecoder:
             self._throttle.exception(log, "cannot handle record %s/%d/%d", *where)
             return Unusable(record, unexpected(error))
 
-    def decode_all(self, records: Sequence[ConsumedRecord]) -> Decoded:
+    async def decode_all(self, records: Sequence[ConsumedRecord]) -> Decoded:
+        """What `decode` finds, with time for others after each record that may have taken long."""
         decoded = Decoded([], [])
-        for found in map(self.decode, records):
+        for record in records:
+            found = self.decode(record)
+            if len(record.value or b"") > LARGE_BYTES:
+                await asyncio.sleep(0)
             if isinstance(found, Unusable):
                 decoded.unusable.append(found)
             elif found is not None:

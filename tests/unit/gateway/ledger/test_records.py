@@ -1,12 +1,15 @@
 """From Kafka records to the ledger's entries."""
 
+import asyncio
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 
 from gateway.ledger.records import (
+    LARGE_BYTES,
     Cancellation,
     RecordDecoder,
     Report,
@@ -17,6 +20,7 @@ from gateway.ledger.records import (
 from schemas import EventType, JobControl, JobRequest, PoolTopics, QosCatalog, TopicSpec
 from schemas.decode import job_id_of_record
 from schemas.headers import ReceivedHeaders
+from schemas.job import MAX_JOB_BYTES
 from tests.support import ledger
 from tests.support.records import TRACEPARENT, FakeRecord
 
@@ -159,6 +163,36 @@ def test_an_invalid_job_is_answered_as_far_as_it_can_be_read(
     assert isinstance(entry, Submission)
     request = entry.request
     assert (request.reply_topic, request.tenant, request.metadata) == readable
+
+
+@pytest.mark.parametrize("field", ["unknown", "job_id", "tenant", "metadata"])
+def test_what_a_job_that_is_too_large_says_is_not_made_into_objects(
+    decoder: RecordDecoder, field: str
+) -> None:
+    """Millions of empty lists fit into a record, and cost seconds and gigabytes."""
+    value = b'{"reply_topic":"answers","%s":[%s]}' % (field.encode(), b",".join([b"[]"] * 400_000))
+    assert len(value) > MAX_JOB_BYTES
+    record = a_record(TOPICS.batch, value)
+
+    tracemalloc.start()
+    try:
+        entry = decoder.decode(record)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert isinstance(entry, Submission)
+    assert entry.request.reply_topic == "answers"
+    assert peak_bytes < len(value)
+
+
+async def test_others_get_their_turn_between_large_records(decoder: RecordDecoder) -> None:
+    invalid = a_record(TOPICS.batch, b'{"a":"%s"}' % (b"x" * LARGE_BYTES))
+    decoding = asyncio.create_task(decoder.decode_all([invalid, invalid]))
+    await asyncio.sleep(0)
+
+    assert not decoding.done()
+    assert len((await decoding).entries) == 2
 
 
 @pytest.mark.parametrize("broken", [None, b"", b"00-1-2-01", b"a=\x00"])
