@@ -52,6 +52,7 @@ class FakeConsumer:
     def __init__(self, group: FakeGroup) -> None:
         self.group = group
         self.position = 0
+        self.polls = 0
         self.paused: set[TopicPartition] = set()
         self.is_member = True
         """False: the group has moved on, and takes no more commits."""
@@ -70,6 +71,7 @@ class FakeConsumer:
     async def getmany(
         self, timeout_ms: int, max_records: int
     ) -> dict[TopicPartition, list[FakeRecord]]:
+        self.polls += 1
         records = self.group.records[self.position : self.position + max_records]
         if self.paused or not records:
             await asyncio.sleep(timeout_ms / 1000)

@@ -23,7 +23,8 @@ class JobEvents:
     """Reports what happens to in-flight jobs as events."""
 
     def __init__(self, reporter: Reporter, on_ended: Callable[[InFlightJob], None]) -> None:
-        """`on_ended` is called once Kafka has acknowledged a job's terminal event."""
+        """`on_ended` is called once Kafka has acknowledged a job's terminal event, or once that is
+        superseded."""
         self._reporter = reporter
         self._on_ended = on_ended
 

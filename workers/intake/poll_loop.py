@@ -117,7 +117,8 @@ class PollLoop:
                 tracked.pending.expose_ahead()
             await self._partitions.write_ahead(group)
             for tracked in group:
-                self._dispatcher.dispatch(tracked)
+                if self._partitions.owns(tracked):  # its partition has not moved meanwhile
+                    self._dispatcher.dispatch(tracked)
 
 
 def _groups(records: Sequence[ConsumedRecord]) -> Iterator[list[ConsumedRecord]]:

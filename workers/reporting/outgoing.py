@@ -18,10 +18,10 @@ class OutgoingRecord:
     timestamp_ms: int
     headers: Sequence[tuple[str, bytes]] = ()
     on_delivered: Delivered | None = None
-    """Called once all in-sync replicas have the record, or once it was given up, where its topic
-    allows that."""
+    """Called once the record needs no more care: all in-sync replicas have it, it is superseded, or
+    it was given up, where its topic allows that."""
     is_superseded: Callable[[], bool] | None = None
-    """Asked when it is about to be sent. True: it is not sent, and forgotten."""
+    """Asked when it is about to be sent. True: it is not sent."""
     smaller: "Callable[[], OutgoingRecord] | None" = None
     """Makes what is sent in its place when Kafka finds it too large."""
 

@@ -112,8 +112,7 @@ class TopicSender(ABC):
     async def _send(self, queue: PartitionQueue, allowed: Allowed) -> None:
         await allowed()
         batch = self._producer.create_batch()
-        self._unsent_bytes -= sum(record.size_bytes for record in queue.fill(batch))
-        self._change.set()
+        self._finish(queue.fill(batch))
         if not queue.in_flight:
             return
         try:

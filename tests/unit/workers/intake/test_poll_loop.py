@@ -131,3 +131,21 @@ async def test_records_of_a_partition_that_moves_meanwhile_are_left_to_be_read_a
     running.cancel()
     offsets = [offset for offset, _, _ in harness.dispatcher.dispatched]
     assert sorted(offsets) == list(range(2 * WRITE_AHEAD_RECORDS))
+
+
+async def test_records_whose_partition_is_lost_during_their_write_ahead_are_not_started() -> None:
+    harness = Harness(records=2)
+    await harness.assign()
+    harness.consumer.is_member = False  # no commit is taken any more
+    running = asyncio.create_task(harness.loop.run())
+    async with asyncio.timeout(10):
+        while harness.consumer.position < 2:
+            await asyncio.sleep(0)
+        await harness.partitions.revoke()
+        await harness.partitions.assign(set())
+        harness.loop.rebalanced()
+        before = harness.consumer.polls
+        while harness.consumer.polls == before:
+            await asyncio.sleep(0)
+    running.cancel()
+    assert not harness.dispatcher.dispatched

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiokafka.errors import (
@@ -107,6 +108,17 @@ async def test_events_are_sent_again_in_order_after_what_passes(
         await producer.deliveries[1].succeed()
     assert outcomes == [b"1", b"2"]
     assert events.empty
+
+
+async def test_what_is_superseded_is_not_sent_and_needs_no_more_care(
+    events: ExactSender, producer: FakeProducer
+) -> None:
+    outcomes = Outcomes()
+    async with _running(events):
+        events.put(replace(outcomes.record(b"late"), is_superseded=lambda: True))
+        events.put(outcomes.record(b"ours"))
+        await settle()
+        assert (outcomes, producer.sent) == ([b"late"], [[b"ours"]])
 
 
 async def test_a_delivery_that_is_cancelled_has_failed(
