@@ -63,6 +63,8 @@ class Evidence:
     """Jobs with any event: a worker had them."""
     replies: dict[UUID, list[tuple[str, Ending]]] = field(default_factory=dict)
     """Topic and event, as a read-committed consumer sees them."""
+    dead_letters: set[Source] = field(default_factory=set)
+    """The records that became one."""
     streamed: dict[UUID, dict[int, int]] = field(default_factory=dict)
     """Tokens that were streamed at least, by attempt, of the record that is the job."""
     outcomes_seen: dict[UUID, set[tuple[str, UUID]]] = field(default_factory=dict)

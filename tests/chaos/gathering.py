@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from niyama import KafkaSettings, kafka
 from niyama.kafka import ConsumedRecord
-from schemas import JobEvent, TokenChunk
+from schemas import JobEvent, TokenChunk, headers
+from schemas.event import Source
 from tests.chaos.evidence import ApiAnswer, Evidence, ending_of
 from tests.chaos.journal import Output, digest
 from tests.chaos.ledger import read_ledger
@@ -38,6 +39,7 @@ async def gather_evidence(
         _read_events(settings, evidence),
         _read_tokens(settings, evidence),
         _read_replies(settings, reply_topics, evidence),
+        _read_dead_letters(settings, evidence),
         _ask_api(gateway_urls, job_ids, evidence),
     )
     return evidence
@@ -71,6 +73,18 @@ async def _read_replies(settings: KafkaSettings, topics: Iterable[str], evidence
         if event is not None:
             reply = (record.topic, ending_of(event))
             evidence.replies.setdefault(event.job_id, []).append(reply)
+
+
+async def _read_dead_letters(settings: KafkaSettings, evidence: Evidence) -> None:
+    async for record in _records(settings, settings.topics.dead_letters.name):
+        told = {name: (value or b"").decode() for name, value in record.headers}
+        evidence.dead_letters.add(
+            Source(
+                topic=told[headers.SOURCE_TOPIC],
+                partition=int(told[headers.SOURCE_PARTITION]),
+                offset=int(told[headers.SOURCE_OFFSET]),
+            )
+        )
 
 
 def _parsed(message: type[M], record: ConsumedRecord) -> M | None:

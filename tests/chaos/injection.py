@@ -75,15 +75,15 @@ class FaultInjector:
             case ["rebalance", "storm"]:
                 await self._storm(fault.duration_s)
             case ["disk", "full"]:
-                await self._hold(outages.full_disk(stack), fault.duration_s)
+                await _hold(outages.full_disk(stack), fault.duration_s)
             case ["postgres", "read", "only"]:
-                await self._hold(outages.read_only(stack), fault.duration_s)
+                await _hold(outages.read_only(stack), fault.duration_s)
             case ["delete", "reply", "topic"]:
                 deleted = reply_topic(DELETED_REPLY_TOPIC)
-                await self._hold(outages.without_topic(stack, deleted), fault.duration_s)
+                await _hold(outages.without_topic(stack, deleted), fault.duration_s)
             case ["delete", "tokens", "topic"]:
                 deleted = stack.kafka_settings.topics.tokens
-                await self._hold(outages.without_topic(stack, deleted), fault.duration_s)
+                await _hold(outages.without_topic(stack, deleted), fault.duration_s)
             case ["engine", how]:
                 worker = self._process(fault.target)
                 engine = _engine_processes(worker)
@@ -134,11 +134,10 @@ class FaultInjector:
                     worker.child.kill()
             politely = not politely
 
-    async def _hold(
-        self, outage: contextlib.AbstractAsyncContextManager[None], duration_s: float
-    ) -> None:
-        async with outage:
-            await asyncio.sleep(duration_s)
+
+async def _hold(outage: contextlib.AbstractAsyncContextManager[None], duration_s: float) -> None:
+    async with outage:
+        await asyncio.sleep(duration_s)
 
 
 def _engine_processes(worker: psutil.Process) -> list[psutil.Process]:

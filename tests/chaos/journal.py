@@ -77,6 +77,8 @@ class Journal:
     jobs: dict[UUID, AcknowledgedJob] = field(default_factory=dict)
     unconfirmed: Counter[str] = field(default_factory=Counter)
     """Submissions that were never confirmed, by origin: such a job may exist or not."""
+    refused: dict[Source, str] = field(default_factory=dict)
+    """Records that are no jobs, and their kind: each has to become a dead letter."""
     surprises: list[str] = field(default_factory=list)
     """Answers that no client should get, such as two jobs for one idempotency key."""
 

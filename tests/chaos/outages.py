@@ -43,10 +43,9 @@ async def read_only(stack: ChaosStack) -> AsyncIterator[None]:
     """Postgres refuses to write, as after a failover."""
     try:
         await _set_read_only(stack.database_url, "on")
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        raise CannotInjectError(f"Postgres does not take it: {error}") from error
-    try:
         yield
+    except (OSError, asyncpg.PostgresError) as error:
+        raise CannotInjectError(f"Postgres does not take it: {error!r}") from error
     finally:
         await _repair(lambda: _set_read_only(stack.database_url, "off"))
 
@@ -58,11 +57,10 @@ async def without_topic(stack: ChaosStack, topic: TopicSpec) -> AsyncIterator[No
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT_S), admin(settings) as client:
             await client.delete_topics([topic.name])
-    except (OSError, TimeoutError, KafkaError) as error:
-        raise CannotInjectError(f"Kafka does not take it: {error!r}") from error
-    try:
         yield
-    finally:
+    except (OSError, KafkaError) as error:
+        raise CannotInjectError(f"Kafka does not take it: {error!r}") from error
+    finally:  # also when the topic is gone, and the answer is, too
         await _repair(lambda: _make_topic(stack, topic))
 
 

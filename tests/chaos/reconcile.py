@@ -32,11 +32,14 @@ class Fault(StrEnum):
     """Not the result, or not the end, that the job asked for."""
     UNPROVOKED_FAILURE = "unprovoked failures"
     """Failed, though nothing but faults from outside happened to it."""
+    UNSEEN = "refused in silence"
+    """A record that is no job, and is not among the dead letters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    job_id: UUID
+    job_id: UUID | None
+    """None: about a record that is no job."""
     origin: str
     sentence: str
 
@@ -78,6 +81,10 @@ def reconcile(journal: Journal, evidence: Evidence) -> Verdict:
         for fault, sentence in _judge(job, row, evidence):
             verdict.findings[fault].append(Finding(job.job_id, job.origin, sentence))
         _count_repetitions(job, evidence, verdict)
+    for source, kind in journal.refused.items():
+        if source not in evidence.dead_letters:
+            finding = Finding(None, f"hostile {kind}", f"{source} is not among the dead letters")
+            verdict.findings[Fault.UNSEEN].append(finding)
     return verdict
 
 

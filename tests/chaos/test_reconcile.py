@@ -194,3 +194,9 @@ def test_a_job_of_an_aborted_transaction_must_not_run() -> None:
     never = journal(Expectation(statuses=frozenset()))
     assert reconcile(never, Evidence()).passed
     assert faults(reconcile(never, evidence())) == {Fault.WRONG}
+
+
+def test_a_record_that_is_no_job_has_to_become_a_dead_letter() -> None:
+    refused = Journal(refused={SOURCE: "null-value"})
+    assert reconcile(refused, Evidence(dead_letters={SOURCE})).passed
+    assert faults(reconcile(refused, Evidence(dead_letters={OTHER_SOURCE}))) == {Fault.UNSEEN}

@@ -43,7 +43,8 @@ def _refused_job(setting: Setting) -> HostileRecord:
 @kind("odd-job-id")
 def _odd_job_id(setting: Setting) -> HostileRecord:
     odd: Any = setting.choose.choice([None, 7, "", "x", [], {}, "0" * 4096, "\x00"])
-    return HostileRecord(setting.job_topic(), encoded(setting.job(job_id=odd, qos="gold")))
+    value = encoded(setting.job(job_id=odd, qos="gold"))
+    return HostileRecord(setting.job_topic(), value, refused=True)
 
 
 @kind("nul-in-text")

@@ -26,6 +26,8 @@ class HostileRecord:
     """How its producer compresses it."""
     aborted: bool = False
     """Published in a transaction that is aborted."""
+    refused: bool = False
+    """No job for a worker: it has to become a dead letter."""
     job_id: UUID | None = None
     """The job that it carries, if that has to end somehow."""
     expectation: Expectation | None = None
@@ -110,7 +112,7 @@ def valid_job(setting: Setting, document: dict[str, Any], **record: Any) -> Host
 def invalid_job(setting: Setting, document: dict[str, Any]) -> HostileRecord:
     """A record of a job that has to fail. Who names a topic for the reply gets one."""
     failed = Expectation(statuses=frozenset({"failed"}), reply_topic=document.get("reply_topic"))
-    return _job_record(setting.job_topic(), document, expectation=failed)
+    return _job_record(setting.job_topic(), document, expectation=failed, refused=True)
 
 
 def _job_record(topic: str, document: dict[str, Any], **record: Any) -> HostileRecord:

@@ -96,6 +96,8 @@ class HostileProducer:
         with contextlib.suppress(KafkaError):
             source = await sending
         self.sent.append(SentRecord(planned.kind, record.topic, asked_at_s, source))
+        if source and record.refused:
+            self._journal.refused[source] = planned.kind
         if source and record.expectation and record.job_id:
             origin = f"hostile {planned.kind}"
             self._journal.acknowledge(
