@@ -197,9 +197,9 @@ _CHECKS: tuple[Check, ...] = (_status, _result, _one_end, _reply, _reply_state)
 
 def _count_repetitions(job: AcknowledgedJob, evidence: Evidence, verdict: Verdict) -> None:
     row = evidence.ledger.get(job.job_id)
-    source = row.source if row else None
+    source = row.source if row else job.source
     everything = evidence.endings.get(job.job_id, [])
-    others = [each for each in everything if each.source and each.source != source]
+    others = [each for each in everything if source and each.source not in (None, source)]
     endings = [each for each in everything if each not in others]
     completions = [each for each in endings if each.status == "completed"]
     verdict.tokens += sum(each.output.completion_tokens or 0 for each in completions[:1])
