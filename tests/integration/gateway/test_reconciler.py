@@ -67,6 +67,7 @@ async def test_a_job_that_arrives_while_the_reconciler_looks_is_not_lost(
 
     monkeypatch.setattr(Reconciliation, "_wait_until_read", job_arrives)
     async with consuming(settings), connected(settings) as reconciliation:
+        await wire.until_status(await wire.job(), "queued")  # Kafka has coordinators of groups
         ends = await reconciliation.look_at_open_jobs({})
         await reconciliation.look_at_open_jobs(ends)
 
@@ -93,7 +94,7 @@ async def test_a_topic_that_was_made_again_is_read_and_jobs_beyond_its_end_fail(
         await wire.until_status(old[2], "failed")
 
     message = await postgres.fetchval("SELECT error_message FROM jobs WHERE job_id = $1", old[2])
-    assert "truncated, or deleted and made again" in message
+    assert "truncated, or deleted and recreated" in message
 
 
 async def test_an_open_job_that_workers_are_done_with_is_marked_until_it_ends(
