@@ -40,9 +40,11 @@ UPDATE jobs SET abandoned_at = now() WHERE job_id IN (
     LIMIT {PAGE} FOR UPDATE SKIP LOCKED
 )
 """
+# A turn that is further away than the next one could be: Postgres' clock was set back.
 _TAKE_TURN = """
 INSERT INTO periodic_tasks AS old (task, next_run_at) VALUES ($1, now() + $2)
-ON CONFLICT (task) DO UPDATE SET next_run_at = excluded.next_run_at WHERE old.next_run_at <= now()
+ON CONFLICT (task) DO UPDATE SET next_run_at = excluded.next_run_at
+WHERE old.next_run_at <= now() OR old.next_run_at > now() + $2
 RETURNING true
 """
 

@@ -137,3 +137,12 @@ async def test_one_gateway_takes_each_turn(settings: GatewaySettings, wire: Wire
     async with connected(settings) as one, connected(settings) as other:
         turns = [await each.take_turn(timedelta(hours=1)) for each in (one, other, one)]
     assert turns == [True, False, False]
+
+
+async def test_a_turn_does_not_wait_for_a_clock_that_was_set_back(
+    settings: GatewaySettings, wire: Wire, postgres: asyncpg.Connection
+) -> None:
+    async with connected(settings) as one:
+        assert await one.take_turn(timedelta(hours=1))
+        await postgres.execute("UPDATE periodic_tasks SET next_run_at = now() + interval '1 day'")
+        assert await one.take_turn(timedelta(hours=1))
