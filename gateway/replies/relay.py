@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 from datetime import timedelta
+from uuid import uuid4
 
 from gateway.database import connect
 from gateway.replies.delivery import OUTAGES, Deliveries
@@ -38,6 +39,7 @@ class ReplyRelay:
         self._settings = settings
         self._term: Term | None = None
         self._stopping = asyncio.Event()
+        self._holder = uuid4()  # after an error it need not wait for its own lease to end
 
     def wake(self) -> None:
         """There is something in the outbox now."""
@@ -61,7 +63,7 @@ class ReplyRelay:
             return
         # On a connection of its own, so that no other statement delays its renewal.
         connection = await connect(self._settings, "lease")
-        lease = Lease(connection)
+        lease = Lease(connection, self._holder)
         try:
             while not await lease.hold():
                 if await self._stops_within(RENEWAL_INTERVAL_S):
