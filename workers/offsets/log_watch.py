@@ -6,7 +6,7 @@ and whatever is below the offset that was read before would pass for finished.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from uuid import UUID
 
@@ -49,20 +49,30 @@ class LogWatch:
             await asyncio.sleep(CHECK_INTERVAL_S)
             try:
                 await self.check()
-            except KafkaError as error:  # a topic without a leader, or without a topic
-                log.info("cannot look at the logs of the job topics: %r", error)
+            except KafkaError as error:
+                log.info("cannot look at the ids of the job topics: %r", error)
 
     async def check(self) -> None:
-        """Look once. Raises KafkaError."""
+        """Look once. Raises KafkaError when the ids of the topics cannot be read."""
         read = {tp: progress.position for tp, progress in self._partitions}
         ids = await topic_ids(self._admin, {tp.topic for tp in read})
         for topic, group in groupby(sorted(read), key=lambda tp: tp.topic):
-            partitions = list(group)
-            if self._is_another(topic, ids.get(topic)):
-                self._created_again(partitions)
-            elif topic in ids or not ids:
-                await self._compare({tp: read[tp] for tp in partitions if read[tp]})
-            self._confirmed |= {tp: read[tp] for tp in partitions}
+            try:
+                await self._check_topic(topic, {tp: read[tp] for tp in group}, ids)
+            except KafkaError as error:  # it has no leader, or does not exist
+                log.info("cannot look at the logs of %s: %r", topic, error)
+
+    async def _check_topic(
+        self, topic: str, read: dict[TopicPartition, int], ids: Mapping[str, UUID]
+    ) -> None:
+        """`read`: up to where each partition was read, before the ids were."""
+        if self._is_another(topic, ids.get(topic)):
+            if any(self._partitions.get(tp) is None for tp in read):
+                return  # there has been a rebalance: what comes back is found by the next check
+            self._created_again(read)
+        elif topic in ids or not ids:
+            await self._compare({tp: position for tp, position in read.items() if position})
+        self._confirmed |= read
 
     def _is_another(self, topic: str, topic_id: UUID | None) -> bool:
         if topic_id is None:

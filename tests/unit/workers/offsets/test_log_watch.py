@@ -1,10 +1,12 @@
 """Logs that are no longer what was read."""
 
+from asyncio import Event, create_task, timeout
 from collections.abc import Iterable, Sequence
 from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaTimeoutError
 
 from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import FakeRecord
@@ -20,11 +22,18 @@ class FakeLog(FakeConsumer):
     def __init__(self) -> None:
         super().__init__(FakeGroup())
         self.start, self.end = 0, 10
+        self.leaderless: set[TopicPartition] = set()
         self.topic_id = uuid4()
+        self.asked = Event()
+        """Set while somebody asks for topic ids."""
+        self.answers = Event()
+        self.answers.set()
 
     async def beginning_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
+        if self.leaderless.intersection(partitions):
+            raise KafkaTimeoutError
         return dict.fromkeys(partitions, self.start)
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -36,6 +45,9 @@ def log(monkeypatch: pytest.MonkeyPatch) -> FakeLog:
     log = FakeLog()
 
     async def topic_ids(_: FakeLog, topics: Iterable[str]) -> dict[str, UUID]:
+        log.asked.set()
+        await log.answers.wait()
+        log.asked.clear()
         return dict.fromkeys(topics, log.topic_id)
 
     monkeypatch.setattr(log_watch, "topic_ids", topic_ids)
@@ -99,6 +111,42 @@ async def test_another_topic_of_the_same_name_is_read_from_its_beginning(
     assert new.is_unfinished
     await watch.check()
     assert restarts == [1]
+
+
+async def test_a_topic_that_is_created_again_during_a_rebalance_is_read_after_it(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, restarts: list[int]
+) -> None:
+    _take(partitions, 4)
+    await partitions.commit()
+    await watch.check()
+    log.topic_id = uuid4()
+    log.answers.clear()
+    checking = create_task(watch.check())
+    async with timeout(10):
+        await log.asked.wait()
+        await partitions.revoke()
+        log.answers.set()
+        await checking
+    assert not restarts
+    await partitions.assign({PARTITION})
+    await watch.check()
+    assert (log.position, restarts) == (0, [1])
+
+
+async def test_a_topic_without_a_leader_hides_no_other(
+    watch: LogWatch,
+    partitions: Partitions,
+    log: FakeLog,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    leaderless = TopicPartition("a" + PARTITION.topic, 0)
+    await partitions.assign({PARTITION, leaderless})
+    for tp, progress in partitions:
+        progress.take(2 if tp == PARTITION else 0)
+    log.leaderless.add(leaderless)
+    log.start = 7
+    await watch.check()
+    assert "offsets 3 to 6 were deleted" in caplog.text
 
 
 async def test_a_log_that_was_cut_off_is_read_on_at_its_end(
