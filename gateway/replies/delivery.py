@@ -15,6 +15,7 @@ from gateway.replies.sent_log import SentLog
 from gateway.replies.waiting import Reply, WaitingReplies
 from gateway.settings import GatewaySettings
 from niyama import kafka
+from niyama.logs import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ class Deliveries:
         self._waiting = waiting
         self._sent = sent
         self._idle: OrderedDict[str, Lane] = OrderedDict()
+        self._throttle = Throttle()
 
     async def serve(self, topic: str) -> None:
         """Send replies to `topic` until none is due, it fails, or others should have a turn.
@@ -117,5 +119,5 @@ class Deliveries:
         """Let `topic` wait. Raises KafkaError or TimeoutError when all of Kafka does not answer."""
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             await kafka.probe(self._settings)
-        log.warning("replies to %s are put off: %s", topic, reason)
+        self._throttle.warning(log, "replies to %s are put off: %s", topic, reason)
         await self._waiting.topic_failed(topic, reason)

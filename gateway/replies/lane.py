@@ -21,6 +21,7 @@ from gateway.replies.waiting import Reply
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas.reply import ReplySent
+from schemas.topics import MAX_RECORD_BYTES
 
 OPEN_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 10.0
@@ -110,7 +111,9 @@ class Lane:
         fault = await kafka.topic_fault(self._settings, self._topic)
         if fault != kafka.MISSING_TOPIC or not self._settings.create_reply_topics:
             return fault
-        refused = await kafka.create_missing(self._settings, [kafka.new_topic(self._topic)])
+        # It carries whatever the events topic carries.
+        topic = kafka.new_topic(self._topic, configs={"max.message.bytes": str(MAX_RECORD_BYTES)})
+        refused = await kafka.create_missing(self._settings, [topic])
         if refused:
             return f"Kafka does not create the topic: {refused[self._topic]}"
         return None

@@ -14,9 +14,12 @@ _CHUNK_ROWS = 10_000
 _BATCH_BYTES = 4 * 1024 * 1024
 """Of the replies that are fetched together."""
 
+# A time that is further ahead than any backoff was set by a clock that has been set back since.
+_DUE_NOW = "({0} <= now() OR {0} > now() + interval '5 minutes')"
+
 # A row per topic that has replies waiting, found by hopping from one topic to the next in the
 # index: a topic of a million replies costs as much as one of a single reply.
-_TOPICS = """
+_TOPICS = f"""
 WITH RECURSIVE waiting AS (
     (SELECT reply_topic, next_try_at, 1 AS place FROM reply_outbox
      WHERE reply_topic IS NOT NULL AND undeliverable_at IS NULL AND reply_topic > $1
@@ -32,15 +35,16 @@ WITH RECURSIVE waiting AS (
     WHERE place < $2
 )
 SELECT reply_topic, failing.topic IS NOT NULL AS failing,
-    greatest(waiting.next_try_at, failing.next_try_at) <= now() AS due
+    {_DUE_NOW.format("waiting.next_try_at")}
+    AND coalesce({_DUE_NOW.format("failing.next_try_at")}, true) AS due
 FROM waiting LEFT JOIN failing_reply_topics AS failing ON failing.topic = reply_topic
 ORDER BY reply_topic
 """
 # Of the rows that come next. The others' turn comes, too.
-_DELETE_SENT = """
+_DELETE_SENT = f"""
 DELETE FROM reply_outbox WHERE job_id IN (
     SELECT job_id FROM reply_outbox AS waiting
-    WHERE reply_topic = $1 AND undeliverable_at IS NULL AND next_try_at <= now()
+    WHERE reply_topic = $1 AND undeliverable_at IS NULL AND {_DUE_NOW.format("next_try_at")}
     ORDER BY next_try_at, job_id LIMIT $2
 ) AND EXISTS (SELECT FROM replies_sent WHERE job_id = reply_outbox.job_id)
 """
@@ -52,7 +56,7 @@ FROM (
     SELECT *, row_number() OVER due AS place, sum(octet_length(value)) OVER due AS bytes
     FROM (
         SELECT job_id, next_try_at, value, headers FROM reply_outbox AS waiting
-        WHERE reply_topic = $1 AND undeliverable_at IS NULL AND next_try_at <= now()
+        WHERE reply_topic = $1 AND undeliverable_at IS NULL AND {_DUE_NOW.format("next_try_at")}
             AND NOT EXISTS (SELECT FROM replies_sent WHERE job_id = waiting.job_id)
         ORDER BY next_try_at, job_id LIMIT $4
     ) AS first
@@ -82,15 +86,16 @@ UPDATE reply_outbox SET attempts = attempts + 1, error = $2,
     undeliverable_at = CASE WHEN failing_since < now() - $3::interval THEN now() END
 WHERE job_id = $1
 """
+# Nothing is read before the topic has failed for so long, and then only what is as old.
 _GIVE_UP = """
 UPDATE reply_outbox AS reply SET undeliverable_at = now(), error = failing.error
 FROM failing_reply_topics AS failing
 WHERE failing.topic = $1 AND reply.job_id IN (
     SELECT job_id FROM reply_outbox
     WHERE reply_topic = $1 AND undeliverable_at IS NULL
-        AND greatest(written_at, failing.failing_since) < now() - $2::interval
+        AND next_try_at < now() - $2::interval AND written_at < now() - $2::interval
     LIMIT $3
-)
+) AND failing.failing_since < now() - $2::interval
 """
 _REFUSE = """
 UPDATE reply_outbox SET undeliverable_at = now(), error = $2

@@ -297,7 +297,10 @@ async def test_what_a_topic_does_not_take_for_a_day_is_given_up(
     settings: GatewaySettings, postgres: asyncpg.Connection, answers: str
 ) -> None:
     (old,) = await add_replies(postgres, answers, [b"old"])
-    await postgres.execute("UPDATE reply_outbox SET written_at = now() - interval '25 hours'")
+    await postgres.execute(
+        "UPDATE reply_outbox SET written_at = now() - interval '25 hours', "
+        "next_try_at = now() - interval '25 hours'"
+    )
     await postgres.execute(
         "INSERT INTO failing_reply_topics "
         "VALUES ($1, now() - interval '25 hours', 300, now(), 'the topic does not exist')",
@@ -315,6 +318,21 @@ async def test_what_a_topic_does_not_take_for_a_day_is_given_up(
         old: "the topic does not exist",
         new: None,
     }
+
+
+async def test_a_clock_of_postgres_that_was_set_back_delays_no_reply(
+    settings: GatewaySettings, postgres: asyncpg.Connection, answers: str
+) -> None:
+    await create_topic(settings, answers)
+    await add_replies(postgres, answers, [b"tomorrow's"])
+    await postgres.execute("UPDATE reply_outbox SET next_try_at = now() + interval '1 day'")
+    await postgres.execute(
+        "INSERT INTO failing_reply_topics VALUES ($1, now(), 1, now() + interval '1 day', 'x')",
+        answers,
+    )
+    async with relaying(settings):
+        await until_empty(postgres)
+    await sent_once(settings, answers, [b"tomorrow's"])
 
 
 # ---- databases and logs that are not each other's
