@@ -22,24 +22,16 @@ from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import (
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-    OffsetMetadataTooLargeError,
-)
+from aiokafka.errors import KafkaError
 
-from niyama.kafka import committed_offsets
-from niyama.retry import retry
+from workers.offsets.group_commits import GroupCommits
 from workers.offsets.lease import Lease
-from workers.offsets.membership import Membership, Offsets
+from workers.offsets.membership import Membership
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress
 
 log = logging.getLogger(__name__)
 
-COMMIT_LIMIT_S = 5.0
-"""aiokafka tries for as long as Kafka, or one of the topics, is unavailable."""
 COALESCE_S = 0.02
 """What finishes within this time is committed together."""
 
@@ -60,12 +52,9 @@ class Partitions:
     ) -> None:
         """`clock` gives seconds that go on while the process is stopped."""
         self._consumer = consumer
-        self._admin = admin
-        self._group = group
         self._clock = clock
         self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._revoked: dict[TopicPartition, PartitionProgress] = {}
-        self._committed: dict[TopicPartition, CommitPoint] = {}
         self._restarted: set[TopicPartition] = set()
         """Their last commits are about another log, until there is one about this."""
         self._membership: Membership | None = None
@@ -73,8 +62,8 @@ class Partitions:
         self._assigned = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._commit_wanted = asyncio.Event()
-        self._with_metadata = True
         self.lease = Lease(session_timeout_s, self.commit_soon, clock)
+        self._commits = GroupCommits(consumer, admin, group, lease=self.lease, clock=clock)
 
     def __iter__(self) -> Iterator[tuple[TopicPartition, PartitionProgress]]:
         return iter(self._progress.items())
@@ -101,7 +90,7 @@ class Partitions:
         """
         self._progress[partition].orphans_below = confirmed
         self._progress[partition] = PartitionProgress()
-        self._committed.pop(partition, None)
+        self._commits.forget(partition)
         self._restarted.add(partition)
         self._consumer.seek(partition, 0)
         self.commit_soon()
@@ -157,52 +146,19 @@ class Partitions:
             if self._revoked:
                 await self._commit_revoked()
                 return False
-            points = self._points(self._progress, crashed=crashed)
-            due = {
-                tp: point
-                for tp, point in points.items()
-                if self.lease.is_due or point != self._committed.get(tp)
-            }
-            return not due or await self._send(due)
-
-    async def _send(self, points: Mapping[TopicPartition, CommitPoint]) -> bool:
-        sent_s = self._clock()
-        try:
-            async with asyncio.timeout(COMMIT_LIMIT_S):
-                await self._consumer.commit(self._offsets(points))
-        except OffsetMetadataTooLargeError:
-            self._with_metadata = False
-            log.warning(
-                "the broker's offset.metadata.max.bytes is below its default of 4096: jobs that "
-                "finish out of order will run again after a restart"
-            )
-            return await self._send(points)
-        except (CommitFailedError, IllegalStateError, TimeoutError) as error:
-            log.info("not committed: %r", error)
-            return False
-        self._committed |= points
-        self._restarted -= points.keys()
-        self.lease.renew(sent_s)
-        return True
+            due = self._commits.due(self._points(self._progress, crashed=crashed))
+            if due and not await self._commits.write(due):
+                return False
+            self._restarted -= due.keys()
+            return True
 
     async def _commit_revoked(self) -> None:
         """Commit what finishes while the group waits for all of its members."""
         if self._membership is None or not self._membership.is_current(self._consumer):
             return
-        points = self._points(self._revoked, crashed=False)
-        changed = {tp: p for tp, p in points.items() if p != self._committed.get(tp)}
-        sent_s = self._clock()
-        if not changed and not self.lease.is_due:
-            return
-        if await self._membership.commit(self._admin, self._offsets(changed or points)):
-            self._committed |= changed
-            self.lease.renew(sent_s)
-
-    def _offsets(self, points: Mapping[TopicPartition, CommitPoint]) -> Offsets:
-        return {
-            tp: (point.offset, point.metadata if self._with_metadata else "")
-            for tp, point in points.items()
-        }
+        due = self._commits.due(self._points(self._revoked, crashed=False))
+        if due or self.lease.is_due:
+            await self._commits.write_as(self._membership, due)
 
     def _points(
         self, progress: Mapping[TopicPartition, PartitionProgress], *, crashed: bool
@@ -228,7 +184,7 @@ class Partitions:
 
     async def revoke(self) -> None:
         """Give up every partition, but remember its progress until the next `assign`."""
-        self._membership = Membership.of(self._consumer, self._group)
+        self._membership = self._commits.membership()
         self._assigned.clear()
         try:
             await self.commit(crashed=False)
@@ -236,7 +192,7 @@ class Partitions:
             log.warning("not committed before a rebalance: %s", error)
         self._revoked |= self._progress
         self._progress = {}
-        self._committed = {}
+        self._commits.forget_all()
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
         """Take over partitions where their last owner, possibly this worker, left them."""
@@ -244,7 +200,7 @@ class Partitions:
         for tp in self._revoked.keys() - assigned:
             self._leave(tp, self._revoked.pop(tp))
         self._assigned.set()
-        committed = await self._read_commits(assigned)
+        committed = await self._commits.read(assigned)
         for tp in assigned:
             progress = self._revoked.pop(tp, None) or PartitionProgress()
             if tp in committed and tp not in self._restarted:
@@ -252,7 +208,7 @@ class Partitions:
             if progress.position or tp in self._restarted:
                 self._consumer.seek(tp, progress.resume_at)
             self._progress[tp] = progress
-        self._committed = {}
+        self._commits.forget_all()
         self.lease.renew(joined_s)
 
     def _leave(self, tp: TopicPartition, progress: PartitionProgress) -> None:
@@ -260,21 +216,3 @@ class Partitions:
             progress.give_away()
         else:  # the topic is gone: nobody else can run what was read of it
             progress.orphans_below = progress.position
-
-    async def _read_commits(
-        self, partitions: set[TopicPartition]
-    ) -> dict[TopicPartition, CommitPoint]:
-        """Last commits of those that have one; waits while Kafka is unavailable."""
-        if not partitions:
-            return {}
-        found = await retry(
-            lambda: committed_offsets(self._admin, self._group, partitions),
-            KafkaError,
-            notice="cannot read the group's offsets yet",
-            log=log,
-        )
-        return {
-            tp: CommitPoint(commit.offset, commit.metadata or "")
-            for tp, commit in found.items()
-            if commit.offset >= 0
-        }
