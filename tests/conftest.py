@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 
 from niyama.local.kafka import LocalKafka
 from niyama.local.postgres import LocalPostgres
+
+# How long an example takes says something about the machine.
+hypothesis.settings.register_profile("niyama", deadline=None)
+hypothesis.settings.load_profile("niyama")
 
 TEMPLATE = "niyama_template"
 NIYAMA = Path(sys.executable).with_name("niyama")

@@ -40,7 +40,7 @@ REPLY_TOPIC = "niyama-replies.contract"
 CATALOG = QosCatalog.load(None)
 ARRIVED_MS = 1_763_717_400_000
 
-generated = settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=60)
+generated = settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
 
 
 class Producer(niyama.Producer):

@@ -323,9 +323,7 @@ def folded(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 @given(entries=histories(), data=st.data())
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_any_grouping_and_repetition_makes_the_same_row(
     postgres: asyncpg.Connection, entries: list[Entry], data: st.DataObject
 ) -> None:
@@ -337,9 +335,7 @@ async def test_any_grouping_and_repetition_makes_the_same_row(
 
 
 @given(entries=histories(), data=st.data())
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_what_is_about_another_record_changes_nothing(
     postgres: asyncpg.Connection, entries: list[Entry], data: st.DataObject
 ) -> None:

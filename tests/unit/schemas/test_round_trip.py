@@ -15,7 +15,7 @@ def _given(value: Any) -> Any:
     return [_given(each) for each in value] if isinstance(value, list) else value
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(job_documents())
 def test_every_field_survives_the_client_librarys_encoding(document: dict[str, Any]) -> None:
     job = JobRequest.model_validate(document)

@@ -23,7 +23,7 @@ stories = st.builds(
 )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(stories)
 def test_killers_are_given_up_soon_and_innocents_never(story: Story) -> None:
     _check(story)

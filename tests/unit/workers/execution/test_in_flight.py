@@ -236,4 +236,4 @@ def _read(committed: CommitPoint) -> dict[int, AttemptHistory]:
 
 
 TestAttempts = AttemptsMachine.TestCase
-TestAttempts.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAttempts.settings = settings(max_examples=60, stateful_step_count=40)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import EventType, JobControl, JobEvent, QosCatalog, headers
@@ -246,7 +246,6 @@ async def test_what_one_record_raises_refuses_that_record_only(
     assert not record.is_unfinished
 
 
-@settings(deadline=None)
 @given(
     value=st.none() | st.binary(max_size=300) | st.just(JOB.value),
     key=st.none() | st.binary(max_size=50),

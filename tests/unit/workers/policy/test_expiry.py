@@ -135,7 +135,7 @@ requests_st = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     requests_st,
     st.sampled_from(list(Overload)),

@@ -283,7 +283,7 @@ requests_st = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     requests_st,
     st.sampled_from(list(TokenTiming)),
@@ -321,7 +321,7 @@ def test_everything_is_served_and_no_limit_is_broken(
     assert policy.backlog_s() == pytest.approx(0, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.permutations(range(12)))
 def test_the_plan_does_not_depend_on_the_order_of_arrival_calls(order: list[int]) -> None:
     policy, reference = NiyamaPolicy(FLAT_MODEL), NiyamaPolicy(FLAT_MODEL)
