@@ -150,8 +150,8 @@ class LocalPostgres:
     async def _create_database(self) -> None:
         connection = await asyncpg.connect(self.url(SUPERUSER), timeout=10)
         try:
-            await connection.execute(f'CREATE DATABASE "{DATABASE}"')
-        except asyncpg.DuplicateDatabaseError:
-            pass
+            known = "SELECT true FROM pg_database WHERE datname = $1"
+            if not await connection.fetchval(known, DATABASE):  # a server may be read-only
+                await connection.execute(f'CREATE DATABASE "{DATABASE}"')
         finally:
             await connection.close()

@@ -63,6 +63,16 @@ async def test_keeps_its_data_through_a_stop_and_a_crash(postgres: LocalPostgres
     assert await query(postgres, "SELECT id FROM job") == 7
 
 
+async def test_starts_again_when_it_was_made_read_only(postgres: LocalPostgres) -> None:
+    await postgres.start()
+    await query(postgres, "ALTER SYSTEM SET default_transaction_read_only = on")
+    await postgres.stop()
+
+    await postgres.start()
+
+    assert await query(postgres, "SHOW default_transaction_read_only") == "on"
+
+
 async def test_only_its_own_user_can_reach_its_socket(
     postgres: LocalPostgres, folder: Path
 ) -> None:
