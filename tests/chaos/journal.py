@@ -11,8 +11,9 @@ ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
 def digest(text: str) -> str:
-    """Stands for a text when texts are compared."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    """Stands for a text when texts are compared. The ledger cannot store U+0000."""
+    stored = text.replace("\0", "\ufffd")
+    return hashlib.blake2b(stored.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

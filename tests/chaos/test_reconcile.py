@@ -165,6 +165,13 @@ def test_a_reply_with_another_text_is_wrong() -> None:
     assert faults(reconcile(journal(), seen)) == {Fault.WRONG}
 
 
+def test_a_reply_may_have_the_characters_that_the_ledger_cannot_store() -> None:
+    seen = evidence(replace(ROW, output=Output(text_digest=digest("a\ufffdb"))))
+    output = Output(text_digest=digest("a\0b"))
+    seen.replies[JOB] = [(REPLIES, replace(COMPLETED, output=output))]
+    assert reconcile(journal(replace(EXPECTED, output=Output())), seen).passed
+
+
 def test_a_failure_that_nobody_asked_for_is_an_unprovoked_one() -> None:
     row = replace(ROW, status="failed", output=Output(), error="too_many_attempts")
     seen = evidence(row, replace(COMPLETED, status="failed", output=Output()))
