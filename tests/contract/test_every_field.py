@@ -72,9 +72,8 @@ def through_http(document: dict[str, Any]) -> bytes:
     async def submit() -> bytes:
         producer, ledger = Producer(), EmptyLedger()
         submissions = Submissions(GatewaySettings(), producer, ledger)
-        stopping = asyncio.Event()
-        followers = Followers(ledger.ended_among, stopping)
-        app = create_app(Services(Health({}), ledger, submissions, followers, stopping))
+        followers = Followers(ledger.not_open, submissions.is_recent, asyncio.Event(), readers=1)
+        app = create_app(Services(Health({}), ledger, submissions, followers))
         async with httpx.AsyncClient(
             base_url="http://gateway", transport=httpx.ASGITransport(app)
         ) as client:
