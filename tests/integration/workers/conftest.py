@@ -47,7 +47,9 @@ async def harness(worker_settings: WorkerSettings) -> AsyncIterator[Harness]:
 def gateway_settings(worker_settings: WorkerSettings, database_url: str) -> GatewaySettings:
     """Of a gateway on the workers' topics, with a ledger of its own."""
     shared = set(KafkaSettings.model_fields)
-    return GatewaySettings(**worker_settings.model_dump(include=shared), database_url=database_url)
+    return GatewaySettings(
+        **worker_settings.model_dump(include=shared, exclude_unset=True), database_url=database_url
+    )
 
 
 @pytest.fixture

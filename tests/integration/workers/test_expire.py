@@ -35,7 +35,11 @@ async def api(harness: Harness, database_url: str) -> AsyncIterator[httpx.AsyncC
     """A client of a gateway on the harness's topics, with a ledger of its own."""
     shared = {name: getattr(harness.settings, name) for name in ("kafka_bootstrap", "topic_prefix")}
     settings = GatewaySettings(
-        **shared, pool=harness.settings.pool, database_url=database_url, api_port=0
+        **shared,
+        pool=harness.settings.pool,
+        database_url=database_url,
+        api_port=0,
+        create_reply_topics=True,
     )
     gateway, listener = build(settings), listen(settings)
     task = asyncio.create_task(gateway.run(listener))

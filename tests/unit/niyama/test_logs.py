@@ -57,6 +57,9 @@ def test_errors_of_aiokafka_are_logged_once_in_a_while(capsys: pytest.CaptureFix
 
 @pytest.mark.usefixtures("restored")
 def test_debug_shows_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
+    library = logging.getLogger("aiokafka")  # as in a fresh process
+    library.setLevel(logging.NOTSET)
+    library.handlers, library.propagate = [], True
     configure_logging("debug")
     for _ in range(3):
         logging.getLogger("aiokafka.conn").debug("detail")
