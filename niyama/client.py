@@ -14,6 +14,7 @@ from niyama.settings import KafkaSettings
 from schemas import JobControl, JobRequest, Qos
 from schemas.headers import Headers
 from schemas.job import MAX_JOB_BYTES, JobTooLargeError
+from schemas.topics import record_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class Producer:
         record = await self._kafka.send_and_wait(
             encoded.topic,
             encoded.value,
-            key=(key or str(encoded.job_id)).encode(),
+            key=key.encode() if key else record_key(encoded.job_id),
             timestamp_ms=timestamp_ms,
             headers=list(headers),
         )
@@ -142,7 +143,7 @@ class Producer:
         """Ask the worker that has the job to stop it; its `cancelled` event confirms that."""
         control = JobControl(job_id=job_id, requested_at=datetime.now(UTC), reason=reason)
         await self._kafka.send_and_wait(
-            self._topics.control.name, control.to_bytes(), key=str(job_id).encode()
+            self._topics.control.name, control.to_bytes(), key=record_key(job_id)
         )
 
     @property

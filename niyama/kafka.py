@@ -28,6 +28,7 @@ from niyama.fetched import make_readable
 from niyama.retry import retry
 from niyama.sequence_numbers import keep_in_step
 from niyama.settings import KafkaSettings
+from schemas.event import Source
 from schemas.headers import ReceivedHeaders
 from schemas.topics import MAX_RECORD_BYTES, TopicSpec
 
@@ -51,6 +52,11 @@ class ConsumedRecord(Protocol):
     key: bytes | None
     value: bytes | None
     headers: ReceivedHeaders
+
+
+def source_of(record: ConsumedRecord) -> Source:
+    """Which record it is, for events and people."""
+    return Source(topic=record.topic, partition=record.partition, offset=record.offset)
 
 
 def partition_of(key: bytes | None, partitions: int) -> int:

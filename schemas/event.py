@@ -104,6 +104,9 @@ class Source(Payload):
     partition: int
     offset: int
 
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition} at {self.offset}"
+
 
 class JobEvent(Message):
     """One step in a job's life. The first terminal event wins; others are duplicates.

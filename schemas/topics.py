@@ -1,7 +1,8 @@
 """Every topic: its name, its settings, its key. Nothing else in the project spells these."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Self
+from uuid import UUID
 
 from schemas.qos import DAY_S, Kind
 
@@ -9,6 +10,11 @@ MAX_RECORD_BYTES = 8 * 1024 * 1024
 """What a topic carries. Larger than any valid job, so that oversized ones can be answered."""
 MAX_VALUE_BYTES = MAX_RECORD_BYTES - 64 * 1024
 """The largest value that we put into a record: leaves room for key, headers and overhead."""
+
+
+def record_key(job_id: UUID) -> bytes:
+    """The key of the records of a job: they stay in order."""
+    return str(job_id).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +29,15 @@ class TopicSpec:
     timestamps: Literal["CreateTime", "LogAppendTime"] = "LogAppendTime"
     """Whose clock: the producer's or the broker's. By the broker's, which also decides what it
     keeps, no record is refused for a clock that is wrong, and none is kept for years."""
-    extra: dict[str, str] = field(default_factory=dict)
+    max_record_bytes: int = MAX_RECORD_BYTES
 
     def configs(self) -> dict[str, str]:
         """The broker's topic settings."""
         return {
             "cleanup.policy": self.cleanup_policy,
             "retention.ms": str(self.retention_s * 1000),
-            "max.message.bytes": str(MAX_RECORD_BYTES),
+            "max.message.bytes": str(self.max_record_bytes),
             "message.timestamp.type": self.timestamps,
-            **self.extra,
         }
 
 

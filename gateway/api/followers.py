@@ -1,7 +1,6 @@
 """Requests that wait for a job to end."""
 
 import asyncio
-import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -10,6 +9,7 @@ from uuid import UUID
 
 from gateway.database import UNREACHABLE
 from niyama.logs import Throttle
+from niyama.waiting import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,7 @@ class Followers:
         if self._polling is None or self._polling.done():
             self._polling = asyncio.create_task(self._poll_while_somebody_waits())
         try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await woken.wait()
+            await is_set_within(woken, timeout_s)
         finally:
             self._followers -= 1
             self._waiting[job_id].discard(woken)

@@ -134,7 +134,7 @@ class LedgerConsumer:
         except StaleOffsetsError:
             log.info("another gateway wrote the same partitions; continuing where it left off")
             positions.forget()
-        except (asyncpg.PostgresError, *UNREACHABLE) as error:
+        except UNREACHABLE as error:
             self._throttle.warning(log, "the ledger waits for Postgres: %r", error)
             positions.forget()
             self._disconnect()

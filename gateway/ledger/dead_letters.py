@@ -56,8 +56,7 @@ class DeadLetters:
     def put(self, unusable: Unusable) -> None:
         """Queue the record's dead letter, or drop it when too many wait."""
         record, error = unusable.record, unusable.error
-        where = (record.topic, record.partition, record.offset)
-        self._refusals.warning(log, "unusable record %s/%d/%d: %s", *where, error.message)
+        self._refusals.warning(log, "refused %s: %s", kafka.source_of(record), error.message)
         letter = dead_letter(record, error, LEDGER)
         size = len(letter.value or b"")
         full = len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES

@@ -1,7 +1,6 @@
 """What the ledger's tables need now and then."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -9,6 +8,7 @@ from gateway.database import UNREACHABLE
 from gateway.ledger.history_partitions import ensure_coming_days
 from gateway.ledger.orphans import delete_orphans
 from gateway.settings import GatewaySettings
+from niyama.waiting import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,7 @@ async def maintain(settings: GatewaySettings, stopping: asyncio.Event) -> None:
             await _done(ensure_coming_days, settings, "partitions of job_events are not made"),
             await _done(delete_orphans, settings, "rows without a job are not deleted"),
         ]
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), INTERVAL_S if all(done) else RETRY_S)
+        await is_set_within(stopping, INTERVAL_S if all(done) else RETRY_S)
 
 
 async def _done(

@@ -27,8 +27,7 @@ def cancelled_while_queued(job: asyncpg.Record) -> JobEvent:
 
 def record_deleted(job: asyncpg.Record, at: datetime, how: str) -> JobEvent:
     """The end of a queued job that nobody can run: its record is not in Kafka any more."""
-    place = f"{job['source_topic']}/{job['source_partition']} at {job['source_offset']}"
-    message = f"no worker ran the job before its record ({place}) was lost: {how}"
+    message = f"no worker ran the job before its record ({_source(job)}) was lost: {how}"
     return _event(job, EventType.FAILED, at, error=JobError(code="record_deleted", message=message))
 
 
@@ -48,11 +47,15 @@ def _event(
         attempt=1,
         worker_id=LEDGER,
         pool=job["pool"],
-        source=Source(
-            topic=job["source_topic"],
-            partition=job["source_partition"],
-            offset=job["source_offset"],
-        ),
+        source=_source(job),
         reason=reason,
         error=error,
+    )
+
+
+def _source(job: asyncpg.Record) -> Source:
+    return Source(
+        topic=job["source_topic"],
+        partition=job["source_partition"],
+        offset=job["source_offset"],
     )

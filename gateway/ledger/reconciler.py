@@ -5,7 +5,6 @@ import contextlib
 import logging
 from datetime import timedelta
 
-import asyncpg
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE
@@ -13,6 +12,7 @@ from gateway.ledger.positions import Offsets
 from gateway.ledger.reconciliation import Reconciliation, connected
 from gateway.settings import GatewaySettings
 from niyama.retry import retry
+from niyama.waiting import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +46,13 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until `stop`. Kafka and Postgres may come and go."""
-        outages = (KafkaError, asyncpg.PostgresError, *UNREACHABLE)
+        outages = (KafkaError, *UNREACHABLE)
         await retry(self._passes, *outages, notice="open jobs cannot be reconciled yet", log=log)
 
     async def _passes(self) -> None:
         wait_s = 0.0  # an error, or an earlier process, may have left something to do
         while not self._stopping:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
+            await is_set_within(self._wake, wait_s)
             if self._stopping:
                 return
             self._wake.clear()

@@ -28,6 +28,7 @@ from gateway.ledger.positions import Offsets, each_offset, read_offsets
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import JobEvent
+from schemas.topics import record_key
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class Reconciliation:
     async def _events_of(self, job_id: UUID) -> TopicPartition:
         """Where the events of a job are, those of its workers too."""
         parts = await self._partitions(self.settings.topics.events.name)
-        return parts[kafka.partition_of(str(job_id).encode(), len(parts))]
+        return parts[kafka.partition_of(record_key(job_id), len(parts))]
 
     async def _wait_until_read(self, parts: Collection[TopicPartition]) -> set[TopicPartition]:
         """Those of `parts` of which the ledger, before long, has all that they have now."""
@@ -174,7 +175,7 @@ class Reconciliation:
         """Return once Kafka has the events."""
         sent = []
         for event in events:
-            part, key = await self._events_of(event.job_id), str(event.job_id).encode()
+            part, key = await self._events_of(event.job_id), record_key(event.job_id)
             send = self.producer.send(part.topic, event.to_bytes(), key, partition=part.partition)
             sent.append(await send)
         await asyncio.gather(*sent)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from gateway.ledger.lenient import readable_part
 from gateway.ledger.request import Origin, Request
-from niyama.kafka import ConsumedRecord
+from niyama.kafka import ConsumedRecord, source_of
 from niyama.logs import Throttle
 from schemas import JobError, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
 from schemas.arrival import arrival_ms
@@ -101,8 +101,7 @@ class RecordDecoder:
         except ValidationError as error:
             return Unusable(record, explain(error))
         except Exception as error:
-            where = (record.topic, record.partition, record.offset)
-            self._throttle.exception(log, "cannot handle record %s/%d/%d", *where)
+            self._throttle.exception(log, "cannot handle the record in %s", source_of(record))
             return Unusable(record, unexpected(error))
 
     async def decode_all(self, records: Sequence[ConsumedRecord]) -> Decoded:

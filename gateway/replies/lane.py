@@ -21,7 +21,7 @@ from gateway.replies.waiting import Reply
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas.reply import ReplySent
-from schemas.topics import MAX_RECORD_BYTES
+from schemas.topics import MAX_RECORD_BYTES, record_key
 
 OPEN_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 10.0
@@ -121,7 +121,7 @@ class Lane:
     async def _publish_all(self, replies: Sequence[Reply]) -> None:
         await _all(
             self._producer.send_and_wait(
-                reply.topic, reply.value, key=str(reply.job_id).encode(), headers=reply.headers
+                reply.topic, reply.value, key=record_key(reply.job_id), headers=reply.headers
             )
             for reply in replies
         )
@@ -136,7 +136,7 @@ class Lane:
         ]
         await _all(
             self._producer.send_and_wait(
-                self._notes, note.to_bytes(), key=str(note.job_id).encode(), partition=0
+                self._notes, note.to_bytes(), key=record_key(note.job_id), partition=0
             )
             for note in notes
         )

@@ -14,7 +14,6 @@ depends on it.
 """
 
 import asyncio
-import contextlib
 import logging
 from datetime import timedelta
 from uuid import uuid4
@@ -28,6 +27,7 @@ from gateway.replies.term import Term
 from gateway.replies.waiting import WaitingReplies
 from gateway.settings import GatewaySettings
 from niyama.retry import retry
+from niyama.waiting import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class ReplyRelay:
         lease = Lease(connection, self._holder)
         try:
             while not await lease.hold():
-                if await self._stops_within(RENEWAL_INTERVAL_S):
+                if await is_set_within(self._stopping, RENEWAL_INTERVAL_S):
                     return
             await self._relay(lease)
             await lease.release()
@@ -99,8 +99,3 @@ class ReplyRelay:
         finally:
             self._term = None
             connection.terminate()
-
-    async def _stops_within(self, seconds: float) -> bool:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        return self._stopping.is_set()

@@ -1,7 +1,6 @@
 """What the relay does while it holds the lease."""
 
 import asyncio
-import contextlib
 import logging
 import time
 
@@ -9,6 +8,7 @@ from gateway.replies.delivery import Deliveries
 from gateway.replies.sent_log import SentLog
 from gateway.replies.turns import Turns
 from gateway.replies.waiting import WaitingReplies
+from niyama.waiting import is_set_within
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +57,7 @@ class Term:
                 self._start_turns()
                 if more:
                     continue
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), POLL_INTERVAL_S)
+                await is_set_within(self._wake, POLL_INTERVAL_S)
             if self._serving:
                 await asyncio.wait(self._serving, timeout=STOP_GRACE_S)
         finally:

@@ -16,7 +16,7 @@ async def settings(kafka_bootstrap: str, topic_prefix: str, pool: str) -> KafkaS
     """Topics that carry less than what producers send."""
     settings = KafkaSettings(kafka_bootstrap=kafka_bootstrap, topic_prefix=topic_prefix, pool=pool)
     name = settings.topics.interactive.name
-    small = TopicSpec(name, 1, 3600, "", extra={"max.message.bytes": "10000"})
+    small = TopicSpec(name, 1, 3600, "", max_record_bytes=10_000)
     await kafka.ensure_topics(settings, [small])
     return settings
 

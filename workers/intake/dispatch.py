@@ -4,13 +4,15 @@ import logging
 from collections.abc import Callable
 from uuid import UUID
 
+from niyama.kafka import source_of
 from schemas import EventType, JobError, Refusal
+from schemas.event import Source
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
-from workers.intake.id_holders import Holder, IdHolders
+from workers.intake.id_holders import IdHolders
 from workers.offsets.attempts import AttemptHistory, CrashLimit
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
@@ -51,9 +53,7 @@ class Dispatcher:
         try:
             self._dispatch(tracked)
         except Exception as error:
-            record = tracked.record
-            where = (record.topic, record.partition, record.offset)
-            log.exception("cannot handle record %s/%d/%d", *where)
+            log.exception("cannot handle the record in %s", source_of(tracked.record))
             self._refuse(tracked, None, _internal_error(error))
 
     def _dispatch(self, tracked: TrackedRecord) -> None:
@@ -64,12 +64,12 @@ class Dispatcher:
         now_s = self._clock()
         job = self._admission.admit(tracked.record, now_s)
         # A record that is no valid job has an id all the same: its job ends as failed.
-        holder = self._ids.claim(job.job_id, tracked.record, now_s) if job.job_id else None
+        first = self._ids.claim(job.job_id, tracked.record, now_s) if job.job_id else None
         if isinstance(job, Refusal):
             attempt = _attempt(tracked, job.job_id) if job.job_id else None
-            self._refuse(tracked, attempt, job.error, holder)
-        elif holder:
-            self._refuse(tracked, _attempt(tracked, job.job_id), _duplicate(job, holder), holder)
+            self._refuse(tracked, attempt, job.error, first)
+        elif first:
+            self._refuse(tracked, _attempt(tracked, job.job_id), _duplicate(job, first), first)
         else:
             self._dispatch_job(job, tracked)
 
@@ -89,7 +89,7 @@ class Dispatcher:
         tracked: TrackedRecord,
         attempt: JobAttempt | None,
         error: JobError,
-        holder: Holder | None = None,
+        duplicate_of: Source | None = None,
     ) -> None:
         # The event says which record was refused, and which one has the id: the ledger may read it
         # before anything else of the job.
@@ -98,7 +98,7 @@ class Dispatcher:
             attempt,
             error,
             tracked.finish,
-            duplicate_of=holder.source if holder else None,
+            duplicate_of=duplicate_of,
         )
 
 
@@ -107,9 +107,9 @@ def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:
     return JobAttempt.of(tracked.record, job_id, number, tracked.is_superseded)
 
 
-def _duplicate(job: Job, holder: Holder) -> JobError:
+def _duplicate(job: Job, source: Source) -> JobError:
     message = (
-        f"job {job.job_id} is the record in {holder}, which came before this one; "
+        f"job {job.job_id} is the record in {source}, which came before this one; "
         "give every job an id of its own"
     )
     return JobError(code="duplicate_job_id", message=message)

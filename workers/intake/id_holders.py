@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from niyama.kafka import ConsumedRecord
+from niyama.kafka import ConsumedRecord, source_of
 from schemas.event import Source
 
 MAX_IDS = 10_000
@@ -22,26 +22,17 @@ MAX_IDS = 10_000
 class Holder:
     """The first record that this worker read with some id."""
 
-    topic: str
-    partition: int
-    offset: int
+    source: Source
     read_s: float
     """When it was read first, in UTC epoch seconds."""
 
-    def __str__(self) -> str:
-        return f"{self.topic}/{self.partition} at {self.offset}"
-
-    @property
-    def source(self) -> Source:
-        return Source(topic=self.topic, partition=self.partition, offset=self.offset)
-
     def shares_partition(self, record: ConsumedRecord) -> bool:
-        return (self.topic, self.partition) == (record.topic, record.partition)
+        return (self.source.topic, self.source.partition) == (record.topic, record.partition)
 
     def precedes(self, record: ConsumedRecord) -> bool:
         """Whether it was certainly in Kafka before `record`."""
         if self.shares_partition(record):
-            return self.offset < record.offset
+            return self.source.offset < record.offset
         # A producer that backdates its record gains nothing: it runs, and counts for nothing.
         return self.read_s < record.timestamp / 1000
 
@@ -57,14 +48,16 @@ class IdHolders:
     def __len__(self) -> int:
         return len(self._holders)
 
-    def claim(self, job_id: UUID, record: ConsumedRecord, now_s: float) -> Holder | None:
+    def claim(self, job_id: UUID, record: ConsumedRecord, now_s: float) -> Source | None:
         """The record that had the id before this one, which was read at `now_s` (UTC epoch
         seconds). None: as far as is known, the id is this record's; that is remembered."""
         known = self._holders.get(job_id)
         if known is not None and known.precedes(record):
-            return known
-        if known is None or (known.shares_partition(record) and record.offset < known.offset):
-            self._holders[job_id] = Holder(record.topic, record.partition, record.offset, now_s)
+            return known.source
+        if known is None or (
+            known.shares_partition(record) and record.offset < known.source.offset
+        ):
+            self._holders[job_id] = Holder(source_of(record), now_s)
             self._forget()
         return None
 

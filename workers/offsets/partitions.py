@@ -18,12 +18,12 @@ back to where they were. So a rebalance interrupts no job:
 import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from niyama.waiting import is_set_within
 from workers.offsets.group_commits import GroupCommits
 from workers.offsets.lease import Lease
 from workers.offsets.membership import Membership
@@ -117,9 +117,7 @@ class Partitions:
         Commits are at least COALESCE_S apart, and take at most a fifth of the time.
         """
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await self._commit_wanted.wait()
+            await is_set_within(self._commit_wanted, interval_s)
             self._commit_wanted.clear()
             started_s = self._clock()
             await self.commit()

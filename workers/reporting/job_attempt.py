@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Self
 from uuid import UUID
 
-from niyama.kafka import ConsumedRecord
+from niyama.kafka import ConsumedRecord, source_of
 from schemas.event import Source
 from schemas.headers import Headers, trace_context
+from schemas.topics import record_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,10 @@ class JobAttempt:
         is_superseded: Callable[[], bool] | None = None,
     ) -> Self:
         """The attempt at the job that `record` carries."""
-        source = Source(topic=record.topic, partition=record.partition, offset=record.offset)
         trace = trace_context(record.headers) if record.headers else ()
-        return cls(job_id, number, source, trace, is_superseded)
+        return cls(job_id, number, source_of(record), trace, is_superseded)
 
     @property
     def key(self) -> bytes:
         """The key of the attempt's records: a job's records stay in order."""
-        return str(self.job_id).encode()
+        return record_key(self.job_id)

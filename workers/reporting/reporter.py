@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 from uuid_utils.compat import uuid7
 
 from niyama.dead_letters import DeadLetter, dead_letter
-from niyama.kafka import ConsumedRecord
+from niyama.kafka import ConsumedRecord, source_of
 from schemas import (
     EventType,
     JobError,
@@ -112,9 +112,7 @@ class Reporter:
 
         `duplicate_of` is the record that has the id of the job, if another one has.
         """
-        log.info(
-            "refused %s/%d at %d: %s", record.topic, record.partition, record.offset, error.message
-        )
+        log.info("refused %s: %s", source_of(record), error.message)
 
         def dead_letter_delivered() -> None:
             if attempt is None:

@@ -146,7 +146,7 @@ async def test_a_topic_that_accepts_only_small_records_is_named_at_start(
     worker_settings: WorkerSettings,
 ) -> None:
     events = worker_settings.topics.events
-    small = dataclasses.replace(events, extra={"max.message.bytes": "1000000"})
+    small = dataclasses.replace(events, max_record_bytes=1_000_000)
     await kafka.ensure_topics(worker_settings, [small])
     with pytest.raises(ConfigurationError, match=f"{events.name}.*max.message.bytes"):
         await run_worker(worker_settings, NullEngine(), Health(), Stop())

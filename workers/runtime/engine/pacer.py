@@ -6,11 +6,11 @@ request's first token.
 """
 
 import asyncio
-import contextlib
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from niyama.waiting import is_set_within
 from workers.engine.port import FinishReason, GenerationUpdate
 from workers.policy.release import Release
 
@@ -87,5 +87,4 @@ class _Buffer:
     async def wait_until(self, at_s: float) -> None:
         left_s = at_s - self._clock()
         if left_s > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._flush.wait(), left_s)
+            await is_set_within(self._flush, left_s)

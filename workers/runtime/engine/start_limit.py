@@ -37,7 +37,7 @@ def start_limit(
     started_s = time.monotonic()
     raised = False
 
-    def rung(signum: int, frame: Any) -> None:
+    def on_alarm(signum: int, frame: Any) -> None:
         nonlocal raised
         so_far_s = time.monotonic() - started_s
         if raised:
@@ -53,7 +53,7 @@ def start_limit(
             log.info("SGLang has been starting for %.0f s", so_far_s)
             signal.setitimer(signal.ITIMER_REAL, min(_NOTICE_S, limit_s - so_far_s))
 
-    before = signal.signal(signal.SIGALRM, rung)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     signal.setitimer(signal.ITIMER_REAL, min(_NOTICE_S, limit_s))
     try:
         yield
