@@ -86,7 +86,7 @@ def _checks(
             await kafka.probe(settings)
         except KafkaError:
             return "does not answer"
-        return None if producer.connected else "its topics are being prepared"
+        return None if producer.connected else "jobs cannot be published yet"
 
     async def postgres_missing() -> str | None:
         return None if await database.answers(engine) else "does not answer"

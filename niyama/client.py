@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from aiokafka import AIOKafkaProducer
 from uuid_utils.compat import uuid7
 
 from niyama import kafka
+from niyama.producers import LastingProducer
 from niyama.settings import KafkaSettings
 from schemas import JobControl, JobRequest, Qos
 from schemas.headers import Headers
@@ -60,17 +61,12 @@ class Producer:
         self._settings = settings or KafkaSettings()
         self._topics = self._settings.topics
         self._catalog = self._settings.qos_catalog
-        self._linger_ms = linger_ms
-        self._connected: AIOKafkaProducer | None = None
+        self._create = partial(kafka.producer, self._settings, linger_ms=linger_ms)
+        self._entered: LastingProducer | None = None
 
     async def __aenter__(self) -> Self:
-        connecting = kafka.producer(self._settings, linger_ms=self._linger_ms)
-        try:
-            await connecting.start()
-        except BaseException:
-            await connecting.stop()
-            raise
-        self._connected = connecting
+        """Raises an aiokafka KafkaError."""
+        self._entered = await LastingProducer(self._create).__aenter__()
         return self
 
     async def __aexit__(
@@ -79,10 +75,10 @@ class Producer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Wait for what is under way, then disconnect."""
+        """Wait for what is under way, up to 30 s, then disconnect."""
         leaving = self._kafka
-        self._connected = None
-        await leaving.stop()
+        self._entered = None
+        await leaving.__aexit__(kind, error, traceback)
 
     async def publish(
         self,
@@ -124,7 +120,7 @@ class Producer:
         """Like `publish`, for a job that was encoded before. Raises an aiokafka KafkaError."""
         arrived_at = arrived_at or datetime.now(UTC)
         timestamp_ms = int(arrived_at.timestamp() * 1000)
-        record = await self._kafka.send_and_wait(
+        record = await self._kafka.send(
             encoded.topic,
             encoded.value,
             key=key.encode() if key else record_key(encoded.job_id),
@@ -142,17 +138,17 @@ class Producer:
     async def cancel(self, job_id: UUID, reason: str | None = None) -> None:
         """Ask the worker that has the job to stop it; its `cancelled` event confirms that."""
         control = JobControl(job_id=job_id, requested_at=datetime.now(UTC), reason=reason)
-        await self._kafka.send_and_wait(
+        await self._kafka.send(
             self._topics.control.name, control.to_bytes(), key=record_key(job_id)
         )
 
     @property
     def connected(self) -> bool:
-        """Whether jobs can be published: between entering `async with` and leaving it."""
-        return self._connected is not None
+        """Whether jobs can be published: inside of `async with`, unless it is reconnecting."""
+        return self._entered is not None and self._entered.connected
 
     @property
-    def _kafka(self) -> AIOKafkaProducer:
-        if self._connected is None:
+    def _kafka(self) -> LastingProducer:
+        if self._entered is None:
             raise NotConnectedError
-        return self._connected
+        return self._entered

@@ -5,13 +5,11 @@ and its transactional id, from ever ending. With an id per topic, that topic alo
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
-    KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     ProducerFenced,
@@ -20,6 +18,7 @@ from aiokafka.errors import (
 from gateway.replies.waiting import Reply
 from gateway.settings import GatewaySettings
 from niyama import kafka
+from niyama.producers import disconnect
 from schemas.reply import ReplySent
 from schemas.topics import MAX_RECORD_BYTES, record_key
 
@@ -28,7 +27,7 @@ SEND_TIMEOUT_S = 10.0
 """Of a transaction, from its beginning to its end."""
 TRANSACTION_TIMEOUT_MS = 15_000
 """After which Kafka ends a transaction whose producer is gone."""
-CLOSE_TIMEOUT_S = 1.0
+FLUSH_TIMEOUT_S = 1.0
 
 
 class LaneError(Exception):
@@ -95,16 +94,7 @@ class Lane:
 
     async def close(self) -> None:
         """Disconnect. What is not committed never will be."""
-        with contextlib.suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._producer.stop()
-                return
-        # It waits for records that it cannot deliver. aiokafka has no way to drop them.
-        with contextlib.suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._producer.client.close()
-                await self._producer._sender.close()
-        self._producer._message_accumulator.fail_all(KafkaConnectionError("the lane is closed"))
+        await disconnect(self._producer, FLUSH_TIMEOUT_S)
 
     async def _fault(self) -> str | None:
         """What keeps the topic from taking records, if it can be seen. May create the topic."""

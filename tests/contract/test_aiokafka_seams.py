@@ -28,6 +28,7 @@ def test_the_pinned_version_is_installed() -> None:
     ("module", "name", "parameters"),
     [
         ("client", "AIOKafkaClient.send", ["self", "node_id", "request", "group"]),
+        ("client", "AIOKafkaClient.bootstrap", ["self"]),
         ("client", "AIOKafkaClient.close", ["self"]),
         ("admin.client", "AIOKafkaAdminClient._send_request", ["self", "request", "node_id"]),
         ("producer.sender", "Sender.close", ["self"]),
@@ -79,6 +80,7 @@ async def test_a_producer_has_what_we_reach_for() -> None:
         assert numbers.transactional_id is None
         assert isinstance(producer._message_accumulator, MessageAccumulator)
         assert isinstance(producer._sender, Sender)
+        assert producer._sender.sender_task is None  # until it is started
         assert isinstance(producer.client, AIOKafkaClient)
 
     with _a_producer() as producer:
@@ -112,6 +114,13 @@ async def test_a_consumer_knows_its_client_and_its_place_in_the_group() -> None:
 
 async def test_an_admin_client_has_a_client() -> None:
     assert isinstance(AIOKafkaAdminClient()._client, AIOKafkaClient)
+
+
+async def test_a_client_gives_each_bootstrap_server_the_time_of_a_request() -> None:
+    client = AIOKafkaClient(bootstrap_servers="a:1,b:2", request_timeout_ms=7)
+    assert len(client.hosts) == 2
+    assert client._request_timeout_ms == 7
+    assert "request_timeout_ms=self._request_timeout_ms" in inspect.getsource(client.bootstrap)
 
 
 @pytest.mark.parametrize("request_class", FetchRequest._CLASSES)
