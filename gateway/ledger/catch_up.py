@@ -19,19 +19,20 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 30.0
 """How long catching up may make no progress."""
 TOGETHER_RECORDS = 5_000
+"""The most that are written at once, unless that is too much for Postgres."""
 TOGETHER_S = 1.0
 """How long one partition's records may wait for another's."""
 
 
 async def poll_together(
-    consumer: AIOKafkaConsumer, ends: Offsets
+    consumer: AIOKafkaConsumer, ends: Offsets, max_records: int
 ) -> dict[TopicPartition, list[ConsumerRecord]]:
     """One poll of all that the partitions of `ends` have before these offsets.
 
-    It returns less when there are more than TOGETHER_RECORDS, or after TOGETHER_S.
+    It returns less when there are more than `max_records`, or after TOGETHER_S.
     """
     polled: dict[TopicPartition, list[ConsumerRecord]] = {}
-    room, waiting = TOGETHER_RECORDS, set(ends)
+    room, waiting = max_records, set(ends)
     give_up_s = time.monotonic() + TOGETHER_S
     while room > 0 and waiting and (left_s := give_up_s - time.monotonic()) > 0:
         more = await consumer.getmany(timeout_ms=int(left_s * 1000), max_records=room)

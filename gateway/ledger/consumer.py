@@ -12,8 +12,9 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE, connect
-from gateway.ledger.catch_up import CatchUp, poll_together
+from gateway.ledger.catch_up import TOGETHER_RECORDS, CatchUp, poll_together
 from gateway.ledger.isolation import why_unusable, write_isolated
+from gateway.ledger.poll_size import PollSize
 from gateway.ledger.positions import Offsets, Positions, each_offset, load_offsets, read_offsets
 from gateway.ledger.records import Decoded, RecordDecoder, Unusable
 from gateway.ledger.writer import OffsetStep, StaleOffsetsError, Written, write
@@ -37,7 +38,8 @@ COMMIT_TIMEOUT_S = 1.0
 SESSION_TIMEOUT_MS = 10_000
 """After this long without a sign of life, a gateway's partitions go to the others."""
 STALL_S = 2.0
-"""A poll that took longer leaves a backlog behind, as an outage does."""
+"""A poll that took longer leaves a backlog behind, as an outage does. One that is part of catching
+up is no reason to begin anew: with a slow Postgres, that would never end."""
 
 
 class SameNumbers(RangePartitionAssignor):  # type: ignore[misc]
@@ -72,6 +74,7 @@ class LedgerConsumer:
         self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
         self._positions: Positions | None = None
         self._catch_up: CatchUp | None = None
+        self._poll_size = PollSize(TOGETHER_RECORDS, time.monotonic)
         self._database: asyncpg.Connection | None = None
         self._throttle = Throttle()
         self._next_commit_s = 0.0
@@ -129,7 +132,7 @@ class LedgerConsumer:
                 await self._resume(positions)
             started_s = time.monotonic()
             await self._poll(consumer, positions)
-            if time.monotonic() - started_s > STALL_S:
+            if self._catch_up is None and time.monotonic() - started_s > STALL_S:
                 positions.forget()  # to read jobs first, whatever was fetched first meanwhile
         except StaleOffsetsError:
             log.info("another gateway wrote the same partitions; continuing where it left off")
@@ -146,9 +149,11 @@ class LedgerConsumer:
     async def _poll(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
         backlog = self._catch_up.left(positions.known) if self._catch_up else {}
         if backlog:
-            polled = await poll_together(consumer, backlog)
+            room = self._poll_size.at_most(TOGETHER_RECORDS)
+            polled = await poll_together(consumer, backlog, room)
         else:
-            polled = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_RECORDS)
+            room = self._poll_size.at_most(POLL_RECORDS)
+            polled = await consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=room)
         ours = {part: polled[part] for part in polled if part in positions.known}
         if ours:
             positions.report_returns({part: ours[part][0].offset for part in ours})
@@ -192,7 +197,9 @@ class LedgerConsumer:
         """Write `records`, and move `known` past them."""
 
         async def write_some(some: Sequence[ConsumerRecord]) -> None:
-            await self._write_together(await self._decoder.decode_all(some), some, known)
+            decoded = await self._decoder.decode_all(some)
+            with self._poll_size.learning(len(some)):
+                await self._write_together(decoded, some, known)
 
         async def pass_over(record: ConsumerRecord, error: Exception) -> None:
             unusable = Unusable(record, why_unusable(error))

@@ -77,17 +77,16 @@ def offsets(polled: dict[TopicPartition, list[ConsumerRecord]]) -> dict[TopicPar
 async def test_a_backlog_is_polled_together_up_to_its_ends() -> None:
     consumer = ScriptedConsumer({OTHER: [7]}, {ONE: [0]}, {ONE: [1, 2], OTHER: [8]}, {ONE: [3]})
 
-    polled = await poll_together(consumer, {ONE: 3, OTHER: 8})
+    polled = await poll_together(consumer, {ONE: 3, OTHER: 8}, 5_000)
 
     assert offsets(polled) == {ONE: [0, 1, 2], OTHER: [7, 8]}
     assert consumer.rooms == [5_000, 4_999, 4_998]
 
 
-async def test_a_large_backlog_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catch_up, "TOGETHER_RECORDS", 2)
+async def test_a_large_backlog_comes_in_parts() -> None:
     consumer = ScriptedConsumer({OTHER: [7]}, {OTHER: [8]}, {OTHER: [9]})
 
-    assert offsets(await poll_together(consumer, {OTHER: 99})) == {OTHER: [7, 8]}
+    assert offsets(await poll_together(consumer, {OTHER: 99}, 2)) == {OTHER: [7, 8]}
 
 
 async def test_a_partition_that_gives_nothing_holds_up_the_others_for_a_moment_only(
@@ -96,4 +95,4 @@ async def test_a_partition_that_gives_nothing_holds_up_the_others_for_a_moment_o
     monkeypatch.setattr(catch_up, "TOGETHER_S", 0.01)
     consumer = ScriptedConsumer({OTHER: [7]})
 
-    assert offsets(await poll_together(consumer, {ONE: 3, OTHER: 8})) == {OTHER: [7]}
+    assert offsets(await poll_together(consumer, {ONE: 3, OTHER: 8}, 9)) == {OTHER: [7]}
