@@ -18,6 +18,7 @@ from aiokafka.errors import (
     RequestTimedOutError,
     TopicAlreadyExistsError,
 )
+from aiokafka.protocol.metadata import MetadataResponse_v4
 from aiokafka.structs import OffsetAndMetadata
 
 from niyama import bootstrapping, kafka
@@ -27,6 +28,7 @@ from niyama.kafka import committed_offsets
 from niyama.settings import KafkaSettings
 from schemas.topics import TopicSpec
 from tests.support import frozen_brokers
+from tests.support.virtual_time import run_in_virtual_time
 
 ONE, OTHER = TopicPartition("jobs", 0), TopicPartition("jobs", 1)
 
@@ -112,6 +114,40 @@ async def test_a_frozen_server_is_passed_over_and_other_requests_keep_their_time
             assert producer.client._request_timeout_ms == 10_000
         finally:
             await producer.stop()
+
+
+class SlowConnection:
+    """To a broker that needs two seconds for whatever it is asked."""
+
+    STEP_S = 2.0
+
+    def __init__(self, request_timeout_ms: int) -> None:
+        self._timeout_s = request_timeout_ms / 1000
+
+    @classmethod
+    async def create(cls, *_: object, request_timeout_ms: int, **__: object) -> Self:
+        connection = cls(request_timeout_ms)
+        await connection._take_a_step()
+        return connection
+
+    async def send(self, _: object) -> MetadataResponse_v4:
+        await self._take_a_step()
+        return MetadataResponse_v4(0, [(0, "a", 1, None)], "cluster", 0, [])
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    async def _take_a_step(self) -> None:
+        async with asyncio.timeout(self._timeout_s):
+            await asyncio.sleep(self.STEP_S)
+
+
+@pytest.mark.parametrize("servers", ["a:1", "a:1,b:2,c:3"])
+def test_a_cluster_that_is_slow_throughout_is_reached(
+    servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiokafka.client, "create_conn", SlowConnection.create)
+    run_in_virtual_time(kafka.probe(KafkaSettings(kafka_bootstrap=servers)))
 
 
 @pytest.mark.usefixtures("frozen_first")
