@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import get_ip_port_afi
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from niyama.command_settings import CommandSettings
@@ -78,6 +79,18 @@ class KafkaConnectionSettings(CommandSettings):
     kafka_key_password: SecretStr | None = Field(
         default=None, description="Password of an encrypted private key"
     )
+
+    @field_validator("kafka_bootstrap")
+    @classmethod
+    def _names_brokers(cls, servers: str) -> str:
+        for server in servers.split(","):
+            try:
+                host, port, _ = get_ip_port_afi(server)
+            except ValueError:
+                host, port = "", 0
+            if not host or "/" in host or not 0 < port < 65536:
+                raise ValueError(f"{server!r} is not host:port: name brokers such as kafka:9092")
+        return servers
 
     @field_validator("kafka_oauth_token_url")
     @classmethod

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 
 from niyama.errors import ConfigurationError
@@ -122,13 +122,6 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         default=0, ge=0, description="Time that the null engine takes for each token"
     )
     sglang_arguments: CliUnknownArgs
-
-    @field_validator("kafka_bootstrap")
-    @classmethod
-    def _named(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("name at least one broker, e.g. kafka:9092")
-        return value
 
     def check(self) -> None:
         """Raise ConfigurationError for settings that do not work together."""

@@ -47,6 +47,34 @@ def test_without_security_nothing_but_the_address_is_passed_on() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "servers",
+    ["kafka", "a:1,b:65535", " a:1, b:2 ", "127.0.0.1:9092", "[::1]:9092", "[::1]", "::1"],
+)
+def test_servers_that_can_be_addressed(servers: str) -> None:
+    assert KafkaSettings(kafka_bootstrap=servers).kafka_bootstrap == servers
+
+
+@pytest.mark.parametrize(
+    ("servers", "bad"),
+    [
+        ("", ""),
+        (",", ""),
+        ("a:1,,b:2", ""),
+        ("a:1,b:none", "b:none"),
+        ("a:", "a:"),
+        (":9092", ":9092"),
+        ("a:0", "a:0"),
+        ("a:-1", "a:-1"),
+        ("a:65536", "a:65536"),
+        ("[::1:9092", "[::1:9092"),
+        ("kafka://a:9092", "kafka://a:9092"),
+    ],
+)
+def test_servers_that_cannot_be_addressed(servers: str, bad: str) -> None:
+    assert f"{bad!r} is not host:port" in refusal(kafka_bootstrap=servers)
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_name_and_password_are_passed_on(mechanism: str) -> None:
     settings = KafkaSettings(
