@@ -53,6 +53,8 @@ class FakeConsumer:
         self.group = group
         self.position = 0
         self.polls = 0
+        self.fetched: dict[TopicPartition, list[FakeRecord]] = {}
+        """What the next poll returns instead of the group's records, if anything."""
         self.paused: set[TopicPartition] = set()
         self.is_member = True
         """False: the group has moved on, and takes no more commits."""
@@ -65,13 +67,17 @@ class FakeConsumer:
         await asyncio.sleep(COMMIT_S)
         if not self.is_member:
             raise CommitFailedError
-        self.group.committed = OffsetAndMetadata(*offsets[PARTITION])
+        if PARTITION in offsets:
+            self.group.committed = OffsetAndMetadata(*offsets[PARTITION])
         self.group.commits += 1
 
     async def getmany(
         self, timeout_ms: int, max_records: int
     ) -> dict[TopicPartition, list[FakeRecord]]:
         self.polls += 1
+        if self.fetched:
+            fetched, self.fetched = self.fetched, {}
+            return fetched
         records = self.group.records[self.position : self.position + max_records]
         if self.paused or not records:
             await asyncio.sleep(timeout_ms / 1000)

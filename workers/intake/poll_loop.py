@@ -35,14 +35,11 @@ class PollLoop:
         self._partitions = partitions
         self._flow = flow
         self._dispatcher = dispatcher
-        self._assignments = 0
-        self._new_from: dict[TopicPartition, int] = {}
-        """The first offset that no dead worker can have taken."""
+        self._new_from: dict[TopicPartition, tuple[int, int]] = {}
+        """Of which reading it is, and the first offset that no dead worker can have taken."""
 
     def rebalanced(self) -> None:
         """Partitions were assigned, all of them paused."""
-        self._assignments += 1
-        self._new_from = {}
         self._flow.rebalanced()
 
     def close(self) -> None:
@@ -53,10 +50,10 @@ class PollLoop:
         """Take records until cancelled."""
         while True:
             batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-            assignments = self._assignments
+            readings = {tp: self._partitions.reading(tp) for tp in batches}
             for tp, records in batches.items():
-                if assignments != self._assignments:  # they are read again
-                    break
+                if not self._is_current(tp, readings[tp]):
+                    continue
                 if records[0].offset < self._first_new(tp, records[0].offset):
                     await self._write_ahead(tp, records)
                 else:
@@ -65,18 +62,26 @@ class PollLoop:
                         self._flow.update()
             self._flow.update_partitions()
 
+    def _is_current(self, tp: TopicPartition, reading: int | None) -> bool:
+        """Whether what was fetched in `reading` still counts; if not, it is read again, or gone."""
+        return reading is not None and reading == self._partitions.reading(tp)
+
     def _first_new(self, tp: TopicPartition, offset: int) -> int:
         """The first offset that no dead worker can have taken; `offset` is read now.
 
         One that has died since its last commit may have taken some records after that, as far as
         they were there.
         """
-        if tp not in self._new_from:
+        reading = self._partitions.reading(tp)
+        assert reading is not None
+        known_for, new_from = self._new_from.get(tp, (None, 0))
+        if known_for != reading:
             progress, end = self._partitions.get(tp), self._consumer.highwater(tp)
             known = max(offset, progress.position) if progress is not None else offset
             taken = known + UNCOMMITTED_RECORDS
-            self._new_from[tp] = taken if end is None else min(taken, end)
-        return self._new_from[tp]
+            new_from = taken if end is None else min(taken, end)
+            self._new_from[tp] = reading, new_from
+        return new_from
 
     def _take(
         self, tp: TopicPartition, records: Sequence[ConsumedRecord]
@@ -98,10 +103,10 @@ class PollLoop:
         Whatever killed the last owner of the partition would otherwise kill one worker after
         another without leaving a trace.
         """
-        assignments = self._assignments
+        reading = self._partitions.reading(tp)
         for some in _groups(records):
-            if assignments != self._assignments or self._partitions.get(tp) is None:
-                return  # they are read again
+            if not self._is_current(tp, reading):
+                return
             if self._flow.is_paused(tp):
                 self._consumer.seek(tp, some[0].offset)
                 return

@@ -74,6 +74,8 @@ class PendingRecord:
     `InFlightJob`."""
     is_superseded: bool = False
     """Another worker has finished it, or its partition: nothing more is to be said about it."""
+    is_orphan: bool = False
+    """Its record is no longer in Kafka: the job ends here, or nowhere."""
 
     def expose_ahead(self) -> None:
         """Work on the record is about to start; committed before it does."""

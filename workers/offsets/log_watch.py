@@ -1,7 +1,8 @@
 """Notices when a partition's log is not what it was: records deleted, cut off, or another topic.
 
 A consumer whose position is no longer in the log is silently moved to the log's beginning,
-and whatever is below the offset that was read before would pass for finished.
+and whatever is below the offset that was read before would pass for finished. Jobs that run while
+their records go are finished here: nobody else can run them.
 """
 
 import asyncio
@@ -109,8 +110,7 @@ class LogWatch:
                 end,
                 progress.position,
             )
-            progress.truncate(end)
-            self._partitions.resume(tp)
+            self._partitions.truncate(tp, end)
         else:
             log.warning(
                 "%s/%d ends at %d, before its last commit, %d: reading all of it",

@@ -17,6 +17,7 @@ back to where they were. So a rebalance interrupts no job:
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -55,8 +56,8 @@ class Partitions:
         self._clock = clock
         self._progress: dict[TopicPartition, PartitionProgress] = {}
         self._revoked: dict[TopicPartition, PartitionProgress] = {}
-        self._restarted: set[TopicPartition] = set()
-        """Their last commits are about another log, until there is one about this."""
+        self._readings: Counter[TopicPartition] = Counter()
+        """How often this worker has begun to read each partition, somewhere."""
         self._membership: Membership | None = None
         """Between a revocation and the next assignment: that of the generation that ends."""
         self._assigned = asyncio.Event()
@@ -72,28 +73,43 @@ class Partitions:
         """None: not assigned, or its last commit is not known yet."""
         return self._progress.get(partition)
 
+    def reading(self, partition: TopicPartition) -> int | None:
+        """Changes whenever reading goes on elsewhere: what was fetched before is stale then.
+
+        None: not assigned, or not known yet where to read.
+        """
+        return self._readings[partition] if partition in self._progress else None
+
     def owns(self, tracked: TrackedRecord) -> bool:
         """Whether the record is still this worker's to finish."""
-        progress = tracked.progress
-        is_current = self._progress.get(tracked.partition) is progress
-        is_orphan = tracked.record.offset < progress.orphans_below
-        return tracked.is_unfinished and (is_current or is_orphan)
+        is_current = self._progress.get(tracked.partition) is tracked.progress
+        return tracked.pending.is_orphan or (is_current and tracked.is_unfinished)
 
-    def resume(self, partition: TopicPartition) -> None:
-        """Read on at the first offset that needs it."""
-        self._consumer.seek(partition, self._progress[partition].resume_at)
+    def truncate(self, partition: TopicPartition, end: int) -> None:
+        """The partition's log was cut off at `end`: read on there."""
+        self._progress[partition].truncate(end)
+        self._log_changed(partition)
 
     def restart(self, partition: TopicPartition, *, confirmed: int) -> None:
         """Behind the partition's name is another log: read it from its beginning.
 
         What was read below `confirmed` is certainly of the old one: no other worker can run it.
         """
-        self._progress[partition].orphans_below = confirmed
+        self._progress[partition].orphan(range(confirmed))
         self._progress[partition] = PartitionProgress()
+        self._progress[partition].replaces_commit = True
+        self._log_changed(partition)
+
+    def _log_changed(self, partition: TopicPartition) -> None:
         self._commits.forget(partition)
-        self._restarted.add(partition)
-        self._consumer.seek(partition, 0)
+        self._read_from(partition, self._progress[partition].resume_at)
         self.commit_soon()
+
+    def _read_from(self, partition: TopicPartition, offset: int | None) -> None:
+        """None: from where Kafka begins when there is no commit."""
+        self._readings[partition] += 1
+        if offset is not None:
+            self._consumer.seek(partition, offset)
 
     async def until_sure(self) -> None:
         """Return when what this worker works on is known to be its own.
@@ -144,10 +160,13 @@ class Partitions:
             if self._revoked:
                 await self._commit_revoked()
                 return False
+            readings = self._readings.copy()
             due = self._commits.due(self._points(self._progress, crashed=crashed))
             if due and not await self._commits.write(due):
                 return False
-            self._restarted -= due.keys()
+            for tp in due:
+                if self.reading(tp) == readings[tp]:
+                    self._progress[tp].replaces_commit = False
             return True
 
     async def _commit_revoked(self) -> None:
@@ -168,7 +187,7 @@ class Partitions:
         return {
             tp: each.commit_point(crashed=crashed)
             for tp, each in progress.items()
-            if self._exists(tp) and (each.position > 0 or tp in self._restarted)
+            if self._exists(tp) and (each.position > 0 or each.replaces_commit)
         }
 
     def _exists(self, tp: TopicPartition) -> bool:
@@ -201,10 +220,10 @@ class Partitions:
         committed = await self._commits.read(assigned)
         for tp in assigned:
             progress = self._revoked.pop(tp, None) or PartitionProgress()
-            if tp in committed and tp not in self._restarted:
+            if tp in committed and not progress.replaces_commit:
                 progress.merge(committed[tp])
-            if progress.position or tp in self._restarted:
-                self._consumer.seek(tp, progress.resume_at)
+            is_known = progress.position > 0 or progress.replaces_commit
+            self._read_from(tp, progress.resume_at if is_known else None)
             self._progress[tp] = progress
         self._commits.forget_all()
         self.lease.renew(joined_s)
@@ -213,4 +232,4 @@ class Partitions:
         if self._exists(tp):
             progress.give_away()
         else:  # the topic is gone: nobody else can run what was read of it
-            progress.orphans_below = progress.position
+            progress.orphan(range(progress.position))

@@ -23,7 +23,7 @@ class TrackedRecord:
 
     @property
     def is_unfinished(self) -> bool:
-        return self.progress.is_unfinished(self.record.offset)
+        return self.progress.is_unfinished(self.record.offset, self.pending)
 
     def is_superseded(self) -> bool:
         """Another worker has taken over: what is still to be said about the record, it says."""
@@ -31,4 +31,4 @@ class TrackedRecord:
 
     def finish(self) -> None:
         """The record needs no more work: it may be committed. Safe to call again."""
-        self.progress.finish(self.record.offset)
+        self.progress.finish(self.record.offset, self.pending)

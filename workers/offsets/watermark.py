@@ -54,8 +54,8 @@ class PartitionProgress:
         """Unfinished offsets that are known from a commit and not read yet; ascending."""
         self._largest_gap = range(0)
         """Offsets between two records that were read one after the other."""
-        self.orphans_below = 0
-        """The log is gone. What was read of it below this offset exists nowhere else."""
+        self.replaces_commit = False
+        """The group's last commit is about what the log was before; not once this is committed."""
 
     @property
     def watermark(self) -> int:
@@ -71,9 +71,9 @@ class PartitionProgress:
         """Offsets of the records that this worker has read and not finished."""
         return iter(self._unfinished.keys() - self._to_reread)
 
-    def is_unfinished(self, offset: int) -> bool:
-        """The record was taken, or is to be read again."""
-        return offset in self._unfinished
+    def is_unfinished(self, offset: int, pending: PendingRecord) -> bool:
+        """`pending` was taken at `offset`, and is not finished; another record may be there now."""
+        return self._unfinished.get(offset) is pending
 
     def take(self, offset: int) -> PendingRecord | None:
         """Account for the record read at `offset`. None when it needs no work.
@@ -93,9 +93,12 @@ class PartitionProgress:
         self.position = offset + 1
         return pending
 
-    def finish(self, offset: int) -> bool:
-        """The record needs no more work. False when it was already finished."""
-        return self._unfinished.pop(offset, None) is not None
+    def finish(self, offset: int, pending: PendingRecord) -> bool:
+        """`pending`, taken at `offset`, needs no more work. False: it is not unfinished here."""
+        if not self.is_unfinished(offset, pending):
+            return False
+        del self._unfinished[offset]
+        return True
 
     def deleted_below(self, start: int) -> range:
         """The log begins at `start`: what was deleted before it was finished, empty if nothing.
@@ -112,9 +115,17 @@ class PartitionProgress:
 
     def truncate(self, end: int) -> None:
         """The log ends at `end`: whatever was read beyond is gone, and what comes there is new."""
+        self.orphan(range(end, self.position))
         self._unfinished = {o: pending for o, pending in self._unfinished.items() if o < end}
         self._to_reread = deque(offset for offset in self._to_reread if offset < end)
+        self._largest_gap = range(0)
         self.position = min(self.position, end)
+        self.replaces_commit = True
+
+    def orphan(self, gone: range) -> None:
+        """The records at these offsets, where they were taken, exist nowhere else any more."""
+        for offset, pending in self._unfinished.items():
+            pending.is_orphan |= offset in gone
 
     def merge(self, committed: CommitPoint) -> None:
         """Merge a commit made by this worker, or by another that owned the partition meanwhile.

@@ -1,8 +1,10 @@
 """What a dead worker may have taken is committed before it starts; new records only start."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import pytest
+from aiokafka import TopicPartition
 
 from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import FakeRecord
@@ -11,6 +13,7 @@ from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import POLL_RECORDS, WRITE_AHEAD_BYTES, WRITE_AHEAD_RECORDS, PollLoop
 from workers.offsets.attempts import AttemptHistory, Exposure
+from workers.offsets.partitions import Partitions
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import PartitionProgress
 
@@ -149,3 +152,54 @@ async def test_records_whose_partition_is_lost_during_their_write_ahead_are_not_
             await asyncio.sleep(0)
     running.cancel()
     assert not harness.dispatcher.dispatched
+
+
+@pytest.mark.parametrize(
+    ("change", "started"),
+    [
+        (lambda partitions: partitions.restart(PARTITION, confirmed=0), range(15)),
+        # Those of the first group that are gone run all the same: nobody else can run them.
+        (lambda partitions: partitions.truncate(PARTITION, 10), (*range(20), *range(10, 15))),
+    ],
+    ids=["created again", "cut off"],
+)
+async def test_what_was_fetched_before_the_log_changed_does_not_count_as_read(
+    change: Callable[[Partitions], None], started: Sequence[int]
+) -> None:
+    harness = Harness(records=2 * WRITE_AHEAD_RECORDS)
+    await harness.assign()
+    harness.consumer.is_member = False  # the first group of them cannot be committed yet
+    running = asyncio.create_task(harness.loop.run())
+    async with asyncio.timeout(10):
+        while harness.consumer.position < 2 * WRITE_AHEAD_RECORDS:
+            await asyncio.sleep(0)
+        del harness.group.records[15:]
+        change(harness.partitions)
+        harness.consumer.is_member = True
+        while len(harness.dispatcher.dispatched) < len(started):
+            await asyncio.sleep(0)
+    running.cancel()
+    assert [offset for offset, _, _ in harness.dispatcher.dispatched] == list(started)
+
+
+async def test_a_log_may_change_while_the_attempts_of_another_are_committed() -> None:
+    harness = Harness(records=1)
+    other = TopicPartition(PARTITION.topic, PARTITION.partition + 1)
+    await harness.partitions.assign({PARTITION, other})
+    harness.consumer.fetched = {
+        other: [FakeRecord(partition=other.partition, offset=0)],
+        PARTITION: [FakeRecord(offset=offset) for offset in range(10)],
+    }
+    harness.consumer.is_member = False
+    running = asyncio.create_task(harness.loop.run())
+    async with asyncio.timeout(10):
+        while harness.consumer.fetched:
+            await asyncio.sleep(0)
+        harness.partitions.restart(PARTITION, confirmed=0)
+        harness.consumer.is_member = True
+        while len(harness.dispatcher.dispatched) < 2:
+            await asyncio.sleep(0)
+    running.cancel()
+    progress = harness.partitions.get(PARTITION)
+    assert progress is not None
+    assert progress.position == 1

@@ -1,12 +1,13 @@
 """Logs that are no longer what was read."""
 
-from asyncio import Event, create_task, timeout
+from asyncio import Event, create_task, sleep, timeout
 from collections.abc import Iterable, Sequence
 from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaTimeoutError
+from aiokafka.structs import OffsetAndMetadata
 
 from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
 from tests.support.records import FakeRecord
@@ -157,9 +158,50 @@ async def test_a_log_that_was_cut_off_is_read_on_at_its_end(
     log.end = 8
     await watch.check()
     assert log.position == 8
-    assert (kept.is_unfinished, gone.is_unfinished) == (True, False)
     assert "was truncated at 8" in caplog.text
-    assert _take(partitions, 8)
+    assert (kept.is_unfinished, gone.is_unfinished) == (True, False)
+    assert partitions.owns(gone)  # nobody else can run it
+    _, new = _take(partitions, 8, 9)
+    gone.finish()
+    assert new.is_unfinished
+
+
+async def test_a_commit_about_the_log_as_it_was_does_not_count(
+    watch: LogWatch, partitions: Partitions, log: FakeLog
+) -> None:
+    """It was on its way when the log was found changed, and is the last before a rebalance."""
+    _take(partitions, 6, 9)
+    await watch.check()
+    for change, resumes_at in (("cut off", 8), ("created again", 0)):
+        if change == "cut off":
+            log.end = 8
+        else:
+            log.topic_id = uuid4()
+        committing = create_task(partitions.commit())
+        await sleep(0)
+        await watch.check()
+        assert await committing
+        log.is_member = False
+        await partitions.revoke()
+        log.is_member = True
+        await partitions.assign({PARTITION})
+        assert log.position == resumes_at, change
+        _take(partitions, *range(resumes_at, 10))
+
+
+async def test_a_log_that_another_worker_has_read_meanwhile_is_not_read_again(
+    watch: LogWatch, partitions: Partitions, log: FakeLog
+) -> None:
+    _take(partitions, 4)
+    await watch.check()
+    log.topic_id = uuid4()
+    await watch.check()
+    log.is_member = False  # that it is read from its beginning is not committed
+    await partitions.revoke()
+    await partitions.assign(set())
+    log.group.committed = OffsetAndMetadata(500, "")
+    await partitions.assign({PARTITION})
+    assert log.position == 500
 
 
 async def test_a_log_that_ends_before_the_commit_of_an_earlier_run_is_read_from_its_beginning(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.offsets.attempts import AttemptHistory, Exposure
+from workers.offsets.attempts import AttemptHistory, Exposure, PendingRecord
 from workers.offsets.watermark import METADATA_BYTES, CommitPoint, PartitionProgress
 
 LOGS = st.lists(
@@ -16,17 +16,22 @@ LOGS = st.lists(
 whether it finishes, and whether its attempt counts."""
 
 
+def _take(progress: PartitionProgress, offset: int) -> PendingRecord:
+    pending = progress.take(offset)
+    assert pending is not None
+    return pending
+
+
 def _run(log: list[tuple[int, bool, bool]]) -> tuple[PartitionProgress, set[int], set[int]]:
     """Progress after reading the log, its unfinished offsets, and those whose attempt counts."""
     progress = PartitionProgress()
     offset, unfinished, attempted = 0, set(), set()
     for gap, finishes, attempts in log:
         offset += gap
-        pending = progress.take(offset)
-        assert pending is not None
+        pending = _take(progress, offset)
         pending.exposure = Exposure.SHARED if attempts else Exposure.NONE
         if finishes:
-            assert progress.finish(offset)
+            assert progress.finish(offset, pending)
         else:
             unfinished.add(offset)
             attempted |= {offset} if attempts else set()
@@ -88,16 +93,15 @@ def test_giving_up_alive_counts_the_attempt_but_no_crash(
 @given(st.integers(0, 2**40), st.lists(st.integers(1, 100_000), min_size=1, max_size=6000))
 def test_metadata_is_bounded_and_what_does_not_fit_runs_again(start: int, gaps: list[int]) -> None:
     progress = PartitionProgress()
-    offsets = []
+    taken_here = {}
     for gap in gaps:
         start += gap
-        offsets.append(start)
-        pending = progress.take(start)
-        assert pending is not None
-        pending.exposure = Exposure.TRIAL
+        taken_here[start] = _take(progress, start)
+        taken_here[start].exposure = Exposure.TRIAL
+    offsets = list(taken_here)
     finished = set(offsets[1::3])
     for offset in finished:
-        progress.finish(offset)
+        progress.finish(offset, taken_here[offset])
     committed = progress.commit_point()
     assert len(committed.metadata.encode()) <= METADATA_BYTES
     restored = _restored(committed)
@@ -117,8 +121,9 @@ def test_any_number_of_crashes_at_any_point_ends_with_everything_done_once_known
     for _ in range(5):
         progress = _restored(committed)
         for offset in [o for o in offsets if o >= progress.resume_at]:
-            if progress.take(offset) is not None and rng.random() < 0.6:
-                progress.finish(offset)
+            pending = progress.take(offset)
+            if pending is not None and rng.random() < 0.6:
+                progress.finish(offset, pending)
                 done.add(offset)
             if rng.random() < 0.2:
                 committed = progress.commit_point()
@@ -179,9 +184,8 @@ def test_no_metadata_whatever_skips_an_offset_that_it_does_not_cover(
 
 def test_offsets_that_no_longer_exist_do_not_hold_the_watermark() -> None:
     progress = PartitionProgress()
-    for offset in (3, 4, 5):
-        progress.take(offset)
-    progress.finish(4)
+    _, finished, _ = (_take(progress, offset) for offset in (3, 4, 5))
+    progress.finish(4, finished)
     restored = _restored(progress.commit_point())
     assert restored.resume_at == 3
     assert restored.take(5) is not None  # 3 was compacted away
@@ -190,20 +194,20 @@ def test_offsets_that_no_longer_exist_do_not_hold_the_watermark() -> None:
 
 def test_a_record_read_twice_is_taken_once() -> None:
     progress = PartitionProgress()
-    assert progress.take(7) is not None
+    pending = _take(progress, 7)
     assert progress.take(7) is None
-    assert progress.finish(7)
+    assert progress.finish(7, pending)
     assert progress.take(7) is None
-    assert not progress.finish(7)
+    assert not progress.finish(7, pending)
     assert progress.commit_point() == CommitPoint(8, progress.commit_point().metadata)
 
 
 def test_ten_thousand_jobs_behind_a_stuck_one_cost_a_few_bytes() -> None:
     progress = PartitionProgress()
     for offset in range(10_000):
-        progress.take(offset)
+        pending = _take(progress, offset)
         if offset:
-            progress.finish(offset)
+            progress.finish(offset, pending)
     point = progress.commit_point()
     assert point.offset == 0
     assert len(point.metadata) < 20
@@ -232,16 +236,24 @@ def test_earlier_versions_can_read_commits_without_crashes_in_trials() -> None:
 
 def test_what_another_worker_has_finished_or_owns_is_superseded() -> None:
     progress = PartitionProgress()
-    finished_here, finished_there, moved = (progress.take(offset) for offset in (0, 1, 2))
-    assert finished_here
-    assert finished_there
-    assert moved
-    progress.finish(0)
+    finished_here, finished_there, moved = (_take(progress, offset) for offset in (0, 1, 2))
+    progress.finish(0, finished_here)
     theirs = PartitionProgress()
-    for offset in (0, 1, 2):
-        theirs.take(offset)
-    theirs.finish(1)
+    _, finished, _ = (_take(theirs, offset) for offset in (0, 1, 2))
+    theirs.finish(1, finished)
     progress.merge(theirs.commit_point())
     assert [p.is_superseded for p in (finished_here, finished_there, moved)] == [False, True, False]
     progress.give_away()
     assert moved.is_superseded
+
+
+def test_the_end_of_a_job_whose_record_was_cut_off_finishes_no_other_at_its_offset() -> None:
+    progress = PartitionProgress()
+    kept, gone = _take(progress, 0), _take(progress, 1)
+    progress.truncate(1)
+    new = _take(progress, 1)
+    assert (kept.is_orphan, gone.is_orphan, new.is_orphan) == (False, True, False)
+    progress.finish(0, kept)
+    assert not progress.finish(1, gone)
+    assert progress.commit_point().offset == 1
+    assert progress.finish(1, new)
