@@ -78,9 +78,11 @@ class Deliveries:
                     await self._waiting.failed(error.replies[0], str(error))
 
     async def _send_batch(self, topic: str, limit: int) -> bool:
-        """Returns whether there was anything to send. Raises TooLargeError and LaneError."""
+        """Returns whether there was anything to do. Raises TooLargeError and LaneError."""
         async with self._lane(topic) as lane:
             # Asked for only now: what an earlier relay has sent is known since the lane is open.
+            if await self._waiting.drop_sent(topic, limit):
+                return True
             replies = await self._due(topic, limit)
             if replies:
                 await lane.send(replies)

@@ -5,8 +5,8 @@ ends. It saves work; that no reply is sent twice does not depend on it (see `rel
 """
 
 import asyncio
-from dataclasses import dataclass, field
-from uuid import UUID, uuid4
+from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 
@@ -32,7 +32,7 @@ class Lease:
     """The claim of one relay. Its connection is not shared with anyone who makes it wait."""
 
     connection: asyncpg.Connection
-    holder: UUID = field(default_factory=uuid4)
+    holder: UUID
 
     async def hold(self) -> bool:
         """Take the lease, or renew it. Returns whether it is ours for LEASE_S from now."""

@@ -13,9 +13,10 @@ _CHUNK_ROWS = 10_000
 """Of statements that may concern any number of rows."""
 _BATCH_BYTES = 4 * 1024 * 1024
 """Of the replies that are fetched together."""
+_MAX_BACKOFF_S = 300
 
 # A time that is further ahead than any backoff was set by a clock that has been set back since.
-_DUE_NOW = "({0} <= now() OR {0} > now() + interval '5 minutes')"
+_DUE_NOW = f"({{0}} <= now() OR {{0}} > now() + interval '{_MAX_BACKOFF_S} seconds')"
 
 # A row per topic that has replies waiting, found by hopping from one topic to the next in the
 # index: a topic of a million replies costs as much as one of a single reply.
@@ -41,25 +42,26 @@ FROM waiting LEFT JOIN failing_reply_topics AS failing ON failing.topic = reply_
 ORDER BY reply_topic
 """
 # Of the rows that come next. The others' turn comes, too.
-_DELETE_SENT = f"""
+_DROP_SENT = f"""
 DELETE FROM reply_outbox WHERE job_id IN (
-    SELECT job_id FROM reply_outbox AS waiting
+    SELECT job_id FROM reply_outbox
     WHERE reply_topic = $1 AND undeliverable_at IS NULL AND {_DUE_NOW.format("next_try_at")}
     ORDER BY next_try_at, job_id LIMIT $2
 ) AND EXISTS (SELECT FROM replies_sent WHERE job_id = reply_outbox.job_id)
 """
 # Up to _BATCH_BYTES, or one row. Nothing, unless this database is the one that the relay caught up
-# with Kafka: it may have been restored meanwhile, and then lists replies that were sent.
+# with Kafka: it may have been restored meanwhile, and then lists replies that were sent. Those that
+# were noted as sent are left out after the limit: before it, all of them would be walked over.
 _DUE = f"""
 SELECT job_id, value, headers
 FROM (
     SELECT *, row_number() OVER due AS place, sum(octet_length(value)) OVER due AS bytes
     FROM (
-        SELECT job_id, next_try_at, value, headers FROM reply_outbox AS waiting
+        SELECT job_id, next_try_at, value, headers FROM reply_outbox
         WHERE reply_topic = $1 AND undeliverable_at IS NULL AND {_DUE_NOW.format("next_try_at")}
-            AND NOT EXISTS (SELECT FROM replies_sent WHERE job_id = waiting.job_id)
         ORDER BY next_try_at, job_id LIMIT $4
     ) AS first
+    WHERE NOT EXISTS (SELECT FROM replies_sent WHERE job_id = first.job_id)
     WINDOW due AS (ORDER BY next_try_at, job_id)
 ) AS candidate
 WHERE (place = 1 OR bytes <= {_BATCH_BYTES}) AND $3 = (
@@ -71,8 +73,8 @@ _SENT = """
 WITH works AS (DELETE FROM failing_reply_topics WHERE topic = $1)
 DELETE FROM reply_outbox WHERE job_id = ANY($2)
 """
-# After 2, 4, 8 ... seconds, at most five minutes.
-_BACKOFF = "least(2 ^ least({attempts}, 10), 300) * interval '1 second'"
+# After 2, 4, 8 ... seconds.
+_BACKOFF = f"least(2 ^ least({{attempts}}, 10), {_MAX_BACKOFF_S}) * interval '1 second'"
 _TOPIC_FAILED = f"""
 INSERT INTO failing_reply_topics AS old (topic, attempts, next_try_at, error)
 VALUES ($1, 1, now() + {_BACKOFF.format(attempts=1)}, $2)
@@ -147,12 +149,16 @@ class WaitingReplies:
         rows = await self._session.fetch(_TOPICS, after, limit)
         return [WaitingTopic(*row) for row in rows]
 
+    async def drop_sent(self, topic: str, limit: int) -> bool:
+        """Of the first `limit` replies to `topic`, drop those that were sent. Returns whether any
+        was: the ledger may have read the ends of their jobs again since."""
+        return await self._session.execute(_DROP_SENT, topic, limit) != "DELETE 0"
+
     async def due(self, topic: str, noted: tuple[str, int], limit: int) -> list[Reply]:
-        """At most `limit` replies to `topic` that are due; empty when none is.
+        """Those of the first `limit` replies to `topic` that are due and were not sent.
 
         `noted` says up to where the database has to know of sent replies: a topic and an offset.
         """
-        await self._session.execute(_DELETE_SENT, topic, limit)
         rows = await self._session.fetch(_DUE, topic, *noted, limit)
         return [
             Reply(row["job_id"], topic, row["value"], decode_headers(row["headers"]))

@@ -147,7 +147,7 @@ def test_the_command_reaches_the_database(database_url: str) -> None:
 async def test_a_lease_ends_when_it_is_not_renewed_even_if_the_clock_was_set_back(
     postgres: asyncpg.Connection,
 ) -> None:
-    first, second = Lease(postgres), Lease(postgres)
+    first, second = Lease(postgres, uuid4()), Lease(postgres, uuid4())
     assert await first.hold()
     assert await first.hold()
     assert not await second.hold()
