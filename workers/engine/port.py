@@ -53,6 +53,8 @@ class FinishReason(StrEnum):
     """`abort` was called."""
     EXPIRED = "expired"
     """Its prefill had not started by `RequestQos.expires_s`."""
+    TOO_LARGE = "too_large"
+    """What was generated is more than the job's result may have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
 from workers.execution.in_flight import InFlightJob
 from workers.execution.output import Output
 from workers.policy.decision import Decision, DecisionKind, Forecast
-from workers.reporting.reporter import EventDetails, Reporter
+from workers.reporting.reporter import EventDetails, Reporter, result_too_large
 
 _DECISION_EVENTS = {
     DecisionKind.STARTED: EventType.STARTED,
@@ -55,7 +55,7 @@ class JobEvents:
     # ---- ends
 
     def generated(self, job: InFlightJob, output: Output) -> None:
-        """The generation has ended: completed, expired, cancelled or, without a reason, failed."""
+        """The generation has ended: completed, expired, cancelled or failed."""
         if output.finish_reason is None:
             self.failed(job, "the engine ended the generation without a finish reason")
             return
@@ -67,6 +67,9 @@ class JobEvents:
         elif output.finish_reason is FinishReason.CANCELLED:
             kind = EventType.CANCELLED
             details["reason"] = job.cancel_reason
+        elif output.finish_reason is FinishReason.TOO_LARGE:
+            kind = EventType.FAILED
+            details["error"] = result_too_large()
         else:
             kind = EventType.COMPLETED
             details["result"] = output.result()

@@ -27,7 +27,8 @@ class Output:
     _largest_gap_s: float | None = None
     _texts: list[str] = field(default_factory=list)
     _token_ids: list[int] = field(default_factory=list)
-    _logprobs: list[dict[str, Any]] = field(default_factory=list)
+    _logprobs: list[TokenLogprob] = field(default_factory=list)
+    """As they came: in a result's form they take several times as much memory."""
 
     def add(self, update: GenerationUpdate, now_s: float) -> bool:
         """Add an update received at `now_s` (monotonic). True when it has the first token."""
@@ -36,7 +37,7 @@ class Output:
         self._texts.append(update.text_delta)
         if self.keep_token_ids:
             self._token_ids += update.token_ids
-        self._logprobs += map(_logprob, update.logprobs or ())
+        self._logprobs += update.logprobs or ()
         if not update.token_ids:
             return False
         is_first = self._last_token_s is None
@@ -62,7 +63,7 @@ class Output:
             text="".join(self._texts),
             token_ids=self._token_ids if self.keep_token_ids else None,
             finish_reason=_RESULT_REASONS[self.finish_reason],
-            logprobs=self._logprobs or None,
+            logprobs=[_logprob(token) for token in self._logprobs] or None,
         )
 
 

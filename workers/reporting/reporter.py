@@ -145,21 +145,23 @@ def _record(attempt: JobAttempt, event: JobEvent, on_delivered: Delivered | None
     )
     if event.result is None:
         return record
-    return replace(
-        record, smaller=lambda: _record(attempt, _too_large(event, len(value)), on_delivered)
-    )
+    failed = _too_large(
+        event, len(value)
+    )  # already: `event` need not wait, the result is in `value`
+    return replace(record, smaller=lambda: _record(attempt, failed, on_delivered))
 
 
 def _too_large(event: JobEvent, size_bytes: int) -> JobEvent:
     """The job fails: its result is larger than what its topic accepts."""
+    error = result_too_large(size_bytes)
+    return event.model_copy(update={"type": EventType.FAILED, "result": None, "error": error})
+
+
+def result_too_large(size_bytes: int | None = None) -> JobError:
+    """No record can hold a job's result, which has so many bytes, if that is known."""
+    size = "larger" if size_bytes is None else f"{size_bytes:,} bytes, more"
     message = (
-        f"the result is {size_bytes:,} bytes, more than the events topic accepts: "
+        f"the result is {size} than the events topic accepts: "
         "ask for fewer tokens, or for fewer log probabilities"
     )
-    return event.model_copy(
-        update={
-            "type": EventType.FAILED,
-            "result": None,
-            "error": JobError(code="too_large", message=message),
-        }
-    )
+    return JobError(code="too_large", message=message)

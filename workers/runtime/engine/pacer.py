@@ -20,7 +20,7 @@ Updates = AsyncGenerator[GenerationUpdate, None]
 async def on_schedule(
     updates: Updates, release_of: Callable[[], Release | None], clock: Callable[[], float]
 ) -> Updates:
-    """The same updates, none before its tokens are due; the end of a cancelled one immediately.
+    """The same updates, none before its tokens are due; an end without a result immediately.
 
     `release_of` is asked once there is an update. `clock` gives monotonic seconds, as the release
     does: the wall clock may be set, and a token that waits for it would come an hour late.
@@ -59,7 +59,7 @@ async def _held_back(
 
 
 class _Buffer:
-    """Updates with the times at which they were received; a cancellation releases all of them."""
+    """Updates with the times at which they were received; an end without a result releases all."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -68,7 +68,7 @@ class _Buffer:
 
     def put(self, update: GenerationUpdate) -> None:
         self._ready.put_nowait((update, self._clock()))
-        if update.finish_reason is FinishReason.CANCELLED:
+        if update.finish_reason in (FinishReason.CANCELLED, FinishReason.TOO_LARGE):
             self._flush.set()
 
     async def fill(self, updates: Updates) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from workers.engine.port import (
     EngineDead,
     EngineStartError,
+    FinishReason,
     GenerationRequest,
     GenerationUpdate,
     PreparedRequest,
@@ -197,7 +198,10 @@ class SglangEngine:
         try:
             async for output in running.manager.generate_request(prepared.payload):
                 running.raise_if_dead()
-                yield reader.read(output)
+                update = reader.read(output)
+                yield update
+                if update.finish_reason is FinishReason.TOO_LARGE:
+                    return
         except ValueError as error:
             raise reader.refused(error) from error
         finally:

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from itertools import zip_longest
 from typing import Any
 
+from schemas.topics import MAX_VALUE_BYTES
 from workers.engine.port import (
     EngineError,
     FinishReason,
@@ -17,21 +18,32 @@ from workers.policy.decision import Decision
 from workers.policy.release import Release
 from workers.runtime.messages import from_finish_reason, release_in
 
+_EMPTY_LOGPROB_BYTES = len('{"token":"","logprob":0,"bytes":[],"top_logprobs":[]}')
+
 
 class UpdateReader:
-    """Reads one request's outputs, in order."""
+    """Reads one request's outputs, in order, until they are more than a result may have.
+
+    Twenty alternatives make two kilobytes of every token. Whoever reads, the pacer first, may hold
+    all of them back, so they are counted here.
+    """
 
     def __init__(self, prepared: PreparedRequest, cancelled: Collection[str]) -> None:
         self.finished = False
         self.release: Release | None = None
         """When its tokens are due to be shown; known with the first update."""
+        self.least_bytes = 0
+        """What the result will have as JSON, at least: escapes and digits are not counted."""
         self._prepared = prepared
         self._cancelled = cancelled
         self._completion_tokens = 0
         self._cached_tokens = 0
 
     def read(self, output: Mapping[str, Any]) -> GenerationUpdate:
-        """The next update. Raises InvalidRequest; EngineError when SGLang gave up the request."""
+        """The next update. Raises InvalidRequest; EngineError when SGLang gave up the request.
+
+        After one that is TOO_LARGE nothing more is to be read: unless `finished`, abort it.
+        """
         meta = output["meta_info"]
         reason = meta.get("finish_reason")
         self.finished = reason is not None
@@ -40,6 +52,10 @@ class UpdateReader:
         self.release = self.release or release_in(meta)
         self._completion_tokens = meta["completion_tokens"]
         self._cached_tokens = meta["cached_tokens"]
+        logprobs = _logprobs(meta)
+        self.least_bytes += len(output["text"]) + sum(map(_least_bytes, logprobs or ()))
+        if self.least_bytes > MAX_VALUE_BYTES:
+            return self._last(FinishReason.TOO_LARGE)
         return GenerationUpdate(
             text_delta=output["text"],
             token_ids=tuple(output["output_ids"]),
@@ -47,7 +63,7 @@ class UpdateReader:
             completion_tokens=self._completion_tokens,
             cached_tokens=self._cached_tokens,
             finish_reason=None if reason is None else FinishReason(reason["type"]),
-            logprobs=_logprobs(meta),
+            logprobs=logprobs,
         )
 
     def refused(self, error: ValueError) -> InvalidRequest:
@@ -87,3 +103,9 @@ def _logprobs(meta: Mapping[str, Any]) -> tuple[TokenLogprob, ...] | None:
 def _token(token: tuple[float, int, str], top: Collection[tuple[float, int, str]]) -> TokenLogprob:
     logprob, token_id, text = token
     return TokenLogprob(token_id, text, logprob, tuple(_token(other, ()) for other in top))
+
+
+def _least_bytes(token: TokenLogprob) -> int:
+    """In a result: each character is in `token`, and as at least one number in `bytes`."""
+    alone = _EMPTY_LOGPROB_BYTES + 2 * len(token.text)
+    return alone + sum(map(_least_bytes, token.top))

@@ -84,6 +84,37 @@ def _job() -> Job:
     return Job(uuid4(), request, qos_of(request, targets, ARRIVED_S))
 
 
+class TalkativeEngine(NullEngine):
+    """Generates more than a result may have."""
+
+    async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
+        yield GenerationUpdate("much", (1,), 7, 1, 0)
+        yield GenerationUpdate("", (), 7, 2, 0, FinishReason.TOO_LARGE)
+
+
+async def test_a_job_whose_result_is_too_large_fails_and_says_what_to_ask_for(
+    sender: FakeSender, reporter: Reporter, attempt: JobAttempt
+) -> None:
+    in_flight = InFlightJobs()
+    executor = Executor(
+        TalkativeEngine(),
+        in_flight,
+        reporter,
+        partitions=partitions_of(FakeConsumer(FakeGroup())),
+        on_job_left=lambda: None,
+        clock=lambda: 1000.2,
+    )
+    job = in_flight.add(_job(), tracked(FakeRecord()), attempt)
+    executor.start(job)
+    assert job.task is not None
+    await job.task
+    *_, end = map(JobEvent.model_validate_json, sender.values())
+    assert end.error is not None
+    assert (end.type, end.error.code, end.result) == (EventType.FAILED, "too_large", None)
+    assert "fewer log probabilities" in end.error.message
+    assert end.usage == Usage(prompt_tokens=7, completion_tokens=2)
+
+
 class ImpatientEngine(NullEngine):
     """Gives requests up before they are prepared."""
 

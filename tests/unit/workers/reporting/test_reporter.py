@@ -1,5 +1,7 @@
 """Events, dead letters, and results that are too large for a topic."""
 
+import weakref
+
 from schemas import EventType, JobError, JobEvent, JobResult, headers
 from schemas.message import MAX_EXPLANATION_CHARACTERS
 from schemas.topics import MAX_RECORD_BYTES, MAX_VALUE_BYTES
@@ -19,6 +21,21 @@ def test_a_result_that_no_topic_accepts_fails_the_job_with_a_reason(
     assert event.error is not None
     assert (event.type, event.result, event.error.code) == (EventType.FAILED, None, "too_large")
     assert "fewer tokens" in event.error.message
+
+
+def test_a_result_that_waits_to_be_sent_is_held_as_bytes_alone(
+    reporter: Reporter, sender: FakeSender, attempt: JobAttempt
+) -> None:
+    result = JobResult(text="x", finish_reason="length")
+    alive = weakref.ref(result)
+    reporter.event(attempt, EventType.COMPLETED, result=result)
+    del result
+    assert alive() is None
+    smaller = sender.records[0][1].smaller
+    assert smaller is not None
+    event = JobEvent.model_validate_json(smaller().value or b"")
+    assert event.error is not None
+    assert event.error.code == "too_large"
 
 
 def test_no_reason_makes_an_event_that_no_topic_accepts(

@@ -1,9 +1,11 @@
 """SGLang's outputs as updates."""
 
+from itertools import count
 from typing import Any
 
 import pytest
 
+from schemas.topics import MAX_VALUE_BYTES
 from workers.engine.port import (
     EngineError,
     FinishReason,
@@ -12,6 +14,7 @@ from workers.engine.port import (
     PreparedRequest,
     TokenLogprob,
 )
+from workers.execution.output import Output
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.runtime.engine.updates import UpdateReader
 from workers.runtime.messages import as_finish_reason
@@ -78,3 +81,31 @@ def test_reads_log_probabilities_with_alternatives() -> None:
     update = UpdateReader(PREPARED, set()).read(output(1, **meta))
     top = (TokenLogprob(65, "A", -0.5), TokenLogprob(66, "B", -1.5))
     assert update.logprobs == (TokenLogprob(65, "A", -0.5, top),)
+
+
+@pytest.mark.parametrize(
+    ("text", "alternatives"), [("x" * 100_000, 0), ("é\x00", 20)], ids=["text", "logprobs"]
+)
+def test_a_result_ends_when_it_is_certainly_larger_than_a_record(
+    text: str, alternatives: int
+) -> None:
+    reader, kept = UpdateReader(PREPARED, set()), Output()
+    top = [(-12.345678901234567, 66, text)] * alternatives
+    meta = {"output_token_logprobs": [(-0.5, 65, text)], "output_top_logprobs": [top]}
+    for done in count(1):
+        update = reader.read(output(done, **meta if alternatives else {}) | {"text": text})
+        if update.finish_reason is not None:
+            break
+        kept.add(update, 0.0)
+    assert update == GenerationUpdate("", (), 7, done, 4, FinishReason.TOO_LARGE)
+    assert not reader.finished, "SGLang has to be told"
+    kept.finish_reason = FinishReason.LENGTH
+    size_bytes = len(kept.result().model_dump_json())
+    assert MAX_VALUE_BYTES * 0.9 < size_bytes < MAX_VALUE_BYTES * 3
+
+
+def test_counts_no_more_than_a_result_has() -> None:
+    reader, kept = UpdateReader(PREPARED, set()), Output()
+    meta = {"output_token_logprobs": [(-1.0, 65, "")] * 9, "output_top_logprobs": [[]] * 9}
+    kept.add(reader.read(output(9, {"type": "length", "length": 9}, **meta)), 0.0)
+    assert reader.least_bytes <= len(kept.result().model_dump_json())
