@@ -9,19 +9,16 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
-from pydantic import BaseModel, GetCoreSchemaHandler, StrictStr, ValidationError
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, StrictStr, ValidationError
 
 from schemas.control import MAX_CONTROL_BYTES, JobControl
-from schemas.event import JobError
+from schemas.document import InvalidDocumentError, NoneIfInvalid, read_document
+from schemas.event import JobError, JobEvent
 from schemas.job import MAX_JOB_BYTES, JobRequest, JobTooLargeError
-from schemas.message import SCHEMA_VERSION
+from schemas.topics import MAX_RECORD_BYTES
 
 _RECORD_NAMESPACE = uuid.UUID("5e0b1a52-6f0e-5c0c-9b0f-0d6d7b0f7a11")
 _OBJECT = re.compile(rb"[ \t\r\n]*\{")
-
-MAX_FAULTS = 1_000
-"""Listing those of the largest document takes seconds, in which its reader does nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,78 +50,34 @@ def decode_job(value: bytes | None) -> JobRequest | Refusal:
         error = JobError(code="too_large", message=str(JobTooLargeError(len(value))))
         return _refusal(error, value)
     try:
-        return JobRequest.model_validate_json(value)
-    except ValidationError as invalid:
-        return _refusal(explain(invalid), value)
+        return read_document(JobRequest, value)
+    except InvalidDocumentError as invalid:
+        return _refusal(invalid.error, value)
 
 
 def decode_control(value: bytes) -> JobControl | JobError:
     """Decode and validate one record value of the control topic; an error says what is wrong."""
     if len(value) > MAX_CONTROL_BYTES:
-        message = f"the record is {len(value):,} bytes; at most {MAX_CONTROL_BYTES:,} are allowed"
-        return JobError(code="too_large", message=message)
+        return _too_large(value, MAX_CONTROL_BYTES)
     try:
-        return JobControl.model_validate_json(value)
-    except ValidationError as invalid:
-        return explain(invalid)
+        return read_document(JobControl, value)
+    except InvalidDocumentError as invalid:
+        return invalid.error
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing to change in a document."""
-
-    field: str
-    """Where, with dots: `qos.ttlt_s`. Empty when it concerns the document as a whole."""
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.message}" if self.field else self.message
+def decode_event(value: bytes) -> JobEvent | JobError:
+    """Decode and validate one record value of the events topic; an error says what is wrong."""
+    if len(value) > MAX_RECORD_BYTES:
+        return _too_large(value, MAX_RECORD_BYTES)
+    try:
+        return read_document(JobEvent, value)
+    except InvalidDocumentError as invalid:
+        return invalid.error
 
 
-def explain(error: ValidationError) -> JobError:
-    """A validation error as one line that says what to change."""
-    if error.error_count() > MAX_FAULTS:
-        return JobError(code="invalid_request", message=str(_too_many(error)))
-    details = error.errors(include_url=False)
-    first = details[0]
-    if first["type"] == "json_invalid":
-        return JobError(code="invalid_json", message=f"not valid JSON: {first['ctx']['error']}")
-    for detail in details:
-        if detail["loc"] == ("schema_version",):
-            message = f"schema_version {detail['input']!r} is not known; use {SCHEMA_VERSION}"
-            return JobError(code="unsupported_schema_version", message=message)
-    return JobError(code="invalid_request", message="; ".join(map(str, faults(error)[:5])))
-
-
-def faults(error: ValidationError) -> list[Fault]:
-    """Everything that a validation error complains about, unless that is too much."""
-    if error.error_count() > MAX_FAULTS:
-        return [_too_many(error)]
-    return [
-        Fault(
-            # pydantic adds which form of `qos` was tried; that is no part of the field's name.
-            field=".".join(str(part) for part in detail["loc"] if part not in ("class", "targets")),
-            message=detail["msg"].removeprefix("Value error, "),
-        )
-        for detail in error.errors(include_url=False)
-    ]
-
-
-def _too_many(error: ValidationError) -> Fault:
-    return Fault("", f"{error.error_count():,} faults, too many to list")
-
-
-class NoneIfInvalid:
-    """Annotates an optional field: a value that is not valid counts as left out.
-
-    That is decided before anything becomes a Python object. An error would hold the value, and
-    eight megabytes of `[]` take a second.
-    """
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        return core_schema.with_default_schema(handler(source), default=None, on_error="default")
+def _too_large(value: bytes, limit_bytes: int) -> JobError:
+    message = f"the record is {len(value):,} bytes; at most {limit_bytes:,} are allowed"
+    return JobError(code="too_large", message=message)
 
 
 def _refusal(error: JobError, value: bytes) -> Refusal:

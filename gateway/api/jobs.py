@@ -13,7 +13,7 @@ from gateway.api.problems import ProblemError, unprocessable
 from gateway.api.services import Services, ServicesDependency
 from gateway.ledger.queries import BadCursorError, Cursor, JobFilter, JobRecord
 from schemas import JobStatus
-from schemas.decode import Fault
+from schemas.document import Fault
 from schemas.message import Name
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from gateway.database import UNREACHABLE, is_outage
-from schemas.decode import Fault
+from schemas.document import Fault
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,6 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from aiokafka.errors import KafkaError
-from pydantic import ValidationError
 
 from gateway.api.idempotency import IdempotencyKeys
 from gateway.api.problems import ProblemError, unavailable, unprocessable
@@ -25,7 +24,7 @@ from gateway.settings import GatewaySettings
 from niyama import EncodedJob, NotConnectedError, Producer
 from niyama.logs import Throttle
 from schemas import JobRequest
-from schemas.decode import Fault, explain, faults
+from schemas.document import Fault, InvalidDocumentError, read_document
 from schemas.headers import Headers, trace_context
 from schemas.job import JobTooLargeError
 from schemas.qos import UnknownQosClassError
@@ -173,17 +172,17 @@ async def _confirmed(otherwise: str) -> AsyncIterator[None]:
 def parse(body: bytes) -> JobRequest:
     """Raises ProblemError: 400 when it is no JSON, 422 when it is no job."""
     try:
-        return JobRequest.model_validate_json(body)
-    except ValidationError as error:
-        explained = explain(error)
-        if explained.code == "invalid_json":
-            raise ProblemError(HTTPStatus.BAD_REQUEST, explained.message) from error
+        return read_document(JobRequest, body)
+    except InvalidDocumentError as invalid:
+        error = invalid.error
+        if error.code == "invalid_json":
+            raise ProblemError(HTTPStatus.BAD_REQUEST, error.message) from invalid
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            explained.message,
-            kind=explained.code,
-            errors=faults(error),
-        ) from error
+            error.message,
+            kind=error.code,
+            errors=invalid.faults,
+        ) from invalid
 
 
 def _invalid(field: str, message: str) -> ProblemError:

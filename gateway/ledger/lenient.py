@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from gateway.ledger.request import ReadablePart
 from schemas import JobRequest
-from schemas.decode import NoneIfInvalid
+from schemas.document import NoneIfInvalid
 
 
 def _field(name: str) -> Any:

@@ -4,12 +4,11 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
-
-from pydantic import ValidationError
 
 from gateway.ledger.lenient import readable_part
 from gateway.ledger.request import Origin, Request
@@ -17,7 +16,7 @@ from niyama.kafka import ConsumedRecord, source_of
 from niyama.logs import Throttle
 from schemas import JobError, JobEvent, PoolTopics, QosCatalog, Refusal, decode_job
 from schemas.arrival import arrival_ms
-from schemas.decode import decode_control, explain, job_id_of_record
+from schemas.decode import decode_control, decode_event, job_id_of_record
 from schemas.headers import trace_context
 from schemas.qos import UnknownQosClassError
 
@@ -27,8 +26,8 @@ log = logging.getLogger(__name__)
 # the escape are backslashes of their own; an odd one would escape its backslash.
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 _REPLACEMENT = rb"\1\\ufffd"
-LARGE_BYTES = 64 * 1024
-"""Smaller ones are decoded in at most some milliseconds."""
+PAUSE_INTERVAL_S = 0.01
+"""Between two moments for others, while records are decoded."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -80,11 +79,19 @@ class Decoded:
 class RecordDecoder:
     """Knows which topic carries what, and the QoS classes that jobs name."""
 
-    def __init__(self, topics: PoolTopics, catalog: QosCatalog, pool: str) -> None:
+    def __init__(
+        self,
+        topics: PoolTopics,
+        catalog: QosCatalog,
+        pool: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` gives seconds."""
         self._events = topics.events.name
         self._control = topics.control.name
         self._catalog = catalog
         self._pool = pool
+        self._clock = clock
         self._throttle = Throttle()
 
     def decode(self, record: ConsumedRecord) -> Entry | Unusable | None:
@@ -98,19 +105,19 @@ class RecordDecoder:
             if record.topic == self._control:
                 return _cancellation(record)
             return self._submission(record)
-        except ValidationError as error:
-            return Unusable(record, explain(error))
         except Exception as error:
             self._throttle.exception(log, "cannot handle the record in %s", source_of(record))
             return Unusable(record, unexpected(error))
 
     async def decode_all(self, records: Sequence[ConsumedRecord]) -> Decoded:
-        """What `decode` finds, with time for others after each record that may have taken long."""
+        """What `decode` finds, with time for others between the records."""
         decoded = Decoded([], [])
+        pause_at_s = self._clock() + PAUSE_INTERVAL_S
         for record in records:
             found = self.decode(record)
-            if len(record.value or b"") > LARGE_BYTES:
+            if self._clock() >= pause_at_s:
                 await asyncio.sleep(0)
+                pause_at_s = self._clock() + PAUSE_INTERVAL_S
             if isinstance(found, Unusable):
                 decoded.unusable.append(found)
             elif found is not None:
@@ -156,10 +163,12 @@ def storable(value: bytes | None) -> bytes | None:
     return _NUL.sub(_REPLACEMENT, value)
 
 
-def _report(record: ConsumedRecord) -> Report:
+def _report(record: ConsumedRecord) -> Report | Unusable:
     # A type that this gateway does not know is refused: a newer worker's event is then a dead
     # letter, and not lost.
-    event = JobEvent.model_validate_json(storable(record.value) or b"")
+    event = decode_event(storable(record.value) or b"")
+    if isinstance(event, JobError):
+        return Unusable(record, event)
     trace = trace_context(record.headers) if event.type.is_terminal else []
     return Report(event, record.value or b"", trace)
 
