@@ -7,8 +7,8 @@ their records go are finished here: nobody else can run them.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,6 +22,17 @@ from workers.offsets.watermark import PartitionProgress
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 2.0
+TOPIC_LIMIT_S = 5.0
+"""aiokafka would wait 40 s for the leader of one topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Up to where a partition had been read before its log was looked at."""
+
+    partition: TopicPartition
+    progress: PartitionProgress
+    position: int
 
 
 class LogWatch:
@@ -41,8 +52,7 @@ class LogWatch:
         self._partitions = partitions
         self._on_restarted = on_restarted
         self._topic_ids: dict[str, UUID] = {}
-        self._confirmed: dict[TopicPartition, int] = {}
-        """Up to where each partition had been read when its topic's id was last seen."""
+        """Also those of topics of which nothing is assigned now: what comes back is of this one."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -55,60 +65,70 @@ class LogWatch:
 
     async def check(self) -> None:
         """Look once. Raises KafkaError when the ids of the topics cannot be read."""
-        read = {tp: progress.position for tp, progress in self._partitions}
-        ids = await topic_ids(self._admin, {tp.topic for tp in read})
-        for topic, group in groupby(sorted(read), key=lambda tp: tp.topic):
-            try:
-                await self._check_topic(topic, {tp: read[tp] for tp in group}, ids)
-            except KafkaError as error:  # it has no leader, or does not exist
-                log.info("cannot look at the logs of %s: %r", topic, error)
+        read = [_Read(tp, progress, progress.position) for tp, progress in self._partitions]
+        if not read:  # or there is a rebalance: what comes back is found by the next check
+            return
+        topics = {each.partition.topic for each in read} | self._topic_ids.keys()
+        ids = await topic_ids(self._admin, topics)
+        await asyncio.gather(
+            *(
+                self._look_at(topic, ids, [each for each in read if each.partition.topic == topic])
+                for topic in topics
+            )
+        )
+
+    async def _look_at(self, topic: str, ids: Mapping[str, UUID], read: Sequence[_Read]) -> None:
+        """`read`: what this worker had of the topic before the ids were read."""
+        try:
+            async with asyncio.timeout(TOPIC_LIMIT_S):
+                await self._check_topic(topic, ids, read)
+        except (KafkaError, TimeoutError) as error:  # it has no leader, or does not exist
+            log.info("cannot look at the logs of %s: %r", topic, error)
 
     async def _check_topic(
-        self, topic: str, read: dict[TopicPartition, int], ids: Mapping[str, UUID]
+        self, topic: str, ids: Mapping[str, UUID], read: Sequence[_Read]
     ) -> None:
-        """`read`: up to where each partition was read, before the ids were."""
-        if self._is_another(topic, ids.get(topic)):
-            if any(self._partitions.get(tp) is None for tp in read):
-                return  # there has been a rebalance: what comes back is found by the next check
-            self._created_again(read)
-        elif topic in ids or not ids:
-            await self._compare({tp: position for tp, position in read.items() if position})
-        self._confirmed |= read
+        if topic in ids and self._topic_ids.setdefault(topic, ids[topic]) != ids[topic]:
+            if all(map(self._is_here, read)):  # otherwise the next check finds it
+                self._topic_ids[topic] = ids[topic]
+                self._created_again(topic)
+            return
+        if topic in ids or not ids:
+            await self._compare([each for each in read if each.position])
+        for each in read:
+            each.progress.confirmed = min(each.position, each.progress.position)
 
-    def _is_another(self, topic: str, topic_id: UUID | None) -> bool:
-        if topic_id is None:
-            return False
-        return self._topic_ids.setdefault(topic, topic_id) != topic_id
+    def _is_here(self, read: _Read) -> bool:
+        return self._partitions.get(read.partition) is read.progress
 
-    def _created_again(self, partitions: Iterable[TopicPartition]) -> None:
-        for tp in partitions:
-            self._topic_ids.pop(tp.topic, None)
-            log.warning("%s/%d was deleted and created again: reading all of it", *tp)
-            self._partitions.restart(tp, confirmed=self._confirmed.get(tp, 0))
-        self._on_restarted()
+    def _created_again(self, topic: str) -> None:
+        """Whatever is known here may be about the old topic, even a commit that was just read."""
+        for tp, _ in list(self._partitions):
+            if tp.topic == topic:
+                log.warning("%s/%d was deleted and created again: reading all of it", *tp)
+                self._restart(tp)
 
-    async def _compare(self, read: dict[TopicPartition, int]) -> None:
-        """`read`: up to where each was read, before the logs are looked at."""
+    async def _compare(self, read: Sequence[_Read]) -> None:
         if not read:
             return
-        starts = await self._consumer.beginning_offsets(list(read))
-        ends = await self._consumer.end_offsets(list(read))
-        for tp, position in read.items():
-            progress = self._partitions.get(tp)
-            if progress is None:
-                continue
-            if ends[tp] < position:
-                self._ends_before(tp, progress, ends[tp])
+        partitions = [each.partition for each in read]
+        starts = await self._consumer.beginning_offsets(partitions)
+        ends = await self._consumer.end_offsets(partitions)
+        for each in filter(self._is_here, read):
+            if ends[each.partition] < each.position:
+                self._ends_before(each, ends[each.partition])
             else:
-                _report_deleted(tp, progress, starts[tp])
+                _report_deleted(each.partition, each.progress, starts[each.partition])
 
-    def _ends_before(self, tp: TopicPartition, progress: PartitionProgress, end: int) -> None:
-        if tp in self._confirmed:  # the same topic: a replica that lagged behind became the leader
+    def _ends_before(self, read: _Read, end: int) -> None:
+        tp, position = read.partition, read.progress.position
+        if read.progress.confirmed is not None:
+            # The same topic: a replica that lagged behind became the leader.
             log.warning(
                 "%s/%d was truncated at %d: its records from there to %d are gone",
                 *tp,
                 end,
-                progress.position,
+                position,
             )
             self._partitions.truncate(tp, end)
         else:
@@ -116,10 +136,13 @@ class LogWatch:
                 "%s/%d ends at %d, before its last commit, %d: reading all of it",
                 *tp,
                 end,
-                progress.position,
+                position,
             )
-            self._partitions.restart(tp, confirmed=0)
-            self._on_restarted()
+            self._restart(tp)
+
+    def _restart(self, tp: TopicPartition) -> None:
+        self._partitions.restart(tp)
+        self._on_restarted()
 
 
 def _report_deleted(tp: TopicPartition, progress: PartitionProgress, start: int) -> None:

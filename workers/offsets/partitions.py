@@ -90,12 +90,13 @@ class Partitions:
         self._progress[partition].truncate(end)
         self._log_changed(partition)
 
-    def restart(self, partition: TopicPartition, *, confirmed: int) -> None:
+    def restart(self, partition: TopicPartition) -> None:
         """Behind the partition's name is another log: read it from its beginning.
 
-        What was read below `confirmed` is certainly of the old one: no other worker can run it.
+        What was read when the old one was last seen is certainly of that: it is nobody else's.
         """
-        self._progress[partition].orphan(range(confirmed))
+        old = self._progress[partition]
+        old.orphan(range(old.confirmed or 0))
         self._progress[partition] = PartitionProgress()
         self._progress[partition].replaces_commit = True
         self._log_changed(partition)

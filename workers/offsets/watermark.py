@@ -54,6 +54,8 @@ class PartitionProgress:
         """Unfinished offsets that are known from a commit and not read yet; ascending."""
         self._largest_gap = range(0)
         """Offsets between two records that were read one after the other."""
+        self.confirmed: int | None = None
+        """Up to here it was read of the log that was last seen. None: nobody has looked yet."""
         self.replaces_commit = False
         """The group's last commit is about what the log was before; not once this is committed."""
 

@@ -157,7 +157,7 @@ async def test_records_whose_partition_is_lost_during_their_write_ahead_are_not_
 @pytest.mark.parametrize(
     ("change", "started"),
     [
-        (lambda partitions: partitions.restart(PARTITION, confirmed=0), range(15)),
+        (lambda partitions: partitions.restart(PARTITION), range(15)),
         # Those of the first group that are gone run all the same: nobody else can run them.
         (lambda partitions: partitions.truncate(PARTITION, 10), (*range(20), *range(10, 15))),
     ],
@@ -195,7 +195,7 @@ async def test_a_log_may_change_while_the_attempts_of_another_are_committed() ->
     async with asyncio.timeout(10):
         while harness.consumer.fetched:
             await asyncio.sleep(0)
-        harness.partitions.restart(PARTITION, confirmed=0)
+        harness.partitions.restart(PARTITION)
         harness.consumer.is_member = True
         while len(harness.dispatcher.dispatched) < 2:
             await asyncio.sleep(0)

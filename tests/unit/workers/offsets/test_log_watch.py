@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaTimeoutError
 from aiokafka.structs import OffsetAndMetadata
 
 from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
@@ -34,7 +33,7 @@ class FakeLog(FakeConsumer):
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
         if self.leaderless.intersection(partitions):
-            raise KafkaTimeoutError
+            await Event().wait()
         return dict.fromkeys(partitions, self.start)
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -134,10 +133,11 @@ async def test_a_topic_that_is_created_again_during_a_rebalance_is_read_after_it
     assert (log.position, restarts) == (0, [1])
 
 
-async def test_a_topic_without_a_leader_hides_no_other(
+async def test_a_topic_without_a_leader_delays_no_other(
     watch: LogWatch,
     partitions: Partitions,
     log: FakeLog,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     leaderless = TopicPartition("a" + PARTITION.topic, 0)
@@ -146,8 +146,15 @@ async def test_a_topic_without_a_leader_hides_no_other(
         progress.take(2 if tp == PARTITION else 0)
     log.leaderless.add(leaderless)
     log.start = 7
-    await watch.check()
-    assert "offsets 3 to 6 were deleted" in caplog.text
+    checking = create_task(watch.check())
+    async with timeout(10):
+        while "offsets 3 to 6 were deleted" not in caplog.text:
+            await sleep(0)
+    assert not checking.done()
+    checking.cancel()
+    monkeypatch.setattr(log_watch, "TOPIC_LIMIT_S", 0.01)
+    async with timeout(10):
+        await watch.check()
 
 
 async def test_a_log_that_was_cut_off_is_read_on_at_its_end(
@@ -202,6 +209,42 @@ async def test_a_log_that_another_worker_has_read_meanwhile_is_not_read_again(
     log.group.committed = OffsetAndMetadata(500, "")
     await partitions.assign({PARTITION})
     assert log.position == 500
+
+
+async def test_what_is_assigned_while_a_topic_is_found_created_again_is_read_from_its_beginning(
+    watch: LogWatch, partitions: Partitions, log: FakeLog
+) -> None:
+    """Its last commit may be about the old topic."""
+    await watch.check()
+    log.topic_id = uuid4()
+    log.answers.clear()
+    log.group.committed = OffsetAndMetadata(500, "")
+    checking = create_task(watch.check())
+    async with timeout(10):
+        await log.asked.wait()
+        another = PARTITION._replace(partition=PARTITION.partition + 1)
+        await partitions.revoke()
+        await partitions.assign({PARTITION, another})
+        log.answers.set()
+        await checking
+    assert [progress.position for _, progress in partitions] == [0, 0]
+
+
+async def test_a_topic_that_is_created_again_while_nothing_of_it_is_here_is_read_on(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, restarts: list[int]
+) -> None:
+    """Whoever had it has noticed."""
+    other_topic = TopicPartition("a" + PARTITION.topic, 0)
+    await watch.check()
+    await partitions.revoke()
+    await partitions.assign({other_topic})
+    log.topic_id = uuid4()
+    await watch.check()
+    log.group.committed = OffsetAndMetadata(5, "")
+    await partitions.revoke()
+    await partitions.assign({PARTITION})
+    await watch.check()
+    assert (log.position, restarts) == (5, [])
 
 
 async def test_a_log_that_ends_before_the_commit_of_an_earlier_run_is_read_from_its_beginning(
