@@ -13,6 +13,8 @@ from tests.chaos.evidence import LedgerRow
 from tests.chaos.journal import Output, digest
 
 WATCH_INTERVAL_S = 1.0
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a Postgres raises that comes and goes."""
 
 LEDGER = """
 SELECT job_id, status::text, terminal_event_id, attempt, prompt_tokens, completion_tokens,
@@ -31,12 +33,14 @@ class OutcomeWatcher:
 
     def __init__(self, database_url: str) -> None:
         self.seen: dict[UUID, set[tuple[str, UUID]]] = defaultdict(set)
+        self.looks = 0
+        """How often it could look."""
         self._url = database_url
 
     async def run(self) -> None:
         """Look every second or so, until cancelled. Postgres may come and go."""
         while True:
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+            with contextlib.suppress(*AWAY):
                 await self.look()
             await asyncio.sleep(WATCH_INTERVAL_S)
 
@@ -44,6 +48,7 @@ class OutcomeWatcher:
         async with asyncio.timeout(10), _connected(self._url) as connection:
             for job_id, status, event_id in await connection.fetch(ENDED_LATELY):
                 self.seen[job_id].add((status, event_id))
+        self.looks += 1
 
 
 @contextlib.asynccontextmanager

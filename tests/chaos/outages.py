@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 from niyama.errors import UnavailableError
 from niyama.kafka import admin, ensure_topics, topic_fault
 from schemas.topics import TopicSpec
+from tests.chaos.ledger import AWAY
 from tests.chaos.stack import ChaosStack
 
 REPAIR_TIMEOUT_S = 60.0
@@ -44,7 +45,7 @@ async def read_only(stack: ChaosStack) -> AsyncIterator[None]:
     try:
         await _set_read_only(stack.database_url, "on")
         yield
-    except (OSError, asyncpg.PostgresError) as error:
+    except AWAY as error:
         raise CannotInjectError(f"Postgres does not take it: {error!r}") from error
     finally:
         await _repair(lambda: _set_read_only(stack.database_url, "off"))
@@ -85,6 +86,6 @@ async def _repair(attempt: Callable[[], Awaitable[None]]) -> None:
     """Try until it works; another fault may be in the way. Raises TimeoutError."""
     async with asyncio.timeout(REPAIR_TIMEOUT_S):
         while True:
-            with contextlib.suppress(OSError, KafkaError, asyncpg.PostgresError, UnavailableError):
+            with contextlib.suppress(*AWAY, KafkaError, UnavailableError):
                 return await attempt()
             await asyncio.sleep(REPAIR_INTERVAL_S)

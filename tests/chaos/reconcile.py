@@ -92,7 +92,7 @@ def _judge(
     job: AcknowledgedJob, row: LedgerRow | None, evidence: Evidence
 ) -> Iterator[tuple[Fault, str]]:
     if not job.expectation.statuses:
-        yield from _never_ran(job, evidence)
+        yield from _is_no_job(job, row, evidence)
     elif row is None:
         seen = _told(evidence.endings.get(job.job_id, ()))
         yield Fault.LOST, f"not in the ledger; the events topic has: {seen or 'no end'}"
@@ -110,9 +110,19 @@ def _is_taken_over(job: AcknowledgedJob, row: LedgerRow) -> bool:
     return other_tag or (job.source is not None and row.source != job.source)
 
 
-def _never_ran(job: AcknowledgedJob, evidence: Evidence) -> Iterator[tuple[Fault, str]]:
-    if job.job_id in evidence.touched:
-        yield Fault.WRONG, "a worker ran it, and its transaction was aborted"
+def _is_no_job(
+    job: AcknowledgedJob, row: LedgerRow | None, evidence: Evidence
+) -> Iterator[tuple[Fault, str]]:
+    answer = evidence.api.get(job.job_id)
+    seen = {
+        "a worker ran it": job.job_id in evidence.touched,
+        "the ledger has it": row is not None,
+        "the API knows it": answer is not None and answer.status != "unknown",
+        "it was answered": bool(evidence.replies.get(job.job_id)),
+    }
+    for sentence, is_so in seen.items():
+        if is_so:
+            yield Fault.WRONG, f"{sentence}, and its transaction was aborted"
 
 
 def _status(job: AcknowledgedJob, row: LedgerRow, _: Evidence) -> Iterator[tuple[Fault, str]]:

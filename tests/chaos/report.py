@@ -39,10 +39,29 @@ class Report:
     recoveries: list[Recovery]
     normal_overhead_s: float
     deaths: list[Death]
+    planned: dict[str, int]
+    """How many of what `happened` counts."""
+    looks: int
+    """How often the outcomes in the ledger were looked at while they changed."""
 
     @property
     def passed(self) -> bool:
-        return self.verdict.passed and not self.journal.surprises and not self.unprovoked
+        """Whether something happened, and nothing went wrong."""
+        nothing_wrong = not (self.journal.surprises or self.unprovoked or self.missing)
+        return self.verdict.passed and nothing_wrong
+
+    @property
+    def happened(self) -> dict[str, int]:
+        return {
+            "jobs": self.verdict.jobs,
+            "faults": sum(not fault.skipped for fault in self.faults),
+            "hostile records": sum(record.source is not None for record in self.hostile),
+        }
+
+    @property
+    def missing(self) -> list[str]:
+        """What was planned, and did not happen even once: the run shows nothing of it."""
+        return [name for name, count in self.happened.items() if self.planned[name] and not count]
 
     @property
     def unprovoked(self) -> list[Death]:
@@ -55,11 +74,11 @@ class Report:
         return counts | {
             "unexpected answers": len(self.journal.surprises),
             "unprovoked deaths": len(self.unprovoked),
+            "planned without effect": len(self.missing),
         }
 
     def as_json(self) -> dict[str, Any]:
-        verdict = self.verdict
-        happened = [fault for fault in self.faults if not fault.skipped]
+        verdict, happened = self.verdict, self.happened
         return {
             "seed": self.seed,
             "passed": self.passed,
@@ -68,8 +87,10 @@ class Report:
             "jobs": verdict.jobs,
             "statuses": dict(verdict.statuses),
             "unconfirmed": dict(self.journal.unconfirmed),
-            "faults_injected": len(happened),
-            "hostile_records": sum(record.source is not None for record in self.hostile),
+            "looks_at_outcomes": self.looks,
+            "faults_injected": happened["faults"],
+            "hostile_records": happened["hostile records"],
+            "refused_records": len(self.journal.refused),
             "must_be_zero": self.numbers(),
             "run_twice": len(verdict.run_twice),
             "run_twice_share": verdict.run_twice_share,
@@ -111,6 +132,8 @@ def show(report: Report, console: Console) -> None:
         for finding in findings[:SHOWN_FINDINGS]:
             line = f"{fault.value}: {finding.job_id} ({finding.origin}) {finding.sentence}"
             console.print(escape(line), soft_wrap=True)
+    for name in report.missing:
+        console.print(f"planned without effect: not one of {report.planned[name]:,} {name}")
     for surprise in report.journal.surprises[:SHOWN_FINDINGS]:
         console.print(escape(f"unexpected answer: {surprise}"), soft_wrap=True)
     for death in report.unprovoked[:SHOWN_FINDINGS]:
@@ -120,15 +143,15 @@ def show(report: Report, console: Console) -> None:
 
 def _outcome(report: Report) -> Table:
     verdict = report.verdict
-    happened = sum(not fault.skipped for fault in report.faults)
+    happened = report.happened
     ends = ", ".join(f"{count:,} {status}" for status, count in sorted(verdict.statuses.items()))
     table = Table("", "measured", "allowed", title=f"Chaos, seed {report.seed}")
     table.add_row("acknowledged jobs", f"{verdict.jobs:,} ({ends})", "")
     table.add_row("never confirmed", f"{report.journal.unconfirmed.total():,}", "")
-    table.add_row("faults", f"{happened} (and {len(report.faults) - happened} skipped)", "")
-    table.add_row(
-        "hostile records", f"{sum(each.source is not None for each in report.hostile)}", ""
-    )
+    skipped = len(report.faults) - happened["faults"]
+    table.add_row("faults", f"{happened['faults']} (and {skipped} skipped)", "")
+    table.add_row("hostile records", f"{happened['hostile records']}", "")
+    table.add_row("looks at outcomes", f"{report.looks:,}", "")
     for name, count in report.numbers().items():
         style = "red" if count else "green"
         table.add_row(name, f"[{style}]{count:,}[/{style}]", "0")

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import asyncpg
-
 from tests.chaos import faults, hostile
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import WARM_UP_S
@@ -17,7 +15,7 @@ from tests.chaos.gathering import gather_evidence
 from tests.chaos.hostile import HostileProducer
 from tests.chaos.injection import FaultInjector
 from tests.chaos.journal import Journal
-from tests.chaos.ledger import OutcomeWatcher, unfinished
+from tests.chaos.ledger import AWAY, OutcomeWatcher, unfinished
 from tests.chaos.load import Load
 from tests.chaos.reconcile import reconcile
 from tests.chaos.recovery import ServedChat, normal_overhead_s, recoveries
@@ -58,6 +56,7 @@ class Run:
         self._options = options
         self._narrator = narrator
         self._journal = Journal()
+        self._planned: dict[str, int] = {}
         self._stack = ChaosStack(
             folder, workers=options.workers, engine=options.engine, notify=narrator.notice
         )
@@ -73,6 +72,8 @@ class Run:
                 load_at_s = time.time()
                 sent = await self._load_and_break()
                 await self._settle()
+                if watching.done():
+                    watching.result()
                 await watcher.look()
             finally:
                 watching.cancel()
@@ -99,6 +100,8 @@ class Run:
             recoveries=recoveries(self._injector.injected, chats, normal_s),
             normal_overhead_s=normal_s,
             deaths=deaths,
+            planned=self._planned,
+            looks=watcher.looks,
         )
 
     async def _load_and_break(self) -> list[hostile.SentRecord]:
@@ -108,10 +111,13 @@ class Run:
             options.seed, options.duration_s, options.faults, stack.workers, options.gap_s
         )
         records = hostile.plan_records(options.seed, options.duration_s, options.hostile)
-        self._narrator.say(
-            f"{len(jobs):,} jobs, {len(planned_faults)} faults and {len(records)} hostile records "
-            f"in {options.minutes:g} minutes"
-        )
+        self._planned = {
+            "jobs": len(jobs),
+            "faults": len(planned_faults),
+            "hostile records": len(records),
+        }
+        planned = ", ".join(f"{count:,} {name}" for name, count in self._planned.items())
+        self._narrator.say(f"{planned} in {options.minutes:g} minutes")
         async with Load(
             stack.kafka_settings, stack.gateway_urls, self._journal, options.engine
         ) as load:
@@ -148,7 +154,7 @@ class Run:
         start_s = time.monotonic()
         left = len(job_ids)
         while left and time.monotonic() < start_s + self._options.settle_s:
-            with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+            with contextlib.suppress(*AWAY):
                 left = await unfinished(self._stack.database_url, job_ids, ALL_REPLY_TOPICS)
             waited_s = time.monotonic() - start_s
             text = f"settling: {left:,} jobs and replies are due"

@@ -197,10 +197,23 @@ def test_a_job_cancelled_in_the_queue_ends_by_the_ledger_s_event_in_the_topic() 
     assert not reconcile(journal(asked), without).passed
 
 
-def test_a_job_of_an_aborted_transaction_must_not_run() -> None:
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Evidence(touched={JOB}),
+        Evidence(ledger={JOB: replace(ROW, status="queued", terminal_event_id=None)}),
+        Evidence(api={JOB: ApiAnswer("queued", Output())}),
+        Evidence(replies={JOB: [(REPLIES, COMPLETED)]}),
+    ],
+    ids=["run", "in the ledger", "in the API", "answered"],
+)
+def test_a_job_of_an_aborted_transaction_is_none(seen: Evidence) -> None:
     never = journal(Expectation(statuses=frozenset()))
-    assert reconcile(never, Evidence()).passed
-    assert faults(reconcile(never, evidence())) == {Fault.WRONG}
+    unknown = {JOB: ApiAnswer("unknown", Output())}
+    assert reconcile(never, Evidence(api=unknown)).passed
+    verdict = reconcile(never, replace(seen, api=unknown | seen.api))
+    assert [len(found) for found in verdict.findings.values()] == [1]
+    assert faults(verdict) == {Fault.WRONG}
 
 
 def test_a_record_that_is_no_job_has_to_become_a_dead_letter() -> None:

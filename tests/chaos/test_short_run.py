@@ -26,6 +26,9 @@ def test_no_acknowledged_job_is_lost_stuck_wrong_or_answered_other_than_once(
     found = json.loads(report.read_text())
     assert found["jobs"] >= 250
     assert found["faults_injected"] >= 5
+    assert found["hostile_records"] >= found["refused_records"] > 0
+    assert {"completed", "cancelled", "expired"} <= found["statuses"].keys()
+    assert found["looks_at_outcomes"] > 5
     # How many jobs ran twice depends on the moments of the faults, and these on the machine.
     zeros = found["must_be_zero"]
     assert zeros == dict.fromkeys(zeros, 0), run.stdout
