@@ -32,6 +32,10 @@ from schemas.qos import UnknownQosClassError
 log = logging.getLogger(__name__)
 
 KAFKA_TIMEOUT_S = 10.0
+TURN_TIMEOUT_S = 10.0
+"""For another request with the same key or id that is being published."""
+REMEMBERED_TIMEOUT_S = 1.0
+"""For the ledger to say more about a job that is remembered anyway."""
 REMEMBERED_JOBS = 10_000
 MAX_KEY_CHARACTERS = 256
 
@@ -84,9 +88,11 @@ class Submissions:
         trace = trace_context(headers)
         if chosen_id is None:
             return await self._publish(encoded, sha256, trace)
-        # Concurrent requests with one key take turns here.
-        async with self._locks.setdefault(chosen_id, asyncio.Lock()):
-            found = await self._find(chosen_id, sha256)
+        if found := _same(await self._known(chosen_id), chosen_id, sha256):
+            return found
+        async with self._turn(chosen_id):
+            # The request that came before this one may just have published the job.
+            found = _same(self.recent(chosen_id), chosen_id, sha256)
             return found or await self._publish(encoded, sha256, trace)
 
     async def cancel(self, job_id: UUID) -> None:
@@ -116,32 +122,37 @@ class Submissions:
         except JobTooLargeError as error:
             raise ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from error
 
-    async def _find(self, job_id: UUID, sha256: bytes) -> Accepted | None:
-        """The job that was published with this id. Raises ProblemError when it is another one."""
-        job = await self._in_ledger(job_id)
-        if job is None or job.request is None:
-            job = self.recent(job_id)
-        if job is None or job.request is None:
-            return None
-        if job.request.request_sha256 != sha256:
-            raise ProblemError(
-                HTTPStatus.CONFLICT,
-                f"job {job_id} exists with another body: repeat that body to get the same "
-                "job, or use another Idempotency-Key (or job_id)",
-                kind="conflict",
-            )
-        return Accepted(job, existed=True)
+    async def _known(self, job_id: UUID) -> Job | None:
+        """The job that was published with this id: as the ledger has it, or as it was sent."""
+        recent = self.recent(job_id)
+        job = await self._in_ledger(job_id, REMEMBERED_TIMEOUT_S if recent else None)
+        return recent if job is None or job.request is None else job
 
-    async def _in_ledger(self, job_id: UUID) -> Job | None:
+    async def _in_ledger(self, job_id: UUID, timeout_s: float | None) -> Job | None:
         """None also during an outage: a job that is then published again is refused by its worker,
         and the first one stays the job."""
         try:
-            return await self._ledger.job(job_id)
+            async with asyncio.timeout(timeout_s):
+                return await self._ledger.job(job_id)
         except UNREACHABLE as error:
             if not is_outage(error):
                 raise
             self._throttle.warning(log, "jobs are taken without asking the ledger: %r", error)
             return None
+
+    @asynccontextmanager
+    async def _turn(self, job_id: UUID) -> AsyncIterator[None]:
+        """One request at a time publishes the job. Raises ProblemError (503)."""
+        lock = self._locks.setdefault(job_id, asyncio.Lock())
+        try:
+            async with asyncio.timeout(TURN_TIMEOUT_S):
+                await lock.acquire()
+        except TimeoutError as error:
+            raise unavailable("the same job is being taken: send it again to get it") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     async def _publish(self, encoded: EncodedJob, sha256: bytes, trace: Headers) -> Accepted:
         async with _confirmed(
@@ -155,6 +166,20 @@ class Submissions:
         if len(self._recent) > REMEMBERED_JOBS:
             self._recent.popitem(last=False)
         return Accepted(job, existed=False)
+
+
+def _same(job: Job | None, job_id: UUID, sha256: bytes) -> Accepted | None:
+    """`job`, which has this id already. Raises ProblemError when it is not the one that is sent."""
+    if job is None or job.request is None:
+        return None
+    if job.request.request_sha256 != sha256:
+        raise ProblemError(
+            HTTPStatus.CONFLICT,
+            f"job {job_id} exists with another body: repeat that body to get the same "
+            "job, or use another Idempotency-Key (or job_id)",
+            kind="conflict",
+        )
+    return Accepted(job, existed=True)
 
 
 @asynccontextmanager

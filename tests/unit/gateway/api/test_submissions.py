@@ -1,5 +1,6 @@
 """Taking jobs while Postgres is away."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +12,18 @@ from pydantic import SecretStr
 
 import niyama
 from gateway.api.problems import ProblemError
-from gateway.api.submissions import Submissions
+from gateway.api.submissions import (
+    KAFKA_TIMEOUT_S,
+    REMEMBERED_TIMEOUT_S,
+    TURN_TIMEOUT_S,
+    Submissions,
+)
+from gateway.database import READ_TIMEOUT_S
 from gateway.ledger import queries
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, JobAcknowledgement
 from tests.support.records import JOB_DOCUMENT
+from tests.support.virtual_time import run_in_virtual_time
 
 SECRET = SecretStr("what all gateways know")
 BODY = json.dumps(JOB_DOCUMENT).encode()
@@ -34,14 +42,28 @@ class Ledger(queries.Ledger):
         raise self._error
 
 
-class Producer(niyama.Producer):
-    """Kafka takes every job."""
+class FrozenLedger(queries.Ledger):
+    """One that does not answer."""
 
     def __init__(self) -> None:
+        """Nothing to connect to."""
+
+    async def job(self, job_id: UUID) -> None:
+        await asyncio.sleep(READ_TIMEOUT_S)
+        raise TimeoutError
+
+
+class Producer(niyama.Producer):
+    """Kafka takes every job, unless it is frozen."""
+
+    def __init__(self, *, frozen: bool = False) -> None:
         super().__init__()
         self.sent: list[UUID] = []
+        self._frozen = frozen
 
     async def send(self, encoded: EncodedJob, **_: Any) -> JobAcknowledgement:
+        if self._frozen:
+            await asyncio.Event().wait()
         self.sent.append(encoded.job_id)
         return JobAcknowledgement(encoded.job_id, datetime.now(UTC), encoded.topic, 0, 1)
 
@@ -89,3 +111,49 @@ async def test_a_defect_of_the_ledger_is_no_reason_to_take_a_job_twice() -> None
         await submissions(producer, error=defect).submit(BODY, "order 17", {})
 
     assert producer.sent == []
+
+
+async def post(taking: Submissions, body: bytes) -> int:
+    try:
+        accepted = await taking.submit(body, None, {})
+    except ProblemError as error:
+        return error.problem.status
+    return 200 if accepted.existed else 202
+
+
+@pytest.mark.parametrize(
+    ("kafka_works", "statuses", "at_most_s"),
+    [
+        (True, {200, 202}, READ_TIMEOUT_S),
+        (False, {503}, READ_TIMEOUT_S + TURN_TIMEOUT_S + KAFKA_TIMEOUT_S),
+    ],
+)
+def test_repetitions_of_one_request_do_not_queue_behind_each_other(
+    kafka_works: bool, statuses: set[int], at_most_s: float
+) -> None:
+    """Each may take as long as Postgres and Kafka do not answer."""
+    producer = Producer(frozen=not kafka_works)
+    taking = Submissions(GatewaySettings(), producer, FrozenLedger())
+    body = json.dumps(JOB_DOCUMENT | {"job_id": str(uuid4())}).encode()
+
+    async def main() -> float:
+        answers = await asyncio.gather(*(post(taking, body) for _ in range(100)))
+        assert set(answers) == statuses
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(main()) <= at_most_s
+    assert len(producer.sent) == kafka_works
+
+
+def test_a_job_that_was_just_taken_is_known_soon_although_postgres_hangs() -> None:
+    taking = Submissions(GatewaySettings(), Producer(), FrozenLedger())
+    body = json.dumps(JOB_DOCUMENT | {"job_id": str(uuid4())}).encode()
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        assert await post(taking, body) == 202
+        taken_s = loop.time()
+        assert await post(taking, body) == 200
+        return loop.time() - taken_s
+
+    assert run_in_virtual_time(main()) == REMEMBERED_TIMEOUT_S
