@@ -37,8 +37,12 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.scheduler", "Scheduler.run_batch", ["self", "batch", "pp_proxy_tensors"]),
         ("managers.scheduler", "Scheduler.send_abort_output", ["self", "abort_req", "req"]),
         ("managers.scheduler", "Scheduler._release_aborted_request", ["self", "req"]),
-        ("constrained.grammar_manager", "GrammarManager.clear", ["self"]),
-        ("constrained.grammar_manager", "GrammarManager.has_waiting_grammars", ["self"]),
+        ("managers.scheduler", "Scheduler.init_grammar_manager", ["self"]),
+        (
+            "constrained.base_grammar_backend",
+            "BaseGrammarBackend.set_cache",
+            ["self", "key", "value"],
+        ),
         ("managers.scheduler", "NextBatchPlan", ["batch_to_run", "running_batch"]),
         (
             "managers.scheduler_components.load_inquirer",
@@ -136,6 +140,25 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
             "managers.scheduler",
             "Scheduler._add_request_to_queue",
             ["self.waiting_queue.append(req)"],
+        ),
+        # Compiled grammars are kept in one place, and below it by xgrammar.
+        (
+            "constrained.grammar_manager",
+            "GrammarManager.get_ready_grammar_requests",
+            ["self.grammar_backend.set_cache(req.grammar_key, "],
+        ),
+        (
+            "constrained.xgrammar_backend",
+            "XGrammarGrammarBackend.__init__",
+            [
+                "self._tokenizer_info = tokenizer_info",
+                "self.grammar_compiler = GrammarCompiler(tokenizer_info=tokenizer_info)",
+            ],
+        ),
+        (
+            "constrained.reasoner_grammar_backend",
+            "ReasonerGrammarBackend.__init__",
+            ["self.grammar_backend = grammar_backend"],
         ),
         # Every turn of the loop sends a heartbeat, which the detokenizer passes on.
         ("managers.scheduler", "Scheduler.ingest_requests", ["self.process_input_requests("]),

@@ -47,6 +47,10 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         self.policy = PlannedPolicy(self.tree_cache, self.enable_hierarchical_cache)
         self.niyama = _parts_of(self)
 
+    def init_grammar_manager(self) -> None:
+        super().init_grammar_manager()
+        grammar_cache.bound(self.grammar_manager.grammar_backend)
+
     def get_init_info(self) -> dict[str, Any]:
         info = {"latency_is_known": self.niyama.latency_is_known}
         return {**super().get_init_info(), SCHEDULER_INFO_KEY: info}
@@ -57,7 +61,6 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         self.niyama.heartbeat.turn()  # SGLang's loop comes here in every turn, also when idle
         if recv_reqs:
             self.niyama.clock.tick()
-            grammar_cache.clear_when_many(self.grammar_manager)
         super().process_input_requests(recv_reqs)
 
     def _add_request_to_queue(self, req: Req, is_retracted: bool = False) -> None:

@@ -1,38 +1,63 @@
-"""What SGLang keeps of grammars shrinks again."""
+"""What SGLang keeps of grammars stays bounded, however fast new ones come."""
+
+import json
+from typing import Any
 
 import pytest
+from xgrammar import GrammarCompiler, TokenizerInfo
 
 from workers.runtime.scheduler import grammar_cache
 
+VOCABULARY = TokenizerInfo(
+    [bytes([byte]) for byte in range(256)] + [b"<eos>"], stop_token_ids=[256]
+)
+
 
 class _Backend:
-    def __init__(self, kept: int) -> None:
-        self.cache = dict.fromkeys(range(kept))
+    """As much of SGLang's backend as keeps grammars."""
+
+    def __init__(self) -> None:
+        self.cache: dict[tuple[str, str], object] = {}
+        self._tokenizer_info = VOCABULARY
+        self.grammar_compiler = GrammarCompiler(VOCABULARY)
+
+    def set_cache(self, key: tuple[str, str], value: object) -> None:
+        self.cache[key] = value
 
 
-class _Manager:
-    def __init__(self, kept: int, waiting: bool) -> None:
-        self.grammar_backend = _Backend(kept)
-        self._waiting = waiting
+class _ReasoningBackend:
+    def __init__(self, within: _Backend) -> None:
+        self.cache: dict[tuple[str, str], object] = {}
+        self.grammar_backend = within
 
-    def has_waiting_grammars(self) -> bool:
-        return self._waiting
-
-    def clear(self) -> None:
-        self.grammar_backend.cache.clear()
+    def set_cache(self, key: tuple[str, str], value: object) -> None:
+        self.cache[key] = value
 
 
-@pytest.mark.parametrize(
-    ("kept", "waiting", "left"),
-    [
-        (grammar_cache.MAX_GRAMMARS, False, grammar_cache.MAX_GRAMMARS),
-        (grammar_cache.MAX_GRAMMARS + 1, False, 0),
-        (grammar_cache.MAX_GRAMMARS + 1, True, grammar_cache.MAX_GRAMMARS + 1),
-    ],
-)
-def test_compiled_grammars_are_forgotten_when_they_are_many(
-    kept: int, waiting: bool, left: int
+@pytest.mark.parametrize("reasons", [False, True])
+def test_the_oldest_grammars_are_forgotten_while_others_are_compiled(
+    reasons: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = _Manager(kept, waiting)
-    grammar_cache.clear_when_many(manager)
-    assert len(manager.grammar_backend.cache) == left
+    monkeypatch.setattr(grammar_cache, "COMPILER_BYTES", 100_000)
+    within = _Backend()
+    backend: Any = _ReasoningBackend(within) if reasons else within
+    grammar_cache.bound(backend)
+    for number in range(grammar_cache.MAX_GRAMMARS + 20):
+        schema = json.dumps({"enum": [f"{number}-{each}" for each in range(20)]})
+        backend.set_cache(("json", schema), within.grammar_compiler.compile_json_schema(schema))
+        with pytest.raises(RuntimeError):
+            within.grammar_compiler.compile_json_schema(
+                json.dumps({"type": "string", "pattern": f"({number}"})
+            )
+    assert len(backend.cache) == grammar_cache.MAX_GRAMMARS
+    assert ("json", schema) in backend.cache
+    assert within.grammar_compiler.get_cache_size_bytes() <= 2 * grammar_cache.COMPILER_BYTES
+
+
+def test_other_backends_and_none_are_left_alone() -> None:
+    grammar_cache.bound(None)
+    backend = _Backend()
+    other: Any = object()
+    backend.grammar_compiler = other
+    grammar_cache.bound(backend)
+    assert backend.grammar_compiler is other
