@@ -9,8 +9,9 @@ that than a header's name that is not UTF-8, or a few kilobytes that decompress 
 import asyncio
 import logging
 import struct
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 MAX_FETCH_BYTES = 64 * 1024 * 1024
 """Of one response, decompressed; the rest is fetched again. No larger batch is read at all."""
+SKIPPING_S = 0.1
+"""In one response and partition, for batches that turn out to be unreadable; the rest is fetched
+again. Two kilobytes may cost as much as 64 MiB, and other partitions wait meanwhile."""
 CRC_ATTEMPTS = 3
 """A batch whose checksum is wrong is fetched this often: it may have been damaged on its way."""
 
@@ -56,8 +60,12 @@ def make_readable(consumer: AIOKafkaConsumer) -> None:
 class FetchReader:
     """Replaces what aiokafka cannot decode, and remembers which checksums were wrong."""
 
-    def __init__(self, max_bytes: int = MAX_FETCH_BYTES) -> None:
+    def __init__(
+        self, max_bytes: int = MAX_FETCH_BYTES, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`clock` gives seconds."""
         self._max_bytes = max_bytes
+        self._clock = clock
         self._wrong_crcs: Counter[Place] = Counter()
 
     def read(self, topics: list[Any]) -> list[Any]:
@@ -82,8 +90,16 @@ class FetchReader:
         if not found:
             return data  # nothing, or less than one batch: aiokafka says so
         kept: list[bytes] = []
+        skipping_s = 0.0
         for raw in found:
-            batch = self._readable_batch(topic, partition, raw) if room > 0 else None
+            if room <= 0 or skipping_s > SKIPPING_S:
+                break
+            started_s = self._clock()
+            try:
+                batch = self._readable_batch(topic, partition, raw)
+            except Exception as error:  # whatever a decoder says to bytes that anybody may write
+                batch = _skipped(topic, partition, raw, error)
+                skipping_s += self._clock() - started_s
             if batch is None:
                 break
             room -= len(batch)
@@ -91,24 +107,13 @@ class FetchReader:
         return b"".join(kept)
 
     def _readable_batch(self, topic: str, partition: int, raw: bytes) -> bytes | None:
-        """None: to be fetched again."""
+        """None: to be fetched again. Raises whatever a decoder raises."""
         if len(raw) < _HEADER.size or raw[_MAGIC_AT] != _MAGIC:
             return raw  # of a format that brokers before 4.0 kept in their logs
         batch = DefaultRecordBatch(raw)
-        try:
-            if not self._is_whole(batch, (topic, partition, batch.base_offset)):
-                return None
-            return _with_readable_records(raw, self._max_bytes)
-        except Exception as error:  # whatever a decoder says to bytes that anybody may have written
-            log.error(
-                "skipped offsets %d to %d of %s/%d, which cannot be read: %r",
-                batch.base_offset,
-                batch.next_offset - 1,
-                topic,
-                partition,
-                error,
-            )
-            return _with_payload(raw, b"", count=0)
+        if not self._is_whole(batch, (topic, partition, batch.base_offset)):
+            return None
+        return _with_readable_records(raw, self._max_bytes)
 
     def _is_whole(self, batch: DefaultRecordBatch, place: Place) -> bool:
         """False: fetch it again. Raises ValueError when that was done often enough."""
@@ -132,6 +137,16 @@ def _batches(data: bytes) -> Iterator[bytes]:
             return
         yield data[at:end]
         at = end
+
+
+def _skipped(topic: str, partition: int, raw: bytes, error: Exception) -> bytes:
+    """The batch without its records."""
+    batch = DefaultRecordBatch(raw)
+    log.error(
+        "skipped offsets %d to %d of %s/%d, which cannot be read: %r",
+        *(batch.base_offset, batch.next_offset - 1, topic, partition, error),
+    )
+    return _with_payload(raw, b"", count=0)
 
 
 def _with_readable_records(raw: bytes, max_bytes: int) -> bytes:

@@ -1,6 +1,7 @@
 """Whatever a broker serves is decoded, or skipped with a notice; it stops no consumer."""
 
 import gzip
+import itertools
 import logging
 import random
 import zlib
@@ -12,7 +13,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from niyama.decompression import MAX_GZIP_MEMBERS, Codec, DecompressionError, decompress
-from niyama.fetched import CRC_ATTEMPTS, FetchReader
+from niyama.fetched import CRC_ATTEMPTS, SKIPPING_S, FetchReader
 
 MAX_BYTES = 1024 * 1024
 CRC_AT, ATTRIBUTES_AT, HEADER_BYTES = 17, 21, 61
@@ -121,6 +122,24 @@ def test_one_response_is_decompressed_up_to_a_limit() -> None:
     [(_, [first, second])] = FetchReader(MAX_BYTES).read(topics)
     assert [each[0] for each in records(first[-1])] == [0, 1]
     assert second == (1, None, b"")
+
+
+def test_a_partition_full_of_bombs_does_not_keep_the_others_waiting() -> None:
+    """Each of them costs a consumer as much as the most that it reads."""
+    now_s = itertools.count(step=0.6 * SKIPPING_S)
+    reader = FetchReader(MAX_BYTES, clock=lambda: next(now_s))
+    bombs = [batch(bytes(MAX_BYTES + 1), base=base, codec=Codec.ZSTD) for base in range(99)]
+    readable = [batch(b"one"), batch(b"two", base=1)]
+    passed, rounds = 0, 0
+    while passed < len(bombs):
+        data = (b"".join(bombs[passed:]), b"".join(readable))
+        [(_, parts)] = reader.read([("jobs", [(n, each) for n, each in enumerate(data)])])
+        assert parts[1] == (1, data[1])
+        skipped = MemoryRecords(parts[0][-1])
+        while skipped.has_next():
+            passed = skipped.next_batch().next_offset
+        rounds += 1
+    assert rounds == 50  # two each
 
 
 @pytest.mark.parametrize("codec", [5, 6, 7])
