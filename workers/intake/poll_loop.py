@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 
 from niyama.kafka import ConsumedRecord
 from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
 from workers.offsets.partitions import Partitions
+from workers.offsets.reading import Reading
 from workers.offsets.tracked_record import TrackedRecord
 
 POLL_MS = 200
@@ -35,8 +36,6 @@ class PollLoop:
         self._partitions = partitions
         self._flow = flow
         self._dispatcher = dispatcher
-        self._new_from: dict[TopicPartition, tuple[int, int]] = {}
-        """Of which reading it is, and the first offset that no dead worker can have taken."""
 
     def rebalanced(self) -> None:
         """Partitions were assigned, all of them paused."""
@@ -50,67 +49,52 @@ class PollLoop:
         """Take records until cancelled."""
         while True:
             batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
-            readings = {tp: self._partitions.reading(tp) for tp in batches}
-            for tp, records in batches.items():
-                if not self._is_current(tp, readings[tp]):
+            fetched = [(self._partitions.reading(tp), records) for tp, records in batches.items()]
+            for reading, records in fetched:
+                if reading is None or not self._partitions.is_current(reading):
                     continue
-                if records[0].offset < self._first_new(tp, records[0].offset):
-                    await self._write_ahead(tp, records)
+                if records[0].offset < self._first_new(reading, records[0].offset):
+                    await self._write_ahead(reading, records)
                 else:
-                    for tracked in self._take(tp, records):
+                    for tracked in self._take(reading, records):
                         self._dispatcher.dispatch(tracked)
                         self._flow.update()
             self._flow.update_partitions()
 
-    def _is_current(self, tp: TopicPartition, reading: int | None) -> bool:
-        """Whether what was fetched in `reading` still counts; if not, it is read again, or gone."""
-        return reading is not None and reading == self._partitions.reading(tp)
-
-    def _first_new(self, tp: TopicPartition, offset: int) -> int:
+    def _first_new(self, reading: Reading, offset: int) -> int:
         """The first offset that no dead worker can have taken; `offset` is read now.
 
         One that has died since its last commit may have taken some records after that, as far as
         they were there.
         """
-        reading = self._partitions.reading(tp)
-        assert reading is not None
-        known_for, new_from = self._new_from.get(tp, (None, 0))
-        if known_for != reading:
-            progress, end = self._partitions.get(tp), self._consumer.highwater(tp)
-            known = max(offset, progress.position) if progress is not None else offset
-            taken = known + UNCOMMITTED_RECORDS
-            new_from = taken if end is None else min(taken, end)
-            self._new_from[tp] = reading, new_from
-        return new_from
+        if reading.first_new is None:
+            end = self._consumer.highwater(reading.partition)
+            taken = max(offset, reading.progress.position) + UNCOMMITTED_RECORDS
+            reading.first_new = taken if end is None else min(taken, end)
+        return reading.first_new
 
-    def _take(
-        self, tp: TopicPartition, records: Sequence[ConsumedRecord]
-    ) -> Iterator[TrackedRecord]:
-        progress = self._partitions.get(tp)
-        if progress is None:  # revoked meanwhile, or not assigned yet: it is read again later
-            return
+    def _take(self, reading: Reading, records: Sequence[ConsumedRecord]) -> Iterator[TrackedRecord]:
         for record in records:
-            if self._flow.is_paused(tp):  # an earlier record of this batch was enough
-                self._consumer.seek(tp, record.offset)
+            if self._flow.is_paused(reading.partition):  # an earlier record was enough
+                self._consumer.seek(reading.partition, record.offset)
                 return
-            pending = progress.take(record.offset)
+            pending = reading.progress.take(record.offset)
             if pending is not None:
-                yield TrackedRecord(record, pending, progress)
+                yield TrackedRecord(record, pending, reading.progress)
 
-    async def _write_ahead(self, tp: TopicPartition, records: Sequence[ConsumedRecord]) -> None:
+    async def _write_ahead(self, reading: Reading, records: Sequence[ConsumedRecord]) -> None:
         """Commit that attempts are starting, then start them.
 
         Whatever killed the last owner of the partition would otherwise kill one worker after
         another without leaving a trace.
         """
-        reading = self._partitions.reading(tp)
         for some in _groups(records):
-            if not self._is_current(tp, reading):
+            if not self._partitions.is_current(reading):
                 return
-            if self._flow.is_paused(tp):
-                self._consumer.seek(tp, some[0].offset)
+            if self._flow.is_paused(reading.partition):
+                self._consumer.seek(reading.partition, some[0].offset)
                 return
-            await self._start_committed(list(self._take(tp, some)))
+            await self._start_committed(list(self._take(reading, some)))
             self._flow.update()
 
     async def _start_committed(self, taken: Sequence[TrackedRecord]) -> None:

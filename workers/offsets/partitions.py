@@ -17,7 +17,6 @@ back to where they were. So a rebalance interrupts no job:
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -28,6 +27,7 @@ from niyama.waiting import is_set_within
 from workers.offsets.group_commits import GroupCommits
 from workers.offsets.lease import Lease
 from workers.offsets.membership import Membership
+from workers.offsets.reading import Reading
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress
 
@@ -54,10 +54,8 @@ class Partitions:
         """`clock` gives seconds that go on while the process is stopped."""
         self._consumer = consumer
         self._clock = clock
-        self._progress: dict[TopicPartition, PartitionProgress] = {}
+        self._readings: dict[TopicPartition, Reading] = {}
         self._revoked: dict[TopicPartition, PartitionProgress] = {}
-        self._readings: Counter[TopicPartition] = Counter()
-        """How often this worker has begun to read each partition, somewhere."""
         self._membership: Membership | None = None
         """Between a revocation and the next assignment: that of the generation that ends."""
         self._assigned = asyncio.Event()
@@ -67,50 +65,52 @@ class Partitions:
         self._commits = GroupCommits(consumer, admin, group, lease=self.lease, clock=clock)
 
     def __iter__(self) -> Iterator[tuple[TopicPartition, PartitionProgress]]:
-        return iter(self._progress.items())
+        return ((tp, reading.progress) for tp, reading in self._readings.items())
 
     def get(self, partition: TopicPartition) -> PartitionProgress | None:
         """None: not assigned, or its last commit is not known yet."""
-        return self._progress.get(partition)
+        reading = self._readings.get(partition)
+        return None if reading is None else reading.progress
 
-    def reading(self, partition: TopicPartition) -> int | None:
-        """Changes whenever reading goes on elsewhere: what was fetched before is stale then.
+    def reading(self, partition: TopicPartition) -> Reading | None:
+        """What is fetched now belongs to it. None: not assigned, or not known yet where to read."""
+        return self._readings.get(partition)
 
-        None: not assigned, or not known yet where to read.
-        """
-        return self._readings[partition] if partition in self._progress else None
+    def is_current(self, reading: Reading) -> bool:
+        """False: it has ended."""
+        return self._readings.get(reading.partition) is reading
 
     def owns(self, tracked: TrackedRecord) -> bool:
         """Whether the record is still this worker's to finish."""
-        is_current = self._progress.get(tracked.partition) is tracked.progress
+        is_current = self.get(tracked.partition) is tracked.progress
         return tracked.pending.is_orphan or (is_current and tracked.is_unfinished)
 
     def truncate(self, partition: TopicPartition, end: int) -> None:
         """The partition's log was cut off at `end`: read on there."""
-        self._progress[partition].truncate(end)
-        self._log_changed(partition)
+        progress = self._readings[partition].progress
+        progress.truncate(end)
+        self._log_changed(partition, progress)
 
     def restart(self, partition: TopicPartition) -> None:
         """Behind the partition's name is another log: read it from its beginning.
 
         What was read when the old one was last seen is certainly of that: it is nobody else's.
         """
-        old = self._progress[partition]
+        old = self._readings[partition].progress
         old.orphan(range(old.confirmed or 0))
-        self._progress[partition] = PartitionProgress()
-        self._progress[partition].replaces_commit = True
-        self._log_changed(partition)
+        self._log_changed(partition, PartitionProgress())
 
-    def _log_changed(self, partition: TopicPartition) -> None:
+    def _log_changed(self, partition: TopicPartition, progress: PartitionProgress) -> None:
+        progress.replaces_commit = True
         self._commits.forget(partition)
-        self._read_from(partition, self._progress[partition].resume_at)
+        self._read(partition, progress)
         self.commit_soon()
 
-    def _read_from(self, partition: TopicPartition, offset: int | None) -> None:
-        """None: from where Kafka begins when there is no commit."""
-        self._readings[partition] += 1
-        if offset is not None:
-            self._consumer.seek(partition, offset)
+    def _read(self, partition: TopicPartition, progress: PartitionProgress) -> None:
+        """Read on at the first offset that needs it."""
+        self._readings[partition] = Reading(partition, progress)
+        if progress.position or progress.replaces_commit:  # otherwise Kafka knows no commit, either
+            self._consumer.seek(partition, progress.resume_at)
 
     async def until_sure(self) -> None:
         """Return when what this worker works on is known to be its own.
@@ -161,13 +161,13 @@ class Partitions:
             if self._revoked:
                 await self._commit_revoked()
                 return False
-            readings = self._readings.copy()
-            due = self._commits.due(self._points(self._progress, crashed=crashed))
+            readings = dict(self._readings)
+            due = self._commits.due(self._points(dict(self), crashed=crashed))
             if due and not await self._commits.write(due):
                 return False
             for tp in due:
-                if self.reading(tp) == readings[tp]:
-                    self._progress[tp].replaces_commit = False
+                if self.is_current(readings[tp]):
+                    readings[tp].progress.replaces_commit = False
             return True
 
     async def _commit_revoked(self) -> None:
@@ -195,7 +195,7 @@ class Partitions:
         return self._consumer.partitions_for_topic(tp.topic) is not None
 
     def _may_own(self, tracked: TrackedRecord) -> bool:
-        held = (self._progress.get(tracked.partition), self._revoked.get(tracked.partition))
+        held = (self.get(tracked.partition), self._revoked.get(tracked.partition))
         return tracked.progress in held and tracked.is_unfinished
 
     # ---- rebalances
@@ -208,8 +208,8 @@ class Partitions:
             await self.commit(crashed=False)
         except KafkaError as error:
             log.warning("not committed before a rebalance: %s", error)
-        self._revoked |= self._progress
-        self._progress = {}
+        self._revoked |= dict(self)
+        self._readings = {}
         self._commits.forget_all()
 
     async def assign(self, assigned: set[TopicPartition]) -> None:
@@ -223,9 +223,7 @@ class Partitions:
             progress = self._revoked.pop(tp, None) or PartitionProgress()
             if tp in committed and not progress.replaces_commit:
                 progress.merge(committed[tp])
-            is_known = progress.position > 0 or progress.replaces_commit
-            self._read_from(tp, progress.resume_at if is_known else None)
-            self._progress[tp] = progress
+            self._read(tp, progress)
         self._commits.forget_all()
         self.lease.renew(joined_s)
 

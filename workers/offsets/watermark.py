@@ -122,7 +122,6 @@ class PartitionProgress:
         self._to_reread = deque(offset for offset in self._to_reread if offset < end)
         self._largest_gap = range(0)
         self.position = min(self.position, end)
-        self.replaces_commit = True
 
     def orphan(self, gone: range) -> None:
         """The records at these offsets, where they were taken, exist nowhere else any more."""
