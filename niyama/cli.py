@@ -13,7 +13,7 @@ SUMMARIES = {
     "gateway": "serve the HTTP API and keep the ledger",
     "worker": "serve a model: take jobs from Kafka into SGLang",
     "simulate": "predict how scheduling policies fare on a trace, without a GPU",
-    "replies": "list replies that cannot be delivered, retry or drop them",
+    "replies": "list, retry or drop undeliverable replies",
     "migrate": "bring the ledger's database to this version's schema",
 }
 OPTIONS = ("--help", "--version")

@@ -35,7 +35,7 @@ from schemas.topics import MAX_RECORD_BYTES, TopicSpec
 log = logging.getLogger(__name__)
 
 METADATA_MAX_AGE_MS = 10_000
-"""So long a topic that was created again, or has more partitions, may go unnoticed by consumers."""
+"""So long a topic that was recreated, or has more partitions, may go unnoticed by consumers."""
 NODE_TIMEOUT_MS = 3_000
 """For a broker to answer a question that any other can answer, too."""
 MISSING_TOPIC = "the topic does not exist"
@@ -225,7 +225,7 @@ async def topic_fault(settings: KafkaSettings, name: str) -> str | None:
     if error:
         return f"Kafka says {for_code(error).__name__}"
     leaderless = sorted(number for _, number, leader, *_ in partitions if leader < 0)
-    return f"no leader of partition {leaderless[0]}" if leaderless else None
+    return f"partition {leaderless[0]} has no leader" if leaderless else None
 
 
 async def _ask_any(client: AIOKafkaClient, request: MetadataRequest) -> Any:

@@ -28,7 +28,7 @@ def keep_in_step(producer: AIOKafkaProducer) -> None:
     is safe, because a partition has one batch in flight. Of a batch that was sent and then expired
     nobody knows whether it was written: the producer goes on under a new producer id, from which a
     broker takes any partition's numbers from 0. So it does after a batch that is out of order. A
-    transactional producer keeps its id, and is to be closed.
+    transactional producer keeps its id.
     """
     numbers, batches = producer._txn_manager, producer._message_accumulator
     if numbers is None:

@@ -1,4 +1,4 @@
-"""Waiting for something, but not for ever."""
+"""Waiting for something, but not forever."""
 
 import asyncio
 

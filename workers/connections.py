@@ -31,7 +31,7 @@ DEAD_LETTERS_BYTES = 32 * 1024 * 1024
 EXACT_TIMEOUT_S = 30.0
 """How long a batch is tried before it is sent again, to whatever broker leads then."""
 BEST_EFFORT_TIMEOUT_S = 10.0
-"""How long a partition may be without a leader before its records are given up."""
+"""How long a partition may be without a leader before its records are dropped."""
 
 
 @dataclass(frozen=True, slots=True)

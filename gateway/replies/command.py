@@ -24,9 +24,9 @@ usage: niyama replies list  [--topic TOPIC] [--limit N]
        niyama replies retry [--topic TOPIC] [JOB_ID ...]
        niyama replies drop  [--topic TOPIC] [JOB_ID ...]
 
-list shows the topics that take no replies now, and the replies that were given up.
-retry sends the ones that were given up again: all of them, those to a topic, or those of some jobs.
-drop deletes them for good: those to a topic, or of some jobs.
+list shows the topics that take no replies now, and undeliverable replies.
+retry sends undeliverable replies again: all of them, those to a topic, or those of some jobs.
+drop deletes undeliverable replies for good: those to a topic, or those of some jobs.
 
 `niyama replies list --help` lists the options."""
 
@@ -51,7 +51,7 @@ class RepliesSettings(DatabaseSettings):
 
 
 class ListSettings(RepliesSettings):
-    """List topics that take no replies now, and the replies that were given up."""
+    """List topics that take no replies now, and undeliverable replies."""
 
     unknown_arguments_hint: ClassVar[str] = "GET /v1/jobs/<job_id> shows one job"
 
@@ -59,7 +59,7 @@ class ListSettings(RepliesSettings):
 
 
 class ChoiceSettings(RepliesSettings):
-    """Choose among the replies that were given up."""
+    """Choose among undeliverable replies."""
 
     job_ids: CliPositionalArg[list[str]] = Field(
         default=[], description="Only the replies of these jobs"
@@ -105,7 +105,7 @@ def _drop(arguments: list[str], program: str) -> tuple[RepliesSettings, Action]:
     settings = ChoiceSettings.from_command_line(arguments, program)
     chosen = settings.chosen
     if chosen == Selection(None, []):
-        raise ConfigurationError("say which: drop takes --topic or job ids")
+        raise ConfigurationError("choose what to drop: --topic or job ids")
 
     async def run(postgres: asyncpg.Connection, console: Console) -> None:
         console.print(f"dropped {_replies(await drop(postgres, chosen))}", soft_wrap=True)
@@ -124,7 +124,7 @@ def _job_id(argument: str) -> UUID:
     try:
         return UUID(argument)
     except ValueError as error:
-        raise ConfigurationError(f"{argument!r} is no job id: job ids are UUIDs") from error
+        raise ConfigurationError(f"{argument!r} is not a job id: job ids are UUIDs") from error
 
 
 def _replies(count: int) -> str:
@@ -148,7 +148,7 @@ async def _with_database(settings: RepliesSettings, action: Action) -> None:
 async def show(
     connection: asyncpg.Connection, topic: str | None, limit: int, console: Console
 ) -> None:
-    """Print what fails and what was given up."""
+    """Print what fails and what is undeliverable."""
     failing = await connection.fetch(_FAILING, topic, limit)
     undeliverable = await connection.fetch(_UNDELIVERABLE, topic, limit)
     if not failing and not undeliverable:
@@ -159,7 +159,7 @@ async def show(
     for row in failing:
         console.print(_failing_line(row), f"    {row['error']}", sep="\n", **_AS_IT_IS)
     if undeliverable:
-        console.print("Undeliverable replies, the last first", style="bold")
+        console.print("Undeliverable replies, most recent first", style="bold")
     for row in undeliverable:
         when = f"{row['undeliverable_at']:%Y-%m-%d %H:%M:%S}"
         line = f"  {when}  {row['job_id']}  {row['reply_topic']}"

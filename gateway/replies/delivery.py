@@ -47,7 +47,7 @@ class Deliveries:
         try:
             if refusal := self._rule.refusal(topic):
                 await self._waiting.refuse(topic, refusal)
-                log.warning("replies that cannot be delivered: %s", refusal)
+                log.warning("undeliverable replies: %s", refusal)
                 return
             await self._serve_allowed(topic)
         except LaneError as error:
@@ -100,7 +100,7 @@ class Deliveries:
 
     @asynccontextmanager
     async def _lane(self, topic: str) -> AsyncIterator[Lane]:
-        """An open lane; after an error it is closed."""
+        """An open lane, which is kept for another batch unless this one fails."""
         lane = self._idle.pop(topic, None)
         is_new = lane is None
         lane = lane or Lane(self._settings, topic)
@@ -121,5 +121,5 @@ class Deliveries:
         """Let `topic` wait. Raises KafkaError or TimeoutError when all of Kafka does not answer."""
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             await kafka.probe(self._settings)
-        self._throttle.warning(log, "replies to %s are put off: %s", topic, reason)
+        self._throttle.warning(log, "delivery to %s is postponed: %s", topic, reason)
         await self._waiting.topic_failed(topic, reason)

@@ -127,7 +127,7 @@ class SentLog:
                     )
                     keys = [record.key for record in polled.get(self._partition, ())]
         except TimeoutError as error:
-            raise KafkaTimeoutError(f"{self._partition.topic} stands still") from error
+            raise KafkaTimeoutError(f"no progress in reading {self._partition.topic}") from error
         await self._note(_job_ids(keys), int(position))
         return int(position)
 
@@ -149,5 +149,5 @@ def _job_ids(keys: Sequence[bytes | None]) -> list[UUID]:
         try:
             found.append(UUID((key or b"").decode()))
         except ValueError:
-            log.warning("skipped a record of replies-sent whose key is no job id: %.50r", key)
+            log.warning("skipped a record of replies-sent whose key is not a job id: %.50r", key)
     return found

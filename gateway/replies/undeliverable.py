@@ -1,4 +1,4 @@
-"""What an operator does about replies that were given up: try them again, or drop them."""
+"""What an operator does about undeliverable replies: retry or drop them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -170,7 +170,7 @@ class WaitingReplies:
         await self._session.execute(_SENT, topic, [reply.job_id for reply in replies])
 
     async def topic_failed(self, topic: str, reason: str) -> None:
-        """Put `topic` off; give up what has waited for too long."""
+        """Postpone delivery to `topic`; give up what has waited for too long."""
         await self._session.execute(_TOPIC_FAILED, topic, reason)
         await self._in_chunks(_GIVE_UP, topic, self._give_up_after)
 

@@ -14,7 +14,7 @@ from enum import Enum, auto
 SUSPECT_CRASHES = 2
 """Deaths with a record being worked on after which it runs on trial."""
 MAX_CRASHES = 64
-"""Deaths after which a record is given up although it survives its trials: what kills late."""
+"""Deaths after which a job fails although it survives its trials: what kills late."""
 
 
 class Exposure(Enum):
@@ -53,7 +53,7 @@ class CrashLimit:
     """How many trials one record may end with a death."""
 
     max_trial_crashes: int
-    """The deaths during trials after which its job is given up as failed; at least 1."""
+    """The deaths during trials after which its job fails; at least 1."""
 
     def is_exhausted(self, history: AttemptHistory) -> bool:
         """The job is not run again."""

@@ -83,7 +83,7 @@ class LogWatch:
             async with asyncio.timeout(TOPIC_LIMIT_S):
                 await self._check_topic(topic, ids, read)
         except (KafkaError, TimeoutError) as error:  # it has no leader, or does not exist
-            log.info("cannot look at the logs of %s: %r", topic, error)
+            log.info("cannot check the offsets of %s: %r", topic, error)
 
     async def _check_topic(
         self, topic: str, ids: Mapping[str, UUID], read: Sequence[_Read]
@@ -105,7 +105,7 @@ class LogWatch:
         """Whatever is known here may be about the old topic, even a commit that was just read."""
         for tp, _ in list(self._partitions):
             if tp.topic == topic:
-                log.warning("%s/%d was deleted and created again: reading all of it", *tp)
+                log.warning("%s/%d was deleted and recreated: reading all of it", *tp)
                 self._restart(tp)
 
     async def _compare(self, read: Sequence[_Read]) -> None:

@@ -1,4 +1,4 @@
-"""Which topic is behind a name: one that was deleted and created again has another id.
+"""Which topic is behind a name: one that was deleted and recreated has another id.
 
 aiokafka asks for metadata in a version without ids; brokers have them since 2.8.
 """

@@ -137,7 +137,7 @@ class Decodes:
             progressed_s = (self._iteration - 1) * pace_s
             moved: list[_Entry] = []
             # The due time is that of the token that was just produced. What has moved is put back
-            # afterwards: rounding could make it late once more, and so for ever.
+            # afterwards: rounding could make it late once more, and so forever.
             while heap and heap[0][0] + progressed_s < end_s:
                 _, request_id = heapq.heappop(heap)
                 moved.append((end_s - progressed_s, request_id))

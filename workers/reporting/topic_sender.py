@@ -117,7 +117,7 @@ class TopicSender(ABC):
             return
         try:
             partitions = await self._producer.partitions_for(self.topic)
-            if queue.partition not in partitions:  # the topic was created again
+            if queue.partition not in partitions:  # the topic was recreated
                 self._partitions_are(partitions)
                 return
             delivery = await self._producer.send_batch(batch, self.topic, partition=queue.partition)
@@ -140,7 +140,7 @@ class TopicSender(ABC):
 
     def _failed(self, queue: PartitionQueue, error: KafkaError) -> None:
         records = queue.settle()
-        if not records:  # the topic was created again meanwhile: they are in other queues
+        if not records:  # the topic was recreated meanwhile: they are in other queues
             return
         if isinstance(error, TOO_LARGE):
             self._too_large(queue, records, error)

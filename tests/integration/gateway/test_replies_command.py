@@ -72,7 +72,7 @@ async def test_the_api_shows_what_became_of_a_reply(
 ) -> None:
     jobs = [
         await add_job(postgres, "a"),
-        await add_failing(postgres, "b", "no leader of partition 0"),
+        await add_failing(postgres, "b", "partition 0 has no leader"),
         await add_undeliverable(postgres, "c", "not allowed"),
         await add_job(postgres, None),
     ]
@@ -85,7 +85,7 @@ async def test_the_api_shows_what_became_of_a_reply(
 
     assert shown == [
         ("a", "sent", None),
-        ("b", "pending", "no leader of partition 0"),
+        ("b", "pending", "partition 0 has no leader"),
         ("c", "undeliverable", "not allowed"),
         None,
     ]
@@ -93,19 +93,19 @@ async def test_the_api_shows_what_became_of_a_reply(
 
 async def test_the_list_has_what_fails_and_what_was_given_up(postgres: asyncpg.Connection) -> None:
     assert await printed(postgres) == "no reply topic is failing, and no reply is undeliverable\n"
-    await add_failing(postgres, "slow", "no leader of partition 0")
+    await add_failing(postgres, "slow", "partition 0 has no leader")
     job_id = await add_undeliverable(postgres, "bad", "[bold]not allowed")
 
     everything = await printed(postgres)
     assert "  slow  1 waiting, failing for 0:00:0" in everything
-    assert "    no leader of partition 0\n" in everything
+    assert "    partition 0 has no leader\n" in everything
     assert f"  {job_id}  bad\n    [bold]not allowed\n" in everything
     assert "slow" not in await printed(postgres, "bad")
 
 
 async def test_retry_takes_all_a_topic_or_some_jobs(postgres: asyncpg.Connection) -> None:
     first, second, third = [await add_undeliverable(postgres, name, "e") for name in "aab"]
-    await add_failing(postgres, "b", "no leader of partition 0")
+    await add_failing(postgres, "b", "partition 0 has no leader")
     waiting = "SELECT job_id FROM reply_outbox WHERE undeliverable_at IS NULL AND error IS NULL"
 
     assert await retry(postgres, Selection("b", [first])) == 0  # its topic is another one
@@ -122,7 +122,7 @@ async def test_a_dropped_reply_is_gone_and_the_api_says_so(
 ) -> None:
     monkeypatch.setattr(undeliverable, "_CHUNK_ROWS", 2)
     dropped = [await add_undeliverable(postgres, "a", "not allowed") for _ in range(5)]
-    waiting = await add_failing(postgres, "a", "no leader of partition 0")
+    waiting = await add_failing(postgres, "a", "partition 0 has no leader")
     kept = await add_undeliverable(postgres, "b", "not allowed")
 
     assert await drop(postgres, Selection("a")) == 5

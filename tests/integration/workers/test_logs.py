@@ -1,4 +1,4 @@
-"""Job topics whose records disappear, and topics that are created again under the same name."""
+"""Job topics whose records disappear, and topics that are recreated under the same name."""
 
 import json
 import logging

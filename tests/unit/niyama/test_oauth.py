@@ -115,7 +115,7 @@ async def test_a_failure_is_retried_like_an_outage_of_kafka(
 
 
 class Drip(httpx.AsyncByteStream):
-    """A body that goes on for ever, a kilobyte every `gap_s`."""
+    """A body that goes on forever, a kilobyte every `gap_s`."""
 
     def __init__(self, gap_s: float) -> None:
         self._gap_s = gap_s

@@ -32,7 +32,7 @@ def test_an_option_of_another_action_is_refused(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["retry", "abc"], "'abc' is no job id"), (["drop"], "say which")],
+    [(["retry", "abc"], "'abc' is not a job id"), (["drop"], "choose what to drop")],
 )
 def test_what_is_no_choice_is_refused(arguments: list[str], reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):

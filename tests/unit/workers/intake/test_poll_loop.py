@@ -161,7 +161,7 @@ async def test_records_whose_partition_is_lost_during_their_write_ahead_are_not_
         # Those of the first group that are gone run all the same: nobody else can run them.
         (lambda partitions: partitions.truncate(PARTITION, 10), (*range(20), *range(10, 15))),
     ],
-    ids=["created again", "cut off"],
+    ids=["recreated", "cut off"],
 )
 async def test_what_was_fetched_before_the_log_changed_does_not_count_as_read(
     change: Callable[[Partitions], None], started: Sequence[int]

@@ -179,7 +179,7 @@ async def test_a_commit_about_the_log_as_it_was_does_not_count(
     """It was on its way when the log was found changed, and is the last before a rebalance."""
     _take(partitions, 6, 9)
     await watch.check()
-    for change, resumes_at in (("cut off", 8), ("created again", 0)):
+    for change, resumes_at in (("cut off", 8), ("recreated", 0)):
         if change == "cut off":
             log.end = 8
         else:

@@ -1,4 +1,4 @@
-"""A start is not waited for for ever."""
+"""No start is waited for forever."""
 
 import signal
 import threading
