@@ -15,13 +15,13 @@ FIRST = UUID(int=0)
 """Before the first job, in the order of ids."""
 
 _TO_CANCEL = f"""
-SELECT {SUBJECT_COLUMNS}, cancel_requested_at FROM jobs
+SELECT {SUBJECT_COLUMNS}, arrived_at, cancel_requested_at FROM jobs
 WHERE status = 'queued' AND cancel_requested_at IS NOT NULL AND arrived_at IS NOT NULL
     AND job_id > $1
 ORDER BY job_id LIMIT {PAGE}
 """
 _STILL_TO_CANCEL = f"""
-SELECT {SUBJECT_COLUMNS}, cancel_requested_at FROM jobs
+SELECT {SUBJECT_COLUMNS}, arrived_at, cancel_requested_at FROM jobs
 WHERE job_id = ANY($1) AND status = 'queued'
 """
 _WITHOUT_RECORD = f"""

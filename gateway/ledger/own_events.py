@@ -22,7 +22,8 @@ def cancelled_while_queued(job: asyncpg.Record) -> JobEvent:
     It has the same id and time however often it is made.
     """
     reason = "cancelled before a worker took it"
-    return _event(job, EventType.CANCELLED, job["cancel_requested_at"], reason=reason)
+    at = max(job["cancel_requested_at"], job["arrived_at"])  # the request may have come first
+    return _event(job, EventType.CANCELLED, at, reason=reason)
 
 
 def record_deleted(job: asyncpg.Record, at: datetime, how: str) -> JobEvent:

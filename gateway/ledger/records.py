@@ -55,6 +55,8 @@ class Cancellation:
 
     job_id: UUID
     requested_at: datetime
+    """When its record arrived. What that says itself may be any time between the years 1 and 9999,
+    and a job that is cancelled while queued ends then."""
 
 
 Entry = Submission | Report | Cancellation
@@ -126,8 +128,7 @@ class RecordDecoder:
 
     def _submission(self, record: ConsumedRecord) -> Submission | None:
         place = (record.topic, record.partition, record.offset)
-        arrived_at = _EPOCH + timedelta(milliseconds=arrival_ms(record.timestamp))
-        origin = Origin(arrived_at, self._pool, *place, digest(record.value or b""))
+        origin = Origin(_arrived_at(record), self._pool, *place, digest(record.value or b""))
         value = storable(record.value)
         job = decode_job(value)
         if isinstance(job, Refusal):
@@ -179,4 +180,8 @@ def _cancellation(record: ConsumedRecord) -> Cancellation | Unusable | None:
     request = decode_control(storable(record.value) or b"")
     if isinstance(request, JobError):
         return Unusable(record, request)
-    return Cancellation(request.job_id, request.requested_at)
+    return Cancellation(request.job_id, _arrived_at(record))
+
+
+def _arrived_at(record: ConsumedRecord) -> datetime:
+    return _EPOCH + timedelta(milliseconds=arrival_ms(record.timestamp))

@@ -11,11 +11,13 @@ import pytest
 from aiokafka import TopicPartition
 
 from gateway.ledger import open_jobs, reconciler
+from gateway.ledger.own_events import cancelled_while_queued
 from gateway.ledger.positions import Offsets
 from gateway.ledger.reconciler import Reconciler
 from gateway.ledger.reconciliation import Reconciliation
 from gateway.settings import GatewaySettings
 from schemas import JobEvent
+from tests.support.ledger import START, after
 
 LED, LEADERLESS = TopicPartition("events", 0), TopicPartition("events", 1)
 
@@ -25,7 +27,9 @@ async def test_a_partition_without_a_leader_is_waited_for_once_in_a_pass(
 ) -> None:
     job = {"pool": "tiny", "source_topic": "jobs", "source_partition": 0, "source_offset": 0}
     jobs = [
-        job | {"job_id": UUID(int=number), "cancel_requested_at": datetime.now(UTC)}
+        job
+        | {"job_id": UUID(int=number)}
+        | dict.fromkeys(("arrived_at", "cancel_requested_at"), datetime.now(UTC))
         for number in range(1, 7)
     ]
     waits: list[set[TopicPartition]] = []
@@ -88,3 +92,12 @@ async def test_open_jobs_are_looked_at_although_cancelling_takes_too_long(
     monkeypatch.setattr(reconciler, "CANCELLING_TIMEOUT_S", 0.01)
 
     await asyncio.wait_for(running.run(), 10)
+
+
+def test_a_job_that_was_cancelled_before_it_came_ends_when_it_comes() -> None:
+    times = {"arrived_at": after(60), "cancel_requested_at": START}
+    source = {"source_topic": "jobs", "source_partition": 0, "source_offset": 0}
+    job = source | times | {"job_id": UUID(int=1), "pool": "tiny"}
+
+    assert cancelled_while_queued(job).at == after(60)
+    assert cancelled_while_queued(job | {"cancel_requested_at": after(90)}).at == after(90)

@@ -235,8 +235,11 @@ def test_a_report_keeps_the_event_byte_for_byte_with_its_trace(decoder: RecordDe
     assert entry == Report(event, value, [("traceparent", TRACEPARENT)])
 
 
-def test_a_cancellation_is_read_from_the_control_topic(decoder: RecordDecoder) -> None:
-    control = JobControl(job_id=uuid4(), requested_at=ARRIVED_AT)
+@pytest.mark.parametrize("year", [1, 2026, 9999])
+def test_a_cancellation_counts_from_its_arrival_whatever_it_says(
+    decoder: RecordDecoder, year: int
+) -> None:
+    control = JobControl(job_id=uuid4(), requested_at=datetime(year, 6, 1, tzinfo=UTC))
 
     entry = decoder.decode(a_record(TOPICS.control, control.to_bytes()))
 
