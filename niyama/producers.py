@@ -82,10 +82,13 @@ class LastingProducer:
         while True:
             await asyncio.wait({_sending(self._producer)})
             log.warning("a producer has ended; reconnecting to Kafka")
-            await disconnect(self._producer, FLUSH_TIMEOUT_S)
             self._producer = await retry(
-                self._connect, Exception, notice="still reconnecting", log=log
+                self._reconnect, Exception, notice="still reconnecting", log=log
             )
+
+    async def _reconnect(self) -> AIOKafkaProducer:
+        await disconnect(self._producer, FLUSH_TIMEOUT_S)
+        return await self._connect()
 
 
 async def disconnect(producer: AIOKafkaProducer, flush_timeout_s: float) -> None:

@@ -27,6 +27,7 @@ def test_the_pinned_version_is_installed() -> None:
 @pytest.mark.parametrize(
     ("module", "name", "parameters"),
     [
+        ("conn", "get_ip_port_afi", ["host_and_port_str"]),
         ("client", "AIOKafkaClient.send", ["self", "node_id", "request", "group"]),
         ("client", "AIOKafkaClient.bootstrap", ["self"]),
         ("client", "AIOKafkaClient.close", ["self"]),

@@ -49,6 +49,27 @@ def test_a_producer_whose_sender_has_ended_is_replaced(broker: ProducingBroker) 
     run_in_virtual_time(check())
 
 
+def test_what_keeps_a_producer_from_being_replaced_is_tried_again(
+    broker: ProducingBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        async with LastingProducer(broker.producer) as producer:
+            monkeypatch.setattr(producers, "disconnect", fail_once)
+            broker.producer_id_code = RequestTimedOutError.errno
+            await _lose_producer_id(broker, producer)
+            while producer.connected:
+                await asyncio.sleep(1)
+            broker.producer_id_code = 0
+            while not producer.connected:
+                await asyncio.sleep(1)
+
+    async def fail_once(*_: object) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("unexpected")
+
+    run_in_virtual_time(check())
+
+
 def test_a_producer_that_loses_its_id_goes_on_under_another(broker: ProducingBroker) -> None:
     async def check() -> None:
         async with LastingProducer(broker.producer) as producer:
