@@ -31,6 +31,10 @@ WHERE finished_at IS NULL AND status = 'queued' AND arrived_at IS NOT NULL
     AND (source_offset < $3 OR source_offset >= $4) AND job_id > $5
 ORDER BY job_id LIMIT {PAGE}
 """
+_PARTITIONS_FROM = """
+SELECT DISTINCT source_partition FROM jobs
+WHERE finished_at IS NULL AND source_topic = $1 AND source_partition >= $2
+"""
 # Rows that a transaction of the ledger has locked are about to change.
 _ABANDON = f"""
 UPDATE jobs SET abandoned_at = now() WHERE job_id IN (
@@ -82,6 +86,14 @@ async def without_record(
         _WITHOUT_RECORD, *partition, has.beginning, has.end, after
     )
     return found
+
+
+async def partitions_from(
+    connection: asyncpg.Connection, topic: str, number: int
+) -> set[TopicPartition]:
+    """The partitions with this number, or a higher one, that open jobs are in."""
+    rows = await connection.fetch(_PARTITIONS_FROM, topic, number)
+    return {TopicPartition(topic, row["source_partition"]) for row in rows}
 
 
 async def abandon(

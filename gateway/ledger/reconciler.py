@@ -8,8 +8,7 @@ from datetime import timedelta
 from aiokafka.errors import KafkaError
 
 from gateway.database import UNREACHABLE
-from gateway.ledger.positions import Offsets
-from gateway.ledger.reconciliation import Reconciliation, connected
+from gateway.ledger.reconciliation import Reconciliation, Seen, connected
 from gateway.settings import GatewaySettings
 from niyama.retry import retry
 from niyama.waiting import is_set_within
@@ -33,7 +32,7 @@ class Reconciler:
         self._interval = interval
         self._wake = asyncio.Event()
         self._stopping = False
-        self._ends_before: Offsets = {}
+        self._seen = Seen()
 
     def wake(self) -> None:
         """A queued job is to be cancelled."""
@@ -65,7 +64,7 @@ class Reconciler:
         async with connected(self._settings) as reconciliation:
             all_cancelled = await _cancel_queued(reconciliation)
             if await reconciliation.take_turn(self._interval):
-                self._ends_before = await reconciliation.look_at_open_jobs(self._ends_before)
+                self._seen = await reconciliation.look_at_open_jobs(self._seen)
         return all_cancelled
 
 

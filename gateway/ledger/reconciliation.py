@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -56,6 +57,15 @@ async def connected(settings: GatewaySettings) -> AsyncIterator["Reconciliation"
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at the open jobs found in Kafka, for the next one to compare with."""
+
+    ends: Offsets = field(default_factory=dict)
+    missing: Collection[TopicPartition] = ()
+    """Partitions of open jobs that it does not have."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reconciliation:
     """Its methods raise KafkaError, and what asyncpg raises; all may be repeated."""
 
@@ -87,8 +97,8 @@ class Reconciliation:
         task = f"reconciliation of {self.settings.pool}"
         return await open_jobs.take_turn(self.connection, task, interval)
 
-    async def look_at_open_jobs(self, ends_before: Offsets) -> Offsets:
-        """Settle or mark those of this pool. Returns the ends of its topics, for the next time."""
+    async def look_at_open_jobs(self, before: Seen) -> Seen:
+        """Settle or mark those of this pool. `before` is what the last look returned."""
         topics = self.settings.topics
         parts = [part for spec in topics.jobs for part in await self._partitions(spec.name)]
         finished = await self._finished_by_workers(parts)
@@ -96,16 +106,27 @@ class Reconciliation:
         ends = await each_offset(self.consumer.end_offsets, parts)
         events = await self._partitions(topics.events.name)
         if await self._wait_until_read(events) != set(events):
-            return ends_before
+            return before
         for part in beginnings.keys() & ends.keys():
             # The further of two ends, because a new leader may not know its own for a moment.
-            end = max(ends[part], ends_before.get(part, _UNKNOWN_END))
+            end = max(ends[part], before.ends.get(part, _UNKNOWN_END))
             await self._fail_without_record(part, LogRange(beginnings[part], end))
+        missing = await self._missing(parts)
+        # Twice in a row: a broker that has just started may not know yet of new partitions.
+        for part in missing.intersection(before.missing):
+            await self._fail_without_record(part, LogRange(0, 0))
         # What is committed beyond the end was committed in an earlier topic of the same name.
         await self._mark_abandoned(
             {part: until for part, until in finished.items() if until <= ends.get(part, 0)}
         )
-        return ends
+        return Seen(ends, missing)
+
+    async def _missing(self, parts: Collection[TopicPartition]) -> set[TopicPartition]:
+        """The partitions of open jobs beyond `parts`: their topic was recreated with fewer."""
+        missing: set[TopicPartition] = set()
+        for topic, count in Counter(part.topic for part in parts).items():
+            missing |= await open_jobs.partitions_from(self.connection, topic, count)
+        return missing
 
     async def _fail_without_record(self, part: TopicPartition, had: LogRange) -> None:
         """`had`: the offsets that the partition had before the ledger read the events."""
@@ -126,12 +147,21 @@ class Reconciliation:
 
     async def _grown(self, part: TopicPartition, had: LogRange) -> LogRange:
         """What the partition has now, and `had` before."""
+        if not await self._exists(part):
+            return had
         beginnings = await each_offset(self.consumer.beginning_offsets, [part])
         ends = await each_offset(self.consumer.end_offsets, [part])
         return LogRange(
             min(had.beginning, beginnings.get(part, 0)),
             max(had.end, ends.get(part, _UNKNOWN_END)),
         )
+
+    async def _exists(self, part: TopicPartition) -> bool:
+        """Whether Kafka has the partition now, or does not say."""
+        async with kafka.admin(self.settings) as admin:
+            (topic,) = await admin.describe_topics([part.topic])
+        numbers = {each["partition"] for each in topic["partitions"]}
+        return bool(topic["error_code"]) or part.partition in numbers
 
     async def _mark_abandoned(self, finished: Offsets) -> None:
         marked = 0

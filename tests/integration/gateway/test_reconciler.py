@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
-from gateway.ledger.reconciliation import Reconciliation, connected
+from gateway.ledger.reconciliation import Reconciliation, Seen, connected
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import JobEvent, TopicSpec
@@ -38,10 +38,10 @@ async def test_a_queued_job_whose_record_was_deleted_fails_and_is_answered(
         kept = await wire.job()
         await wire.until_status(kept, "queued")
         async with connected(settings) as reconciliation:
-            await reconciliation.look_at_open_jobs({})
+            await reconciliation.look_at_open_jobs(Seen())
         await wire.until_status(lost, "failed")
         async with connected(settings) as reconciliation:
-            await reconciliation.look_at_open_jobs({})
+            await reconciliation.look_at_open_jobs(Seen())
 
     reply = JobEvent.model_validate_json(await postgres.fetchval("SELECT value FROM reply_outbox"))
     assert reply.error is not None
@@ -68,8 +68,8 @@ async def test_a_job_that_arrives_while_the_reconciler_looks_is_not_lost(
     monkeypatch.setattr(Reconciliation, "_wait_until_read", job_arrives)
     async with consuming(settings), connected(settings) as reconciliation:
         await wire.until_status(await wire.job(), "queued")  # Kafka has coordinators of groups
-        ends = await reconciliation.look_at_open_jobs({})
-        await reconciliation.look_at_open_jobs(ends)
+        seen = await reconciliation.look_at_open_jobs(Seen())
+        await reconciliation.look_at_open_jobs(seen)
 
     assert await published(settings, settings.topics.events.name) == []
 
@@ -88,9 +88,9 @@ async def test_a_topic_that_was_made_again_is_read_and_jobs_beyond_its_end_fail(
     async with consuming(settings):
         await wire.until_status(new, "queued")
         async with connected(settings) as reconciliation:
-            ends = await reconciliation.look_at_open_jobs({})
+            seen = await reconciliation.look_at_open_jobs(Seen())
             assert not await postgres.fetchval("SELECT count(finished_at) FROM jobs")
-            await reconciliation.look_at_open_jobs(ends)
+            await reconciliation.look_at_open_jobs(seen)
         await wire.until_status(old[2], "failed")
 
     message = await postgres.fetchval("SELECT error_message FROM jobs WHERE job_id = $1", old[2])
@@ -109,8 +109,8 @@ async def test_an_open_job_that_workers_are_done_with_is_marked_until_it_ends(
             workers.assign([part])
             await workers.commit({part: OffsetAndMetadata(end - 1, "")})
         async with connected(settings) as reconciliation:
-            await reconciliation.look_at_open_jobs({})
-            await reconciliation.look_at_open_jobs({})
+            await reconciliation.look_at_open_jobs(Seen())
+            await reconciliation.look_at_open_jobs(Seen())
 
     marked = await postgres.fetch("SELECT job_id FROM jobs WHERE abandoned_at IS NOT NULL")
     assert [row["job_id"] for row in marked] == [skipped]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from unittest.mock import Mock
 from uuid import UUID
@@ -10,11 +11,12 @@ from uuid import UUID
 import pytest
 from aiokafka import TopicPartition
 
-from gateway.ledger import open_jobs, reconciler
+from gateway.ledger import open_jobs, reconciler, reconciliation
+from gateway.ledger.open_jobs import LogRange
 from gateway.ledger.own_events import cancelled_while_queued
 from gateway.ledger.positions import Offsets
 from gateway.ledger.reconciler import Reconciler
-from gateway.ledger.reconciliation import Reconciliation
+from gateway.ledger.reconciliation import Reconciliation, Seen
 from gateway.settings import GatewaySettings
 from schemas import JobEvent
 from tests.support.ledger import START, after
@@ -80,9 +82,9 @@ async def test_open_jobs_are_looked_at_although_cancelling_takes_too_long(
         async def take_turn(self, interval: timedelta) -> bool:
             return True
 
-        async def look_at_open_jobs(self, ends_before: Offsets) -> Offsets:
+        async def look_at_open_jobs(self, before: Seen) -> Seen:
             running.stop()
-            return ends_before
+            return before
 
     @asynccontextmanager
     async def connected(_: GatewaySettings) -> AsyncIterator[Endless]:
@@ -92,6 +94,62 @@ async def test_open_jobs_are_looked_at_although_cancelling_takes_too_long(
     monkeypatch.setattr(reconciler, "CANCELLING_TIMEOUT_S", 0.01)
 
     await asyncio.wait_for(running.run(), 10)
+
+
+KEPT, GONE = (TopicPartition("niyama.default.batch", number) for number in range(2))
+
+
+@dataclass(frozen=True, slots=True)
+class RecreatedTopic(Reconciliation):
+    """Each topic has one partition now, and notes whose jobs would fail."""
+
+    failed: list[tuple[TopicPartition, LogRange]] = field(default_factory=list)
+
+    async def _partitions(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, 0)]
+
+    async def _exists(self, part: TopicPartition) -> bool:
+        return part.partition == 0
+
+    async def _finished_by_workers(self, parts: Collection[TopicPartition]) -> Offsets:
+        return {}
+
+    async def _wait_until_read(self, parts: Collection[TopicPartition]) -> set[TopicPartition]:
+        return set(parts)
+
+    async def _fail_without_record(self, part: TopicPartition, had: LogRange) -> None:
+        self.failed.append((part, had))
+
+
+async def unknown_offsets(_: object, parts: Collection[TopicPartition]) -> Offsets:
+    return {}
+
+
+async def test_jobs_fail_when_their_partition_was_missing_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def partitions_from(_: object, topic: str, number: int) -> set[TopicPartition]:
+        return {GONE} if (topic, number) == (GONE.topic, 1) else set()
+
+    monkeypatch.setattr(reconciliation, "each_offset", unknown_offsets)
+    monkeypatch.setattr(open_jobs, "partitions_from", partitions_from)
+    looking = RecreatedTopic(GatewaySettings(), Mock(), Mock(), Mock())
+
+    seen = await looking.look_at_open_jobs(Seen())
+    assert looking.failed == []
+    await looking.look_at_open_jobs(seen)
+
+    assert looking.failed == [(GONE, LogRange(0, 0))]
+
+
+async def test_a_partition_that_has_come_back_may_have_any_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reconciliation, "each_offset", unknown_offsets)
+    looking = RecreatedTopic(GatewaySettings(), Mock(), Mock(), Mock())
+
+    assert await looking._grown(GONE, LogRange(0, 0)) == LogRange(0, 0)
+    assert 10**9 in await looking._grown(KEPT, LogRange(0, 0))
 
 
 def test_a_job_that_was_cancelled_before_it_came_ends_when_it_comes() -> None:
