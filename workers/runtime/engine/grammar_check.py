@@ -2,53 +2,31 @@
 
 SGLang compiles grammars in threads of its scheduler process. They cannot be stopped: 300 properties
 of which 16 to 32 are required keep one busy for half a minute, a few hundred bytes more for hours
-and gigabytes. So a schema that might be costly is compiled first in a process that can be
-killed. One that is small and plain is not: it takes milliseconds.
+and gigabytes. What a schema costs cannot be told from how it looks, so each is compiled first in a
+process that can be killed: an ordinary one takes some milliseconds there, and is remembered.
 """
 
 import contextlib
 import hashlib
 import json
-import math
-import multiprocessing
-import os
-import resource
-import signal
+import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from multiprocessing.connection import Connection
 from typing import Any
 
-from xgrammar import GrammarCompiler, TokenizerInfo
+from xgrammar import TokenizerInfo
 
-from workers.engine.port import InvalidRequest
+from workers.engine.port import EngineDead, EngineError, InvalidRequest
 from workers.engine.watchdog import Watchdog
+from workers.runtime.engine.grammar_process import GrammarProcess, NoVerdictError
 
-CPU_LIMIT_S = 10
-"""What compiling may take of one core: on a busy machine a good schema is no worse."""
-WALL_LIMIT_S = 60.0
-MEMORY_BYTES = 2 * 1024**3
-"""What compiling may allocate, beside the vocabulary."""
-GRAMMAR_BYTES = 64 * 1024**2
-"""The largest compiled grammar: SGLang keeps it for the next request with the same schema."""
+log = logging.getLogger(__name__)
+
+_TRIES = 3
+"""Processes that may be killed, by whatever else goes on, before a schema is given up."""
 _REMEMBERED = 10_000
-_MAX_REASON_CHARACTERS = 500
-_JOIN_S = 1.0
-
-_PLAIN_BYTES = 4096
-_PLAIN_KEYWORDS = frozenset(
-    {
-        *("type", "properties", "required", "additionalProperties", "items", "enum", "const"),
-        *("anyOf", "$defs", "$ref", "title", "description", "default", "examples"),
-    }
-)
-_BY_NAME = frozenset({"properties", "$defs"})
-"""Keywords whose values are schemas by name."""
-_VALUES = frozenset({"required", "enum", "const", "default", "examples"})
-"""Keywords whose values are no schemas."""
-
-_processes = multiprocessing.get_context("forkserver")
+_UNKNOWN = ""
 
 
 class GrammarCheck:
@@ -67,125 +45,96 @@ class GrammarCheck:
         self._watchdog = watchdog
         self._verdicts: OrderedDict[bytes, str | None] = OrderedDict()
         """By the schema's hash: why it is refused, None when it is not."""
+        self._idle: list[GrammarProcess] = []
+        self._processes: set[GrammarProcess] = set()
+        """All, so that they can be killed."""
+        self._closed = False
 
-    @staticmethod
-    def concerns(response_format: Mapping[str, Any] | None) -> bool:
-        """Whether there is something to check."""
+    def concerns(self, response_format: Mapping[str, Any] | None) -> bool:
+        """Whether there is something to check: a schema that is not known to be good."""
         form = (response_format or {}).get("json_schema")
-        return form is not None and not is_plain(form["schema"])
+        if form is None:
+            return False
+        return self._verdicts.get(_key(json.dumps(form["schema"])), _UNKNOWN) is not None
 
     def check(self, response_format: Mapping[str, Any]) -> None:
-        """Raises InvalidRequest for a schema that does not compile within the limits."""
+        """Raises InvalidRequest for a schema that does not compile within the limits; EngineError
+        when that cannot be found out."""
         schema = json.dumps(response_format["json_schema"]["schema"])
-        key = hashlib.sha256(schema.encode()).digest()
-        if key not in self._verdicts:
-            with contextlib.suppress(_NoVerdictError):  # SGLang then judges it by itself
-                self._verdicts[key] = self._compile(schema)
+        refusal = self._verdicts.get(key := _key(schema), _UNKNOWN)
+        if refusal == _UNKNOWN:
+            refusal = self._verdicts[key] = self._refusal(schema)
             while len(self._verdicts) > _REMEMBERED:
                 self._verdicts.popitem(last=False)
-        if (refusal := self._verdicts.get(key)) is not None:
+        if refusal is not None:
             raise InvalidRequest(f"response_format: {refusal}")
 
+    def warm_up(self) -> None:
+        """Start a process, so that the first schema need not wait seconds for it."""
+        with contextlib.suppress(NoVerdictError, EngineDead):
+            if self._vocabulary is not None:
+                self._refusal_by(self._started(self._vocabulary), "{}")
+
+    def close(self) -> None:
+        """Kill all processes. What is being checked raises EngineDead."""
+        self._closed = True
+        for process in self._processes.copy():
+            process.close()
+
     @cached_property
-    def _vocabulary(self) -> str:
-        info = TokenizerInfo.from_huggingface(
-            self._tokenizer, vocab_size=self._vocabulary_tokens, stop_token_ids=self._stop_tokens
-        )
+    def _vocabulary(self) -> str | None:
+        """As JSON. None: xgrammar cannot read it, and SGLang refuses every schema by itself."""
+        try:
+            info = TokenizerInfo.from_huggingface(
+                self._tokenizer,
+                vocab_size=self._vocabulary_tokens,
+                stop_token_ids=self._stop_tokens,
+            )
+        except Exception:  # as SGLang does
+            log.warning("schemas are not checked: xgrammar cannot read the vocabulary")
+            return None
         text: str = info.serialize_json()
         return text
 
-    def _compile(self, schema: str) -> str | None:
-        """Compile `schema` in a process of its own. Returns what is wrong with it, if anything."""
-        ours, theirs = _processes.Pipe(duplex=False)
-        # The server that forks them has imported this module, which takes seconds.
-        _processes.set_forkserver_preload([__name__])
-        process = _processes.Process(
-            target=_compile_here,
-            args=(self._vocabulary, schema, CPU_LIMIT_S, theirs),
-            daemon=True,
-        )
+    def _refusal(self, schema: str) -> str | None:
+        """Why `schema` is refused, if it is. Raises EngineError, EngineDead."""
+        if self._vocabulary is None:
+            return None
+        for _ in range(_TRIES):
+            with contextlib.suppress(NoVerdictError):
+                return self._refusal_by(self._taken(self._vocabulary), schema)
+        raise EngineError("the processes that check a job's schema were killed, or take too long")
+
+    def _taken(self, vocabulary: str) -> GrammarProcess:
+        """A process that is idle, or a new one. Raises NoVerdictError."""
+        with contextlib.suppress(IndexError):
+            while not (process := self._idle.pop()).is_usable:
+                self._end(process)
+            return process
         with self._watchdog.running("the process that compiles grammars"):
-            process.start()
-        theirs.close()
-        with ours:
-            try:
-                if not ours.poll(WALL_LIMIT_S):
-                    raise _NoVerdictError
-                answer: str | None = ours.recv()
-                return answer
-            except EOFError:
-                process.join(_JOIN_S)
-                return _meaning_of(process.exitcode)
-            finally:
-                process.kill()
-                process.join(_JOIN_S)
+            return self._started(vocabulary)
+
+    def _started(self, vocabulary: str) -> GrammarProcess:
+        process = GrammarProcess(vocabulary)
+        self._processes.add(process)
+        if self._closed:
+            self._end(process)
+            raise EngineDead("the engine was closed")
+        return process
+
+    def _refusal_by(self, process: GrammarProcess, schema: str) -> str | None:
+        try:
+            return process.refusal(schema)
+        finally:
+            if process.is_usable:
+                self._idle.append(process)
+            else:
+                self._end(process)
+
+    def _end(self, process: GrammarProcess) -> None:
+        process.close()
+        self._processes.discard(process)
 
 
-class _NoVerdictError(Exception):
-    """The process was stopped, starved or killed: that is not the schema's fault."""
-
-
-def is_plain(schema: Any) -> bool:
-    """Whether a schema is so small and simple that it compiles in milliseconds."""
-    return len(json.dumps(schema)) <= _PLAIN_BYTES and all(
-        map(_PLAIN_KEYWORDS.issuperset, _keywords(schema))
-    )
-
-
-def _keywords(schema: Any) -> Iterator[set[str]]:
-    """The keywords of a schema and of all within it."""
-    if isinstance(schema, list):
-        for each in schema:
-            yield from _keywords(each)
-    elif isinstance(schema, dict):
-        yield set(schema)
-        for keyword, value in schema.items():
-            if keyword in _BY_NAME and isinstance(value, dict):
-                yield from _keywords(list(value.values()))
-            elif keyword not in _VALUES:
-                yield from _keywords(value)
-
-
-def _compile_here(vocabulary: str, schema: str, limit_s: int, answer: Connection) -> None:
-    """In a process of its own. Answers with what is wrong with the schema, or with None."""
-    os.nice(10)  # the model goes first
-    info = TokenizerInfo.deserialize_json(vocabulary)
-    compiler = GrammarCompiler(info, max_threads=1, cache_enabled=False)
-    _limit_memory()
-    until_s = _cpu_s() + limit_s
-    resource.setrlimit(resource.RLIMIT_CPU, (until_s, until_s + 1))  # SIGXCPU, then SIGKILL
-    try:
-        size = compiler.compile_json_schema(schema).memory_size_bytes
-    except MemoryError:
-        answer.send(_TOO_MUCH_MEMORY)
-    except Exception as error:
-        answer.send(" ".join(str(error).split())[:_MAX_REASON_CHARACTERS])
-    else:
-        too_large = size > GRAMMAR_BYTES
-        answer.send(f"its schema compiles to {size:,} bytes" if too_large else None)
-
-
-_TOO_MUCH_MEMORY = "its schema takes too much memory to compile"
-
-
-def _cpu_s() -> int:
-    """What this process has used, which the limit counts, too."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return math.ceil(used.ru_utime + used.ru_stime)
-
-
-def _limit_memory() -> None:
-    with open("/proc/self/statm") as file:
-        used_bytes = int(file.read().split()[0]) * resource.getpagesize()
-    with contextlib.suppress(ValueError):  # a lower limit is set already
-        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (used_bytes + MEMORY_BYTES, hard))
-
-
-def _meaning_of(exit_code: int | None) -> str:
-    """Of a process that ended without an answer. Raises _NoVerdictError."""
-    if exit_code == -signal.SIGXCPU:
-        return f"its schema takes more than {CPU_LIMIT_S} s to compile"
-    if exit_code in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
-        return _TOO_MUCH_MEMORY
-    raise _NoVerdictError
+def _key(schema: str) -> bytes:
+    return hashlib.sha256(schema.encode()).digest()

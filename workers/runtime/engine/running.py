@@ -74,6 +74,7 @@ class Running:
         """Stop SGLang's processes; requests still in it raise EngineDead."""
         self.die("the engine was closed")
         self.output_loop.cancel()
+        self.grammars.close()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGQUIT)
         await asyncio.to_thread(_stop_children, self.runtime)
 

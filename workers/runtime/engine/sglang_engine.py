@@ -4,6 +4,7 @@ import asyncio
 import math
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing
@@ -113,6 +114,8 @@ class SglangEngine:
             raise too_long(self._start_limit_s) from error
         except EngineDead as error:
             raise EngineStartError(f"SGLang died as soon as it had started: {error}") from error
+        warm_up_grammars = self._started.grammars.warm_up
+        threading.Thread(target=warm_up_grammars, name="grammars-warm-up", daemon=True).start()
         # Not before: the first iterations may compile kernels for minutes.
         self._watching = asyncio.create_task(self._started.die_if_hung())
 
