@@ -65,7 +65,8 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         default=512,
         ge=1,
         description="MiB of memory that interactive jobs in flight occupy, likewise; estimated as "
-        "6 bytes for each byte of a record and 48 for each token of its prompt",
+        "6 bytes for each byte of a record, 48 for each token of its prompt, and 300 for each log "
+        "probability that it asks for",
     )
     max_batch_jobs: int = Field(
         default=1024,

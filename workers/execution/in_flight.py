@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from schemas.topics import MAX_VALUE_BYTES
 from workers.execution.job import Job
 from workers.offsets.attempts import Exposure
 from workers.offsets.tracked_record import TrackedRecord
@@ -16,6 +17,10 @@ _HELD_PER_RECORD_BYTE = 6
 """Measured: the record itself, and its text decoded, four bytes a character if one is an emoji."""
 _HELD_PER_TOKEN = 48
 """Measured: a token id is an object of 28 bytes, and is in two lists."""
+_HELD_PER_LOGPROB = 300
+"""Measured: in SGLang's lists, in its tuples, and as ours."""
+_MOST_LOGPROBS = MAX_VALUE_BYTES // 55
+"""As JSON each has more bytes: a result with more of them is given up as too large."""
 
 
 @dataclass(slots=True, eq=False)
@@ -118,22 +123,30 @@ class TopicLoad:
     memory_bytes: int = 0
     """An estimate of what these jobs occupy in this process."""
 
-    def add(self, record_bytes: int, prompt_tokens: int) -> None:
-        """A job whose prompt has so many tokens."""
+    def add(self, job: InFlightJob) -> None:
+        """A job, with its `prompt_tokens` as of now."""
         self.jobs += 1
-        self.memory_bytes += record_bytes * _HELD_PER_RECORD_BYTE
-        self.count_tokens(prompt_tokens)
+        self.memory_bytes += _held_bytes(job)
+        self.count_tokens(job.prompt_tokens)
 
-    def remove(self, record_bytes: int, prompt_tokens: int) -> None:
+    def remove(self, job: InFlightJob) -> None:
         """The opposite."""
         self.jobs -= 1
-        self.memory_bytes -= record_bytes * _HELD_PER_RECORD_BYTE
-        self.count_tokens(-prompt_tokens)
+        self.memory_bytes -= _held_bytes(job)
+        self.count_tokens(-job.prompt_tokens)
 
     def count_tokens(self, more: int) -> None:
         """A job has `more` tokens than was thought; negative when it has fewer."""
         self.prompt_tokens += more
         self.memory_bytes += more * _HELD_PER_TOKEN
+
+
+def _held_bytes(job: InFlightJob) -> int:
+    """What a job occupies, or will, without the tokens of its prompt."""
+    request = job.spec.request
+    logprobs = request.max_tokens * (1 + request.top_logprobs) if request.logprobs else 0
+    record_bytes = len(job.tracked.record.value or b"")
+    return record_bytes * _HELD_PER_RECORD_BYTE + min(logprobs, _MOST_LOGPROBS) * _HELD_PER_LOGPROB
 
 
 class InFlightJobs:
@@ -171,12 +184,11 @@ class InFlightJobs:
         # The serial tells attempts at the same job apart; its fixed width ensures, as engines
         # require, that no request id is a prefix of another.
         request_id = f"{self._serial:012x}-{spec.job_id}"
-        size_bytes = len(tracked.record.value or b"")
-        estimate = size_bytes // _BYTES_PER_TOKEN
+        estimate = len(tracked.record.value or b"") // _BYTES_PER_TOKEN
         job = InFlightJob(spec, tracked, attempt, request_id, estimate)
         self._by_job.setdefault(spec.job_id, []).append(job)
         self._by_request[request_id] = job
-        self.load(tracked.record.topic).add(size_bytes, estimate)
+        self.load(tracked.record.topic).add(job)
         return job
 
     def set_prompt_tokens(self, job: InFlightJob, prompt_tokens: int) -> None:
@@ -194,8 +206,7 @@ class InFlightJobs:
         self._by_job[job.spec.job_id].remove(job)
         if not self._by_job[job.spec.job_id]:
             del self._by_job[job.spec.job_id]
-        record = job.tracked.record
-        self.load(record.topic).remove(len(record.value or b""), job.prompt_tokens)
+        self.load(job.tracked.record.topic).remove(job)
         self._removed.set()
 
     async def wait_until_empty(self) -> None:

@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from enum import Enum, auto
+from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from schemas import JobRequest, QosCatalog
 from schemas.decode import job_id_of_record
-from tests.support.records import FakeRecord
-from workers.execution.in_flight import InFlightJob, InFlightJobs
+from tests.support.records import FakeRecord, tracked
+from workers.execution.in_flight import InFlightJob, InFlightJobs, TopicLoad
 from workers.execution.job import Job, qos_of
 from workers.offsets.attempts import AttemptHistory, CrashLimit, Exposure
 from workers.offsets.tracked_record import TrackedRecord
@@ -237,3 +239,28 @@ def _read(committed: CommitPoint) -> dict[int, AttemptHistory]:
 
 TestAttempts = AttemptsMachine.TestCase
 TestAttempts.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+@pytest.mark.parametrize(
+    ("asked", "mebibytes"),
+    [
+        ({"max_tokens": 10_000}, 0),
+        ({"max_tokens": 10_000, "top_logprobs": 20}, 0),  # without `logprobs` there are none
+        ({"max_tokens": 10_000, "logprobs": True}, 3),
+        ({"max_tokens": 1_000, "logprobs": True, "top_logprobs": 20}, 6),
+        ({"max_tokens": 1_000_000, "logprobs": True, "top_logprobs": 20}, 43),
+    ],
+)
+def test_log_probabilities_count_before_they_are_there(
+    asked: dict[str, Any], mebibytes: int
+) -> None:
+    """Those that a result cannot hold never come to be."""
+    in_flight, record = InFlightJobs(), FakeRecord(b"x")
+    request = JobRequest(model="m", prompt="p", qos="batch-1h", **asked)
+    job_id = job_id_of_record(record.topic, record.partition, record.offset)
+    attempt = JobAttempt.of(record, job_id, 1)
+    job = in_flight.add(Job(job_id, request, QOS), tracked(record), attempt)
+    load = in_flight.load(record.topic)
+    assert round(load.memory_bytes / 2**20) == mebibytes
+    in_flight.remove(job)
+    assert load == TopicLoad()
