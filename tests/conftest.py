@@ -25,6 +25,18 @@ TEMPLATE = "niyama_template"
 NIYAMA = Path(sys.executable).with_name("niyama")
 
 
+HERE = Path(__file__).parent
+ONE_PROCESS = HERE / "integration" / "runtime"
+"""Its tests share an SGLang engine, which takes long to start."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`--dist=loadgroup`) the tests of a file stay together."""
+    for item in items:
+        group = ONE_PROCESS if item.path.is_relative_to(ONE_PROCESS) else item.path
+        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(HERE))))
+
+
 @pytest.fixture(scope="session")
 def state_dir() -> Iterator[Path]:
     """A folder that Postgres's own user may enter, which pytest's tmp_path of root is not."""

@@ -77,7 +77,7 @@ def reconcile(journal: Journal, evidence: Evidence) -> Verdict:
     verdict = Verdict(jobs=len(journal.jobs))
     for job in journal.jobs.values():
         row = evidence.ledger.get(job.job_id)
-        verdict.statuses[row.status if row else "unknown"] += 1
+        verdict.statuses[_status_name(job, row)] += 1
         for fault, sentence in _judge(job, row, evidence):
             verdict.findings[fault].append(Finding(job.job_id, job.origin, sentence))
         _count_repetitions(job, evidence, verdict)
@@ -86,6 +86,12 @@ def reconcile(journal: Journal, evidence: Evidence) -> Verdict:
             finding = Finding(None, f"hostile {kind}", f"{source} is not among the dead letters")
             verdict.findings[Fault.UNSEEN].append(finding)
     return verdict
+
+
+def _status_name(job: AcknowledgedJob, row: LedgerRow | None) -> str:
+    if row is not None:
+        return row.status
+    return "unknown" if job.expectation.statuses else "aborted by the producer"
 
 
 def _judge(

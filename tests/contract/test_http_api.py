@@ -24,6 +24,7 @@ from schemas import JobRequest
 from tests.support.records import JOB_DOCUMENT
 
 PROBLEM = "application/problem+json"
+UNKNOWN = UUID(int=1)
 
 
 class Ledger(queries.Ledger):
@@ -125,17 +126,17 @@ async def test_bad_jobs_are_answered_with_what_to_change(
 @pytest.mark.parametrize(
     ("method", "path", "status", "words"),
     [
-        ("GET", f"/v1/jobs/{uuid4()}", 404, "no job"),
-        ("DELETE", f"/v1/jobs/{uuid4()}", 404, "no job"),
+        ("GET", f"/v1/jobs/{UNKNOWN}", 404, "no job"),
+        ("DELETE", f"/v1/jobs/{UNKNOWN}", 404, "no job"),
         ("GET", "/v1/jobs/not-an-id", 422, "job_id"),
         ("PUT", "/v1/jobs", 405, "GET, POST"),
-        ("PATCH", f"/v1/jobs/{uuid4()}", 405, "DELETE, GET"),
+        ("PATCH", f"/v1/jobs/{UNKNOWN}", 405, "DELETE, GET"),
         ("GET", "/v1/nothing", 404, "/openapi.json"),
         ("GET", "/v1/jobs?limit=0", 422, "limit"),
         ("GET", "/v1/jobs?status=lost", 422, "'queued', 'admitted', 'running'"),
         ("GET", "/v1/jobs?tenant=%00", 422, "tenant"),
         ("GET", "/v1/jobs?cursor=abc", 422, "next_cursor"),
-        ("GET", f"/v1/jobs/{uuid4()}?wait=61", 422, "wait"),
+        ("GET", f"/v1/jobs/{UNKNOWN}?wait=61", 422, "wait"),
         ("POST", "/v1/jobs", 415, "application/json"),
     ],
 )
