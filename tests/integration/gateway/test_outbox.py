@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 from aiokafka.admin import NewTopic
 
-from gateway.replies import lane
+from gateway.replies import lane, waiting
 from gateway.replies.relay import ReplyRelay
 from gateway.replies.waiting import Reply
 from gateway.settings import GatewaySettings
@@ -396,6 +397,44 @@ async def test_a_database_that_is_restored_under_a_running_relay_repeats_no_repl
         await until_empty(postgres)
 
     await sent_once(settings, answers, [b"first", b"second", b"new"])
+
+
+async def test_a_look_at_what_is_due_does_not_walk_over_all_that_was_sent(
+    postgres: asyncpg.Connection, answers: str
+) -> None:
+    sent = await add_replies(postgres, answers, [b"sent"] * 2_000)
+    await postgres.executemany(
+        "INSERT INTO replies_sent (job_id) VALUES ($1)", [(x,) for x in sent]
+    )
+    await postgres.execute("ANALYZE reply_outbox, replies_sent")
+
+    [[plan]] = await postgres.fetch(
+        f"EXPLAIN (ANALYZE, FORMAT JSON) {waiting._DUE}", answers, "replies-sent", 0, 10
+    )
+
+    assert all(rows <= 10 for rows in walked(json.loads(plan)[0]["Plan"])), plan
+
+
+def walked(node: dict[str, Any]) -> Iterator[float]:
+    """The rows of `reply_outbox` that each part of a plan looked at."""
+    if node.get("Relation Name") == "reply_outbox":
+        yield node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    for part in node.get("Plans", ()):
+        yield from walked(part)
+
+
+async def test_many_replies_that_were_sent_are_dropped_before_one_that_was_not(
+    settings: GatewaySettings, postgres: asyncpg.Connection, answers: str
+) -> None:
+    sent = await add_replies(postgres, answers, [b"sent"] * 1_100)
+    await postgres.executemany(
+        "INSERT INTO replies_sent (job_id) VALUES ($1)", [(x,) for x in sent]
+    )
+    await add_replies(postgres, answers, [b"new"])
+    async with relaying(settings):
+        await until_empty(postgres)
+
+    await sent_once(settings, answers, [b"new"])
 
 
 async def test_an_empty_log_stops_no_reply(
