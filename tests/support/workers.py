@@ -103,7 +103,7 @@ class Harness:
         await self._send(self.settings.topics.control.name, value, key=b"k")
 
     async def _send(self, topic: str, value: bytes | None, **options: Any) -> None:
-        await self.producer._kafka.send_and_wait(topic, value, **options)
+        await self.producer._kafka.send(topic, value, **options)
 
     # ---- reports
 
