@@ -1,6 +1,7 @@
 """Open jobs that no worker will report on, on the real Kafka and the real Postgres."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 
 import asyncpg
@@ -95,6 +96,23 @@ async def test_a_topic_that_was_made_again_is_read_and_jobs_beyond_its_end_fail(
 
     message = await postgres.fetchval("SELECT error_message FROM jobs WHERE job_id = $1", old[2])
     assert "truncated, or deleted and recreated" in message
+
+
+async def test_jobs_in_partitions_that_are_gone_fail(settings: GatewaySettings, wire: Wire) -> None:
+    for number in range(8):
+        await wire.job(key=str(number))
+    async with consuming(settings):
+        await wire.until("SELECT count(*) = 8 FROM jobs")
+    await wire.delete_topic(settings.topics.batch)
+    await kafka.ensure_topics(settings, [replace(settings.topics.batch, partitions=1)])
+
+    async with consuming(settings):
+        await wire.until_status(await wire.job(), "queued")
+        seen = Seen()
+        for _ in range(2):
+            async with connected(settings) as reconciliation:
+                seen = await reconciliation.look_at_open_jobs(seen)
+        await wire.until("SELECT bool_and(status = 'failed') FROM jobs WHERE source_partition > 0")
 
 
 async def test_an_open_job_that_workers_are_done_with_is_marked_until_it_ends(
