@@ -105,7 +105,7 @@ def _build(
         jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
     )
     log_watch = LogWatch(jobs, connections.admin, partitions, on_restarted=rebalances.release_moved)
-    control = ControlReader(connections.control, cancellations, executor.cancel, clock=time.time)
+    control = ControlReader(connections.control, cancellations, executor.cancel)
     return WorkerParts(
         in_flight=in_flight,
         executor=executor,

@@ -26,14 +26,10 @@ class ControlReader:
         consumer: AIOKafkaConsumer,
         cancellations: Cancellations,
         on_cancel: Callable[[JobControl], None],
-        *,
-        clock: Callable[[], float],
     ) -> None:
-        """`clock` gives UTC epoch seconds."""
         self._consumer = consumer
         self._cancellations = cancellations
         self._on_cancel = on_cancel
-        self._clock = clock
 
     async def catch_up(self) -> None:
         """Read up to the current end of the topic. No job may be taken before this returns."""
@@ -58,5 +54,6 @@ class ControlReader:
         request = decode_control(value)
         if isinstance(request, JobError):
             log.warning("ignored a control record: %s", request.message)
-        elif self._cancellations.add(request, self._clock()):
+        else:
+            self._cancellations.add(request)
             self._on_cancel(request)

@@ -48,9 +48,7 @@ def _request(job_id: UUID, **fields: object) -> bytes:
 async def _read(*values: bytes | None) -> list[JobControl]:
     """What the reader makes of the topic's records."""
     cancelled: list[JobControl] = []
-    reader = ControlReader(
-        ControlTopic(values), Cancellations(), cancelled.append, clock=lambda: NOW_S
-    )
+    reader = ControlReader(ControlTopic(values), Cancellations(), cancelled.append)
     await reader.catch_up()
     return cancelled
 
@@ -60,6 +58,12 @@ async def test_what_is_no_request_to_cancel_is_ignored(caplog: pytest.LogCapture
     [request] = await _read(None, b"", b"{", _request(job_id, action="destroy"), _request(job_id))
     assert request == JobControl(job_id=job_id, requested_at=datetime.fromtimestamp(NOW_S, UTC))
     assert caplog.text.count("ignored a control record") == 3
+
+
+async def test_a_clock_that_is_wrong_cancels_all_the_same() -> None:
+    job_id = uuid4()
+    [request] = await _read(_request(job_id, requested_at="0001-01-01T00:00:00Z"))
+    assert request.job_id == job_id
 
 
 async def test_a_record_that_is_too_large_to_be_a_request_is_not_parsed(

@@ -97,7 +97,7 @@ async def test_a_record_that_is_no_job(dispatcher: Dispatcher, sender: FakeSende
 async def test_a_cancelled_job(
     dispatcher: Dispatcher, sender: FakeSender, cancellations: Cancellations
 ) -> None:
-    cancellations.add(JobControl(job_id=JOB_ID, requested_at=NOW_S), NOW_S)
+    cancellations.add(JobControl(job_id=JOB_ID, requested_at=NOW_S))
     record = tracked(JOB)
     dispatcher.dispatch(record)
     assert _events(sender) == [EventType.CANCELLED]
