@@ -1,5 +1,6 @@
 """Every field of a job that concerns the engine, in what SGLang receives and in what it answers."""
 
+import asyncio
 import json
 import re
 import time
@@ -13,7 +14,7 @@ from niyama.kafka import ConsumedRecord
 from schemas import JobRequest, JobResult, QosCatalog
 from schemas.job import SamplingParameters
 from tests.support.records import FakeRecord
-from workers.engine.port import InvalidRequest
+from workers.engine.port import FinishReason, InvalidRequest
 from workers.execution.job import Job, generation_request
 from workers.execution.output import Output
 from workers.intake.admission import Admission
@@ -175,6 +176,20 @@ async def test_every_token_has_its_log_probability(engine: "SglangEngine") -> No
         likeliest = max(token["top_logprobs"], key=lambda each: each["logprob"])
         assert likeliest["logprob"] == token["logprob"] < 0
         assert len(token["top_logprobs"]) == 2
+
+
+async def test_an_answer_that_no_record_holds_ends_in_sglang_too(
+    engine: "SglangEngine", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.runtime.engine.updates.MAX_VALUE_BYTES", 20_000)
+    document = {"prompt": "hello", "max_tokens": 400, "ignore_eos": True}
+    _, request = _request(document | {"logprobs": True, "top_logprobs": 20})
+    last = [each async for each in engine.generate(await engine.prepare(request))][-1]
+    assert last.finish_reason is FinishReason.TOO_LARGE
+    assert 1 < last.completion_tokens < 400
+    async with asyncio.timeout(30):
+        while request.request_id in engine._running.manager.rid_to_state:
+            await asyncio.sleep(0.01)
 
 
 async def test_no_answer_is_shorter_than_min_tokens(engine: "SglangEngine") -> None:
