@@ -14,6 +14,8 @@ from multiprocessing.connection import Connection
 
 from xgrammar import GrammarCompiler, TokenizerInfo
 
+from workers.runtime.engine.grammar_walk import GrammarWalk
+
 CPU_LIMIT_S = 10
 """What a schema may take of one core: on a busy machine a good one is no worse."""
 WALL_LIMIT_S = 60.0
@@ -21,6 +23,8 @@ MEMORY_BYTES = 2 * 1024**3
 """What compiling may allocate, beside the vocabulary."""
 GRAMMAR_BYTES = 32 * 1024**2
 """The largest compiled grammar. SGLang keeps some for the next requests with the same schema."""
+TOKEN_LIMIT_S = 0.02
+"""What a grammar may take of one core for a token. Most take less than 1 ms."""
 _CACHE_BYTES = 4 * 1024**2
 """Rules that many schemas share, as that of a string, are compiled once. No more: whatever is found
 here is missing in the time that a schema takes."""
@@ -89,7 +93,7 @@ class GrammarProcess:
 def _meaning_of(exit_code: int | None) -> str:
     """Of a process that ended without an answer. Raises NoVerdictError."""
     if exit_code == -signal.SIGXCPU:
-        return f"its schema takes more than {CPU_LIMIT_S} s to compile"
+        return f"its schema takes more than {CPU_LIMIT_S} s to compile and try"
     if exit_code in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
         return _NO_MEMORY
     raise NoVerdictError
@@ -105,26 +109,31 @@ def _serve(vocabulary: str, connection: Connection) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     info = TokenizerInfo.deserialize_json(vocabulary)
     compiler = GrammarCompiler(info, max_threads=1, cache_limit_bytes=_CACHE_BYTES)
+    walk = GrammarWalk(info)
     initial_bytes = _used_bytes()
     _limit(resource.RLIMIT_AS, initial_bytes + MEMORY_BYTES)
     with contextlib.suppress(EOFError, OSError):  # until the worker has left
         while True:
             schema, cpu_limit_s = connection.recv()
             _limit(resource.RLIMIT_CPU, _cpu_s() + cpu_limit_s)  # then SIGXCPU
-            refusal = _refusal(compiler, schema)
+            refusal = _refusal(compiler, walk, schema)
             is_worn = refusal == _NO_MEMORY or _used_bytes() > initial_bytes + _KEPT_BYTES
             connection.send((refusal, is_worn))
 
 
-def _refusal(compiler: GrammarCompiler, schema: str) -> str | None:
+def _refusal(compiler: GrammarCompiler, walk: GrammarWalk, schema: str) -> str | None:
     try:
-        size_bytes = compiler.compile_json_schema(schema).memory_size_bytes
+        grammar = compiler.compile_json_schema(schema)
+        token_s = walk.slowest_token_s(grammar, TOKEN_LIMIT_S)
     except MemoryError:
         return _NO_MEMORY
     except Exception as error:
         return " ".join(str(error).split())[:_MAX_REASON_CHARACTERS]
-    too_large = size_bytes > GRAMMAR_BYTES
-    return f"its schema compiles to {size_bytes:,} bytes" if too_large else None
+    if grammar.memory_size_bytes > GRAMMAR_BYTES:
+        return f"its schema compiles to {grammar.memory_size_bytes:,} bytes"
+    if token_s > TOKEN_LIMIT_S:
+        return f"its schema takes {token_s:.2g} s for a single token: it is too ambiguous"
+    return None
 
 
 def _limit(kind: int, soft: int) -> None:

@@ -85,6 +85,14 @@ def _end_by(number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
+def test_one_that_is_slow_for_every_token_is_refused(
+    check: GrammarCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grammar_process, "TOKEN_LIMIT_S", 0.0)
+    with pytest.raises(InvalidRequest, match="s for a single token: it is too ambiguous"):
+        check.check(_form(GOOD))
+
+
 def test_only_schemas_that_are_not_known_to_be_good_are_checked(check: GrammarCheck) -> None:
     assert not check.concerns(None)
     assert not check.concerns({"type": "json_object"})
