@@ -22,7 +22,7 @@ from workers.intake.admission import Admission
 if TYPE_CHECKING:
     from workers.runtime.engine.sglang_engine import SglangEngine
 
-GRAMMAR_PROCESS = "workers.runtime.engine.grammar_process"
+GRAMMAR_CHECK = "workers.runtime.engine.grammar_check"
 """Named, not imported: SGLang takes seconds to import, and must be imported by its own plugin."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -141,7 +141,7 @@ async def test_the_answer_follows_the_json_schema(engine: "SglangEngine") -> Non
 async def test_a_schema_that_cannot_be_compiled_in_time_is_refused(
     engine: "SglangEngine", schema: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{GRAMMAR_PROCESS}.CPU_LIMIT_S", 1)
+    monkeypatch.setattr(f"{GRAMMAR_CHECK}.CPU_LIMIT_S", 1)
     form = {"type": "json_schema", "json_schema": {"name": "costly", "schema": schema}}
     with pytest.raises(InvalidRequest, match=reason):
         await _result(engine, {"prompt": "hi", "response_format": form})

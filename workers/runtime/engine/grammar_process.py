@@ -4,7 +4,6 @@ It serves one schema after the other: to read the vocabulary takes longer than t
 """
 
 import contextlib
-import math
 import multiprocessing
 import os
 import resource
@@ -16,8 +15,6 @@ from xgrammar import GrammarCompiler, TokenizerInfo
 
 from workers.runtime.engine.grammar_walk import GrammarWalk
 
-CPU_LIMIT_S = 10
-"""What a schema may take of one core: on a busy machine a good one is no worse."""
 WALL_LIMIT_S = 60.0
 MEMORY_BYTES = 2 * 1024**3
 """What compiling may allocate, beside the vocabulary."""
@@ -39,6 +36,10 @@ _context = multiprocessing.get_context("forkserver")
 
 class NoVerdictError(Exception):
     """The process was stopped, starved or killed: that is not the schema's fault."""
+
+
+class CpuLimitError(Exception):
+    """The schema takes more CPU time than it was given."""
 
 
 class GrammarProcess:
@@ -67,13 +68,14 @@ class GrammarProcess:
         """Whether it can take another schema."""
         return not self._is_worn and self._process.is_alive()
 
-    def refusal(self, schema: str) -> str | None:
-        """Compile `schema`. Returns why it is refused, if it is. Raises NoVerdictError."""
+    def refusal(self, schema: str, cpu_limit_s: float) -> str | None:
+        """Compile `schema`. Returns why it is refused, if it is. Raises CpuLimitError,
+        NoVerdictError."""
         limit = threading.Timer(WALL_LIMIT_S, self._process.kill)
         limit.daemon = True
         limit.start()
         try:
-            self._connection.send((schema, CPU_LIMIT_S))
+            self._connection.send((schema, cpu_limit_s))
             refusal: str | None
             refusal, self._is_worn = self._connection.recv()
             return refusal
@@ -91,9 +93,9 @@ class GrammarProcess:
 
 
 def _meaning_of(exit_code: int | None) -> str:
-    """Of a process that ended without an answer. Raises NoVerdictError."""
-    if exit_code == -signal.SIGXCPU:
-        return f"its schema takes more than {CPU_LIMIT_S} s to compile and try"
+    """Of a process that ended without an answer. Raises CpuLimitError, NoVerdictError."""
+    if exit_code == -signal.SIGPROF:
+        raise CpuLimitError
     if exit_code in (-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS):
         return _NO_MEMORY
     raise NoVerdictError
@@ -115,8 +117,9 @@ def _serve(vocabulary: str, connection: Connection) -> None:
     with contextlib.suppress(EOFError, OSError):  # until the worker has left
         while True:
             schema, cpu_limit_s = connection.recv()
-            _limit(resource.RLIMIT_CPU, _cpu_s() + cpu_limit_s)  # then SIGXCPU
+            signal.setitimer(signal.ITIMER_PROF, cpu_limit_s)  # then SIGPROF ends it
             refusal = _refusal(compiler, walk, schema)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             is_worn = refusal == _NO_MEMORY or _used_bytes() > initial_bytes + _KEPT_BYTES
             connection.send((refusal, is_worn))
 
@@ -139,12 +142,6 @@ def _refusal(compiler: GrammarCompiler, walk: GrammarWalk, schema: str) -> str |
 def _limit(kind: int, soft: int) -> None:
     with contextlib.suppress(ValueError):  # a lower limit is set already
         resource.setrlimit(kind, (soft, resource.getrlimit(kind)[1]))
-
-
-def _cpu_s() -> int:
-    """What this process has used, which the limit counts, too."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return math.ceil(used.ru_utime + used.ru_stime)
 
 
 def _used_bytes() -> int:

@@ -26,14 +26,13 @@ from workers.runtime import messages
 from workers.runtime.engine import warm_up
 from workers.runtime.engine.arguments import server_arguments
 from workers.runtime.engine.decision_inbox import DecisionInbox
+from workers.runtime.engine.grammar_queue import GrammarQueue
 from workers.runtime.engine.launch import launch
 from workers.runtime.engine.pacer import on_schedule
 from workers.runtime.engine.preparations import Preparations
 from workers.runtime.engine.running import Running, run
 from workers.runtime.engine.start_limit import start_limit, too_long
 from workers.runtime.engine.updates import UpdateReader
-
-_GRAMMAR_THREADS = 2
 
 
 class SglangEngine:
@@ -70,7 +69,7 @@ class SglangEngine:
         self._hang_limit_s = hang_limit_s
         self._folder = tempfile.mkdtemp(prefix="niyama-engine-")
         self._inbox = DecisionInbox(f"ipc://{self._folder}/decisions")
-        self._grammar_checks: Preparations[None] | None = None
+        self._grammar_checks: GrammarQueue | None = None
         self._preparations: Preparations[PreparedRequest] | None = None
         self._cancelled: set[str] = set()
         self._started: Running | None = None
@@ -95,12 +94,7 @@ class SglangEngine:
         with start_limit(self._start_limit_s):
             runtime = self._launch()
         self._started = run(runtime, Watchdog(self._hang_limit_s))
-        self._grammar_checks = Preparations(
-            partial(self._check_grammar, self._started),
-            threads=_GRAMMAR_THREADS,
-            name="grammars",
-            clock=time.time,
-        )
+        self._grammar_checks = GrammarQueue(self._started.grammars, time.time)
         self._preparations = Preparations(
             partial(self._translate, self._started),
             threads=self._started.translator.threads,
@@ -167,19 +161,14 @@ class SglangEngine:
         running.raise_if_dead()
         assert self._preparations is not None
         assert self._grammar_checks is not None
-        if running.grammars.concerns(request.sampling.get("response_format")):
-            await self._grammar_checks.prepare(request)
+        await self._grammar_checks.check(request)
         return await self._preparations.prepare(request)
 
     @property
-    def _stages(self) -> list[Preparations[Any]]:
+    def _stages(self) -> list[GrammarQueue | Preparations[PreparedRequest]]:
         """What a request passes on its way to SGLang."""
         stages = (self._grammar_checks, self._preparations)
         return [stage for stage in stages if stage is not None]
-
-    @staticmethod
-    def _check_grammar(running: Running, request: GenerationRequest) -> None:
-        running.grammars.check(request.sampling["response_format"])
 
     @staticmethod
     def _translate(running: Running, request: GenerationRequest) -> PreparedRequest:

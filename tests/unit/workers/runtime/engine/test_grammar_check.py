@@ -60,8 +60,14 @@ def forking(monkeypatch: pytest.MonkeyPatch) -> _Forking:
 
 
 @pytest.fixture
-def check(forking: _Forking) -> Iterator[GrammarCheck]:
-    check = GrammarCheck(object(), 257, {256}, Watchdog(limit_s=60))
+def pauses_s() -> list[float]:
+    """Slept between tries."""
+    return []
+
+
+@pytest.fixture
+def check(forking: _Forking, pauses_s: list[float]) -> Iterator[GrammarCheck]:
+    check = GrammarCheck(object(), 257, {256}, Watchdog(limit_s=60), pauses_s.append)
     yield check
     check.close()
 
@@ -83,6 +89,11 @@ def _in_the_process(
 def _end_by(number: signal.Signals) -> None:
     faulthandler.disable()
     os.kill(os.getpid(), number)
+
+
+def _compute_for_ever() -> None:
+    while True:
+        pass
 
 
 def test_one_that_is_slow_for_every_token_is_refused(
@@ -126,7 +137,7 @@ def test_a_schema_that_looks_plain_is_checked_too(
 def test_each_schema_is_compiled_once(check: GrammarCheck, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[str] = []
 
-    def compile_it(self: GrammarProcess, schema: str) -> str | None:
+    def compile_it(self: GrammarProcess, schema: str, cpu_limit_s: float) -> str | None:
         compiled.append(schema)
         return None if "good" in schema else "no good"
 
@@ -145,7 +156,7 @@ def test_each_schema_is_compiled_once(check: GrammarCheck, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("number", "refusal"),
     [
-        (signal.SIGXCPU, "more than 10 s to compile"),
+        (signal.SIGPROF, "more than 10 s to compile"),
         (signal.SIGABRT, "too much memory"),
         (signal.SIGSEGV, "too much memory"),
     ],
@@ -191,12 +202,28 @@ def test_a_process_that_is_stopped_holds_nobody_up_for_ever(
     assert not any(process.is_alive() for process in forking.started)
 
 
-def test_a_process_that_cannot_be_started_is_started_again(
-    check: GrammarCheck, forking: _Forking
+def test_a_process_that_cannot_be_started_is_started_again_after_a_pause(
+    check: GrammarCheck, forking: _Forking, pauses_s: list[float]
 ) -> None:
     forking.failures = [EOFError("unexpected EOF"), BlockingIOError("no more processes")]
     check.check(_form(GOOD))
     assert len(forking.started) == 1
+    assert pauses_s == [0, 1, 5]
+
+
+def test_a_schema_that_takes_more_than_its_first_try_is_put_off(
+    check: GrammarCheck, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(grammar_check, "FIRST_CPU_LIMIT_S", 0.05)
+    marker = tmp_path / "marker"
+    _in_the_process(monkeypatch, _compute_for_ever, marker, times=1)
+    assert not check.try_first(_form(COSTLY))
+    assert not check.try_first(_form(COSTLY))  # that is remembered
+    assert check.concerns(_form(COSTLY))
+    assert check.try_first(_form(GOOD))
+    check.check(_form(COSTLY))
+    assert check.try_first(_form(COSTLY))
+    assert not check.concerns(_form(COSTLY))
 
 
 def test_a_process_that_was_killed_while_idle_is_replaced(
