@@ -38,8 +38,8 @@ COMMIT_TIMEOUT_S = 1.0
 SESSION_TIMEOUT_MS = 10_000
 """After this long without a sign of life, a gateway's partitions go to the others."""
 STALL_S = 2.0
-"""A poll that took longer leaves a backlog behind, as an outage does. One that is part of catching
-up is no reason to begin anew: with a slow Postgres, that would never end."""
+"""A poll that took longer leaves a backlog behind, as an outage does. That is no reason to catch up
+again before anything but jobs has been read: with a slow Postgres, nothing else ever would be."""
 
 
 class SameNumbers(RangePartitionAssignor):  # type: ignore[misc]
@@ -74,6 +74,8 @@ class LedgerConsumer:
         self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
         self._positions: Positions | None = None
         self._catch_up: CatchUp | None = None
+        self._later_read = False
+        """Whether something of `_later_topics` has been read since the last catching up."""
         self._poll_size = PollSize(TOGETHER_RECORDS, time.monotonic)
         self._database: asyncpg.Connection | None = None
         self._throttle = Throttle()
@@ -132,7 +134,7 @@ class LedgerConsumer:
                 await self._resume(positions)
             started_s = time.monotonic()
             await self._poll(consumer, positions)
-            if self._catch_up is None and time.monotonic() - started_s > STALL_S:
+            if self._later_read and time.monotonic() - started_s > STALL_S:
                 positions.forget()  # to read jobs first, whatever was fetched first meanwhile
         except StaleOffsetsError:
             log.info("another gateway wrote the same partitions; continuing where it left off")
@@ -157,6 +159,7 @@ class LedgerConsumer:
         ours = {part: polled[part] for part in polled if part in positions.known}
         if ours:
             positions.report_returns({part: ours[part][0].offset for part in ours})
+            self._later_read |= any(part.topic in self._later_topics for part in ours)
             await self._write(list(chain.from_iterable(ours.values())), positions.known)
         await self._pass_over(positions, ours)
 
@@ -175,7 +178,7 @@ class LedgerConsumer:
             for number in consumer.partitions_for_topic(topic) or ()
         ]
         ends = await each_offset(consumer.end_offsets, job_partitions)
-        self._catch_up = CatchUp(ends, time.monotonic)
+        self._catch_up, self._later_read = CatchUp(ends, time.monotonic), False
         await self._resume(positions)
 
     async def _resume(self, positions: Positions) -> None:
