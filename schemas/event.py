@@ -71,9 +71,9 @@ class JobResult(Payload):
     """What the model generated."""
 
     text: str
-    token_ids: list[int] | None = None
+    token_ids: list[int] | None = Field(default=None, fail_fast=True)
     finish_reason: Literal["stop", "length", "abort"]
-    logprobs: list[dict[str, Any]] | None = None
+    logprobs: list[dict[str, Any]] | None = Field(default=None, fail_fast=True)
 
 
 class JobError(Payload):

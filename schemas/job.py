@@ -24,6 +24,7 @@ class JobTooLargeError(ValueError):
 
 TopicName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 StopSequence = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+StopSequences = Annotated[list[StopSequence], Field(max_length=16, fail_fast=True)]
 
 
 ClassOrTargets = Annotated[
@@ -72,7 +73,7 @@ class SamplingParameters(Payload):
     max_tokens: int = Field(default=256, ge=1, le=1_048_576)
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, ge=1e-6, le=1)
-    stop: StopSequence | Annotated[list[StopSequence], Field(max_length=16)] | None = None
+    stop: StopSequence | StopSequences | None = None
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     """The same seed and prompt give the same answer, where the worker runs with SGLang's
     `--enable-deterministic-inference`. Elsewhere it has no effect."""

@@ -21,6 +21,6 @@ class TokenChunk(Message):
     """Position of the chunk's first token in the output. Where it is not the end of the previous
     chunk, chunks were lost or are repeated; the terminal event has the whole result."""
     text: str
-    token_ids: list[int] | None = None
+    token_ids: list[int] | None = Field(default=None, fail_fast=True)
     finish_reason: str | None = None
     """Set on the last chunk, which may be lost, too: the terminal event ends the job."""

@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from schemas import JobEvent, JobRequest
 from schemas.document import MAX_EXPLAINED_VALUES, InvalidDocumentError, read_document
 from schemas.message import Message
+from schemas.publish import MESSAGES
 
 JOB = {"model": "m", "prompt": "p", "qos": "chat"}
 MANY = [1] * MAX_EXPLAINED_VALUES
@@ -72,12 +74,38 @@ def test_a_few_faults_in_a_long_text_are_named() -> None:
     ],
     ids=["one", "many", "prompt"],
 )
-def test_what_an_invalid_document_holds_is_not_made_into_objects(value: bytes) -> None:
+def test_an_invalid_document_takes_no_more_memory_than_its_objects(value: bytes) -> None:
     """A megabyte of empty lists took most of a second, and others waited."""
+    tracemalloc.start()
+    try:
+        document = json.loads(value)
+        objects_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    del document
     tracemalloc.start()
     try:
         refused(value)
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak_bytes < len(value)
+    assert peak_bytes < 1.5 * objects_bytes
+
+
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+def test_a_list_is_read_up_to_the_first_item_that_is_wrong(message: type[Message]) -> None:
+    """pydantic would collect the errors of millions of items, with the items."""
+    for schema in _parts(message.__pydantic_core_schema__):
+        if schema.get("type") == "list":
+            assert schema.get("fail_fast"), schema
+
+
+def _parts(schema: object) -> Iterator[dict[str, Any]]:
+    """The schema and all within it, as pydantic-core has them."""
+    if isinstance(schema, dict):
+        yield schema
+        for part in schema.values():
+            yield from _parts(part)
+    elif isinstance(schema, list | tuple):
+        for part in schema:
+            yield from _parts(part)
