@@ -66,6 +66,8 @@ class LogWatch:
     async def check(self) -> None:
         """Look once. Raises KafkaError when the ids of the topics cannot be read."""
         read = [_Read(tp, progress, progress.position) for tp, progress in self._partitions]
+        if self._partitions.is_idle:
+            self._topic_ids.clear()  # what comes is as others have left it
         if not read:  # or there is a rebalance: what comes back is found by the next check
             return
         topics = {each.partition.topic for each in read} | self._topic_ids.keys()

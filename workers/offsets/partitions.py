@@ -80,6 +80,11 @@ class Partitions:
         """False: it has ended."""
         return self._readings.get(reading.partition) is reading
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is assigned, and nothing that was assigned before may come back as it was."""
+        return self._assigned.is_set() and not self._readings
+
     def owns(self, tracked: TrackedRecord) -> bool:
         """Whether the record is still this worker's to finish."""
         is_current = self.get(tracked.partition) is tracked.progress

@@ -92,6 +92,22 @@ async def test_nothing_is_said_of_a_log_that_only_grows(
     assert not caplog.records
 
 
+async def test_a_topic_that_was_recreated_while_nothing_of_it_was_ours_is_not_read_again(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, restarts: list[int]
+) -> None:
+    _take(partitions, 4)
+    await watch.check()
+    await partitions.revoke()
+    await partitions.assign(set())  # there are more workers than partitions
+    await watch.check()
+    log.topic_id, log.end = uuid4(), 600_000
+    log.group.committed = OffsetAndMetadata(500_000, "")  # by another worker
+    await partitions.revoke()
+    await partitions.assign({PARTITION})
+    await watch.check()
+    assert (log.position, restarts) == (500_000, [])
+
+
 async def test_another_topic_of_the_same_name_is_read_from_its_beginning(
     watch: LogWatch, partitions: Partitions, log: FakeLog, restarts: list[int]
 ) -> None:
