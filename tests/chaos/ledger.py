@@ -8,12 +8,13 @@ from uuid import UUID
 
 import asyncpg
 
+from gateway.postgres.connection import DRIVER_ERRORS
 from schemas.event import Source
 from tests.chaos.evidence import LedgerRow
 from tests.chaos.journal import Output, digest
 
 WATCH_INTERVAL_S = 1.0
-AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+AWAY = DRIVER_ERRORS
 """What a Postgres raises that comes and goes."""
 
 LEDGER = """

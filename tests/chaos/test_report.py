@@ -74,7 +74,7 @@ def test_the_ledger_is_looked_at_again_after_its_connection_was_closed(
             pass
 
     def closed() -> None:
-        raise asyncpg.InterfaceError("connection is closed")
+        raise asyncpg.InternalClientError("another operation is in progress")
 
     async def connect(*_: object, **__: object) -> Connection:
         return Connection()
