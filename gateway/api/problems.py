@@ -105,6 +105,11 @@ def _method_not_allowed(request: Request) -> ProblemError:
     return ProblemError(HTTPStatus.METHOD_NOT_ALLOWED, detail, headers={"Allow": named})
 
 
+def _parameter(location: Sequence[str | int]) -> str:
+    """The name in, for instance, `("query", "status", 0)`: the first value of `status`."""
+    return [part for part in location if isinstance(part, str)][-1]
+
+
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
 
@@ -124,7 +129,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _parameters(_: Request, error: RequestValidationError) -> Response:
-        faults = [Fault(str(detail["loc"][-1]), detail["msg"]) for detail in error.errors()]
+        faults = [Fault(_parameter(detail["loc"]), detail["msg"]) for detail in error.errors()]
         return respond(unprocessable(*faults))
 
     async def _without_database(request: Request, error: Exception) -> Response:
