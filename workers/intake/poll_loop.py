@@ -15,8 +15,6 @@ POLL_MS = 200
 POLL_RECORDS = 200
 WRITE_AHEAD_RECORDS = 20
 """Attempts that share a commit, where attempts are committed before they start."""
-WRITE_AHEAD_BYTES = 1024 * 1024
-"""Of such records: they are all taken before the load of the first of them counts."""
 UNCOMMITTED_RECORDS = 2000
 """Assumed to be the most that a worker takes from a partition between two commits: beyond it, an
 attempt lost in a crash may not be counted."""
@@ -88,39 +86,46 @@ class PollLoop:
         Whatever killed the last owner of the partition would otherwise kill one worker after
         another without leaving a trace.
         """
-        for some in _groups(records):
+        for start in range(0, len(records), WRITE_AHEAD_RECORDS):
+            some = records[start : start + WRITE_AHEAD_RECORDS]
             if not self._partitions.is_current(reading):
                 return
             if self._flow.is_paused(reading.partition):
                 self._consumer.seek(reading.partition, some[0].offset)
                 return
-            await self._start_committed(list(self._take(reading, some)))
-            self._flow.update()
+            have_started = [
+                await self._start_committed(group)
+                for group in _suspects_first(list(self._take(reading, some)))
+            ]
+            if not all(have_started):
+                return
 
-    async def _start_committed(self, taken: Sequence[TrackedRecord]) -> None:
-        """Suspects are decoded one by one, before the others."""
-        suspects = [[each] for each in taken if each.pending.history.is_suspect]
-        others = [each for each in taken if not each.pending.history.is_suspect]
-        for group in (*suspects, others):
+    async def _start_committed(self, group: Sequence[TrackedRecord]) -> bool:
+        """False: an earlier one was enough, and the others are to be read again."""
+        if not self._flow.is_paused(group[0].partition):
             for tracked in group:
                 tracked.pending.expose_ahead()
             await self._partitions.write_ahead(group)
-            for tracked in group:
-                if self._partitions.owns(tracked):  # its partition has not moved meanwhile
-                    self._dispatcher.dispatch(tracked)
+        have_started = True
+        for tracked in group:
+            if not self._partitions.owns(tracked):  # its partition has moved meanwhile
+                continue
+            if self._flow.is_paused(tracked.partition) and not tracked.pending.is_orphan:
+                self._put_back(tracked)
+                have_started = False
+            else:
+                self._dispatcher.dispatch(tracked)
+                self._flow.update()
+        return have_started
+
+    def _put_back(self, tracked: TrackedRecord) -> None:
+        tracked.put_back()
+        self._consumer.seek(tracked.partition, tracked.progress.resume_at)
+        self._partitions.commit_soon()  # that no attempt has started
 
 
-def _groups(records: Sequence[ConsumedRecord]) -> Iterator[list[ConsumedRecord]]:
-    """In order; each has one record, or several that are few and small."""
-    group: list[ConsumedRecord] = []
-    size_bytes = 0
-    for record in records:
-        record_bytes = len(record.value or b"")
-        is_full = len(group) == WRITE_AHEAD_RECORDS or size_bytes + record_bytes > WRITE_AHEAD_BYTES
-        if group and is_full:
-            yield group
-            group, size_bytes = [], 0
-        group.append(record)
-        size_bytes += record_bytes
-    if group:
-        yield group
+def _suspects_first(taken: Sequence[TrackedRecord]) -> list[list[TrackedRecord]]:
+    """Groups that are started together: suspects are decoded one by one, before the others."""
+    suspects = [[each] for each in taken if each.pending.history.is_suspect]
+    others = [each for each in taken if not each.pending.history.is_suspect]
+    return [*suspects, others] if others else suspects

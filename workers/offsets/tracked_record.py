@@ -29,6 +29,10 @@ class TrackedRecord:
         """Another worker has taken over: what is still to be said about the record, it says."""
         return self.pending.is_superseded
 
+    def put_back(self) -> None:
+        """Nothing has been done with the record: it is to be read again."""
+        self.progress.put_back(self.record.offset, self.pending)
+
     def finish(self) -> None:
         """The record needs no more work: it may be committed. Safe to call again."""
         self.progress.finish(self.record.offset, self.pending)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from workers.offsets.attempts import AttemptHistory, PendingRecord
+from workers.offsets.attempts import AttemptHistory, Exposure, PendingRecord
 
 METADATA_BYTES = 4096
 """What a broker accepts unless configured otherwise (`offset.metadata.max.bytes`)."""
@@ -51,7 +51,8 @@ class PartitionProgress:
         self._unfinished: dict[int, PendingRecord] = {}
         """By ascending offset."""
         self._to_reread: deque[int] = deque()
-        """Unfinished offsets that are known from a commit and not read yet; ascending."""
+        """Unfinished offsets that are known from a commit and not read yet, or were put back;
+        ascending."""
         self._largest_gap = range(0)
         """Offsets between two records that were read one after the other."""
         self.confirmed: int | None = None
@@ -94,6 +95,11 @@ class PartitionProgress:
         pending = self._unfinished[offset] = PendingRecord(AttemptHistory())
         self.position = offset + 1
         return pending
+
+    def put_back(self, offset: int, pending: PendingRecord) -> None:
+        """`pending`, taken at `offset`, has not been worked on: go on reading at `resume_at`."""
+        pending.exposure = Exposure.NONE
+        self._to_reread = deque(sorted((*self._to_reread, offset)))
 
     def finish(self, offset: int, pending: PendingRecord) -> bool:
         """`pending`, taken at `offset`, needs no more work. False: it is not unfinished here."""

@@ -1,6 +1,7 @@
 """What a dead worker may have taken is committed before it starts; new records only start."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,30 +12,35 @@ from tests.support.records import FakeRecord
 from workers.intake import poll_loop
 from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
-from workers.intake.poll_loop import POLL_RECORDS, WRITE_AHEAD_BYTES, WRITE_AHEAD_RECORDS, PollLoop
+from workers.intake.poll_loop import POLL_RECORDS, WRITE_AHEAD_RECORDS, PollLoop
 from workers.offsets.attempts import AttemptHistory, Exposure
 from workers.offsets.partitions import Partitions
 from workers.offsets.tracked_record import TrackedRecord
-from workers.offsets.watermark import PartitionProgress
+from workers.offsets.watermark import CommitPoint, PartitionProgress
 
 
-class OpenFlow(FlowControl):
-    """Nothing is ever paused."""
+class FakeFlow(FlowControl):
+    """The partition is paused once `room` records have been dispatched."""
 
-    def __init__(self) -> None:
-        """Nothing to control."""
-
-    def is_paused(self, partition: object) -> bool:
-        return False
+    def __init__(self, consumer: FakeConsumer, dispatcher: "FakeDispatcher") -> None:
+        self.room = sys.maxsize
+        self._consumer = consumer
+        self._dispatcher = dispatcher
 
     def rebalanced(self) -> None:
-        """Nothing to resume."""
-
-    def update(self) -> None:
-        """Nothing to follow."""
+        self.update()
 
     def update_partitions(self) -> None:
-        """Nothing to follow."""
+        self.update()
+
+    def is_paused(self, partition: TopicPartition) -> bool:
+        return partition in self._consumer.paused
+
+    def update(self) -> None:
+        if len(self._dispatcher.dispatched) < self.room:
+            self._consumer.resume(PARTITION)
+        else:
+            self._consumer.pause(PARTITION)
 
 
 class FakeDispatcher(Dispatcher):
@@ -57,7 +63,8 @@ class Harness:
         self.consumer = FakeConsumer(self.group)
         self.partitions = partitions_of(self.consumer)
         self.dispatcher = FakeDispatcher(self.group)
-        self.loop = PollLoop(self.consumer, self.partitions, OpenFlow(), self.dispatcher)
+        self.flow = FakeFlow(self.consumer, self.dispatcher)
+        self.loop = PollLoop(self.consumer, self.partitions, self.flow, self.dispatcher)
 
     async def read(self, until: int) -> list[tuple[int, Exposure, int]]:
         """Run the loop until so many records have been dispatched in all; the last of them."""
@@ -73,6 +80,24 @@ class Harness:
         await self.partitions.assign({PARTITION})
         self.loop.rebalanced()
 
+    async def commit_crashes(self, *crashes: int) -> None:
+        """What earlier workers left: how many deaths each record has seen."""
+        before = PartitionProgress()
+        for offset, number in enumerate(crashes):
+            pending = before.take(offset)
+            assert pending is not None
+            pending.history = AttemptHistory(attempts=number, crashes=number)
+        point = before.commit_point()
+        await self.consumer.commit({PARTITION: (point.offset, point.metadata)})
+
+
+def _crashes_after(group: FakeGroup) -> list[int]:
+    """How many deaths each record has seen if its worker dies now."""
+    progress = PartitionProgress()
+    progress.merge(CommitPoint(*group.committed))
+    pending = [progress.take(record.offset) for record in group.records]
+    return [each.history.crashes for each in pending if each is not None]
+
 
 async def test_what_was_there_before_is_committed_ahead_and_what_comes_later_is_not() -> None:
     harness = Harness(records=2)
@@ -83,12 +108,33 @@ async def test_what_was_there_before_is_committed_ahead_and_what_comes_later_is_
     assert await harness.read(until=3) == [(2, Exposure.NONE, 1)]
 
 
-async def test_large_records_are_taken_one_by_one_so_that_each_counts_before_the_next() -> None:
-    harness = Harness(records=3)
-    for record in harness.group.records[1:]:
-        record.value = bytes(WRITE_AHEAD_BYTES + 1)
+async def test_records_for_which_no_room_is_left_are_put_back_and_read_again() -> None:
+    harness = Harness(records=5)
     await harness.assign()
-    assert [commits for _, _, commits in await harness.read(until=3)] == [1, 2, 3]
+    for room in range(1, 6):
+        harness.flow.room = room
+        harness.flow.update()
+        assert [offset for offset, _, _ in await harness.read(until=room)] == [room - 1]
+        await harness.partitions.commit()
+        assert _crashes_after(harness.group) == [1] * room + [0] * (5 - room)
+
+
+async def test_of_suspects_and_others_whichever_find_no_room_are_put_back() -> None:
+    harness = Harness(records=4)
+    await harness.commit_crashes(0, 2, 0, 2)
+    await harness.assign()
+    running = asyncio.create_task(harness.loop.run())
+    async with asyncio.timeout(10):
+        for room in (1, 3, 4):
+            harness.flow.room, polls = room, harness.consumer.polls
+            harness.flow.update()
+            while len(harness.dispatcher.dispatched) < room or harness.consumer.polls == polls:
+                await asyncio.sleep(0)
+            assert len(harness.dispatcher.dispatched) == room
+    running.cancel()
+    # The second suspect was read again, before the others.
+    offsets = [offset for offset, _, _ in harness.dispatcher.dispatched]
+    assert offsets == [1, 3, 0, 2]
 
 
 async def test_a_long_backlog_is_not_committed_ahead_for_ever(
@@ -104,14 +150,8 @@ async def test_a_long_backlog_is_not_committed_ahead_for_ever(
 
 
 async def test_suspects_are_decoded_one_by_one_and_before_the_others() -> None:
-    before = PartitionProgress()
-    for offset, crashes in enumerate((0, 2, 2)):
-        pending = before.take(offset)
-        assert pending is not None
-        pending.history = AttemptHistory(attempts=crashes, crashes=crashes)
     harness = Harness(records=3)
-    point = before.commit_point()
-    await harness.consumer.commit({PARTITION: (point.offset, point.metadata)})
+    await harness.commit_crashes(0, 2, 2)
     await harness.assign()
     assert [(offset, exposure) for offset, exposure, _ in await harness.read(until=3)] == [
         (1, Exposure.TRIAL),

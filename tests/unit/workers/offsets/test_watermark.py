@@ -257,3 +257,30 @@ def test_the_end_of_a_job_whose_record_was_cut_off_finishes_no_other_at_its_offs
     assert not progress.finish(1, gone)
     assert progress.commit_point().offset == 1
     assert progress.finish(1, new)
+
+
+def test_what_is_put_back_is_unfinished_without_an_attempt_and_is_read_again() -> None:
+    progress = PartitionProgress()
+    first, second, third = (_take(progress, offset) for offset in (3, 5, 8))
+    for pending in (first, second, third):
+        pending.expose_ahead()
+    progress.put_back(8, third)
+    progress.put_back(5, second)
+    assert progress.resume_at == 5
+    assert list(progress.in_flight()) == [3]
+    after = _restored(progress.commit_point())
+    crashes = [_take(after, offset).history.crashes for offset in (3, 5, 8)]
+    assert crashes == [1, 0, 0]
+    assert [progress.take(offset) for offset in (5, 8)] == [second, third]
+    assert progress.resume_at == progress.position == 9
+
+
+def test_what_was_put_back_may_be_cut_off_or_deleted_like_what_was_not_read() -> None:
+    progress = PartitionProgress()
+    pendings = [_take(progress, offset) for offset in range(4)]
+    for offset in (1, 2, 3):
+        progress.put_back(offset, pendings[offset])
+    progress.truncate(3)
+    assert progress.deleted_below(2) == range(1, 2)
+    assert progress.resume_at == 2
+    assert [progress.take(offset) for offset in (0, 2)] == [None, pendings[2]]
