@@ -99,7 +99,7 @@ class Backlog:
 
     def overdue(self, entry: Entry, now_s: float) -> None:
         """A waiting request can no longer be met: it yields to all others."""
-        self._waiting.remove(entry.request_id)
+        self._wait_no_more(entry.request_id)
         self._lookahead.remove(entry.request_id)
         self._overdue.push(entry._replace(rank=0))
         expected = self._forecast(entry.request_id, now_s)
@@ -110,7 +110,7 @@ class Backlog:
         request_id = prefill.request_id
         if request_id in self._started:
             return
-        if self._waiting.remove(request_id) is not None:
+        if self._wait_no_more(request_id):
             self.journal.started_in_time(request_id, now_s)
         self._overdue.remove(request_id)
         self._lookahead.start(request_id)
@@ -183,7 +183,7 @@ class Backlog:
             self._lookahead.review(now_s, self._learned.tokens_per_s)
         if self.cutoff < NO_CUTOFF:
             self.journal.beyond_cutoff(
-                self.cutoff, self._waiting, now_s, lambda i: self._forecast_last(i, now_s)
+                self.cutoff, now_s, lambda request_id: self._forecast_last(request_id, now_s)
             )
 
     # ---- details
@@ -218,10 +218,17 @@ class Backlog:
         )
         return Entry(prefill.due_s, prefill.request_id, work, rank)
 
+    def _wait_no_more(self, request_id: str) -> bool:
+        """Take a request out of those that wait; false when it was not there."""
+        entry = self._waiting.remove(request_id)
+        if entry is not None:
+            self.journal.unqueued(entry)
+        return entry is not None
+
     def _remove(self, request_id: str) -> None:
         self._prompts.pop(request_id, None)
         self._started.pop(request_id, None)
-        self._waiting.remove(request_id)
+        self._wait_no_more(request_id)
         self._overdue.remove(request_id)
         self._lookahead.remove(request_id)
 

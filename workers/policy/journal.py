@@ -4,12 +4,12 @@ Relegated, restored and expired; and parked or reclaimed, with the reason. Who s
 resumes is in a plan's chunks already.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Container, Sequence
 
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.plan import Chunk
-from workers.policy.queue import Entry, WaitingQueue
+from workers.policy.queue import Entry
 from workers.policy.request import Request
 
 _MAX_PER_PLAN = 16
@@ -22,8 +22,9 @@ class Journal:
         self._relegated: set[str] = set()
         self._running: str | None = None
         """The prompt that the last plan left unfinished."""
-        self._unreported: dict[int, deque[str]] = {}
-        """Waiting requests by rank whose relegation would still have to be reported."""
+        self._unreported: dict[int, OrderedDict[str, None]] = {}
+        """Waiting requests by rank whose relegation would still have to be reported, oldest first;
+        no rank is empty."""
 
     def take(self) -> tuple[Decision, ...]:
         """Everything since the last call."""
@@ -31,24 +32,31 @@ class Journal:
         return decisions
 
     def queued(self, entry: Entry) -> None:
-        self._unreported.setdefault(entry.rank, deque()).append(entry.request_id)
+        """A request waits."""
+        if entry.request_id not in self._relegated:
+            self._unreported.setdefault(entry.rank, OrderedDict())[entry.request_id] = None
+
+    def unqueued(self, entry: Entry) -> None:
+        """A request waits no more."""
+        ids = self._unreported.get(entry.rank)
+        if ids is not None and entry.request_id in ids:
+            del ids[entry.request_id]
+            if not ids:
+                del self._unreported[entry.rank]
 
     def forget(self, request_id: str) -> None:
+        """A request is gone."""
         self._relegated.discard(request_id)
 
-    def beyond_cutoff(
-        self, cutoff: int, waiting: WaitingQueue, now_s: float, forecast: Callable[[str], Forecast]
-    ) -> None:
+    def beyond_cutoff(self, cutoff: int, now_s: float, forecast: Callable[[str], Forecast]) -> None:
         """Report the requests beyond the cutoff as relegated, a few per call."""
         left = _MAX_PER_PLAN
         for rank in [rank for rank in self._unreported if rank > cutoff]:
             ids = self._unreported[rank]
             while ids and left:
-                entry = waiting.get(ids.popleft())
-                if entry is not None and entry.request_id not in self._relegated:
-                    known = forecast(entry.request_id)
-                    self.relegated(entry.request_id, "not all can be met", now_s, known)
-                    left -= 1
+                request_id, _ = ids.popitem(last=False)
+                self.relegated(request_id, "not all can be met", now_s, forecast(request_id))
+                left -= 1
             if not ids:
                 del self._unreported[rank]
 

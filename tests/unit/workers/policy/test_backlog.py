@@ -176,6 +176,10 @@ class BacklogMachine(RuleBasedStateMachine):
         journal = self.backlog.journal
         alive = self.backlog._prompts.keys() | self.decoding.keys()
         assert journal._relegated <= alive
+        unreported = [name for ids in journal._unreported.values() for name in ids]
+        assert set(unreported) == self.backlog._waiting._entries.keys() - journal._relegated
+        assert len(set(unreported)) == len(unreported)
+        assert all(journal._unreported.values())
 
     def _prompts(self) -> list[Prefill]:
         return [self.backlog._prompts[name] for name in sorted(self.backlog._prompts)]
