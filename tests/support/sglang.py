@@ -4,6 +4,7 @@
 `NiyamaScheduler` does. It has no model: a chunk is a count, and every request generates zeros.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,7 @@ class FakeRequest:
     inflight_middle_chunks: int = 0
     customized_info: dict[str, list[Any]] | None = None
     session: object | None = None
+    beam_group: object | None = None
     input_embeds: object | None = None
     positional_embed_overrides: object | None = None
     skip_radix_cache_insert: bool = False
@@ -144,6 +146,37 @@ class FakeDecisionSender:
         self.pending.clear()
 
 
+IDLE_S = 0.001
+"""A turn of the loop without a batch."""
+
+
+class FakeDevice:
+    """Runs one batch after the other, each for as long as the latency model says."""
+
+    def __init__(self, latency: LatencyModel) -> None:
+        self.decoded_s: list[float] = []
+        """When decodes had a token; as all times here, on the monotonic clock."""
+        self._latency = latency
+        self._ends_s: deque[float] = deque()
+        self._busy_until_s = 0.0
+
+    def launched(self, batch: FakeBatch, now_s: float) -> None:
+        prompts, decodes = _prefilling(batch), _decoding(batch)
+        self._busy_until_s = max(self._busy_until_s, now_s) + self._latency.iteration_s(
+            sum(req.extend_len for req in prompts),
+            sum(req.prefix_len for req in prompts),
+            len(decodes),
+            sum(req.seqlen for req in decodes),
+        )
+        self._ends_s.append(self._busy_until_s)
+        if decodes:
+            self.decoded_s.append(self._busy_until_s)
+
+    def next_end_s(self) -> float:
+        """When the oldest batch that was not asked about ends."""
+        return self._ends_s.popleft()
+
+
 class FakeEngine:
     """SGLang's scheduler with a prefix cache that keeps the beginning of each request."""
 
@@ -155,20 +188,22 @@ class FakeEngine:
         kv_tokens: int = 100_000,
         overlap: bool = False,
         paces: bool = False,
+        mixes: bool = True,
     ) -> None:
+        """`mixes`: as with `--enable-mixed-chunk`."""
         self.waiting_queue: list[EngineRequest] = []
         self.chunked_req: EngineRequest | None = None
         self.chunked_prefill_size = settings.max_chunk_tokens
         self.policy = FakePolicy()
-        self.is_mixed_chunk = True
+        self.is_mixed_chunk = mixes
         self.page_size = 1
         self.truncation_align_size: int | None = None
         self.prefill_delayer: object | None = None
         self.enable_overlap = overlap
 
         self.kv_tokens = kv_tokens
-        self.step_s = 0.05
-        """How long an iteration takes."""
+        self.step_s: float | None = 0.05
+        """How long an iteration takes; None: as `device` says."""
         self.cached: dict[str, int] = {}
         """Tokens of each request that the prefix cache has."""
         self.touched: list[str] = []
@@ -185,6 +220,7 @@ class FakeEngine:
         self.sender = FakeDecisionSender()
         self.models: list[LatencyModel] = []
         self.heartbeats = 0
+        self.device = FakeDevice(latency)
         self._unprocessed: list[FakeBatch] = []
         self._aborting: FakeRequest | None = None
         self._idled = True
@@ -247,8 +283,13 @@ class FakeEngine:
             self.launched.append({req.rid: req.extend_len for req in prefilling})
             self._unprocessed.append(batch)
         self._idled = batch is None
-        self.clock.now_s += self.step_s
+        if batch is None or self.step_s is not None:
+            self.clock.now_s += self.step_s or IDLE_S
+        else:
+            self.device.launched(batch, self.clock.own_s())
         while len(self._unprocessed) > (1 if self.enable_overlap and batch else 0):
+            if self.step_s is None:
+                self.clock.now_s += max(0.0, self.device.next_end_s() - self.clock.own_s())
             self._process(self._unprocessed.pop(0))
 
     def run(self, limit: int = 500) -> None:
@@ -353,7 +394,8 @@ class FakeEngine:
     def _build(self, running_batch: Batch) -> FakeNextBatch:
         """As `get_new_batch_prefill`: the prompt in progress first, then the queue in order."""
         self.building()
-        budget = self.chunked_prefill_size - len(running_batch.reqs)
+        budget = self.chunked_prefill_size
+        budget -= len(running_batch.reqs) if self.is_mixed_chunk else 0
         admitted: list[FakeRequest] = []
         if self.chunked_req is not None:
             req = _real(self.chunked_req)
@@ -378,11 +420,20 @@ class FakeEngine:
         self.waiting_queue = [req for req in self.waiting_queue if req not in admitted]
         if self.chunked_req is not None:
             self.chunked_req.inflight_middle_chunks += 1
-        decodes = list(self.running.reqs)
+        decodes = list(self.running.reqs) if self._mixes(admitted) else []
         batch = FakeBatch(
             admitted + decodes, FakeForwardMode(extends=True), decodes, FakePrefillStats()
         )
         return FakeNextBatch(batch, running_batch)
+
+    def _mixes(self, admitted: list[FakeRequest]) -> bool:
+        """Whether SGLang lets the running decodes join a batch of these prompts."""
+        return (
+            self.is_mixed_chunk
+            and not any(req.return_logprob for req in [*admitted, *self.running.reqs])
+            and all(req.input_embeds is None for req in admitted)
+            and all(req.beam_group is None for req in self.running.reqs)
+        )
 
     def _process(self, batch: FakeBatch) -> None:
         self.niyama.watcher.processing(batch)
@@ -422,3 +473,7 @@ def _prefilling(batch: FakeBatch) -> list[FakeRequest]:
     if not batch.forward_mode.is_extend():
         return []
     return [req for req in batch.reqs if req not in (batch.decoding_reqs or [])]
+
+
+def _decoding(batch: FakeBatch) -> list[FakeRequest]:
+    return list(batch.decoding_reqs or ()) if batch.forward_mode.is_extend() else batch.reqs

@@ -5,10 +5,15 @@ from workers.policy.decodes import DecodeLoad
 from workers.policy.memory import Memory
 from workers.policy.plan import Chunk
 from workers.policy.request import Prefill
+from workers.policy.turns import Limit
 
 
 class PrefillBatch:
-    """A throwaway object: one iteration's limits in time, tokens and memory."""
+    """A throwaway object: one iteration's limits in time, tokens and memory.
+
+    Whether decodes take part is settled by its first prompt. If they do, a prompt that the engine
+    cannot compute beside them has to wait for another iteration.
+    """
 
     def __init__(
         self,
@@ -16,11 +21,13 @@ class PrefillBatch:
         decodes: DecodeLoad,
         memory: Memory,
         *,
-        limit_s: float,
-        min_tokens: int,
+        beside: Limit | None,
+        between: Limit,
         max_tokens: int,
     ) -> None:
-        """`limit_s` is in the model's seconds; `min_tokens` go in even when it leaves no time."""
+        """What prompts may take `beside` the decodes, None where they cannot run together, and
+        `between` two turns of the decodes.
+        """
         self.memory = memory
         self.chunks: list[Chunk] = []
         self.reclaimed: list[str] = []
@@ -29,8 +36,10 @@ class PrefillBatch:
         """A prompt had to be left unfinished, or out, for lack of time: more work was waiting."""
         self._model = model
         self._decodes = decodes
-        self._limit_s = limit_s
-        self._min_tokens = min_tokens
+        self._taking_part = decodes
+        """The decodes in this iteration: all, or none."""
+        self._beside = beside
+        self._between = between
         self._max_tokens = max_tokens
         self._held: set[str] = set()
         self._tokens = 0
@@ -45,6 +54,10 @@ class PrefillBatch:
         """Is there memory for the whole of a prompt that has no KV yet?"""
         return self.memory.admits(prefill, alone=self.is_alone)
 
+    def has_time_for(self, prefill: Prefill) -> bool:
+        """Could the next tokens be this prompt's, if there is memory?"""
+        return self._room(prefill) > 0
+
     def holds(self, request_id: str) -> bool:
         return request_id in self._held
 
@@ -56,8 +69,7 @@ class PrefillBatch:
     def take(self, prefill: Prefill) -> bool:
         """Add as much of a prompt as fits; false, and `full`, when nothing of it does."""
         free, admissible = self.memory
-        context = self._context + prefill.context_tokens
-        room = self._room(context)
+        room = self._room(prefill)
         cached = 0 if prefill.has_kv else prefill.missing_kv_tokens - prefill.remaining_tokens
         tokens = min(room, prefill.remaining_tokens, free - cached)
         if tokens <= 0:
@@ -66,17 +78,33 @@ class PrefillBatch:
         if not prefill.has_kv:
             admissible -= prefill.missing_kv_tokens
         self.memory = Memory(free - cached - tokens, admissible)
+        self._taking_part = self._taking_part_with(prefill)
         self.chunks.append(Chunk(prefill.request_id, tokens))
         self._held.add(prefill.request_id)
         self._tokens += tokens
-        self._context = context
+        self._context += prefill.context_tokens
         self.full = tokens < prefill.remaining_tokens
         return True
 
     def predicted_s(self) -> float:
         """Duration by the uncorrected model."""
-        return self._model.iteration_s(self._tokens, self._context, *self._decodes)
+        return self._model.iteration_s(self._tokens, self._context, *self._taking_part)
 
-    def _room(self, context: int) -> int:
-        within_limit = self._model.max_prefill_tokens(self._limit_s, context, *self._decodes)
-        return min(max(within_limit, self._min_tokens), self._max_tokens) - self._tokens
+    def _taking_part_with(self, prefill: Prefill) -> DecodeLoad:
+        if self.chunks:
+            return self._taking_part
+        mixes = self._beside is not None and prefill.request.prompt_mixes
+        return self._decodes if mixes else DecodeLoad(0, 0)
+
+    def _room(self, prefill: Prefill) -> int:
+        """Prompt tokens that still fit, of this prompt; negative when the minimum exceeds them."""
+        decodes = self._taking_part_with(prefill)
+        if decodes.decodes and not prefill.request.prompt_mixes:
+            return 0
+        limit = self._beside if decodes.decodes else self._between
+        assert limit is not None, "decodes take part, and must not"
+        context = self._context + prefill.context_tokens
+        within_limit = 0
+        if limit.time_s > 0:  # a fitted model may see time below zero
+            within_limit = self._model.max_prefill_tokens(limit.time_s, context, *decodes)
+        return min(max(within_limit, limit.min_tokens), self._max_tokens) - self._tokens

@@ -45,6 +45,8 @@ class Decodes:
         self._running: dict[str, _Decode] = {}
         self._cadences: dict[float, Cadence] = {}
         """By pace; none is empty."""
+        self._unmixed = 0
+        """Decodes that keep all others from sharing an iteration with prompts."""
         self.context_tokens = 0
         """Sum of the context lengths."""
         self.expected_tokens = 0.0
@@ -55,6 +57,11 @@ class Decodes:
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._running
+
+    @property
+    def mix(self) -> bool:
+        """Prompts can be computed in one iteration with the running decodes."""
+        return not self._unmixed
 
     @property
     def load(self) -> DecodeLoad:
@@ -89,12 +96,14 @@ class Decodes:
             generated_tokens,
             expected_tokens,
         )
+        self._unmixed += not request.decode_mixes
         self.expected_tokens += expected_tokens
         self.context_tokens += context_tokens
 
     def remove(self, request_id: str) -> tuple[Request, int]:
         """Take a decode out; returns its request and the tokens generated so far."""
         decode = self._running.pop(request_id)
+        self._unmixed -= not decode.request.decode_mixes
         progressed = self._iteration - decode.joined_iteration
         self.context_tokens -= decode.context_tokens + progressed
         self.expected_tokens -= decode.expected_tokens

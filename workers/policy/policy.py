@@ -17,7 +17,8 @@ from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
 from workers.policy.selection import Order, choose, is_too_late, order_of
 from workers.policy.settings import Settings, TokenTiming
-from workers.policy.time_limit import Situation, time_limit_s
+from workers.policy.time_limit import Situation
+from workers.policy.turns import beside_decodes, between_decodes
 
 
 class NiyamaPolicy:
@@ -34,6 +35,8 @@ class NiyamaPolicy:
         self._decodes = Decodes()
         self._decoded_s = 0.0
         """When the running decodes had their last tokens."""
+        self._decodes_wait = False
+        """Prompts have been computed without them since."""
         self._batch: PrefillBatch | None = None
         """What was planned last."""
 
@@ -115,13 +118,15 @@ class NiyamaPolicy:
 
     def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
         situation = self._situation(now_s)
-        limit_s = time_limit_s(situation, self.calibration, self.settings)
+        # Whatever kept the decodes from the last iteration, they get the next in time.
+        mixes = self._decodes.mix and not self._decodes_wait
+        learned = (self.calibration, self.settings)
         return PrefillBatch(
             self.calibration.model,
             situation.decodes,
             self._memory(free_kv_tokens),
-            limit_s=limit_s,
-            min_tokens=self.settings.min_chunk_tokens if limit_s else 0,
+            beside=beside_decodes(situation, *learned) if mixes else None,
+            between=between_decodes(situation, *learned),
             max_tokens=self.settings.max_chunk_tokens,
         )
 
@@ -134,6 +139,8 @@ class NiyamaPolicy:
             gap_due_s=self._decoded_s + self._decodes.shortest_gap_s(),
             waiting_work=self._backlog.work,
             prefill_context=max((p.computed_tokens for p in started), default=0),
+            decoded_s=self._decoded_s,
+            decodes_wait=self._decodes_wait,
         )
 
     def _memory(self, free_kv_tokens: int) -> Memory:
@@ -179,6 +186,8 @@ class NiyamaPolicy:
 
     def _finds_room(self, prefill: Prefill, batch: PrefillBatch, now_s: float) -> bool:
         """Is there memory for a prompt? One whose first token is due reclaims it if it must."""
+        if not batch.has_time_for(prefill):
+            return False
         if self.settings.reclaim_kv and prefill.request.qos.deadline_is_first_token:
             victims = victims_for_prompt(
                 prefill, batch.memory, self._parked(batch), alone=batch.is_alone
@@ -225,7 +234,8 @@ class NiyamaPolicy:
         if self._batch is None or result.duration_s <= 0:  # nothing ran
             return
         tokens = sum(chunk.tokens for chunk in result.chunks)
-        ran = Sample(tokens, 0, *self._decodes.load, result.duration_s)
+        decodes = self._decodes.load if result.decoded else (0, 0)
+        ran = Sample(tokens, 0, *decodes, result.duration_s)
         self._learned.iteration(self._batch.predicted_s(), ran, full=self._batch.full)
 
     def _advance_decodes(self, result: IterationResult) -> None:
@@ -235,6 +245,9 @@ class NiyamaPolicy:
                 self._decodes.shift_late(result.end_s)
         if result.decoded or not self._decodes:
             self._decoded_s = result.end_s
+            self._decodes_wait = False
+        elif result.chunks:
+            self._decodes_wait = True
 
     def _requeue_untaken(self, now_s: float) -> None:
         """What was planned and not computed (the engine had no room after all) waits again."""

@@ -16,6 +16,10 @@ class Request:
     cached_tokens: int = 0
     """Prompt tokens that the engine already holds in its prefix cache."""
     max_output_tokens: int | None = None
+    prompt_mixes: bool = True
+    """The engine can compute its prompt in one iteration with running decodes."""
+    decode_mixes: bool = True
+    """The engine can compute prompts in one iteration with its decode."""
 
     def arrived_by(self, now_s: float) -> Self:
         """The same request, which arrived at `now_s` at the latest."""

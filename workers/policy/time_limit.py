@@ -21,6 +21,10 @@ class Situation(NamedTuple):
     """Prefill-equivalent tokens that could be computed now."""
     prefill_context: int
     """Tokens computed of the longest prompt in progress."""
+    decoded_s: float = 0.0
+    """When the running decodes had their last tokens."""
+    decodes_wait: bool = False
+    """Prompts have been computed without them since."""
 
 
 def time_limit_s(at: Situation, calibration: Calibration, settings: Settings) -> float:

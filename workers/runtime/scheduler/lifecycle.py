@@ -63,10 +63,14 @@ class RequestLifecycle:
 
     def _policy_request(self, req: EngineRequest) -> Request:
         qos = req.niyama.qos
+        # As SGLang decides when it makes a batch, at the end of `_get_new_batch_prefill_raw`.
+        mixes = self._engine.scheduler.is_mixed_chunk and not req.return_logprob
         return Request(
             request_id=req.rid,
             qos=replace(qos, tbt_s=qos.tbt_s * (1 - _DELIVERY_SHARE)),
             prompt_tokens=len(req.origin_input_ids),
             cached_tokens=self._engine.cached_tokens(req),
             max_output_tokens=req.sampling_params.max_new_tokens,
+            prompt_mixes=mixes and req.input_embeds is None,
+            decode_mixes=mixes and req.beam_group is None,
         )

@@ -30,8 +30,9 @@ class EngineRequest(Protocol):
     customized_info: dict[str, list[Any]] | None
     """Goes with its next output as `meta_info`, one entry per token."""
 
-    # What of its features keeps a prompt from being parked.
+    # What of its features keeps a prompt from being parked, or from sharing a batch with decodes.
     session: object | None
+    beam_group: object | None
     input_embeds: object | None
     positional_embed_overrides: object | None
     skip_radix_cache_insert: bool

@@ -1,0 +1,177 @@
+"""Prompts and decodes that cannot share an iteration, by worked arithmetic."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.requests import FLAT_MODEL, batch, chat
+from workers.policy.calibration import Calibration
+from workers.policy.decodes import DecodeLoad, MostUrgent
+from workers.policy.plan import IterationResult
+from workers.policy.policy import NiyamaPolicy
+from workers.policy.request import Request
+from workers.policy.settings import Settings, TokenTiming
+from workers.policy.time_limit import Situation
+from workers.policy.turns import Limit, between_decodes
+
+PLENTY = 1_000_000
+GAPS = Settings(token_timing=TokenTiming.GAPS)
+
+# ---- how long prompts have between two turns of the decodes
+
+TEN_DECODES = Situation(
+    now_s=100.0,
+    decodes=DecodeLoad(10, 1000),  # 11 ms in an iteration of their own
+    urgent=MostUrgent(100.6, 0.05, 60.0),  # 60 ms from turn to turn: 50, and a 60th of the slack
+    gap_due_s=float("inf"),
+    waiting_work=5000.0,
+    prefill_context=0,
+    decoded_s=100.0,
+)
+
+
+def test_prompts_have_what_the_decodes_leave_of_their_turn() -> None:
+    limit = between_decodes(TEN_DECODES, Calibration(FLAT_MODEL), Settings())
+    assert limit == Limit(pytest.approx(0.060 - 0.011), 128)
+
+
+def test_more_prompts_follow_while_that_lasts() -> None:
+    """The smallest iteration worth its fixed cost has 128 tokens and takes 22.8 ms."""
+    later = TEN_DECODES._replace(now_s=100.025, decodes_wait=True)
+    limit = between_decodes(later, Calibration(FLAT_MODEL), Settings())
+    assert limit == Limit(pytest.approx(0.060 - 0.025 - 0.011), 0)
+
+
+def test_then_it_is_the_decodes_turn() -> None:
+    later = TEN_DECODES._replace(now_s=100.027, decodes_wait=True)
+    assert between_decodes(later, Calibration(FLAT_MODEL), Settings()) == Limit(0.0, 0)
+
+
+def test_without_slack_prompts_have_their_minimum_once_a_turn() -> None:
+    late = TEN_DECODES._replace(urgent=MostUrgent(99.0, 0.05, 60.0))
+    assert between_decodes(late, Calibration(FLAT_MODEL), Settings()).min_tokens == 128
+    waiting = late._replace(decodes_wait=True)
+    assert between_decodes(waiting, Calibration(FLAT_MODEL), Settings()) == Limit(0.0, 0)
+
+
+def test_a_turn_is_measured_in_the_seconds_of_the_model_before_correction() -> None:
+    calibration = Calibration(FLAT_MODEL)
+    calibration.observe(1.0, 2.0)
+    later = TEN_DECODES._replace(now_s=100.010)
+    limit = between_decodes(later, calibration, Settings())
+    assert limit.time_s == pytest.approx((0.060 - 0.010) / 2 - 0.011)
+
+
+def test_without_decodes_there_is_no_turn_to_wait_for() -> None:
+    alone = TEN_DECODES._replace(decodes=DecodeLoad(0, 0), urgent=None)
+    assert between_decodes(alone, Calibration(FLAT_MODEL), Settings()).time_s == float("inf")
+
+
+# ---- what the policy makes of it
+
+
+def unmixed(request: Request) -> Request:
+    return replace(request, prompt_mixes=False, decode_mixes=False)
+
+
+class Engine:
+    """Runs plans on virtual time, with decodes left out where a request cannot mix."""
+
+    def __init__(self, *requests: Request) -> None:
+        self.policy = NiyamaPolicy(FLAT_MODEL, GAPS)
+        self.now_s = 0.0
+        self.requests = {request.request_id: request for request in requests}
+        self.decoding: set[str] = set()
+        self.computed = dict.fromkeys(self.requests, 0)
+        self.decoded_s: list[float] = []
+        self.plans: list[dict[str, int]] = []
+        for request in requests:
+            self.policy.add(request, 0.0)
+
+    def step(self) -> dict[str, int]:
+        plan = self.policy.plan(self.now_s, PLENTY)
+        chunks = {chunk.request_id: chunk.tokens for chunk in plan.chunks}
+        mixed = all(self.requests[name].prompt_mixes for name in chunks)
+        mixed &= all(self.requests[name].decode_mixes for name in self.decoding)
+        decodes = len(self.decoding) if mixed or not chunks else 0
+        duration_s = FLAT_MODEL.iteration_s(sum(chunks.values()), 0, decodes, 0)
+        assert plan.predicted_s == pytest.approx(duration_s)
+        self.now_s += duration_s
+        if decodes:
+            self.decoded_s.append(self.now_s)
+        result = IterationResult(self.now_s, duration_s, plan.chunks, decoded=decodes > 0)
+        self.policy.observe(result)
+        for name, tokens in chunks.items():
+            self.computed[name] += tokens
+            if self.computed[name] == self.requests[name].prompt_tokens:
+                self.decoding.add(name)
+        self.plans.append(chunks)
+        return chunks
+
+    @property
+    def is_done(self) -> bool:
+        """Every prompt is computed."""
+        return len(self.decoding) == len(self.requests)
+
+
+def test_a_chat_that_cannot_mix_has_its_tokens_between_the_prompts() -> None:
+    engine = Engine(unmixed(chat("chat", 100, tbt_s=0.1)), batch("long", 20_000))
+    engine.step()  # both, as nothing decodes yet
+    sizes = [sum(engine.step().values()) for _ in range(40)]
+    assert sizes[0] > 500
+    assert all(bool(before) != bool(after) for before, after in pairwise(sizes))
+    assert max(b - a for a, b in pairwise(engine.decoded_s)) < 0.1
+
+
+def test_a_prompt_that_cannot_mix_does_not_join_one_that_does() -> None:
+    engine = Engine(chat("chat", 50, tbt_s=0.1))
+    engine.step()
+    for request in (chat("a", 60, tbt_s=0.1), unmixed(chat("b", 70, tbt_s=0.1))):
+        engine.requests[request.request_id] = request
+        engine.computed[request.request_id] = 0
+        engine.policy.add(request, engine.now_s)
+    assert engine.step() == {"a": 60}
+    assert engine.step() == {"b": 70}
+    assert engine.step() == {}
+    assert len(engine.decoded_s) == 2
+
+
+def test_no_kv_is_reclaimed_for_a_prompt_when_it_is_the_decodes_turn() -> None:
+    engine = Engine(unmixed(chat("chat", 50, tbt_s=0.1)), batch("long", 5000))
+    while engine.computed["long"] < 3000:
+        engine.step()
+    engine.policy.add(chat("late", 4000, arrival_s=engine.now_s), engine.now_s)
+    plan = engine.policy.plan(engine.now_s, 100)
+    assert plan.chunks == ()
+    assert plan.reclaim_kv == ()
+
+
+sizes = st.integers(1, 3000)
+kinds = st.sampled_from(["mixes", "prompt", "decode", "neither"])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.booleans(), sizes, kinds), min_size=1, max_size=12))
+def test_decodes_are_never_starved_and_every_prompt_is_computed(
+    wanted: list[tuple[bool, int, str]],
+) -> None:
+    """Two turns are at most a gap apart, or as long as the smallest turns of both take."""
+    requests = []
+    for number, (is_chat, tokens, kind) in enumerate(wanted):
+        name = f"r{number}"
+        request = chat(name, tokens, tbt_s=0.1) if is_chat else batch(name, tokens)
+        mixes = {"prompt_mixes": kind in ("mixes", "decode"), "decode_mixes": kind != "neither"}
+        requests.append(replace(request, **mixes))
+    engine = Engine(*requests)
+    for _ in range(400):
+        if engine.is_done:
+            break
+        before_s, decoding = engine.now_s, bool(engine.decoding)
+        engine.step()
+        if decoding and any(requests[int(n[1:])].qos.limits_gaps for n in engine.decoding):
+            waited_s = engine.now_s - engine.policy._decoded_s
+            assert waited_s < 0.1 or engine.now_s - before_s <= 0.023 + 1e-9
+    assert engine.is_done

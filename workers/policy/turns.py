@@ -1,0 +1,49 @@
+"""Taking turns, where the engine does not compute prompts and decodes in one iteration.
+
+SGLang leaves decodes out of a batch of prompts when one of them wants log probabilities, for some
+other features, and whenever mixed chunks are off. Decodes then wait until an iteration has no
+prompts in it, so how long they wait is up to the plan.
+"""
+
+from typing import NamedTuple
+
+from workers.policy.calibration import Calibration
+from workers.policy.settings import Settings
+from workers.policy.time_limit import Situation, time_limit_s
+
+
+class Limit(NamedTuple):
+    """How much an iteration with prompts in it may compute."""
+
+    time_s: float
+    """In the uncorrected model's seconds."""
+    min_tokens: int
+    """Prompt tokens that it may compute even where they take longer."""
+
+
+def beside_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:
+    """Prompts, and all decodes with them."""
+    limit_s = time_limit_s(at, calibration, settings)
+    return Limit(limit_s, settings.min_chunk_tokens if limit_s else 0)
+
+
+def between_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:
+    """Prompts alone, after which the decodes still come in time.
+
+    From one turn of the decodes to the next is what a mixed iteration could take. Of this, the
+    decodes need their own iteration, and a part has passed. As in mixed iterations, prompts
+    advance by `min_chunk_tokens` even when no time is left, but once between two turns: what is
+    left after that is used only if it is enough for as many.
+    """
+    if not at.decodes.decodes:
+        return beside_decodes(at, calibration, settings)
+    model, chunk_tokens = calibration.model, settings.min_chunk_tokens
+    # There is nothing to alternate with: decodes have iterations of their own anyway.
+    at_last_turn = at._replace(now_s=at.decoded_s, waiting_work=0.0)
+    left_s = time_limit_s(at_last_turn, calibration, settings)
+    left_s -= (at.now_s - at.decoded_s) / calibration.bias
+    left_s -= model.iteration_s(0, 0, *at.decodes)
+    if not at.decodes_wait:
+        return Limit(left_s, chunk_tokens)
+    smallest_s = model.iteration_s(chunk_tokens, at.prefill_context, 0, 0)
+    return Limit(left_s, 0) if left_s >= smallest_s else Limit(0.0, 0)
