@@ -244,9 +244,9 @@ def report_latency_model(folder: Path) -> None:
     model = load_profile(str(file).replace(".samples", "")).latency
     rows = []
     for name, samples in _kinds(Sample(*row) for row in json.loads(file.read_text())["samples"]):
-        errors = [abs(model.iteration_s(*s[:4]) / s.duration_s - 1) for s in samples]
+        errors = [abs(model.iteration_s(*s.batch) / s.duration_s - 1) for s in samples]
         measured = percentile([s.duration_s for s in samples], 50)
-        predicted = percentile([model.iteration_s(*s[:4]) for s in samples], 50)
+        predicted = percentile([model.iteration_s(*s.batch) for s in samples], 50)
         error = f"{100 * percentile(errors, 50):.0f} %"
         rows.append(
             [name, str(len(samples)), milliseconds(measured), milliseconds(predicted), error]

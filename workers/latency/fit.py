@@ -1,119 +1,211 @@
-"""Fitting the latency model to measured iterations, by least squares."""
+"""Fitting the latency model to measured iterations.
 
+Least squares of relative errors, by terms that physics allows to be zero and no less. Where
+iterations are few or all alike, the model is drawn towards a guess; where a regime of its own does
+not pay against the noise, there is none.
+"""
+
+import math
 from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
-from workers.latency.model import Coefficients, LatencyModel
+from workers.latency.least_squares import Sums, Vector
+from workers.latency.model import Coefficients, LatencyModel, attention_pairs
 
 _MIN_SAMPLES = 12
 """Regimes need this many samples of their own to get their own coefficients."""
-_DAMPING = 1e-9
+_SPLITS = (128, 256, 512, 1024, 2048, 4096)
+"""Where the small regime may end, tokens."""
+_DEFAULT_SPLIT = 512
+_GUESS_STRENGTH = 1.0
+"""What the guess weighs against the samples: as much as this many."""
+_SHARED_STRENGTH = 0.5
+"""What the coefficients of all regimes together weigh in those of one."""
+_TYPICAL_ERRORS = 2.0
+"""Samples that are off by more than this many typical errors count less: stalls."""
+_ROUNDS = 3
+_MIN_TOKEN_S = 1e-9
+"""The inverse divides by the cost of a token."""
 
 
 class Sample(NamedTuple):
-    """One measured iteration; contexts as in `LatencyModel.iteration_s`."""
+    """One measured iteration; its parts as in `LatencyModel.iteration_s`."""
 
     prefill_tokens: int
     prefill_context: int
     decodes: int
     decode_context: int
     duration_s: float
+    pairs: float | None = None
+
+    @property
+    def batch(self) -> tuple[int, int, int, int, float]:
+        """The arguments of `LatencyModel.iteration_s`."""
+        pairs = self.pairs
+        if pairs is None:
+            pairs = attention_pairs(self.prefill_tokens, self.prefill_context)
+        return (*self[:4], pairs)
 
 
 class FitError(ValueError):
     """The samples do not determine a model; the message says what is missing."""
 
 
-def fit(samples: Sequence[Sample], *, split_tokens: int = 512) -> LatencyModel:
-    """Least squares of relative error in each regime that has enough samples of its own.
+A100_GUESS = Coefficients(
+    intercept_s=0.009,
+    total_token_s=0.0,
+    prefill_token_s=7e-5,
+    decode_token_s=4e-5,
+    decode_context_token_s=8e-8,
+    prefill_context_token_s=8e-8,
+    pair_s=3.2e-9,
+)
+"""Round numbers for Llama-3-8B on an A100, from the operators that Vidur measured (microsoft/vidur
+at 7d475133): what the terms of a model weigh beside each other where nothing else is known."""
 
-    Those of decodes only count among the small ones otherwise; a small or large regime with too
-    few takes them all.
 
-    Prefill and decode tokens have one coefficient each, so `total_token_s` stays 0. Coefficients
-    are never negative: what would be is left out of the model. Raises FitError for fewer than 12
-    samples or non-positive durations.
+def fit(samples: Sequence[Sample], guess: Coefficients = A100_GUESS) -> LatencyModel:
+    """The model of these iterations; of `guess` only the proportions matter.
+
+    Raises FitError for fewer than 12 samples or non-positive durations.
     """
     if len(samples) < _MIN_SAMPLES:
         raise FitError(f"{len(samples)} samples; a fit needs at least {_MIN_SAMPLES}")
-    if any(sample.duration_s <= 0 for sample in samples):
-        raise FitError("every duration must be above zero")
+    if any(not 0 < sample.duration_s < math.inf for sample in samples):
+        raise FitError("every duration must be above zero, and finite")
+    known = _scaled_to(samples, guess)
     decode_only = [s for s in samples if not s.prefill_tokens]
     mixed = [s for s in samples if s.prefill_tokens]
-    apart = min(len(decode_only), len(mixed)) >= _MIN_SAMPLES
-    rest = mixed if apart else samples
-    small = [s for s in rest if s.prefill_tokens + s.decodes <= split_tokens]
-    large = [s for s in rest if s.prefill_tokens + s.decodes > split_tokens]
-    both = _regime(rest)
-    return LatencyModel(
-        _regime(small) if len(small) >= _MIN_SAMPLES else both,
-        _regime(large) if len(large) >= _MIN_SAMPLES else both,
-        split_tokens,
-        _regime(decode_only) if apart else None,
-    )
+    alone, parts = _summed(decode_only), _by_size(mixed)
+    shared = sum(parts, alone).solve(known, _GUESS_STRENGTH)
+    apart = _differ(alone, sum(parts[1:], parts[0]), shared)
+    if not apart:
+        mixed, parts = list(samples), _by_size(samples)
+    split = _best_split(parts, shared)
+    decodes = _regime(decode_only, shared) if apart else None
+    if split is None:
+        both = _regime(mixed, shared)
+        return LatencyModel(both, both, _DEFAULT_SPLIT, decodes)
+    small = _regime([s for s in mixed if _tokens(s) <= split], shared)
+    large = _regime([s for s in mixed if _tokens(s) > split], shared)
+    return LatencyModel(small, large, split, decodes)
 
 
-def _regime(samples: Sequence[Sample]) -> Coefficients:
-    columns = list(range(5))
-    while True:
-        solution = _least_squares(samples, columns)
-        negative = [column for column in columns[1:] if solution[column] < 0]
-        if not negative:
-            break
-        columns.remove(min(negative, key=lambda column: solution[column]))
-    intercept, prefill, decode, decode_context, prefill_context = solution
-    return Coefficients(
-        intercept_s=intercept,
-        total_token_s=0.0,
-        prefill_token_s=max(prefill, 1e-9),
-        decode_token_s=decode,
-        decode_context_token_s=decode_context,
-        prefill_context_token_s=prefill_context,
-    )
+# ---- regimes
 
 
-def _row(sample: Sample) -> tuple[float, float, float, float, float]:
-    return (
-        1.0,
-        float(sample.prefill_tokens),
-        float(sample.decodes),
-        float(sample.decode_context),
-        float(sample.prefill_context),
-    )
+def _differ(one: Sums, other: Sums, shared: Vector) -> bool:
+    """Do two sets of samples pay for coefficients of their own?
+
+    By the Bayesian information criterion (Schwarz, Annals of Statistics 6(2), 1978): errors have to
+    fall by more than further coefficients take away of any noise.
+    """
+    if min(one.count, other.count) < _MIN_SAMPLES:
+        return False
+    both = one + other
+    tolerance = 1e-12 * both.count  # there may be no noise at all
+    joint, own = _error(both, shared), _error(one, shared) + _error(other, shared)
+    gained = both.count * math.log((joint + tolerance) / (own + tolerance))
+    return gained > (both.size + 1) * math.log(both.count)
 
 
-def _least_squares(samples: Sequence[Sample], columns: Sequence[int]) -> list[float]:
-    """Weighted by 1 / duration, so that errors count in proportion; 0 for columns left out."""
-    scales = [max(max(_row(sample)[column] for sample in samples), 1.0) for column in columns]
-    size = len(columns)
-    matrix = [[_DAMPING * len(samples) * (i == j) for j in range(size)] for i in range(size)]
-    right = [0.0] * size
-    for sample in samples:
-        row = _row(sample)
-        scaled = [row[c] / s / sample.duration_s for c, s in zip(columns, scales, strict=True)]
-        for i in range(size):
-            right[i] += scaled[i]
-            for j in range(size):
-                matrix[i][j] += scaled[i] * scaled[j]
-    solution = [0.0] * 5
-    for column, scale, value in zip(columns, scales, _solve(matrix, right), strict=True):
-        solution[column] = value / scale
+def _best_split(parts: Sequence[Sums], shared: Vector) -> int | None:
+    """Where two regimes fit best; None when one fits as well."""
+    best, least_error = None, math.inf
+    for index, split in enumerate(_SPLITS, 1):
+        below, above = sum(parts[1:index], parts[0]), sum(parts[index + 1 :], parts[index])
+        if not _differ(below, above, shared):
+            continue
+        error = _error(below, shared) + _error(above, shared)
+        if error < least_error:
+            best, least_error = split, error
+    return best
+
+
+def _error(sums: Sums, shared: Vector) -> float:
+    return sums.error(sums.solve(shared, _SHARED_STRENGTH))
+
+
+def _regime(samples: Sequence[Sample], shared: Vector) -> Coefficients:
+    return _coefficients(_robust(samples, shared))
+
+
+def _robust(samples: Sequence[Sample], shared: Vector) -> Vector:
+    """Coefficients that a few iterations with stalls in them do not move.
+
+    Huber's weights (Annals of Mathematical Statistics 35(1), 1964), by errors relative to the
+    prediction; the typical error is the median one.
+    """
+    solution = _summed(samples).solve(shared, _SHARED_STRENGTH)
+    for _ in range(_ROUNDS - 1):
+        predicted_s = [_predicted_s(sample, solution) for sample in samples]
+        errors = [abs(s.duration_s / p - 1) for s, p in zip(samples, predicted_s, strict=True)]
+        usual = _TYPICAL_ERRORS * max(1.5 * median(errors), 1e-6)
+        sums = Sums(len(shared))
+        for sample, p, error in zip(samples, predicted_s, errors, strict=True):
+            counts = min(1.0, usual / error) if error else 1.0
+            sums.add(_row(sample), sample.duration_s, math.sqrt(counts) / p)
+        solution = sums.solve(shared, _SHARED_STRENGTH)
     return solution
 
 
-def _solve(matrix: list[list[float]], right: list[float]) -> list[float]:
-    """Gaussian elimination with partial pivoting."""
-    size = len(right)
-    rows = [[*line, value] for line, value in zip(matrix, right, strict=True)]
-    for i in range(size):
-        pivot = max(range(i, size), key=lambda r: abs(rows[r][i]))
-        rows[i], rows[pivot] = rows[pivot], rows[i]
-        for r in range(i + 1, size):
-            factor = rows[r][i] / rows[i][i]
-            for c in range(i, size + 1):
-                rows[r][c] -= factor * rows[i][c]
-    values = [0.0] * size
-    for i in reversed(range(size)):
-        known = sum(rows[i][c] * values[c] for c in range(i + 1, size))
-        values[i] = (rows[i][size] - known) / rows[i][i]
-    return values
+# ---- samples
+
+
+def _tokens(sample: Sample) -> int:
+    return sample.prefill_tokens + sample.decodes
+
+
+def _row(sample: Sample) -> tuple[float, ...]:
+    prefill_tokens, prefill_context, decodes, decode_context, pairs = sample.batch
+    return (1.0, prefill_tokens, decodes, decode_context, prefill_context, pairs)
+
+
+def _predicted_s(sample: Sample, solution: Vector) -> float:
+    total = sum(value * x for value, x in zip(_row(sample), solution, strict=True))
+    return max(total, sample.duration_s * 1e-3)  # a stall, or coefficients that are all zero
+
+
+def _summed(samples: Sequence[Sample]) -> Sums:
+    """Weighted by 1 / duration, so that errors count in proportion."""
+    sums = Sums(6)
+    for sample in samples:
+        sums.add(_row(sample), sample.duration_s, 1.0 / sample.duration_s)
+    return sums
+
+
+def _by_size(samples: Sequence[Sample]) -> list[Sums]:
+    """The sums of samples between neighbouring splits, in order."""
+    edges = (-1, *_SPLITS, math.inf)
+    return [
+        _summed([s for s in samples if low < _tokens(s) <= high]) for low, high in pairwise(edges)
+    ]
+
+
+def _scaled_to(samples: Sequence[Sample], guess: Coefficients) -> Vector:
+    """The guess, made as slow or fast as the samples are."""
+    vector = [
+        guess.intercept_s,
+        guess.per_prefill_token_s,
+        guess.total_token_s + guess.decode_token_s,
+        guess.decode_context_token_s,
+        guess.prefill_context_token_s,
+        guess.pair_s,
+    ]
+    factor = median(s.duration_s / _predicted_s(s, vector) for s in samples)
+    return [factor * value for value in vector]
+
+
+def _coefficients(solution: Vector) -> Coefficients:
+    intercept, prefill, decode, decode_context, prefill_context, pair = solution
+    return Coefficients(
+        intercept_s=intercept,
+        total_token_s=0.0,
+        prefill_token_s=max(prefill, _MIN_TOKEN_S),
+        decode_token_s=decode,
+        decode_context_token_s=decode_context,
+        prefill_context_token_s=prefill_context,
+        pair_s=pair,
+    )

@@ -4,24 +4,19 @@ A few samples are kept of every kind of iteration, the newest ones, so that hour
 do not wash out what was learned about large prompts.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable
 
-from workers.latency.fit import FitError, Sample, fit
-from workers.latency.model import Coefficients, LatencyModel
+from workers.latency.fit import A100_GUESS, FitError, Sample, fit
+from workers.latency.model import LatencyModel
 
-_GUESS = Coefficients(
-    intercept_s=0.01,
-    total_token_s=0.0,
-    prefill_token_s=1e-4,
-    decode_token_s=1e-4,
-    decode_context_token_s=1e-7,
-    prefill_context_token_s=1e-6,
-)
-FIRST_GUESS = LatencyModel(_GUESS, _GUESS, split_tokens=512)
+FIRST_GUESS = LatencyModel(A100_GUESS, A100_GUESS, split_tokens=512)
 """Until there is anything better. The policy scales it to what iterations really take."""
 
 _SAMPLES_PER_KIND = 4
+_MAX_KINDS = 256
+"""The ones that ran last; a fit takes time in proportion."""
 _FIRST_FIT = 32
 _MAX_PAUSE = 4096
 _MIN_PREFILL_SIZES = 3
@@ -53,15 +48,27 @@ class LatencyLearner:
 
     def add(self, sample: Sample) -> LatencyModel | None:
         """Take one measured iteration; a new model when it is time for one."""
-        if sample.duration_s <= 0:
+        if not self._keep(sample):
             return None
-        self._keep(sample)
         self._count += 1
         if self._count < self._next_fit:
             return None
         self._next_fit = self._count + min(self._count, _MAX_PAUSE)
         return self.model()
 
-    def _keep(self, sample: Sample) -> None:
-        kind = tuple(n.bit_length() for n in sample[:3])
-        self._kinds.setdefault(kind, deque(maxlen=_SAMPLES_PER_KIND)).append(sample)
+    def _keep(self, sample: Sample) -> bool:
+        """Whether it can be learned from: not one without a duration, as of an idle iteration."""
+        if not 0 < sample.duration_s < math.inf or min(sample[:4]) < 0:
+            return False
+        # Contexts in steps of four, so that there are not more kinds than are kept.
+        kind = (
+            sample.prefill_tokens.bit_length(),
+            sample.prefill_context.bit_length() // 2,
+            sample.decodes.bit_length(),
+            sample.decode_context.bit_length() // 2,
+        )
+        self._kinds[kind] = samples = self._kinds.pop(kind, deque(maxlen=_SAMPLES_PER_KIND))
+        samples.append(sample)
+        if len(self._kinds) > _MAX_KINDS:
+            del self._kinds[next(iter(self._kinds))]
+        return True

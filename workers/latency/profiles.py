@@ -2,8 +2,9 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from niyama.errors import ConfigurationError
 from workers.latency.files import write_atomically
@@ -58,12 +59,19 @@ class _Regime(BaseModel):
     decode_token_s: float = Field(allow_inf_nan=False)
     decode_context_token_s: float = Field(default=0.0, allow_inf_nan=False)
     prefill_context_token_s: float = Field(default=0.0, allow_inf_nan=False)
+    pair_s: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _tokens_take_time(self) -> Self:
+        if self.total_token_s + self.prefill_token_s <= 0:
+            raise ValueError("total_token_s + prefill_token_s must be above 0")
+        return self
 
 
 class _ProfileFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    schema_version: int = Field(default=1, ge=1, le=1)
+    schema_version: int = Field(default=2, ge=1, le=2)
     name: str
     small: _Regime
     large: _Regime

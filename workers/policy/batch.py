@@ -1,6 +1,6 @@
 """The prefill part of one iteration while it is being filled."""
 
-from workers.latency.model import LatencyModel
+from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.decodes import DecodeLoad
 from workers.policy.memory import Memory
 from workers.policy.plan import Chunk
@@ -42,8 +42,7 @@ class PrefillBatch:
         self._between = between
         self._max_tokens = max_tokens
         self._held: set[str] = set()
-        self._tokens = 0
-        self._context = 0
+        self._computed = NO_CHUNKS
 
     @property
     def is_alone(self) -> bool:
@@ -81,14 +80,14 @@ class PrefillBatch:
         self._taking_part = self._taking_part_with(prefill)
         self.chunks.append(Chunk(prefill.request_id, tokens))
         self._held.add(prefill.request_id)
-        self._tokens += tokens
-        self._context += prefill.context_tokens
+        self._computed = self._computed.beside(tokens, prefill.context_tokens)
         self.full = tokens < prefill.remaining_tokens
         return True
 
     def predicted_s(self) -> float:
         """Duration by the uncorrected model."""
-        return self._model.iteration_s(self._tokens, self._context, *self._taking_part)
+        tokens, context, pairs = self._computed
+        return self._model.iteration_s(tokens, context, *self._taking_part, pairs)
 
     def _taking_part_with(self, prefill: Prefill) -> DecodeLoad:
         if self.chunks:
@@ -97,14 +96,16 @@ class PrefillBatch:
         return self._decodes if mixes else DecodeLoad(0, 0)
 
     def _room(self, prefill: Prefill) -> int:
-        """Prompt tokens that still fit, of this prompt; negative when the minimum exceeds them."""
+        """Prompt tokens that still fit, of this prompt."""
         decodes = self._taking_part_with(prefill)
         if decodes.decodes and not prefill.request.prompt_mixes:
             return 0
         limit = self._beside if decodes.decodes else self._between
         assert limit is not None, "decodes take part, and must not"
-        context = self._context + prefill.context_tokens
-        within_limit = 0
-        if limit.time_s > 0:  # a fitted model may see time below zero
-            within_limit = self._model.max_prefill_tokens(limit.time_s, context, *decodes)
-        return min(max(within_limit, limit.min_tokens), self._max_tokens) - self._tokens
+        computed = self._computed
+        within_limit = computed.tokens
+        if limit.time_s > 0:
+            within_limit += self._model.max_prefill_tokens(
+                limit.time_s, prefill.context_tokens, *decodes, computed
+            )
+        return min(max(within_limit, limit.min_tokens), self._max_tokens) - computed.tokens

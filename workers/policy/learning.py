@@ -28,7 +28,7 @@ class Learning:
     @property
     def prefill_token_s(self) -> float:
         """Time of one prompt token in a large batch, corrected."""
-        return self.calibration.model.large.per_prefill_token_s * self.calibration.bias
+        return self.calibration.model.prompt_token_s * self.calibration.bias
 
     def work(self, prefill: Prefill) -> float:
         """Prefill-equivalent tokens that the request still costs, its answer included."""
@@ -49,9 +49,9 @@ class Learning:
             self._throughput.observe(ran)
 
     def use(self, latency: LatencyModel) -> None:
-        """Start over with another latency model; what is known of answers stays."""
+        """Continue with another latency model, of which no error is known yet."""
         self.calibration = Calibration(latency, correct=self._settings.calibrate)
-        self._throughput = Throughput(latency)
+        self._throughput.use(latency)
 
     def answer(self, request: Request, output_tokens: int) -> None:
         """A request finished by itself after `output_tokens`."""

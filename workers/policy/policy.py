@@ -224,7 +224,7 @@ class NiyamaPolicy:
 
         `full` as in its plan.
         """
-        self._learned.iteration(self.calibration.model.iteration_s(*ran[:4]), ran, full=full)
+        self._learned.iteration(self.calibration.model.iteration_s(*ran.batch), ran, full=full)
 
     def use(self, model: LatencyModel) -> None:
         """Continue with another latency model, such as one fitted to what was measured."""

@@ -10,22 +10,47 @@ _FIRST_SHARE = 0.7
 
 
 class Throughput:
-    """Work in prefill-equivalent tokens: a decode token counts what it costs in prefill tokens."""
+    """Work in prefill-equivalent tokens: a decode token counts what it costs in prefill tokens.
+
+    Learned are the tokens of each kind per second; the latency model only says what they are worth
+    beside each other. So what is learned outlives the model.
+    """
 
     def __init__(self, model: LatencyModel) -> None:
-        self.tokens_per_s = _FIRST_SHARE / model.large.per_prefill_token_s
-        self._model = model
+        self._prefill_tokens = 0.0
+        self._decode_tokens = 0.0
+        self._context_tokens = 0.0
+        """Computed per second; the last, the contexts of the decode tokens."""
+        self._unknown = 1.0
+        """Share of the average that is still the assumption."""
+        self.use(model)
+
+    def use(self, model: LatencyModel) -> None:
+        """Continue with the costs of another model."""
+        small, unit_s = model.small, model.prompt_token_s
+        self._assumed_tokens_per_s = _FIRST_SHARE / unit_s
+        self._decode_token_work = (small.total_token_s + small.decode_token_s) / unit_s
+        self._context_token_work = small.decode_context_token_s / unit_s
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Prefill-equivalent tokens per second of a busy replica."""
+        learned = self._total(self._prefill_tokens, self._decode_tokens, self._context_tokens)
+        return self._unknown * self._assumed_tokens_per_s + learned
 
     def work(self, prefill_tokens: float, decode_tokens: float, context_tokens: float) -> float:
-        """Prefill-equivalent tokens of a request, or of an iteration with this mean context."""
-        small = self._model.small
-        token_s = small.total_token_s + small.decode_token_s
-        token_s += small.decode_context_token_s * context_tokens
-        return prefill_tokens + decode_tokens * token_s / small.per_prefill_token_s
+        """Prefill-equivalent tokens of a request that decodes with this mean context."""
+        return self._total(prefill_tokens, decode_tokens, decode_tokens * context_tokens)
 
     def observe(self, ran: Sample) -> None:
         """An iteration that more prompts were waiting for; others say little about the limit."""
-        mean_context = ran.decode_context / ran.decodes if ran.decodes else 0.0
-        work = self.work(ran.prefill_tokens, ran.decodes, mean_context)
         weight = min(1.0, ran.duration_s / _MEMORY_S)
-        self.tokens_per_s += weight * (work / ran.duration_s - self.tokens_per_s)
+        kept, per_s = 1 - weight, weight / ran.duration_s
+        self._prefill_tokens = kept * self._prefill_tokens + per_s * ran.prefill_tokens
+        self._decode_tokens = kept * self._decode_tokens + per_s * ran.decodes
+        self._context_tokens = kept * self._context_tokens + per_s * ran.decode_context
+        self._unknown *= kept
+
+    def _total(self, prefill_tokens: float, decode_tokens: float, context_tokens: float) -> float:
+        decoding = decode_tokens * self._decode_token_work
+        return prefill_tokens + decoding + context_tokens * self._context_token_work

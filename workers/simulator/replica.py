@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from workers.latency.model import LatencyModel
+from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
 from workers.policy.request import Prefill
 from workers.simulator.outcome import Outcome
@@ -131,13 +131,12 @@ class Replica:
     def _run(self, plan: IterationPlan) -> float:
         """Advance time and every request by one iteration; returns its duration in seconds."""
         decodes, start_s = len(self._decoding), self.now_s
-        prefill_tokens = prefill_context = 0
+        computed = NO_CHUNKS
         for request_id, tokens in plan.chunks:
             prefill = self._requests[request_id].prefill
-            prefill_tokens += tokens
-            prefill_context += prefill.context_tokens
+            computed = computed.beside(tokens, prefill.context_tokens)
         duration_s = self._latency.iteration_s(
-            prefill_tokens, prefill_context, decodes, self._decode_context
+            computed.tokens, computed.context, decodes, self._decode_context, computed.pairs
         ) * max(0.5, self._random.gauss(1.0, self._noise))
         self.now_s += duration_s
         self._end_s.append(self.now_s)

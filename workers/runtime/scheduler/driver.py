@@ -7,17 +7,20 @@ keeps the policy's strict alternation of plan and result, whatever the engine's.
 Everything here depends on its arguments only, so ranks with the same arguments decide alike.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from workers.latency.fit import Sample
 from workers.latency.learner import LatencyLearner
-from workers.latency.model import LatencyModel
+from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.release import Release
 from workers.policy.request import Request
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,11 @@ class Launched:
     decode_context: int
 
     def sample(self, duration_s: float) -> Sample:
-        return Sample(
-            sum(chunk.tokens for chunk in self.chunks),
-            sum(chunk.held_tokens for chunk in self.chunks),
-            self.decodes,
-            self.decode_context,
-            duration_s,
-        )
+        computed = NO_CHUNKS
+        for chunk in self.chunks:
+            computed = computed.beside(chunk.tokens, chunk.held_tokens)
+        tokens, context, pairs = computed
+        return Sample(tokens, context, self.decodes, self.decode_context, duration_s, pairs)
 
 
 Plan = Callable[[float, float, int], IterationPlan]
@@ -80,6 +81,8 @@ class PolicyDriver:
         self._releases: dict[str, Release] = {}
         self._planned = False
         self._full = False
+        self._learning_failed = False
+        """It was logged; once is enough."""
 
     # ---- what happens to requests
 
@@ -124,14 +127,23 @@ class PolicyDriver:
         """
         model = None
         for duration_s in durations_s:
-            iteration, full = self._unmeasured.popleft()
-            sample = iteration.sample(duration_s)
-            if duration_s > 0:
-                self.policy.measured(sample, full=full)
-            model = self._learner.add(sample) or model
+            model = self._learn(*self._unmeasured.popleft(), duration_s) or model
         if model is not None:
             self.policy.use(model)
         return model
+
+    def _learn(self, iteration: Launched, full: bool, duration_s: float) -> LatencyModel | None:
+        """Serving does not depend on learning: when that fails, the last model stays."""
+        try:
+            sample = iteration.sample(duration_s)
+            if duration_s > 0:
+                self.policy.measured(sample, full=full)
+            return self._learner.add(sample)
+        except Exception:
+            if not self._learning_failed:
+                log.exception("an iteration could not be learned from; the latency model stays")
+            self._learning_failed = True
+            return None
 
     def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
         self.report(start_s)

@@ -46,7 +46,7 @@ class LatencyFile:
             if content["schema_version"] != _SCHEMA_VERSION:
                 return []
             return [_sample(*row) for row in content["samples"]]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # whatever it holds, the engine starts
             log.warning("%s cannot be read and will be replaced: %s", self._path, error)
             return []
 
@@ -63,10 +63,21 @@ class LatencyFile:
             save_profile(profile, self._path.with_name(f"{name}.json"))
         except OSError as error:
             log.warning("%s cannot be written; set %s: %s", self._path, DIRECTORY_VARIABLE, error)
+        except Exception:  # the scheduler goes on without it
+            log.exception("the latency model cannot be kept in %s", self._path)
 
 
-def _sample(tokens: int, context: int, decodes: int, decode_context: int, s: float) -> Sample:
-    return Sample(int(tokens), int(context), int(decodes), int(decode_context), float(s))
+def _sample(
+    tokens: int,
+    context: int,
+    decodes: int,
+    decode_context: int,
+    s: float,
+    pairs: float | None = None,
+) -> Sample:
+    """One row of the file; rows from before `pairs` were kept have none."""
+    batch = (int(tokens), int(context), int(decodes), int(decode_context))
+    return Sample(*batch, float(s), None if pairs is None else float(pairs))
 
 
 def _directory(environment: Mapping[str, str]) -> Path | None:

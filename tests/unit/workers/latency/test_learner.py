@@ -35,5 +35,20 @@ def test_fits_often_at_first_then_rarely() -> None:
 
 def test_an_iteration_without_a_duration_is_ignored() -> None:
     learner = LatencyLearner()
-    learner.add(Sample(1, 0, 0, 0, 0.0))
+    for duration_s in (0.0, -1.0, float("inf"), float("nan")):
+        learner.add(Sample(1, 0, 0, 0, duration_s))
+    learner.add(Sample(-1, 0, 0, 0, 0.01))
     assert learner.samples == []
+
+
+def test_the_kinds_that_ran_last_are_kept() -> None:
+    learner = LatencyLearner()
+    batches = [
+        Sample(2**tokens, 2**context, 2**decodes, 0, 0.01)
+        for tokens in range(10)
+        for context in range(0, 20, 2)
+        for decodes in range(5)
+    ]
+    for each in batches:
+        learner.add(each)
+    assert learner.samples == batches[-256:]

@@ -177,6 +177,18 @@ def test_a_profile_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     assert load_profile(str(path)) == A100_LLAMA3_8B
 
 
+def test_a_profile_from_before_attention_pairs_is_read(tmp_path: Path) -> None:
+    regime = {"intercept_s": 0.01, "prefill_token_s": 1e-4, "decode_token_s": 1e-4}
+    old = {"name": "old", "small": regime, "large": regime, "split_tokens": 512, "kv_tokens": 9}
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps({"schema_version": 1, **old}))
+    assert load_profile(str(path)).latency.large.pair_s == 0
+    free = regime | {"prefill_token_s": 0.0}
+    path.write_text(json.dumps({"schema_version": 1, **old, "large": free}))
+    with pytest.raises(ConfigurationError, match="must be above 0"):
+        load_profile(str(path))
+
+
 def test_a_wrong_profile_is_an_error_for_people(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="a100-llama3-8b"):
         load_profile("b200")

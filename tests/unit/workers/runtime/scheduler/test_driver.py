@@ -1,8 +1,12 @@
 """The policy's side of the engine's loop, on virtual time."""
 
+import pytest
+
 from tests.support import requests
 from tests.support.requests import FLAT_MODEL, batch
+from workers.latency.fit import Sample
 from workers.latency.learner import LatencyLearner
+from workers.latency.model import LatencyModel
 from workers.policy.decision import DecisionKind
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Request
@@ -149,6 +153,23 @@ def test_a_new_model_is_used_from_then_on() -> None:
         models.append(d.measured([0.02 + 0.001 * tokens]))
     assert [n for n, model in enumerate(models, 1) if model is not None] == [32]
     assert round(d.policy.calibration.model.iteration_s(100, 0, 0, 0), 3) == 0.12
+
+
+def test_learning_that_fails_leaves_the_model_and_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class BrokenLearner(LatencyLearner):
+        def add(self, sample: Sample) -> LatencyModel | None:
+            raise ArithmeticError("no such number")
+
+    d = PolicyDriver(NiyamaPolicy(FLAT_MODEL), BrokenLearner())
+    d.arrived(batch("b", 10_000), 0.0)
+    for number in range(3):
+        planned(d, number)
+        launch(d, Computed("b", 256, 256 * number, 10_000 - 256 * number))
+    assert d.measured([0.1] * 3) is None
+    assert d.policy.calibration.model == FLAT_MODEL
+    assert caplog.text.count("could not be learned from") == 1
 
 
 def test_two_ranks_with_the_same_reports_decide_alike() -> None:

@@ -1,0 +1,80 @@
+"""Learning on devices that nobody made a model for."""
+
+import random
+from dataclasses import astuple
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from tests.support.laws import LAWS, Batch, Law, noise, serving, warm_up
+from workers.latency.learner import LatencyLearner
+from workers.latency.model import Coefficients, LatencyModel
+from workers.latency.profiles import Profile, load_profile, save_profile
+
+_CHUNK_TOKENS = 8192
+_CONTEXT_TOKENS = 100_000
+
+
+def _regimes(model: LatencyModel) -> list[Coefficients]:
+    alone = [model.decode_only] if model.decode_only is not None else []
+    return [model.small, model.large, *alone]
+
+
+def _check(model: LatencyModel, folder: Path) -> None:
+    """It can be saved and read, and no more of anything takes less time."""
+    save_profile(Profile("device", model, 1000, "a test"), folder / "profile.json")
+    assert load_profile(str(folder / "profile.json")).latency == model
+    assert all(coefficient >= 0 for regime in _regimes(model) for coefficient in astuple(regime))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_warm_up_ends_with_a_model_that_can_be_kept(seed: int, tmp_path: Path) -> None:
+    rng, law = random.Random(seed), list(LAWS.values())[seed % len(LAWS)]
+    learner = LatencyLearner()
+    for batch in warm_up(_CHUNK_TOKENS, 131_072):
+        model = learner.add(batch.sample(law(batch) * noise(rng, heavy_tailed=seed % 2 == 1)))
+        if model is not None:
+            _check(model, tmp_path)
+    known = learner.model()
+    assert known is not None
+    _check(known, tmp_path)
+
+
+def _served(law: Law, seed: int, folder: Path, *, heavy_tailed: bool, count: int) -> LatencyModel:
+    rng, learner, known = random.Random(seed), LatencyLearner(), None
+    for batch in serving(rng, _CHUNK_TOKENS, _CONTEXT_TOKENS, count):
+        duration_s = law(batch) * noise(rng, heavy_tailed=heavy_tailed)
+        known = learner.add(batch.sample(duration_s)) or known
+    assert known is not None
+    _check(known, folder)
+    return known
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_load_ends_with_a_model_that_can_be_kept(seed: int, tmp_path: Path) -> None:
+    law = list(LAWS.values())[seed % len(LAWS)]
+    _served(law, seed, tmp_path, heavy_tailed=seed % 2 == 1, count=130)
+
+
+@pytest.mark.parametrize("heavy_tailed", [False, True], ids=["3% noise", "heavy tails"])
+@pytest.mark.parametrize("name", LAWS)
+def test_what_is_learned_under_load_predicts_it(
+    name: str, heavy_tailed: bool, tmp_path: Path
+) -> None:
+    law = LAWS[name]
+    model = _served(law, 1, tmp_path, heavy_tailed=heavy_tailed, count=520)
+    errors = []
+    for batch in serving(random.Random(99), _CHUNK_TOKENS, _CONTEXT_TOKENS, 300):
+        true_s = law(batch)
+        errors.append(abs(model.iteration_s(*batch.sample(true_s).batch) / true_s - 1))
+    assert mean(errors) < (0.10 if name == "convex" else 0.05)
+
+
+def test_a_large_chunk_after_a_long_context_is_predicted(tmp_path: Path) -> None:
+    """Without tokens times context it was predicted at less than a third of its time."""
+    model = _served(LAWS["long contexts"], 1, tmp_path, heavy_tailed=False, count=520)
+    batch = Batch([(8192, 100_000)], 1, 1000)
+    true_s = LAWS["long contexts"](batch)
+    assert true_s == pytest.approx(1.37, abs=0.01)
+    assert model.iteration_s(*batch.sample(true_s).batch) == pytest.approx(true_s, rel=0.05)
