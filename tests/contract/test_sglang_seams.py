@@ -105,6 +105,42 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
                 "new_batch.decoding_reqs = running_batch.reqs",
             ],
         ),
+        # When decodes do not join a batch of prompts.
+        (
+            "managers.scheduler",
+            "Scheduler._get_new_batch_prefill_raw",
+            [
+                "self.is_mixed_chunk\n            and not running_batch.is_empty()",
+                "and not (new_batch.return_logprob or running_batch.return_logprob)",
+                "and new_batch.input_embeds is None",
+                "and all(r.beam_group is None for r in running_batch.reqs)",
+            ],
+        ),
+        # What is not ready is skipped, and a pass without prompts negotiates with other ranks.
+        (
+            "managers.scheduler",
+            "Scheduler._get_new_batch_prefill_raw",
+            [
+                "not self.can_schedule_lora_req(req, running_loras):\n                continue",
+                "len(self.waiting_queue) == 0\n        ) and self.chunked_req is None",
+            ],
+        ),
+        (
+            "managers.prefill_delayer",
+            "PrefillDelayerSinglePassExecutor.finalize",
+            ["self.negotiate_should_allow_prefill(local_prefillable=False)"],
+        ),
+        # Decodes that run as an extension are told from prompts.
+        (
+            "managers.schedule_batch",
+            "ScheduleBatch.convert_decode_to_extend",
+            ["self.decoding_reqs = self.reqs"],
+        ),
+        (
+            "managers.scheduler_components.dp_attn",
+            "_update_gather_batch",
+            ["batch.global_num_tokens = ", "batch.is_extend_in_batch = "],
+        ),
         # A finished chunk is in the radix cache before the next batch is planned.
         (
             "managers.scheduler",

@@ -96,6 +96,8 @@ class FakeBatch:
     decoding_reqs: list[FakeRequest] | None = None
     prefill_stats: FakePrefillStats | None = None
     batch_is_full: bool = False
+    global_num_tokens: list[int] | None = None
+    is_extend_in_batch: bool = False
 
     def is_empty(self) -> bool:
         return not self.reqs
@@ -213,6 +215,10 @@ class FakeEngine:
         """Prompt tokens of each iteration, by request."""
         self.planned_kv_tokens: list[int] = []
         """Free KV that each plan was made with."""
+        self.passes = 0
+        """How often SGLang made a batch, or found that there is none to make."""
+        self.not_ready: set[str] = set()
+        """Requests that SGLang skips: their adapter or their prefix is not loaded yet."""
         self.building: Callable[[], None] = lambda: None
         """Called while a batch is being made."""
         self.running = FakeBatch([], FakeForwardMode(extends=False))
@@ -225,7 +231,8 @@ class FakeEngine:
         self._aborting: FakeRequest | None = None
         self._idled = True
         policy = NiyamaPolicy(latency, settings)
-        self.driver = PolicyDriver(policy, LatencyLearner(), checked=self._recorded)
+        self.learner = LatencyLearner()
+        self.driver = PolicyDriver(policy, self.learner, checked=self._recorded)
         self.niyama = assemble(
             self,
             self.driver,
@@ -354,6 +361,9 @@ class FakeEngine:
     def pending_tokens(self) -> int:
         return sum(_real(req).seqlen for req in self.waiting_queue)
 
+    def skips(self) -> bool:
+        return bool(self.not_ready)
+
     def runs_in_step(self) -> bool:
         return False
 
@@ -383,8 +393,7 @@ class FakeEngine:
             self._send_abort_output(req, None)
 
     def _next_batch(self) -> FakeBatch | None:
-        made = self.niyama.batches.next(self.running, self._build)
-        prefill = None if made is None else made.batch_to_run
+        prefill = self.niyama.batches.next(self.running, self._build).batch_to_run
         if isinstance(prefill, FakeBatch):
             return prefill
         if self.running.is_empty():
@@ -393,6 +402,7 @@ class FakeEngine:
 
     def _build(self, running_batch: Batch) -> FakeNextBatch:
         """As `get_new_batch_prefill`: the prompt in progress first, then the queue in order."""
+        self.passes += 1
         self.building()
         budget = self.chunked_prefill_size
         budget -= len(running_batch.reqs) if self.is_mixed_chunk else 0
@@ -407,6 +417,8 @@ class FakeEngine:
                 self.chunked_req = None
         for waiting in self.waiting_queue:
             req = _real(waiting)
+            if req.rid in self.not_ready:
+                continue
             if budget <= 0 or self.chunked_req is not None or req.seqlen > self.free_kv_tokens():
                 break
             req.prefix_len = self.cached_tokens(req)

@@ -61,6 +61,12 @@ class Backlog:
         """The overdue request that was due first."""
         return self._overdue.head(cutoff=NO_CUTOFF)
 
+    def first(self, count: int) -> list[str]:
+        """Up to `count` waiting requests, roughly in the order in which they will be planned."""
+        waiting = self._waiting.first(count, cutoff=self.cutoff)
+        overdue = self._overdue.first(count - len(waiting), cutoff=NO_CUTOFF)
+        return [entry.request_id for entry in waiting + overdue]
+
     # ---- how much there is
 
     @property

@@ -116,6 +116,23 @@ class NiyamaPolicy:
             decisions=backlog.journal.take(),
         )
 
+    def next_in_line(self, count: int) -> list[str]:
+        """At most `count` prompts that could take the place of planned ones, in their order.
+
+        For engines that find that a planned prompt is not ready. Those in progress come first.
+        Where decodes take part, none is among them that would keep the decodes out.
+        """
+        backlog = self._backlog
+        planned = [chunk.request_id for chunk in self._batch.chunks] if self._batch else []
+        mixed = all(backlog[request_id].request.prompt_mixes for request_id in planned)
+        started = sorted(backlog.started.values(), key=lambda p: (p.due_s, p.request_id))
+        others = [*started, *(backlog[request_id] for request_id in backlog.first(count))]
+        return [
+            prefill.request_id
+            for prefill in others
+            if prefill.request_id not in planned and prefill.request.prompt_mixes >= mixed
+        ][:count]
+
     def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
         situation = self._situation(now_s)
         # Whatever kept the decodes from the last iteration, they get the next in time.

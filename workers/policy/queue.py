@@ -87,6 +87,30 @@ class WaitingQueue:
             del self._heaps[rank]
         return best or beyond
 
+    def first(self, count: int, *, cutoff: int) -> list[Entry]:
+        """The next requests: by due time up to the cutoff, then by rank; at most `count`.
+
+        Looks at some `count` entries and one of each rank. Each heap is walked from its head: of
+        every entry that was seen, the two below it come into question.
+        """
+        frontier = [(self._place(heap[0], cutoff), rank, 0) for rank, heap in self._heaps.items()]
+        heapq.heapify(frontier)
+        found: list[Entry] = []
+        for _ in range(2 * count):  # some have left and are still in the heap
+            if not frontier or len(found) == count:
+                break
+            _, rank, index = heapq.heappop(frontier)
+            heap = self._heaps[rank]
+            if self._entries.get(heap[index].request_id) is heap[index]:
+                found.append(heap[index])
+            for below in range(2 * index + 1, min(2 * index + 3, len(heap))):
+                heapq.heappush(frontier, (self._place(heap[below], cutoff), rank, below))
+        return found
+
+    @staticmethod
+    def _place(entry: Entry, cutoff: int) -> tuple[int, float, str]:
+        return (entry.rank if entry.rank > cutoff else -1, entry.due_s, entry.request_id)
+
     def _tidy(self, heap: list[Entry]) -> bool:
         """Drop what was removed from the top of a heap; false when nothing is left."""
         while heap and self._entries.get(heap[0].request_id) is not heap[0]:

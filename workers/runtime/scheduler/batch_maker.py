@@ -20,6 +20,9 @@ from workers.runtime.scheduler.seams import (
 )
 from workers.runtime.scheduler.waiting import WaitingRequests
 
+_MAX_STAND_INS = 64
+"""Requests beyond the plan that SGLang may take where it skips planned ones."""
+
 Build = Callable[[Batch], NextBatch]
 """SGLang's own `get_new_batch_prefill`: the next batch, given the running one."""
 
@@ -45,8 +48,12 @@ class BatchMaker:
         self._reporter = reporter
         self._keep_model = keep_model
 
-    def next(self, running_batch: Batch, build: Build) -> NextBatch | None:
-        """The batch that SGLang builds from a new plan; None: no prompt continues, only decodes."""
+    def next(self, running_batch: Batch, build: Build) -> NextBatch:
+        """The batch that SGLang builds from a new plan.
+
+        SGLang's own pass runs in every call, also when there is nothing for it to admit: it
+        negotiates with other ranks, which would wait for it, and takes up compiled grammars.
+        """
         if not self._has_work(running_batch):
             return self._built(Handover(), running_batch, build)
         self._synchronize()
@@ -55,11 +62,12 @@ class BatchMaker:
         self._parking.reclaim_kv(plan.reclaim_kv)
         self._reporter.planned(plan, self._waiting, self._clock.now_s)
         handover = self._hand_over(plan, running_batch)
-        batch: NextBatch | None = None
         if handover.park:
             batch = self._built_parking(handover, plan, running_batch, build)
         elif self._scheduler.chunked_req is None or handover.in_progress_tokens:
             batch = self._built(handover, running_batch, build)
+        else:
+            batch = self._built_pausing(running_batch, build)
         self._reporter.flush()
         return batch
 
@@ -99,14 +107,22 @@ class BatchMaker:
     def _hand_over(self, plan: IterationPlan, running_batch: Batch) -> Handover:
         self._parking.planned()
         scheduler, in_progress = self._scheduler, self._scheduler.chunked_req
-        planned = [self._planned(chunk) for chunk in plan.chunks]
-        return hand_over(
-            [chunk for chunk in planned if chunk is not None],
+        planned = [chunk for each in plan.chunks if (chunk := self._planned(each)) is not None]
+        handover = hand_over(
+            planned,
             in_progress.rid if in_progress is not None else None,
             can_park=in_progress is not None and self._parking.can_park(in_progress, running_batch),
             room_tokens=scheduler.chunked_prefill_size - self._joining_decodes(running_batch),
             page_tokens=scheduler.truncation_align_size or scheduler.page_size,
         )
+        if in_progress is None and handover.order and self._engine.skips():
+            return replace(handover, order=handover.order + self._stand_ins(handover.order))
+        return handover
+
+    def _stand_ins(self, order: tuple[str, ...]) -> tuple[str, ...]:
+        """Who else may have the plan's tokens: a plan that SGLang skips would come back forever."""
+        ids = self._driver.policy.next_in_line(_MAX_STAND_INS)
+        return tuple(each for each in ids if each in self._waiting and each not in order)
 
     def _planned(self, chunk: Chunk) -> Planned | None:
         """The chunk with the engine's current count; None when SGLang does not have it any more."""
@@ -137,6 +153,14 @@ class BatchMaker:
             # SGLang counted only what it was handed.
             batch.batch_to_run.prefill_stats.num_pending_tokens = self._engine.pending_tokens()
         return batch
+
+    def _built_pausing(self, running_batch: Batch, build: Build) -> NextBatch:
+        """SGLang would continue the prompt in progress: it has none to see, and nothing else."""
+        paused, self._scheduler.chunked_req = self._scheduler.chunked_req, None
+        try:
+            return self._built(Handover(), running_batch, build)
+        finally:
+            self._scheduler.chunked_req = paused
 
     def _built_parking(
         self, handover: Handover, plan: IterationPlan, running_batch: Batch, build: Build

@@ -1,5 +1,7 @@
 """What becomes of batches: launched, then processed; overlapped, that is a step later."""
 
+from collections.abc import Sequence
+
 from workers.runtime.messages import RELEASE_KEY
 from workers.runtime.scheduler.batch_maker import total_tokens
 from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
@@ -40,6 +42,7 @@ class BatchWatcher:
                 chunks=tuple(_computed(req) for req in prefilling),
                 decodes=len(decoding),
                 decode_context=sum(req.seqlen for req in decoding),
+                is_own_pace=_is_own_pace(batch, prefilling, len(decoding)),
             )
         )
 
@@ -76,6 +79,19 @@ def _parts(batch: Batch) -> tuple[list[EngineRequest], list[EngineRequest]]:
         return [], list(batch.reqs)
     decoding = list(batch.decoding_reqs or ())
     return list(batch.reqs)[: len(batch.reqs) - len(decoding)], decoding
+
+
+def _is_own_pace(batch: Batch, prefilling: Sequence[EngineRequest], decodes: int) -> bool:
+    """Whether a batch takes as long as its own work does.
+
+    With data parallel attention all ranks step together, some with nothing of their own to do, and
+    each step takes as long as the most that one of them computes. Decodes that SGLang runs as an
+    extension, to be like the others, are no measure of decodes either.
+    """
+    if not prefilling:
+        return decodes > 0 and not batch.is_extend_in_batch
+    own_tokens = sum(req.extend_len for req in prefilling) + decodes
+    return own_tokens >= max(batch.global_num_tokens or (), default=0)
 
 
 def _computed(req: EngineRequest) -> Computed:

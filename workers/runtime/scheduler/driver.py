@@ -42,6 +42,8 @@ class Launched:
     chunks: tuple[Computed, ...]
     decodes: int
     decode_context: int
+    is_own_pace: bool = True
+    """Its duration is that of its own work, not of what another rank does in the same step."""
 
     def sample(self, duration_s: float) -> Sample:
         computed = NO_CHUNKS
@@ -127,7 +129,9 @@ class PolicyDriver:
         """
         model = None
         for duration_s in durations_s:
-            model = self._learn(*self._unmeasured.popleft(), duration_s) or model
+            iteration, full = self._unmeasured.popleft()
+            if iteration.is_own_pace:
+                model = self._learn(iteration, full, duration_s) or model
         if model is not None:
             self.policy.use(model)
         return model

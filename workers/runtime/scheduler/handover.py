@@ -24,7 +24,7 @@ class Handover:
     """What SGLang may make one batch from."""
 
     order: tuple[str, ...] = ()
-    """The waiting requests that may enter the batch, in order."""
+    """The waiting requests that may enter the batch, in order, as far as the tokens last."""
     prefill_tokens: int = 0
     """Prompt tokens that the batch may compute, in whole pages; 0: none, decodes only."""
     in_progress_tokens: int = 0

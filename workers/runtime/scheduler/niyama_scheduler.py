@@ -85,8 +85,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     # ---- one iteration
 
     def get_new_batch_prefill(self, running_batch: ScheduleBatch) -> NextBatchPlan:
-        batch = self.niyama.batches.next(running_batch, super().get_new_batch_prefill)
-        return batch or NextBatchPlan(batch_to_run=None, running_batch=running_batch)
+        return self.niyama.batches.next(running_batch, super().get_new_batch_prefill)
 
     def run_batch(self, batch: ScheduleBatch, *args: Any, **kwargs: Any) -> Any:
         self.niyama.watcher.launching(batch, after_idle=self._sched_idled)

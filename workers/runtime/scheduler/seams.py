@@ -92,6 +92,14 @@ class Batch(Protocol):
     @property
     def forward_mode(self) -> ForwardMode: ...
 
+    @property
+    def global_num_tokens(self) -> Sequence[int] | None:
+        """Tokens of each rank's batch in this step of data parallel attention, as far as known."""
+
+    @property
+    def is_extend_in_batch(self) -> bool:
+        """Data parallel attention: some rank computes prompts in this step."""
+
     def is_empty(self) -> bool: ...
 
 
@@ -143,6 +151,9 @@ class EngineCalls(Protocol):
 
     def cached_tokens(self, req: EngineRequest) -> int:
         """Tokens of a waiting request that its admission would find in the prefix cache."""
+
+    def skips(self) -> bool:
+        """Whether SGLang may skip a request that it is handed, because it is not ready."""
 
     def shares_prefixes(self) -> bool:
         """Whether what a request has computed stays in a cache for others, and for itself."""

@@ -30,6 +30,13 @@ class SglangCalls:
         match_kv_cache(req, self.scheduler.tree_cache)
         return int(req.num_matched_prefix_tokens)
 
+    def skips(self) -> bool:
+        """Adapters may have no room yet, and prefixes may still be on their way from storage."""
+        scheduler = self.scheduler
+        return bool(
+            scheduler.enable_lora or scheduler.enable_hicache_storage or scheduler.enable_lmcache
+        )
+
     def shares_prefixes(self) -> bool:
         return bool(self.scheduler.tree_cache.supports_prefix_sharing())
 

@@ -71,3 +71,27 @@ def test_the_head_is_the_smallest_key_of_those_still_there(
     best = min(entry.due_s + weight_s * entry.work for entry in kept.values())
     assert head.due_s + weight_s * head.work <= best + 0.2 * weight_s * head.work + 64 * weight_s
     assert len(queue) == len(kept)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.integers(0, 12), st.booleans()), max_size=60),
+    st.integers(0, 13),
+    st.integers(0, 20),
+)
+def test_the_first_are_in_order_and_still_there(
+    items: list[tuple[float, int, bool]], cutoff: int, count: int
+) -> None:
+    queue = WaitingQueue()
+    left: list[Entry] = []
+    for index, (due_s, rank, remove) in enumerate(items):
+        entry = Entry(due_s, f"{index:03d}", 100.0, rank)
+        queue.push(entry)
+        if remove:
+            queue.remove(entry.request_id)
+        else:
+            left.append(entry)
+    left.sort(key=lambda e: (e.rank if e.rank > cutoff else -1, e.due_s, e.request_id))
+    found = queue.first(count, cutoff=cutoff)
+    assert found == left[: len(found)]
+    if len(left) == len(items):
+        assert len(found) == min(count, len(left))

@@ -279,6 +279,43 @@ def test_an_aborted_prompt_in_progress_is_forgotten(engine: FakeEngine) -> None:
     assert engine.driver.policy.backlog_s() == pytest.approx(0)
 
 
+# ---- what is not ready
+
+
+def test_what_sglang_skips_does_not_hold_up_what_is_ready(engine: FakeEngine) -> None:
+    """Adapters that find no room, prefixes that are still on their way from storage."""
+    engine.arrive(*(chat(f"unready{number:02}", 300) for number in range(20)))
+    engine.arrive(batch("ready", 700))
+    engine.not_ready = {f"unready{number:02}" for number in range(20)}
+    for _ in range(4):
+        engine.step()
+    assert prompt_tokens_run(engine, "ready") == 700
+    engine.not_ready.clear()
+    engine.run()
+    assert all(prompt_tokens_run(engine, f"unready{number:02}") == 300 for number in range(20))
+    assert engine.driver.policy.backlog_s() == pytest.approx(0, abs=1e-9)
+
+
+def test_a_parked_prompt_stands_in_for_what_sglang_skips(engine: FakeEngine) -> None:
+    parked(engine)
+    engine.arrive(chat("unready", 300))
+    engine.not_ready = {"unready"}
+    while engine.reported("long")[-1] != "resumed":
+        engine.step()
+    assert prompt_tokens_run(engine, "unready") == 0
+    engine.not_ready.clear()
+    engine.run()
+    assert engine.reported("unready") == ["started"]
+
+
+def test_stand_ins_have_no_tokens_that_the_plan_uses(engine: FakeEngine) -> None:
+    engine.not_ready = {"nobody"}
+    engine.arrive(chat("a", 100), chat("b", 100), batch("c", 700), batch("d", 700))
+    engine.step()
+    assert engine.launched == [{"a": 100, "b": 100, "c": CHUNK_TOKENS - 200}]
+    engine.run()
+
+
 # ---- reports
 
 
