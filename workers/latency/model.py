@@ -8,7 +8,7 @@ prompt token with all tokens before it, so its time grows with tokens times cont
 
 import math
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -85,7 +85,7 @@ class Coefficients:
         return int(2 * left_s / (slope_s + root_s))
 
     def scaled(self, factor: float) -> "Coefficients":
-        return Coefficients(*(factor * getattr(self, field.name) for field in fields(self)))
+        return Coefficients(*(factor * getattr(self, name) for name in self.__slots__))
 
     @property
     def per_prefill_token_s(self) -> float:

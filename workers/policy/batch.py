@@ -85,7 +85,7 @@ class PrefillBatch:
         return True
 
     def predicted_s(self) -> float:
-        """Duration by the uncorrected model."""
+        """Duration by the model, seconds."""
         tokens, context, pairs = self._computed
         return self._model.iteration_s(tokens, context, *self._taking_part, pairs)
 

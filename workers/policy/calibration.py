@@ -1,48 +1,125 @@
 """Keeping the latency model honest while it runs.
 
-The model is multiplied by the median of actual/predicted over recent iterations, so that a model
-that is wrong by a factor costs nothing once the window has seen it; what remains is spread, and
-the margin is a high quantile of it.
+Each regime of the model is multiplied by the median of actual / predicted over its own recent
+iterations, so that a model that is wrong by a factor costs nothing once that is seen, and decodes
+that run often say nothing about prompts. What remains is spread; the margin is a high quantile of
+it.
 """
 
 import bisect
 from collections import deque
+from dataclasses import replace
 
-from workers.latency.model import LatencyModel
+from workers.latency.fit import Sample
+from workers.latency.model import LatencyModel, Regime
 
 _FIRST_MARGIN = 1.2
 _MIN_MARGIN = 1.02
+_WINDOW = 256
+"""Recent iterations of all regimes that are remembered."""
+_REGIME_WINDOW = 64
+"""Recent iterations of one regime: few enough to follow a device that slows down."""
+_ENOUGH = 16
+"""Iterations of a regime after which those of others no longer count for it."""
+
+_SAME = 0.002
+"""Biases that differ by less, as a share, make no other model."""
+_REGIMES = tuple(Regime)
 
 
-class Calibration:
-    def __init__(self, model: LatencyModel, *, window: int = 256, correct: bool = True) -> None:
-        """`window` iterations are remembered; without `correct` the bias stays 1."""
-        self.model = model
-        self.bias = 1.0
-        """Actual / predicted of the unscaled model, typical of recent iterations."""
-        self._correct = correct
-        self._median = 1.0
-        self._window = window
+class _Ratios:
+    """The newest of a stream of ratios, in order of size."""
+
+    def __init__(self, window: int) -> None:
         self._recent: deque[float] = deque()
         self._sorted: list[float] = []
+        self._window = window
 
-    def observe(self, predicted_s: float, actual_s: float) -> None:
-        """One iteration: `predicted_s` by the unscaled model, and what it took."""
-        if predicted_s <= 0:
-            return
-        ratio = actual_s / predicted_s
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def add(self, ratio: float) -> None:
         self._recent.append(ratio)
         bisect.insort(self._sorted, ratio)
         if len(self._recent) > self._window:
             oldest = self._recent.popleft()
             del self._sorted[bisect.bisect_left(self._sorted, oldest)]
-        self._median = self._sorted[len(self._sorted) // 2]
+
+    def quantile(self, share: float) -> float:
+        """The least ratio that more than `share` of them do not exceed; 1 without any."""
+        if not self._sorted:
+            return 1.0
+        return self._sorted[min(len(self._sorted) - 1, int(share * len(self._sorted)))]
+
+
+class Calibration:
+    def __init__(self, model: LatencyModel, *, correct: bool = True) -> None:
+        """Without `correct`, predictions stay the model's."""
+        self.model = model
+        """As it was fitted."""
+        # Decodes alone are corrected apart, whether or not the model tells them apart.
+        self._base = model if model.decode_only else replace(model, decode_only=model.small)
+        self.corrected = self._base if correct else model
+        """As recent iterations say: in the seconds of this device, now."""
+        self._correct = correct
+        self._biases = [1.0] * len(Regime)
+        """Those in `corrected`."""
+        self._all = _Ratios(_WINDOW)
+        self._own = [_Ratios(_REGIME_WINDOW) for _ in Regime]
+        self._just_large = _Ratios(_REGIME_WINDOW)
+        """Of batches of at most twice the split."""
+        self._left = _Ratios(_WINDOW)
+        """Actual over corrected prediction."""
+
+    def observe(self, ran: Sample) -> None:
+        """Take one measured iteration."""
+        predicted_s = self._base.iteration_s(*ran.batch)
+        if predicted_s <= 0:
+            return
+        tokens = ran.prefill_tokens + ran.decodes
+        regime = self._base.regime(ran.prefill_tokens, ran.decodes)
+        ratio = ran.duration_s / predicted_s
+        self._all.add(ratio)
+        self._own[regime].add(ratio)
+        if regime is Regime.LARGE and tokens <= 2 * self._base.split_tokens:
+            self._just_large.add(ratio)
         if self._correct:
-            self.bias = self._median
+            self._correct_model()
+        self._left.add(ratio / self._biases[regime])
+
+    def bias(self, regime: Regime) -> float:
+        """Actual / predicted of the model, typical of recent iterations.
+
+        A regime of which little was seen is expected to be as wrong as all of them are.
+        """
+        own = self._own[regime]
+        typical = own.quantile(0.5)
+        if len(own) >= _ENOUGH:
+            return typical
+        known = len(own) / _ENOUGH
+        return float(typical**known * self._all.quantile(0.5) ** (1 - known))
+
+    def _correct_model(self) -> None:
+        biases = [self.bias(regime) for regime in _REGIMES]
+        if any(abs(b - a) > _SAME * a for a, b in zip(self._biases, biases, strict=True)):
+            self._biases = biases
+            self.corrected = self._base.corrected(*biases)
 
     def margin(self, quantile: float) -> float:
         """Actual over corrected prediction that a share `quantile` of iterations stays below."""
-        if not self._sorted:
+        if not self._left:
             return _FIRST_MARGIN
-        index = min(len(self._sorted) - 1, int(quantile * len(self._sorted)))
-        return max(_MIN_MARGIN, self._sorted[index] / self._median)
+        return max(_MIN_MARGIN, self._left.quantile(quantile))
+
+    def measured_model(self) -> LatencyModel | None:
+        """What measured iterations say against large batches and decodes alone in turn.
+
+        These are as slow as three quarters of their iterations did not exceed, and small batches as
+        fast as a quarter was: what differs by less may be noise, or a model that fits badly in
+        places. None until each of the three was measured often.
+        """
+        alone, small = self._own[Regime.DECODES], self._own[Regime.SMALL]
+        if min(len(alone), len(small), len(self._just_large)) < _ENOUGH:
+            return None
+        slow_alone, fast_small = alone.quantile(0.75), small.quantile(0.25)
+        return self._base.corrected(slow_alone, fast_small, self._just_large.quantile(0.75))

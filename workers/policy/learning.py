@@ -28,7 +28,7 @@ class Learning:
     @property
     def prefill_token_s(self) -> float:
         """Time of one prompt token in a large batch, corrected."""
-        return self.calibration.model.prompt_token_s * self.calibration.bias
+        return self.calibration.corrected.prompt_token_s
 
     def work(self, prefill: Prefill) -> float:
         """Prefill-equivalent tokens that the request still costs, its answer included."""
@@ -39,12 +39,9 @@ class Learning:
 
     # ---- observations
 
-    def iteration(self, predicted_s: float, ran: Sample, *, full: bool) -> None:
-        """What an iteration took, and what the uncorrected model had predicted.
-
-        `full`: more prompts were waiting than fit.
-        """
-        self.calibration.observe(predicted_s, ran.duration_s)
+    def iteration(self, ran: Sample, *, full: bool) -> None:
+        """What an iteration took. `full`: more prompts were waiting than fit."""
+        self.calibration.observe(ran)
         if full:
             self._throughput.observe(ran)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from workers.latency.fit import Sample
-from workers.latency.model import LatencyModel
+from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.backlog import Backlog
 from workers.policy.batch import PrefillBatch
 from workers.policy.calibration import Calibration
@@ -110,7 +110,7 @@ class NiyamaPolicy:
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
             chunks=tuple(batch.chunks),
-            predicted_s=batch.predicted_s() * self.calibration.bias,
+            predicted_s=batch.predicted_s(),
             reclaim_kv=tuple(batch.reclaimed),
             full=batch.full,
             decisions=backlog.journal.take(),
@@ -139,7 +139,7 @@ class NiyamaPolicy:
         mixes = self._decodes.mix and not self._decodes_wait
         learned = (self.calibration, self.settings)
         return PrefillBatch(
-            self.calibration.model,
+            self.calibration.corrected,
             situation.decodes,
             self._memory(free_kv_tokens),
             beside=beside_decodes(situation, *learned) if mixes else None,
@@ -241,7 +241,7 @@ class NiyamaPolicy:
 
         `full` as in its plan.
         """
-        self._learned.iteration(self.calibration.model.iteration_s(*ran.batch), ran, full=full)
+        self._learned.iteration(ran, full=full)
 
     def use(self, model: LatencyModel) -> None:
         """Continue with another latency model, such as one fitted to what was measured."""
@@ -250,10 +250,14 @@ class NiyamaPolicy:
     def _learn(self, result: IterationResult) -> None:
         if self._batch is None or result.duration_s <= 0:  # nothing ran
             return
-        tokens = sum(chunk.tokens for chunk in result.chunks)
+        computed = NO_CHUNKS
+        for request_id, tokens in result.chunks:
+            prefill = self._backlog.get(request_id)
+            computed = computed.beside(tokens, prefill.context_tokens if prefill else 0)
+        tokens, context, pairs = computed
         decodes = self._decodes.load if result.decoded else (0, 0)
-        ran = Sample(tokens, 0, *decodes, result.duration_s)
-        self._learned.iteration(self._batch.predicted_s(), ran, full=self._batch.full)
+        ran = Sample(tokens, context, *decodes, result.duration_s, pairs)
+        self._learned.iteration(ran, full=self._batch.full)
 
     def _advance_decodes(self, result: IterationResult) -> None:
         if result.decoded:

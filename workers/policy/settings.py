@@ -27,6 +27,16 @@ class Overload(StrEnum):
     """None: earliest deadline first throughout."""
 
 
+class Alternation(StrEnum):
+    """Whether large batches alternate with decodes alone."""
+
+    OFF = "off"
+    MEASURED = "measured"
+    """Where measured iterations, with their spread, say that it carries more."""
+    PREDICTED = "predicted"
+    """Where the latency model says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Defaults are the ones that measured best; docs/scheduler.md has the figures."""
@@ -41,8 +51,9 @@ class Settings:
     slack_spread_tokens: int = 100
     """Slack is spent evenly over the tokens that the most urgent decode is expected to have, and
     over at most this many; 0: all of it on the next iteration."""
-    alternate: bool = True
-    """Alternate large batches with decodes alone where the latency model makes that cheaper."""
+    alternation: Alternation = Alternation.MEASURED
+    """Large batches in turn with decodes alone, instead of equal ones: whether, and on whose word.
+    """
     slack_margin: float = 1.2
     """An iteration may plan to use 1 / margin of the slack."""
     in_time_quantile: float = 0.995

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, MostUrgent
-from workers.policy.settings import Settings
+from workers.policy.settings import Alternation, Settings
 
 
 class Situation(NamedTuple):
@@ -28,12 +28,12 @@ class Situation(NamedTuple):
 
 
 def time_limit_s(at: Situation, calibration: Calibration, settings: Settings) -> float:
-    """How long the iteration may take, in the uncorrected model's seconds; 0: decodes alone."""
+    """How long the iteration may take, seconds; 0: decodes alone."""
     limit_s = _slack_limit_s(at, calibration, settings)
     if at.gap_due_s == math.inf:
         return limit_s
     margin = calibration.margin(settings.in_time_quantile)
-    return min(limit_s, (at.gap_due_s - at.now_s) / margin / calibration.bias)
+    return min(limit_s, (at.gap_due_s - at.now_s) / margin)
 
 
 def _slack_limit_s(at: Situation, calibration: Calibration, settings: Settings) -> float:
@@ -44,13 +44,12 @@ def _slack_limit_s(at: Situation, calibration: Calibration, settings: Settings) 
     """
     if at.urgent is None or at.urgent.due_s == math.inf:
         return math.inf
-    bias = calibration.bias
-    slack_s = (at.urgent.due_s - at.now_s) / bias
+    slack_s = at.urgent.due_s - at.now_s
     affordable_s = slack_s / settings.slack_margin
     if not settings.slack_spread_tokens:
         return affordable_s
     tokens = min(float(settings.slack_spread_tokens), max(1.0, at.urgent.expected_tokens))
-    equal_s = at.urgent.pace_s / bias + slack_s / tokens
+    equal_s = at.urgent.pace_s + slack_s / tokens
     step_s = _large_step_s(equal_s, at, calibration, settings) if slack_s > 0 else None
     if step_s is None:
         return min(equal_s, affordable_s)
@@ -61,8 +60,11 @@ def _large_step_s(
     mean_s: float, at: Situation, calibration: Calibration, settings: Settings
 ) -> float | None:
     """See `LatencyModel.large_step_s`; None unless enough waits to fill a large batch."""
-    model = calibration.model
-    if not settings.alternate or at.waiting_work < model.split_tokens:
+    if at.waiting_work < calibration.model.split_tokens or settings.alternation is Alternation.OFF:
+        return None
+    measured = settings.alternation is Alternation.MEASURED
+    model = calibration.measured_model() if measured else calibration.corrected
+    if model is None:
         return None
     return model.large_step_s(
         mean_s, at.prefill_context, *at.decodes, max_tokens=settings.max_chunk_tokens

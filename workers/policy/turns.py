@@ -37,11 +37,11 @@ def between_decodes(at: Situation, calibration: Calibration, settings: Settings)
     """
     if not at.decodes.decodes:
         return beside_decodes(at, calibration, settings)
-    model, chunk_tokens = calibration.model, settings.min_chunk_tokens
+    model, chunk_tokens = calibration.corrected, settings.min_chunk_tokens
     # There is nothing to alternate with: decodes have iterations of their own anyway.
     at_last_turn = at._replace(now_s=at.decoded_s, waiting_work=0.0)
     left_s = time_limit_s(at_last_turn, calibration, settings)
-    left_s -= (at.now_s - at.decoded_s) / calibration.bias
+    left_s -= at.now_s - at.decoded_s
     left_s -= model.iteration_s(0, 0, *at.decodes)
     if not at.decodes_wait:
         return Limit(left_s, chunk_tokens)

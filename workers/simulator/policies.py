@@ -8,7 +8,7 @@ from niyama.errors import ConfigurationError
 from workers.latency.model import LatencyModel
 from workers.policy.plan import Policy
 from workers.policy.policy import NiyamaPolicy
-from workers.policy.settings import Overload, Settings, TokenTiming
+from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
 from workers.simulator.baselines import (
     FixedChunkPolicy,
     Key,
@@ -36,7 +36,8 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/envelope": replace(_DEFAULT, token_timing=TokenTiming.ENVELOPE),
     "niyama/gaps": replace(_DEFAULT, token_timing=TokenTiming.GAPS),
     "niyama/no-spread": replace(_DEFAULT, slack_spread_tokens=0),
-    "niyama/no-alternation": replace(_DEFAULT, alternate=False),
+    "niyama/no-alternation": replace(_DEFAULT, alternation=Alternation.OFF),
+    "niyama/alternation": replace(_DEFAULT, alternation=Alternation.PREDICTED),
     "niyama/no-cutoff": replace(_DEFAULT, overload=Overload.NONE),
     "niyama/hybrid": replace(_DEFAULT, overload=Overload.HYBRID),
     "niyama/no-park": replace(_DEFAULT, park=False),

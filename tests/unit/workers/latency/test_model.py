@@ -1,4 +1,4 @@
-"""The latency model, its inverse, its fit, and its correction at run time."""
+"""The latency model, its inverse, and its fit."""
 
 import random
 
@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from workers.latency.fit import FitError, Sample, fit
 from workers.latency.model import NO_CHUNKS, Coefficients, LatencyModel
-from workers.policy.calibration import Calibration
 
 MODEL = LatencyModel(
     small=Coefficients(0.015, 6e-5, 2e-5, 4e-5, 1e-7, 8e-7),
@@ -152,27 +151,3 @@ def test_a_fit_refuses_an_impossible_duration() -> None:
 def test_a_fit_where_nothing_varies_still_predicts_what_was_seen() -> None:
     fitted = fit([Sample(256, 0, 8, 1000, 0.04)] * 20)
     assert fitted.iteration_s(256, 0, 8, 1000) == pytest.approx(0.04, rel=1e-3)
-
-
-def test_calibration_learns_a_constant_error() -> None:
-    calibration = Calibration(MODEL, window=64)
-    for _ in range(64):
-        calibration.observe(0.04, 0.05)
-    assert calibration.bias == pytest.approx(1.25)
-    assert calibration.margin(0.995) == pytest.approx(1.02)  # nothing but bias: the minimum
-
-
-def test_the_margin_is_a_high_quantile_of_what_is_left() -> None:
-    calibration = Calibration(MODEL, window=100)
-    for index in range(100):
-        calibration.observe(0.04, 0.04 * (1.3 if index % 20 == 0 else 1.0))
-    assert calibration.bias == pytest.approx(1.0)
-    assert calibration.margin(0.99) == pytest.approx(1.3)
-    assert calibration.margin(0.5) == pytest.approx(1.02)
-
-
-def test_calibration_forgets_what_left_its_window() -> None:
-    calibration = Calibration(MODEL, window=10)
-    for actual_s in [0.08] * 10 + [0.04] * 10:
-        calibration.observe(0.04, actual_s)
-    assert calibration.bias == pytest.approx(1.0)

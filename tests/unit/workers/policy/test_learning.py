@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.requests import FLAT_MODEL, batch
 from workers.latency.fit import Sample
-from workers.latency.model import Coefficients, LatencyModel
+from workers.latency.model import Coefficients, LatencyModel, Regime
 from workers.policy.decode_length import PRIOR_TOKENS
 from workers.policy.learning import Learning
 from workers.policy.request import Prefill
@@ -49,19 +49,19 @@ def test_the_model_is_corrected_unless_that_is_left_out() -> None:
     learned = Learning(FLAT_MODEL, Settings())
     without = Learning(FLAT_MODEL, Settings(calibrate=False))
     for each in (learned, without):
-        each.iteration(0.06, RAN, full=False)
-    assert learned.calibration.bias == pytest.approx(2.0)
+        each.iteration(RAN._replace(duration_s=2 * 0.061), full=False)
+    assert learned.calibration.bias(Regime.SMALL) == pytest.approx(2.0)
     assert learned.prefill_token_s == pytest.approx(0.0002 + 0.020 / 2048)
-    assert without.calibration.bias == 1.0
+    assert without.calibration.corrected == FLAT_MODEL
     assert without.prefill_token_s == pytest.approx(0.0001 + 0.010 / 2048)
 
 
 def test_only_full_iterations_say_how_much_gets_done() -> None:
     learned = Learning(FLAT_MODEL, Settings())
     before = learned.tokens_per_s
-    learned.iteration(0.12, RAN, full=False)
+    learned.iteration(RAN, full=False)
     assert learned.tokens_per_s == before
-    learned.iteration(0.12, RAN, full=True)
+    learned.iteration(RAN, full=True)
     # 500 tokens and 10 decodes in 120 ms, which weigh 0.12 s of 60 s.
     done_per_s = (500 + 10 * _DECODE_WORK) / 0.12
     assert learned.tokens_per_s == pytest.approx(before + 0.002 * (done_per_s - before))
@@ -70,11 +70,11 @@ def test_only_full_iterations_say_how_much_gets_done() -> None:
 def test_another_model_starts_over_and_keeps_what_is_known_of_answers() -> None:
     learned = Learning(FLAT_MODEL, Settings())
     request = batch("r", 1_000)
-    learned.iteration(0.06, RAN, full=True)
+    learned.iteration(RAN, full=True)
     learned.answer(request, 10)
     mean_tokens = learned.lengths.mean_tokens(request)
     learned.use(FLAT_MODEL.scaled(2.0))
-    assert learned.calibration.bias == 1.0
+    assert learned.calibration.bias(Regime.SMALL) == 1.0
     assert learned.calibration.model == FLAT_MODEL.scaled(2.0)
     assert learned.lengths.mean_tokens(request) == mean_tokens
 
@@ -82,7 +82,7 @@ def test_another_model_starts_over_and_keeps_what_is_known_of_answers() -> None:
 def test_another_model_keeps_what_is_known_of_the_throughput() -> None:
     learned = Learning(FLAT_MODEL, Settings())
     for _ in range(5_000):
-        learned.iteration(0.12, RAN, full=True)
+        learned.iteration(RAN, full=True)
     done_per_s = learned.tokens_per_s
     learned.use(FLAT_MODEL.scaled(2.0))  # the same proportions: a token is worth what it was
     assert learned.tokens_per_s == pytest.approx(done_per_s, rel=0.001)

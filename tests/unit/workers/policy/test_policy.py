@@ -11,7 +11,7 @@ from workers.latency.model import Coefficients, LatencyModel
 from workers.policy.decision import DecisionKind
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
-from workers.policy.settings import Overload, Settings, TokenTiming
+from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
 
 PLENTY = 1_000_000
 
@@ -78,9 +78,8 @@ def test_short_answers_spend_their_slack_over_their_own_length() -> None:
 
 def test_large_batches_alternate_with_decodes_alone_when_that_carries_more() -> None:
     small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)  # 20 ms more than large batches
-    policy = NiyamaPolicy(
-        LatencyModel(small, FLAT_MODEL.large, 512), Settings(token_timing=TokenTiming.ENVELOPE)
-    )
+    settings = Settings(token_timing=TokenTiming.ENVELOPE, alternation=Alternation.PREDICTED)
+    policy = NiyamaPolicy(LatencyModel(small, FLAT_MODEL.large, 512), settings)
     policy.add(chat("chat", 100, ttft_s=0.2), 0.0)
     _, now_s = _serve(policy, 0.0)
     policy.add(batch("b", 100_000), now_s)

@@ -5,10 +5,11 @@ import math
 import pytest
 
 from tests.support.requests import FLAT_MODEL
+from workers.latency.fit import Sample
 from workers.latency.model import Coefficients, LatencyModel
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, MostUrgent
-from workers.policy.settings import Settings
+from workers.policy.settings import Alternation, Settings
 from workers.policy.time_limit import Situation, time_limit_s
 
 NOTHING_RUNS = Situation(
@@ -33,7 +34,7 @@ def _due_in(slack_s: float, *, expected_tokens: float, waiting_work: float = 0.0
 def _limit_s(at: Situation, settings: Settings | None = None, bias: float = 1.0) -> float:
     calibration = Calibration(FLAT_MODEL)
     if bias != 1.0:
-        calibration.observe(1.0, bias)
+        calibration.observe(Sample(100, 0, 0, 0, bias * 0.020))
     return time_limit_s(at, calibration, settings or Settings())
 
 
@@ -59,15 +60,15 @@ def test_slack_can_be_spent_on_one_iteration() -> None:
     assert _limit_s(_due_in(1.2, expected_tokens=50.0), settings) == pytest.approx(1.0)
 
 
-def test_the_limit_is_in_the_seconds_of_the_model_before_correction() -> None:
+def test_slack_is_the_same_however_slow_the_device() -> None:
     limit_s = _limit_s(_due_in(1.0, expected_tokens=50.0), bias=2.0)
-    assert limit_s == pytest.approx((0.05 + 1.0 / 50) / 2)
+    assert limit_s == pytest.approx(0.05 + 1.0 / 50)
 
 
 def test_a_gap_is_kept_by_the_margin_of_recent_errors() -> None:
     gap = NOTHING_RUNS._replace(decodes=DecodeLoad(1, 100), gap_due_s=10.06)
     assert _limit_s(gap) == pytest.approx(0.06 / 1.2)  # nothing has run yet
-    assert _limit_s(gap, bias=2.0) == pytest.approx(0.06 / 1.02 / 2)  # what ran was all alike
+    assert _limit_s(gap, bias=2.0) == pytest.approx(0.06 / 1.02)  # what ran was all alike
 
 
 def test_the_shorter_of_slack_and_gap_counts() -> None:
@@ -85,11 +86,44 @@ def test_large_batches_wait_until_the_slack_affords_them(slack_s: float, limit_s
     small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)
     calibration = Calibration(LatencyModel(small, FLAT_MODEL.large, 512))
     at = _due_in(slack_s, expected_tokens=100.0, waiting_work=5_000.0)
-    assert time_limit_s(at, calibration, Settings()) == pytest.approx(limit_s, abs=1e-4)
+    predicted = Settings(alternation=Alternation.PREDICTED)
+    assert time_limit_s(at, calibration, predicted) == pytest.approx(limit_s, abs=1e-4)
 
 
 def test_equal_batches_stay_where_too_little_waits_for_a_large_one() -> None:
     small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)
     calibration = Calibration(LatencyModel(small, FLAT_MODEL.large, 512))
     at = _due_in(0.10, expected_tokens=100.0, waiting_work=400.0)
-    assert time_limit_s(at, calibration, Settings()) == pytest.approx(0.05 + 0.001)
+    predicted = Settings(alternation=Alternation.PREDICTED)
+    assert time_limit_s(at, calibration, predicted) == pytest.approx(0.05 + 0.001)
+
+
+def _measured(true: LatencyModel, *, spread: float) -> Calibration:
+    """A model that believes in large batches, and 64 iterations of each kind on a device."""
+    small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)
+    calibration = Calibration(LatencyModel(small, FLAT_MODEL.large, 512))
+    for number in range(64):
+        factor = 1 + spread * (number % 5 - 2)
+        for tokens in (0, 200, 600):
+            true_s = true.iteration_s(tokens, 0, 1, 100)
+            calibration.observe(Sample(tokens, 0, 1, 100, factor * true_s))
+    return calibration
+
+
+@pytest.mark.parametrize(
+    # As the model believes; as equal batches are as fast; as it believes, with too much noise.
+    ("small_s", "spread", "limit_s"),
+    [(0.030, 0.01, 0.0619), (0.010, 0.01, 0.051), (0.030, 0.15, 0.051)],
+)
+def test_large_batches_alternate_by_themselves_only_where_measurements_say_so(
+    small_s: float, spread: float, limit_s: float
+) -> None:
+    true = LatencyModel(
+        Coefficients(small_s, 0.0001, 0.0, 0.0, 0.0, 0.0), FLAT_MODEL.large, split_tokens=512
+    )
+    at = _due_in(0.10, expected_tokens=100.0, waiting_work=5_000.0)
+    calibration = _measured(true, spread=spread)
+    assert time_limit_s(at, calibration, Settings()) == pytest.approx(limit_s, abs=2e-4)
+    off = Settings(alternation=Alternation.OFF)
+    assert time_limit_s(at, calibration, off) == pytest.approx(0.051)
+    assert time_limit_s(at, Calibration(calibration.model), Settings()) == pytest.approx(0.051)

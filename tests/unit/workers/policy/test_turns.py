@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.requests import FLAT_MODEL, batch, chat
+from workers.latency.fit import Sample
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, MostUrgent
 from workers.policy.plan import IterationResult
@@ -57,12 +58,12 @@ def test_without_slack_prompts_have_their_minimum_once_a_turn() -> None:
     assert between_decodes(waiting, Calibration(FLAT_MODEL), Settings()) == Limit(0.0, 0)
 
 
-def test_a_turn_is_measured_in_the_seconds_of_the_model_before_correction() -> None:
+def test_a_turn_lasts_as_long_on_a_slow_device_where_decodes_need_more_of_it() -> None:
     calibration = Calibration(FLAT_MODEL)
-    calibration.observe(1.0, 2.0)
+    calibration.observe(Sample(100, 0, 0, 0, 2 * 0.020))
     later = TEN_DECODES._replace(now_s=100.010)
     limit = between_decodes(later, calibration, Settings())
-    assert limit.time_s == pytest.approx((0.060 - 0.010) / 2 - 0.011)
+    assert limit.time_s == pytest.approx(0.060 - 0.010 - 2 * 0.011)
 
 
 def test_without_decodes_there_is_no_turn_to_wait_for() -> None:

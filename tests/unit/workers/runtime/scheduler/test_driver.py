@@ -6,7 +6,7 @@ from tests.support import requests
 from tests.support.requests import FLAT_MODEL, batch
 from workers.latency.fit import Sample
 from workers.latency.learner import LatencyLearner
-from workers.latency.model import LatencyModel
+from workers.latency.model import LatencyModel, Regime
 from workers.policy.decision import DecisionKind
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Request
@@ -139,7 +139,7 @@ def test_durations_go_to_the_iterations_in_order() -> None:
     d.measured([2 * (0.010 + 0.0256)])
     d.measured([])
     d.measured([2 * (0.010 + 0.0256)] * 2)
-    assert round(d.policy.calibration.bias, 6) == 2.0
+    assert round(d.policy.calibration.bias(Regime.SMALL), 6) == 2.0
 
 
 def test_a_new_model_is_used_from_then_on() -> None:

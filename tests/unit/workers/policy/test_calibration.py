@@ -1,0 +1,72 @@
+"""Correcting the latency model by what iterations take."""
+
+import pytest
+
+from workers.latency.fit import Sample
+from workers.latency.model import Coefficients, LatencyModel, Regime
+from workers.policy.calibration import Calibration
+
+_SMALL = Coefficients(0.010, 0.0, 1e-4, 1e-4, 0.0, 0.0)
+MODEL = LatencyModel(_SMALL, Coefficients(0.005, 0.0, 2e-4, 1e-4, 0.0, 0.0), split_tokens=512)
+DECODES, SMALL, LARGE = (0, 0, 8, 800), (100, 0, 8, 800), (1000, 0, 8, 800)
+
+
+def _observe(
+    calibration: Calibration, factor: float, batch: tuple[int, int, int, int] = SMALL
+) -> None:
+    calibration.observe(Sample(*batch, factor * MODEL.iteration_s(*batch)))
+
+
+def test_a_constant_error_is_learned() -> None:
+    calibration = Calibration(MODEL)
+    for _ in range(64):
+        _observe(calibration, 1.25)
+    expected_s = 1.25 * MODEL.iteration_s(*SMALL)
+    assert calibration.corrected.iteration_s(*SMALL) == pytest.approx(expected_s)
+    assert calibration.margin(0.995) == pytest.approx(1.02)  # nothing but bias: the minimum
+
+
+def test_each_regime_has_an_error_of_its_own() -> None:
+    """Decodes run a hundred times as often; they say nothing about prompts."""
+    calibration = Calibration(MODEL)
+    for number in range(2_000):
+        _observe(calibration, 0.5, DECODES)
+        if number % 100 == 0:
+            _observe(calibration, 1.0, SMALL)
+            _observe(calibration, 3.0, LARGE)
+    for batch, factor in ((DECODES, 0.5), (SMALL, 1.0), (LARGE, 3.0)):
+        expected_s = factor * MODEL.iteration_s(*batch)
+        assert calibration.corrected.iteration_s(*batch) == pytest.approx(expected_s)
+
+
+def test_a_regime_that_was_not_seen_is_as_wrong_as_the_others() -> None:
+    calibration = Calibration(MODEL)
+    for _ in range(20):
+        _observe(calibration, 100.0)
+    assert calibration.bias(Regime.LARGE) == pytest.approx(100.0)
+    _observe(calibration, 400.0, LARGE)  # the first of them may have been a stall
+    assert 100.0 < calibration.bias(Regime.LARGE) < 120.0
+
+
+def test_the_margin_is_a_high_quantile_of_what_is_left() -> None:
+    calibration = Calibration(MODEL)
+    for number in range(256):
+        _observe(calibration, 1.3 if number % 20 == 10 else 1.0)
+    assert calibration.bias(Regime.SMALL) == pytest.approx(1.0)
+    assert calibration.margin(0.99) == pytest.approx(1.3)
+    assert calibration.margin(0.5) == pytest.approx(1.02)
+
+
+def test_what_left_the_window_is_forgotten() -> None:
+    calibration = Calibration(MODEL)
+    for factor in [2.0] * 300 + [1.0] * 64:
+        _observe(calibration, factor)
+    assert calibration.bias(Regime.SMALL) == pytest.approx(1.0)
+
+
+def test_without_correction_the_model_stays() -> None:
+    calibration = Calibration(MODEL, correct=False)
+    for _ in range(64):
+        _observe(calibration, 2.0)
+    assert calibration.corrected == MODEL
+    assert calibration.margin(0.5) == pytest.approx(2.0)
