@@ -8,6 +8,7 @@ importance.
 import heapq
 from collections.abc import Callable
 
+from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.release import Release
@@ -37,12 +38,22 @@ class FixedChunkPolicy:
         self._chunk_tokens = chunk_tokens
         self._state = EngineState()
         self._heap: list[tuple[float, str]] = []
+        self._planned: tuple[Chunk, ...] = ()
 
     def add(self, request: Request, now_s: float) -> None:
         self._push(self._state.add(request))
 
     def abort(self, request_id: str) -> None:
         self._state.abort(request_id)
+
+    def correct(self, request_id: str, *, held_tokens: int, remaining_tokens: int) -> None:
+        self._state.prefills[request_id].correct(held_tokens, remaining_tokens)
+
+    def measured(self, ran: Sample, *, full: bool) -> None:
+        """Chunks are fixed, whatever they take."""
+
+    def use(self, model: LatencyModel) -> None:
+        """There is nothing that would use it."""
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
         decodes = len(self._state.decodes)
@@ -65,18 +76,29 @@ class FixedChunkPolicy:
             tokens = min(budget, prefill.remaining_tokens)
             chunks.append(Chunk(prefill.request_id, tokens))
             budget -= tokens
-        return IterationPlan(tuple(chunks))
+        self._planned = tuple(chunks)
+        return IterationPlan(self._planned)
 
     def observe(self, result: IterationResult) -> dict[str, Release]:
         state = self._state
         for request_id in result.retracted:
             self._push(state.retract(request_id))
-        state.decodes.advance()
+        if result.decoded:
+            state.decodes.advance()
         for prefill in state.compute(result):
             self._join_decodes(prefill, result.end_s)
+        self._requeue_untaken()
         for request_id in result.finished:
             state.abort(request_id)
         return {}
+
+    def _requeue_untaken(self) -> None:
+        """What was planned and not computed (the engine had no room after all) waits again."""
+        for request_id, _ in self._planned:
+            prefill = self._state.prefills.get(request_id)
+            if prefill is not None and not prefill.has_kv:
+                self._push(prefill)
+        self._planned = ()
 
     def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
         request = prefill.request
@@ -126,11 +148,12 @@ class PaperPolicy(FixedChunkPolicy):
         self._chunk_tokens = self._budget(now_s, context) + len(self._state.decodes)
         return super().plan(now_s, free_kv_tokens)
 
-    def observe(self, result: IterationResult) -> dict[str, Release]:
-        tokens = sum(chunk.tokens for chunk in result.chunks)
-        if tokens:
-            self._throughput += 0.05 * (tokens / result.duration_s - self._throughput)
-        return super().observe(result)
+    def measured(self, ran: Sample, *, full: bool) -> None:
+        if ran.prefill_tokens:
+            self._throughput += 0.05 * (ran.prefill_tokens / ran.duration_s - self._throughput)
+
+    def use(self, model: LatencyModel) -> None:
+        self._latency = model
 
     def _hybrid_key(self, prefill: Prefill) -> float:
         work = prefill.remaining_tokens

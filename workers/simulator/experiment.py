@@ -3,11 +3,14 @@
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
 from workers.latency.profiles import Profile
 from workers.simulator.cluster import RoundRobin, Router, run_cluster
+from workers.simulator.devices import law_of
+from workers.simulator.laws import Law, noise
 from workers.simulator.policies import policy_factory
 from workers.simulator.replica import Replica
 from workers.simulator.summary import Summary, summarize
@@ -22,6 +25,8 @@ from workers.simulator.workload import (
 )
 
 Progress = Callable[[float], None]
+_MOST_REPLICAS = 64
+"""Seeds of replicas are this far apart from one experiment's seed to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,14 @@ class Experiment:
     trace_arrivals: bool = False
     """Arrival times of the trace instead of Poisson; its rate is scaled to the one asked for."""
     square_wave: SquareWave | None = None
+    law: Law | None = None
+    """What iterations really take; None: what the profile says."""
     predictor_factor: float = 1.0
-    """What policies believe, as a factor on the true iteration time; 0.8 is 25% too fast."""
+    """What policies believe, as a factor on the profile's iteration times; 0.8 is 25% too fast."""
+    learn: bool = False
+    """Policies begin with the profile and learn from what iterations take, as in a worker."""
+    overlap: bool = False
+    """Iterations are planned while the one before them runs."""
     replicas: int = 1
     router: Callable[[], Router] = RoundRobin
 
@@ -75,7 +86,8 @@ class Experiment:
             self.tiers,
             rng=rng,
             low_importance=self.low_importance,
-            in_order=self.trace_arrivals,
+            # Drawn at random, the same prompts would come again and again.
+            in_order=self.trace_arrivals or self.trace.shares_prefixes,
         )
 
     def _times(self, qps: float, rng: random.Random) -> list[float]:
@@ -93,7 +105,7 @@ class Experiment:
 
     def run(self, policy: str, qps: float, progress: Progress | None = None) -> Summary:
         """Simulate one policy at one rate (requests per second of the whole cluster)."""
-        replicas = [self.replica(policy, seed) for seed in range(self.replicas)]
+        replicas = [self.replica(policy, index) for index in range(self.replicas)]
         outcomes = run_cluster(
             self.requests(qps),
             replicas,
@@ -109,17 +121,22 @@ class Experiment:
             qps=qps,
             window_s=end_s - start_s,
             replicas=self.replicas,
-            retractions=sum(replica.retractions for replica in replicas),
+            retractions=sum(replica.engine.retractions for replica in replicas),
         )
 
-    def replica(self, policy: str, seed: int = 0) -> Replica:
+    def replica(self, policy: str, index: int = 0) -> Replica:
+        law = self.law or law_of(self.profile)
         believed = _scaled(self.profile.latency, self.predictor_factor)
         return Replica(
             policy_factory(policy)(believed),
-            self.profile.latency,
-            self.kv_tokens or self.profile.kv_tokens,
-            noise=self.noise,
-            seed=seed,
+            replace(
+                law,
+                kv_tokens=self.kv_tokens or law.kv_tokens,
+                disturbances=(noise(self.noise), *law.disturbances),
+            ),
+            overlap=self.overlap,
+            learner=LatencyLearner() if self.learn else None,
+            seed=index + _MOST_REPLICAS * (self.seed - 1),
         )
 
 

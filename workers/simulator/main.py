@@ -18,12 +18,14 @@ from rich.progress import (
 )
 
 from niyama.errors import ConfigurationError
-from workers.latency.profiles import load_profile
+from workers.latency.profiles import Profile, load_profile
 from workers.simulator.capacity import Capacity, capacity_of, gpus_for
 from workers.simulator.cluster import RoundRobin, Router, TierAware
+from workers.simulator.devices import FIRST_GUESS_PROFILE, LAWS
+from workers.simulator.engine import SimulationError
 from workers.simulator.experiment import Experiment
 from workers.simulator.policies import policy_factory
-from workers.simulator.replica import Iteration, SimulationError
+from workers.simulator.replica import Iteration
 from workers.simulator.settings import (
     SimulateSettings,
     parse_rates,
@@ -66,7 +68,10 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
         raise ConfigurationError(f"{settings.trace} has no arrival times: use --arrivals poisson")
     return Experiment(
         trace=trace,
-        profile=load_profile(settings.profile),
+        profile=_profile(settings.profile),
+        law=LAWS.get(settings.law),
+        learn=settings.learn,
+        overlap=settings.overlap,
         tiers=parse_tiers(settings.slo),
         duration_s=settings.duration_s,
         warm_up_s=settings.warm_up_s,
@@ -80,6 +85,10 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
         replicas=settings.replicas,
         router=_router(settings.interactive_replicas),
     )
+
+
+def _profile(name: str) -> Profile:
+    return FIRST_GUESS_PROFILE if name == FIRST_GUESS_PROFILE.name else load_profile(name)
 
 
 def _router(interactive_replicas: int) -> Callable[[], Router]:

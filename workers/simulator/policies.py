@@ -6,7 +6,6 @@ from functools import partial
 
 from niyama.errors import ConfigurationError
 from workers.latency.model import LatencyModel
-from workers.policy.plan import Policy
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
 from workers.simulator.baselines import (
@@ -17,8 +16,9 @@ from workers.simulator.baselines import (
     fcfs_key,
     srpf_key,
 )
+from workers.simulator.planner import Planner
 
-PolicyFactory = Callable[[LatencyModel], Policy]
+PolicyFactory = Callable[[LatencyModel], Planner]
 
 _DEFAULT = Settings()
 

@@ -1,20 +1,22 @@
-"""One replica: a policy, a latency model in place of a GPU, and KV memory.
+"""One replica: a scheduler, an engine, and a law in place of a GPU.
 
-Time jumps from iteration to iteration. A decode costs nothing per iteration: every decode gets
-one token in each, so its finishing iteration is known when it starts, and its token times are a
-slice of the iteration end times.
+Time jumps from iteration to iteration. With `overlap` each is planned while the one before it
+runs, as SGLang does: by when that one is expected to end, without knowing who finishes in it or
+who arrives meanwhile, and its durations come a step later.
 """
 
 import random
-from array import array
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from workers.latency.model import NO_CHUNKS, LatencyModel
-from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
-from workers.policy.request import Prefill
+from workers.latency.fit import Sample
+from workers.latency.learner import LatencyLearner
+from workers.policy.plan import Chunk, IterationPlan, IterationResult
+from workers.simulator.engine import Engine, Launch
+from workers.simulator.laws import Law
 from workers.simulator.outcome import Outcome
+from workers.simulator.planner import Planner
 from workers.simulator.workload import SimRequest
 
 IDLE_S = 0.05
@@ -32,33 +34,32 @@ class Iteration:
     parked: int
 
 
-class _Running:
-    """A request inside the engine."""
-
-    __slots__ = ("context_tokens", "first_iteration", "outcome", "prefill", "sim")
-
-    def __init__(self, sim: SimRequest) -> None:
-        self.sim = sim
-        self.prefill = Prefill(sim.request)
-        self.outcome = Outcome(sim)
-        self.first_iteration = -1
-        self.context_tokens = 0
+class _Planned(NamedTuple):
+    plan: IterationPlan
+    retracted: tuple[str, ...]
+    """Decodes that lost their KV for it."""
 
 
-class SimulationError(RuntimeError):
-    """The policy asked for something no engine can do."""
+class _InFlight(NamedTuple):
+    """An iteration that runs, and what the policy has to hear of it."""
+
+    planned: _Planned
+    launch: Launch
+    start_s: float
+    duration_s: float
 
 
 class Replica:
     def __init__(
         self,
-        policy: Policy,
-        latency: LatencyModel,
-        kv_tokens: int,
+        policy: Planner,
+        law: Law,
         *,
-        noise: float = 0.03,
+        overlap: bool = False,
+        learner: LatencyLearner | None = None,
         seed: int = 0,
     ) -> None:
+        """With a `learner` the policy plans by what it fits to measured iterations, as a worker."""
         self.policy = policy
         self.now_s = 0.0
         self.outstanding_tokens = 0
@@ -66,176 +67,142 @@ class Replica:
         self.interactive_outstanding = 0
         """Requests submitted and not finished that limit gaps."""
         self.outcomes: list[Outcome] = []
-        self.iterations = 0
-        self.used_kv_tokens = 0
-        """KV that running requests hold; 0 once all have finished."""
-        self.retractions = 0
+        self.engine = Engine(law.kv_tokens)
         self.on_iteration: Callable[[Iteration], None] | None = None
         """Called with every iteration when set; costs a look at every request inside."""
-        self._latency = latency
-        self._kv_tokens = kv_tokens
-        self._noise = noise
+        self._law = law
+        self._overlap = overlap
+        self._learner = learner
         self._random = random.Random(seed)
-        self._requests: dict[str, _Running] = {}
-        self._decoding: dict[str, _Running] = {}
-        self._finishing: dict[int, list[str]] = defaultdict(list)
-        self._end_s = array("d")
-        self._decode_context = 0
+        self._in_flight: _InFlight | None = None
+        self._finished: list[str] = []
+        """Requests that have left and that the policy has not heard of."""
 
     def submit(self, sim: SimRequest) -> None:
         """A request arrives now; its KV need must fit the replica."""
-        if sim.request.prompt_tokens + sim.output_tokens > self._kv_tokens:
-            raise SimulationError(
-                f"request {sim.request.request_id} needs"
-                f" {sim.request.prompt_tokens + sim.output_tokens} KV tokens and the replica has"
-                f" {self._kv_tokens}: raise --kv-tokens or leave such requests out"
-            )
-        self._requests[sim.request.request_id] = _Running(sim)
-        self.outstanding_tokens += sim.request.prompt_tokens
-        self.interactive_outstanding += sim.request.qos.limits_gaps
-        self.policy.add(sim.request, self.now_s)
+        request = self.engine.submit(sim)
+        self.outstanding_tokens += request.prompt_tokens
+        self.interactive_outstanding += request.qos.limits_gaps
+        self.policy.add(request, self.now_s)
 
     def run_until(self, until_s: float) -> None:
         """Run iterations that start before `until_s`; the last may end after it."""
         while self.now_s < until_s:
-            if not self._requests:
+            if not self.engine.requests:
                 self.now_s = until_s
                 return
             self._step(until_s)
 
     def unfinished(self) -> list[Outcome]:
         """Outcomes, so far, of the requests still inside."""
-        return [running.outcome for running in self._requests.values()]
+        return [running.outcome for running in self.engine.requests.values()]
+
+    # ---- one iteration
 
     def _step(self, until_s: float) -> None:
-        plan = self.policy.plan(self.now_s, self._kv_tokens - self.used_kv_tokens)
-        for decision in plan.decisions:
-            self._requests[decision.request_id].outcome.note(decision)
-        for request_id in plan.reclaim_kv:
-            self._reclaim_kv(request_id)
-        retracted = self._make_room_for_decodes()
-        if not plan.chunks and not self._decoding:
+        ran = self._in_flight or self._launch(self._plan(self.now_s))
+        if ran is None:
             # The policy waits, or retracted prompts have to start over: plan again soon.
             self.now_s = min(until_s, self.now_s + IDLE_S)
-            self.policy.observe(IterationResult(self.now_s, 0.0, retracted=retracted))
-            return
-        duration_s = self._run(plan)
-        finished = self._finishing.pop(self.iterations, [])
-        self.iterations += 1
-        result = IterationResult(self.now_s, duration_s, plan.chunks, tuple(finished), retracted)
-        for request_id, release in self.policy.observe(result).items():
-            self._requests[request_id].outcome.release = release
-        for request_id in finished:
-            self._finish(request_id)
+        elif self._overlap:
+            self._in_flight = self._plan_while_running(ran)
+        else:
+            self._finished = finished = self._end(ran)
+            self._report(ran, self.now_s)
+            self._leave(finished)
 
-    def _run(self, plan: IterationPlan) -> float:
-        """Advance time and every request by one iteration; returns its duration in seconds."""
-        decodes, start_s = len(self._decoding), self.now_s
-        computed = NO_CHUNKS
-        for request_id, tokens in plan.chunks:
-            prefill = self._requests[request_id].prefill
-            computed = computed.beside(tokens, prefill.context_tokens)
-        duration_s = self._latency.iteration_s(
-            computed.tokens, computed.context, decodes, self._decode_context, computed.pairs
-        ) * max(0.5, self._random.gauss(1.0, self._noise))
-        self.now_s += duration_s
-        self._end_s.append(self.now_s)
-        self._decode_context += decodes
-        self.used_kv_tokens += decodes
-        for chunk in plan.chunks:
-            self._compute(chunk)
+    def _plan_while_running(self, ran: _InFlight) -> _InFlight | None:
+        """An iteration runs; returns the next one, which is launched when it ends."""
+        expected_s = ran.start_s + ran.planned.plan.predicted_s
+        self._report(ran, expected_s)
+        planned = self._plan(expected_s)
+        self._finished = finished = self._end(ran)
+        following = self._launch(planned, leaving=len(finished))
+        self._leave(finished)
+        return following
+
+    def _plan(self, start_s: float) -> _Planned:
+        """The plan of an iteration that starts then, and room for its decodes."""
+        if self._finished:  # the engine has been idle since
+            self._tell(start_s)
+        plan = self.policy.plan(start_s, self.engine.memory.free_tokens)
+        for decision in plan.decisions:
+            self.engine.requests[decision.request_id].outcome.note(decision)
+        for request_id in plan.reclaim_kv:
+            self.engine.reclaim(request_id)
+        return _Planned(plan, self.engine.make_room())
+
+    def _launch(self, planned: _Planned, *, leaving: int = 0) -> _InFlight | None:
+        """The iteration starts now; None when there is nothing to run."""
+        plan, retracted = planned
+        if not plan.chunks and len(self.engine.decoding) == leaving:
+            self._tell(self.now_s, retracted=retracted)
+            return None
+        launch = self.engine.launch(plan.chunks, leaving=leaving)
+        duration_s = self._law.lasts_s(launch.work, self.now_s, self._random)
         if self.on_iteration is not None:
-            self.on_iteration(self._iteration(plan, start_s, duration_s, decodes))
-        if self.used_kv_tokens > self._kv_tokens:
-            raise SimulationError(
-                f"plan overruns KV memory by {self.used_kv_tokens - self._kv_tokens}"
-            )
-        return duration_s
+            self.on_iteration(self._iteration(launch, duration_s))
+        return _InFlight(planned, launch, self.now_s, duration_s)
 
-    def _iteration(
-        self, plan: IterationPlan, start_s: float, duration_s: float, decodes: int
-    ) -> Iteration:
-        planned = {chunk.request_id for chunk in plan.chunks}
+    def _end(self, ran: _InFlight) -> list[str]:
+        """The iteration ends; returns who has all tokens."""
+        self.now_s = ran.start_s + ran.duration_s
+        prompts, decodes, decode_context = ran.launch.work
+        sample = Sample(
+            prompts.tokens, prompts.context, decodes, decode_context, ran.duration_s, prompts.pairs
+        )
+        self.policy.measured(sample, full=ran.planned.plan.full)
+        if self._learner is not None and (model := self._learner.add(sample)) is not None:
+            self.policy.use(model)
+        return self.engine.end(self.now_s)
+
+    def _report(self, ran: _InFlight, end_s: float) -> None:
+        """Tell the policy what ran, and who has finished since it was last told."""
+        for request_id, cached_tokens, remaining_tokens in ran.launch.begun:
+            self.policy.correct(
+                request_id, held_tokens=cached_tokens, remaining_tokens=remaining_tokens
+            )
+        chunks, retracted = tuple(ran.launch.chunks), ran.planned.retracted
+        decoded = ran.launch.work.decodes > 0
+        self._tell(end_s, chunks, retracted, decoded=decoded)
+
+    def _tell(
+        self,
+        end_s: float,
+        chunks: tuple[Chunk, ...] = (),
+        retracted: tuple[str, ...] = (),
+        *,
+        decoded: bool = False,
+    ) -> None:
+        finished, self._finished = tuple(self._finished), []
+        # Durations are told when they are measured.
+        result = IterationResult(end_s, 0.0, chunks, finished, retracted, decoded)
+        for request_id, release in self.policy.observe(result).items():
+            self.engine.requests[request_id].outcome.release = release
+
+    def _leave(self, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            outcome = self.engine.finish(request_id)
+            self.outstanding_tokens -= outcome.sim.request.prompt_tokens
+            self.interactive_outstanding -= outcome.sim.request.qos.limits_gaps
+            self.outcomes.append(outcome)
+
+    def _iteration(self, launch: Launch, duration_s: float) -> Iteration:
+        requests = self.engine.requests
+        computed = {chunk.request_id for chunk in launch.chunks}
         return Iteration(
-            start_s,
+            self.now_s,
             duration_s,
-            tuple(chunk.tokens for chunk in plan.chunks),
+            tuple(chunk.tokens for chunk in launch.chunks),
             sum(
                 chunk.tokens
-                for chunk in plan.chunks
-                if self._requests[chunk.request_id].sim.request.qos.limits_gaps
+                for chunk in launch.chunks
+                if requests[chunk.request_id].sim.request.qos.limits_gaps
             ),
-            decodes,
+            launch.work.decodes,
             sum(
                 running.prefill.has_kv and running.prefill.remaining_tokens > 0
-                for request_id, running in self._requests.items()
-                if request_id not in planned
+                for request_id, running in requests.items()
+                if request_id not in computed
             ),
         )
-
-    def _compute(self, chunk: Chunk) -> None:
-        running = self._requests[chunk.request_id]
-        prefill = running.prefill
-        if chunk.tokens <= 0 or chunk.tokens > prefill.remaining_tokens:
-            raise SimulationError(f"bad chunk {chunk} of {prefill.remaining_tokens}")
-        before = prefill.computed_tokens
-        done = prefill.advance(chunk.tokens)
-        self.used_kv_tokens += prefill.computed_tokens - before
-        if not done:
-            return
-        running.first_iteration = self.iterations
-        # The first token's own KV is written by the iteration that follows.
-        running.context_tokens = prefill.computed_tokens
-        self._decode_context += running.context_tokens
-        self._decoding[chunk.request_id] = running
-        to_go = running.sim.output_tokens - prefill.generated_tokens - 1
-        self._finishing[self.iterations + to_go].append(chunk.request_id)
-
-    def _make_room_for_decodes(self) -> tuple[str, ...]:
-        """As SGLang does when decodes run out of memory: push back those with the least output."""
-        retracted = []
-        while self.used_kv_tokens + len(self._decoding) > self._kv_tokens:
-            request_id = min(
-                self._decoding,
-                key=lambda i: (self._generated(self._decoding[i]), i),
-            )
-            self._retract(request_id)
-            retracted.append(request_id)
-        return tuple(retracted)
-
-    def _generated(self, running: _Running) -> int:
-        return running.prefill.generated_tokens + self.iterations - running.first_iteration
-
-    def _retract(self, request_id: str) -> None:
-        running = self._decoding.pop(request_id)
-        self.retractions += 1
-        generated = self._generated(running)
-        context = running.context_tokens + self.iterations - running.first_iteration - 1
-        self.used_kv_tokens -= context
-        self._decode_context -= context
-        to_go = running.sim.output_tokens - running.prefill.generated_tokens - 1
-        self._finishing[running.first_iteration + to_go].remove(request_id)
-        running.outcome.token_times.append(self._slice(running))
-        running.prefill.generated_tokens = generated
-        running.prefill.lose_kv()
-
-    def _reclaim_kv(self, request_id: str) -> None:
-        prefill = self._requests[request_id].prefill
-        self.used_kv_tokens -= prefill.computed_tokens
-        prefill.lose_kv()
-        self.retractions += 1
-
-    def _slice(self, running: _Running) -> "array[float]":
-        return self._end_s[running.first_iteration : self.iterations]
-
-    def _finish(self, request_id: str) -> None:
-        running = self._requests.pop(request_id)
-        self.outstanding_tokens -= running.sim.request.prompt_tokens
-        self.interactive_outstanding -= running.sim.request.qos.limits_gaps
-        del self._decoding[request_id]
-        context = running.context_tokens + self.iterations - running.first_iteration - 1
-        self.used_kv_tokens -= context
-        self._decode_context -= context
-        running.outcome.token_times.append(self._slice(running))
-        running.outcome.score()
-        self.outcomes.append(running.outcome)

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from niyama.command_settings import CommandSettings
 from workers.latency.profiles import BUILT_IN
 from workers.simulator.capacity import Scoring
+from workers.simulator.devices import AS_PROFILE, FIRST_GUESS_PROFILE, LAWS
 from workers.simulator.experiment import SquareWave
 from workers.simulator.policies import POLICIES
 from workers.simulator.silo import SILO
@@ -23,7 +24,22 @@ class SimulateSettings(CommandSettings):
     )
     profile: str = Field(
         default="a100-llama3-8b",
-        description=f"Latency profile: a JSON file, or one of {', '.join(BUILT_IN)}",
+        description="What schedulers believe iterations take: a JSON file, one of"
+        f" {', '.join(BUILT_IN)}, or {FIRST_GUESS_PROFILE.name}, with which a worker begins on a"
+        " device that it does not know",
+    )
+    law: str = Field(
+        default=AS_PROFILE,
+        description=f"What they really take: {AS_PROFILE}, as the profile says, or one of"
+        f" {', '.join(LAWS)} (docs/scheduler.md says what these are)",
+    )
+    learn: bool = Field(
+        default=False,
+        description="Schedulers fit their model to what iterations take, as in a worker",
+    )
+    overlap: bool = Field(
+        default=False,
+        description="Iterations are planned while the one before them runs, as in SGLang",
     )
     policy: str = Field(
         default="niyama,niyama-paper,edf,fcfs",
@@ -67,7 +83,9 @@ class SimulateSettings(CommandSettings):
         description="Interactive requests go to this many replicas only; 0: round robin over all",
     )
     kv_tokens: int | None = Field(
-        default=None, gt=0, description="KV memory of a replica, tokens; default: the profile's"
+        default=None,
+        gt=0,
+        description="KV memory of a replica, tokens; default: the law's, or the profile's",
     )
     noise: float = Field(
         default=0.03,
@@ -95,6 +113,13 @@ class SimulateSettings(CommandSettings):
         if not path.is_file():
             raise ValueError(f"there is no file {path}")
         return path
+
+    @field_validator("law")
+    @classmethod
+    def _law_exists(cls, name: str) -> str:
+        if name not in (AS_PROFILE, *LAWS):
+            raise ValueError(f"no law {name!r}; there are {', '.join((AS_PROFILE, *LAWS))}")
+        return name
 
     @field_validator("json_out", "png", "timeline")
     @classmethod

@@ -15,7 +15,7 @@ def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     """One row per policy and rate; shares in percent, times in seconds."""
     names = "/".join(tier.name for tier in experiment.tiers)
     table = Table(
-        title=f"{experiment.trace.name}, {experiment.profile.name}",
+        title=f"{experiment.trace.name}, {_device(experiment)}",
         caption="p99 of the TTFT or TTLT; ∞: not within the run",
         box=box.SIMPLE,
         collapse_padding=True,
@@ -31,6 +31,12 @@ def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     for result in results:
         table.add_row(*_sweep_row(result, with_importance=experiment.low_importance > 0))
     return table
+
+
+def _device(experiment: Experiment) -> str:
+    if experiment.law is None:
+        return experiment.profile.name
+    return f"{experiment.law.name} planned as {experiment.profile.name}"
 
 
 def _sweep_row(result: Summary, *, with_importance: bool) -> list[str]:

@@ -7,13 +7,11 @@
 | plain CSV | a prompt and an output column; optionally `arrival_s` | if `arrival_s` is there |
 
 A plain CSV calls its columns `prompt_tokens,output_tokens`, or `num_prefill_tokens` and
-`num_decode_tokens`. With `hash_ids`, prefixes that an earlier request had count as cached, as with
-a cache that never evicts.
+`num_decode_tokens`. With `hash_ids`, replicas find prefixes in their caches.
 """
 
 import csv
 import gzip
-import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from niyama.errors import ConfigurationError
-from workers.simulator.workload import Lengths
+from workers.simulator.workload import BLOCK_TOKENS, Lengths
 
 
 class Row(NamedTuple):
@@ -34,7 +32,6 @@ class Row(NamedTuple):
     """Blocks of the prompt, equal where the text up to their end is equal."""
 
 
-MOONCAKE_BLOCK_TOKENS = 512
 _AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _PLAIN = (("prompt_tokens", "output_tokens"), ("num_prefill_tokens", "num_decode_tokens"))
 _KNOWN = (
@@ -54,6 +51,11 @@ class Trace:
     lengths: tuple[Lengths, ...]
     arrivals_s: tuple[float, ...] | None
     """Seconds from the first request, ascending; None when the file has no times."""
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """It says which prompts begin alike."""
+        return any(lengths.blocks for lengths in self.lengths)
 
 
 def read_trace(path: Path) -> Trace:
@@ -81,17 +83,13 @@ def _trace(path: Path, rows: list[Row]) -> Trace:
     if timed:
         rows = [rows[index] for _, index in timed]
     arrivals_s = tuple(time_s - timed[0][0] for time_s, _ in timed) if timed else None
-    return Trace(path.name, tuple(_lengths(rows)), arrivals_s)
+    return Trace(path.name, tuple(map(_lengths, rows)), arrivals_s)
 
 
-def _lengths(rows: Iterable[Row]) -> Iterator[Lengths]:
-    """In order of arrival: a prefix is cached when an earlier request had it."""
-    seen: set[int] = set()
-    for row in rows:
-        blocks = sum(1 for _ in itertools.takewhile(seen.__contains__, row.blocks))
-        seen.update(row.blocks)
-        cached = min(blocks * MOONCAKE_BLOCK_TOKENS, row.prompt_tokens - 1)
-        yield Lengths(row.prompt_tokens, row.output_tokens, cached)
+def _lengths(row: Row) -> Lengths:
+    """The last token of a prompt is always computed, so its block is none to be found again."""
+    blocks = row.blocks[: (row.prompt_tokens - 1) // BLOCK_TOKENS]
+    return Lengths(row.prompt_tokens, row.output_tokens, blocks)
 
 
 def _open(path: Path) -> TextIO:

@@ -54,8 +54,13 @@ PAPER_TIERS = (
 class Lengths:
     prompt_tokens: int
     output_tokens: int
-    cached_tokens: int = 0
-    """Prompt tokens that an earlier request of the trace shares as its prefix."""
+    blocks: tuple[int, ...] = ()
+    """Whole blocks of `BLOCK_TOKENS` of the prompt but for its last token, in order. One is equal
+    to another's where the text of both, up to its end, is."""
+
+
+BLOCK_TOKENS = 512
+"""Mooncake's traces have blocks of this size, and so has the simulated prefix cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,8 @@ class SimRequest:
     request: Request
     output_tokens: int
     tier: int
+    blocks: tuple[int, ...] = ()
+    """See `Lengths`."""
 
 
 def square_wave_times(
@@ -115,10 +122,10 @@ def make_requests(
                     request_id=f"{index:07d}",
                     qos=tiers[tier].qos(time_s, importance),
                     prompt_tokens=size.prompt_tokens,
-                    cached_tokens=size.cached_tokens,
                 ),
                 size.output_tokens,
                 tier,
+                size.blocks,
             )
         )
     return requests

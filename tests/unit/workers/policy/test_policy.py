@@ -288,19 +288,23 @@ requests_st = st.lists(
     st.sampled_from(list(TokenTiming)),
     st.sampled_from(list(Overload)),
     st.sampled_from([12_000, 30_000, 1_000_000]),
+    st.booleans(),
 )
 def test_everything_is_served_and_no_limit_is_broken(
     items: list[tuple[int, int, tuple[float, float | None], bool, float]],
     timing: TokenTiming,
     overload: Overload,
     kv_tokens: int,
+    overlap: bool,
 ) -> None:
     """The simulator raises on chunks that no engine can run and on overrun memory."""
+    from workers.simulator.laws import Law, linear, noise
     from workers.simulator.replica import Replica
     from workers.simulator.workload import SimRequest
 
     policy = NiyamaPolicy(FLAT_MODEL, Settings(token_timing=timing, overload=overload))
-    replica = Replica(policy, FLAT_MODEL, kv_tokens, seed=3)
+    law = Law("flat", linear(FLAT_MODEL), kv_tokens, "worked arithmetic", (noise(0.03),))
+    replica = Replica(policy, law, overlap=overlap, seed=3)
     now_s = 0.0
     for index, (prompt, output, (target_s, tbt_s), important, gap_s) in enumerate(items):
         now_s += gap_s
@@ -316,7 +320,7 @@ def test_everything_is_served_and_no_limit_is_broken(
         replica.submit(SimRequest(request, output, 0))
     replica.run_until(now_s + 3_600)
     assert len(replica.outcomes) == len(items)
-    assert replica.used_kv_tokens == 0
+    assert replica.engine.memory.held_tokens == 0
     assert policy.backlog_s() == pytest.approx(0, abs=1e-6)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from niyama.errors import ConfigurationError
+from workers.latency.learner import FIRST_GUESS
 from workers.latency.profiles import A100_LLAMA3_8B, load_profile, save_profile
 from workers.policy.qos import Kind
 from workers.simulator.capacity import Capacity, Pool, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import RoundRobin, TierAware
+from workers.simulator.devices import LAWS
 from workers.simulator.experiment import Experiment, SquareWave
 from workers.simulator.main import build_experiment, main
 from workers.simulator.policies import POLICIES, policy_factory
@@ -166,6 +168,19 @@ def test_a_cluster_carries_what_its_replicas_carry() -> None:
     assert pair.run("niyama", 20.0).missed < SHORT.run("niyama", 20.0).missed
 
 
+def test_other_seeds_have_other_requests_and_other_noise() -> None:
+    other = replace(BRIEF, seed=2)
+    assert other.requests(2.0) != BRIEF.requests(2.0)
+    requests = BRIEF.requests(2.0)
+    ends = []
+    for experiment in (BRIEF, other):
+        replica = experiment.replica("fcfs")
+        replica.submit(requests[0])
+        replica.run_until(30.0)
+        ends.append(replica.outcomes[0].last_token_s)
+    assert ends[0] != ends[1]
+
+
 def test_percentiles_are_of_the_nearest_rank() -> None:
     assert percentile([3.0, 1.0, 2.0], 50) == 2.0
     assert percentile([], 99) == 0.0
@@ -304,6 +319,7 @@ def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--qps", "fast"], "is not a rate"),
         (["--slo", "chat"], "is not NAME="),
         (["--profile", "b200"], "no profile"),
+        (["--law", "b200"], "no law 'b200'; there are profile, a100, h100"),
         (["--kv-tokens", "300"], "raise --kv-tokens"),
         (["--json-out", "/no/such/folder/out.json"], "cannot be written"),
     ],
@@ -323,9 +339,19 @@ def test_a_trace_that_is_not_there() -> None:
 
 def test_the_experiment_follows_the_settings(trace: Path) -> None:
     settings = SimulateSettings(
-        trace=trace, arrivals="square", kv_tokens=60_000, replicas=3, interactive_replicas=2
+        trace=trace,
+        arrivals="square",
+        kv_tokens=60_000,
+        replicas=3,
+        interactive_replicas=2,
+        profile="first-guess",
+        law="convex",
+        learn=True,
+        overlap=True,
     )
     experiment = build_experiment(settings)
     assert isinstance(experiment.router(), TierAware)
     assert experiment.square_wave == SquareWave(2.0, 5.0, 900.0)
     assert (experiment.kv_tokens, experiment.replicas) == (60_000, 3)
+    assert experiment.profile.latency == FIRST_GUESS
+    assert (experiment.law, experiment.learn, experiment.overlap) == (LAWS["convex"], True, True)

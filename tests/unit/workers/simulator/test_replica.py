@@ -1,9 +1,16 @@
 """The discrete-event replica, by worked arithmetic."""
 
+from dataclasses import replace
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.requests import FLAT_MODEL, batch, chat, either
-from workers.policy.plan import Chunk, IterationPlan, IterationResult, Policy
+from workers.latency.fit import Sample
+from workers.latency.learner import LatencyLearner
+from workers.latency.model import LatencyModel
+from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.release import Release
 from workers.simulator.baselines import (
     FixedChunkPolicy,
@@ -13,8 +20,12 @@ from workers.simulator.baselines import (
     fcfs_key,
     srpf_key,
 )
-from workers.simulator.replica import Replica, SimulationError
-from workers.simulator.workload import SimRequest
+from workers.simulator.engine import SimulationError
+from workers.simulator.laws import Disturbance, Law, linear, noise
+from workers.simulator.planner import Planner
+from workers.simulator.policies import policy_factory
+from workers.simulator.replica import Replica
+from workers.simulator.workload import BLOCK_TOKENS, SimRequest
 
 
 def _request(
@@ -25,8 +36,12 @@ def _request(
     )
 
 
-def _replica(policy: Policy, kv_tokens: int = 10_000) -> Replica:
-    return Replica(policy, FLAT_MODEL, kv_tokens, noise=0.0)
+def _law(kv_tokens: int = 10_000, *disturbances: Disturbance) -> Law:
+    return Law("flat", linear(FLAT_MODEL), kv_tokens, "worked arithmetic", disturbances)
+
+
+def _replica(policy: Planner, kv_tokens: int = 10_000) -> Replica:
+    return Replica(policy, _law(kv_tokens))
 
 
 def test_one_request_takes_its_chunks_and_its_decodes() -> None:
@@ -39,7 +54,7 @@ def test_one_request_takes_its_chunks_and_its_decodes() -> None:
     assert outcome.last_token_s == pytest.approx(0.070 + 2 * 0.0101)
     assert outcome.gaps == 2
     assert outcome.longest_gap_s == pytest.approx(0.0101)
-    assert replica.used_kv_tokens == 0
+    assert replica.engine.memory.held_tokens == 0
 
 
 def test_a_chunk_beside_a_decode_makes_its_gap_longer() -> None:
@@ -104,12 +119,12 @@ def test_when_memory_runs_out_the_decode_with_least_output_starts_over() -> None
     replica.run_until(0.05)
     replica.submit(_request("b", 100, 120))
     replica.run_until(60.0)
-    assert replica.retractions >= 1
+    assert replica.engine.retractions >= 1
     outcomes = {outcome.sim.request.request_id: outcome for outcome in replica.outcomes}
     assert outcomes["a"].gaps == outcomes["b"].gaps == 119
     assert outcomes["b"].longest_gap_s > 0.05
     assert outcomes["a"].longest_gap_s < 0.05
-    assert replica.used_kv_tokens == 0
+    assert replica.engine.memory.held_tokens == 0
 
 
 def test_a_request_that_can_never_fit_is_refused_with_what_to_change() -> None:
@@ -147,7 +162,7 @@ def test_a_plan_that_no_engine_can_run_is_an_error() -> None:
 
 def test_the_same_seed_gives_the_same_run() -> None:
     def ends(seed: int) -> list[float]:
-        replica = Replica(PaperPolicy(FLAT_MODEL), FLAT_MODEL, 10_000, seed=seed)
+        replica = Replica(PaperPolicy(FLAT_MODEL), _law(10_000, noise(0.03)), seed=seed)
         for index in range(20):
             replica.submit(_request(f"{index:02d}", 400, 20))
         replica.run_until(100.0)
@@ -155,3 +170,117 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
     assert ends(1) == ends(1)
     assert ends(1) != ends(2)
+
+
+def test_with_overlap_an_iteration_is_planned_before_it_is_known_who_finished() -> None:
+    """So a decode that has ended is in one more batch, and a plan sees arrivals a step later."""
+    plans: list[tuple[float, int]] = []
+
+    class Recorded(FixedChunkPolicy):
+        def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
+            plans.append((round(now_s, 4), 10_000 - free_kv_tokens))
+            plan = super().plan(now_s, free_kv_tokens)
+            return replace(plan, predicted_s=0.02)
+
+    replica = Replica(Recorded(fcfs_key, 256), _law(), overlap=True)
+    replica.submit(_request("a", 100, 2))
+    replica.run_until(0.015)
+    replica.submit(_request("b", 100, 1))
+    replica.run_until(1.0)
+    first, second = replica.outcomes
+    assert first.last_token_s == pytest.approx(0.020 + 0.0101)
+    # `b` comes while the first iteration runs, at whose start the second was planned; and the
+    # third, in which `b` is computed, still has the decode of `a`.
+    assert second.last_token_s == pytest.approx(0.020 + 0.0101 + 0.0201)
+    assert plans[:3] == [(0.0, 0), (0.02, 100), (0.04, 101)]
+    assert replica.engine.memory.held_tokens == 0
+
+
+class _Learning(FixedChunkPolicy):
+    """Keeps what it hears of iterations."""
+
+    def __init__(self) -> None:
+        super().__init__(fcfs_key, 64)
+        self.heard: list[Sample] = []
+        self.models: list[LatencyModel] = []
+
+    def measured(self, ran: Sample, *, full: bool) -> None:
+        self.heard.append(ran)
+
+    def use(self, model: LatencyModel) -> None:
+        self.models.append(model)
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_replica_learns_its_model_from_what_iterations_take(overlap: bool) -> None:
+    policy = _Learning()
+    replica = Replica(policy, _law(), overlap=overlap, learner=LatencyLearner())
+    for index, prompt in enumerate((20, 100, 30, 64, 8, 3, 200)):
+        replica.submit(_request(str(index), prompt, 40))
+    replica.run_until(10.0)
+    assert policy.heard[0].batch == (64, 0, 0, 0, 20 * 10 + 44 * 22)
+    assert policy.heard[0].duration_s == pytest.approx(0.0164)
+    assert policy.models[-1].iteration_s(50, 0, 5, 500) == pytest.approx(0.0155, rel=0.01)
+
+
+def _sibling(name: str, blocks: tuple[int, ...], prompt: int, output: int = 3) -> SimRequest:
+    return replace(_request(name, prompt, output, tbt_s=None), blocks=blocks)
+
+
+def test_a_prefix_that_the_replica_has_computed_is_not_computed_again() -> None:
+    replica = _replica(FixedChunkPolicy(fcfs_key, 2_000))
+    replica.submit(_sibling("a", (1, 2), 1_100))
+    replica.run_until(1.0)
+    replica.submit(_sibling("b", (1, 2), 1_100))
+    replica.run_until(2.0)
+    assert replica.engine.computed_tokens == 1_100 + 76
+    assert replica.engine.cached_tokens == 1_024
+    first, second = replica.outcomes
+    assert second.first_token_s - 1.0 == pytest.approx(first.first_token_s - 1_024 * 1e-4)
+
+
+def test_siblings_that_wait_together_are_computed_one_after_the_other() -> None:
+    replica = _replica(FixedChunkPolicy(fcfs_key, 1_100))
+    for name in "abc":
+        replica.submit(_sibling(name, (1, 2), 1_100))
+    replica.run_until(2.0)
+    assert replica.engine.computed_tokens == 1_100 + 76 + 76
+
+
+def test_another_replica_has_computed_nothing() -> None:
+    replica = _replica(FixedChunkPolicy(fcfs_key, 2_000))
+    replica.submit(_sibling("a", (1, 2), 1_100))
+    replica.run_until(1.0)
+    other = _replica(FixedChunkPolicy(fcfs_key, 2_000))
+    other.submit(_sibling("b", (1, 2), 1_100))
+    other.run_until(1.0)
+    assert other.engine.cached_tokens == 0
+
+
+def _planner(name: str) -> Planner:
+    return policy_factory(name)(FLAT_MODEL)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(1, 4_000), st.integers(1, 60), st.booleans()),
+        min_size=1,
+        max_size=20,
+    ),
+    st.sampled_from(["niyama", "niyama/gaps", "niyama-paper", "edf"]),
+    st.sampled_from([6_000, 12_000, 40_000]),
+    st.booleans(),
+)
+def test_everything_is_served_whatever_is_shared(
+    items: list[tuple[int, int, int, bool]], policy: str, kv_tokens: int, overlap: bool
+) -> None:
+    replica = Replica(_planner(policy), _law(kv_tokens, noise(0.1)), overlap=overlap)
+    for index, (family, prompt, output, chat_) in enumerate(items):
+        blocks = tuple(10 * family + i for i in range((prompt - 1) // BLOCK_TOKENS))
+        sim = _request(f"{index:02d}", prompt, output, arrival_s=index / 20, tbt_s=chat_ or None)
+        replica.run_until(index / 20)
+        replica.submit(replace(sim, blocks=blocks))
+    replica.run_until(3_600.0)
+    assert len(replica.outcomes) == len(items)
+    assert replica.engine.memory.held_tokens == 0

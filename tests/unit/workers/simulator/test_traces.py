@@ -41,13 +41,15 @@ def test_mooncake_in_milliseconds_sorted_by_time(tmp_path: Path) -> None:
     assert trace.arrivals_s == (0.0, 2.0)
 
 
-def test_a_prefix_that_an_earlier_request_had_is_cached(tmp_path: Path) -> None:
+def test_blocks_of_a_prompt_are_whole_and_leave_its_last_token(tmp_path: Path) -> None:
     text = "".join(
         f'{{"timestamp": {at}, "input_length": 1100, "output_length": 1, "hash_ids": {blocks}}}\n'
-        for at, blocks in ((0, [1, 2, 3]), (1, [1, 2, 4]), (2, [9, 2, 3]), (3, [1, 2, 3]))
+        for at, blocks in ((0, [1, 2, 3]), (1, []))
     )
-    trace = read_trace(_write(tmp_path / "m.jsonl", text))
-    assert [each.cached_tokens for each in trace.lengths] == [0, 1024, 0, 1099]
+    whole = '{"timestamp": 2, "input_length": 1024, "output_length": 1, "hash_ids": [1, 2]}\n'
+    trace = read_trace(_write(tmp_path / "m.jsonl", text + whole))
+    assert [each.blocks for each in trace.lengths] == [(1, 2), (), (1,)]
+    assert trace.shares_prefixes
 
 
 def test_plain_csv_without_times(tmp_path: Path) -> None:
