@@ -98,11 +98,14 @@ def variable_of(setting: str) -> str:
 
 
 def _help(field: FieldInfo) -> str:
-    """The description and the default; the description itself gives a default that is computed."""
+    """The description and the default; the description itself gives a default that is computed.
+
+    A switch is described as what its flag does, `--no-…` where it is on by default.
+    """
     text = field.description or ""
     if field.is_required():
         return f"{text} (required)"
-    if field.default_factory is not None or field.default is None or field.default is False:
+    if field.default_factory is not None or isinstance(field.default, NoneType | bool):
         return text
     return f"{text} (default: {field.default})"
 

@@ -1,9 +1,12 @@
-"""The policy's settings that an operator may change: of a worker, and of SGLang's processes."""
+"""The policy's settings that an operator may change: of a worker, of SGLang's processes, and of a
+simulation."""
 
-from pydantic import BaseModel, Field
+from typing import Self
+
+from pydantic import BaseModel, Field, model_validator
 
 from niyama.flags import variable_of
-from workers.policy.settings import Settings, TokenTiming
+from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
 
 _POLICY = Settings()
 
@@ -21,12 +24,97 @@ class SchedulingOptions(BaseModel):
         "under load are held back as far as the TTFT allows. gaps: every gap between tokens as "
         "they are generated. envelope: token n is due at TTFT + n TBT, whatever the gaps",
     )
+    overload: Overload = Field(
+        default=_POLICY.overload,
+        description="Who yields when not all can be met. cutoff: the largest that do not fit. "
+        "hybrid: by due time and size, as in the paper. none: nobody, earliest due time first",
+    )
     size_bias: float = Field(
         default=_POLICY.size_bias,
         ge=0,
         le=1,
         description="Who yields when not all can be met. 1: the largest requests; 0: chance",
     )
+    use_importance: bool = Field(
+        default=_POLICY.use_importance,
+        description="Requests of low importance yield no sooner than others",
+    )
+    lookahead_base_s: float = Field(
+        default=_POLICY.lookahead_base_s,
+        ge=0,
+        description="Work that is taken on for the next t seconds is at most this and "
+        "--lookahead-share of t; lower values relegate earlier",
+    )
+    lookahead_share: float = Field(
+        default=_POLICY.lookahead_share, gt=0, le=1, description="See --lookahead-base-s"
+    )
+    min_chunk_tokens: int = Field(
+        default=_POLICY.min_chunk_tokens,
+        ge=1,
+        description="Prompt tokens of one iteration when decodes leave no time for any; a quarter "
+        "of SGLang's chunk size at most",
+    )
+    slack_spread_tokens: int = Field(
+        default=_POLICY.slack_spread_tokens,
+        ge=0,
+        description="Tokens of an answer over which its slack is spread at most; 0: all of it is "
+        "spent on the next iteration",
+    )
+    slack_margin: float = Field(
+        default=_POLICY.slack_margin,
+        ge=1,
+        description="An iteration may plan to use 1 / margin of the slack",
+    )
+    in_time_quantile: float = Field(
+        default=_POLICY.in_time_quantile,
+        ge=0.5,
+        lt=1,
+        description="Share of iterations that should end within a TBT that bounds every gap",
+    )
+    alternation: Alternation = Field(
+        default=_POLICY.alternation,
+        description="Large batches and decodes alone in turn. measured: where iterations that ran "
+        "say that this carries more; predicted: where the latency model says so",
+    )
+    batch_tbt_s: float = Field(
+        default=_POLICY.batch_tbt_s,
+        gt=0,
+        description="Expected time between two tokens of a batch job",
+    )
+    hold_from: float = Field(
+        default=_POLICY.hold_from,
+        ge=0,
+        description="Share of the usable time that work takes from which on paced tokens are held "
+        "back",
+    )
+    hold_full: float = Field(
+        default=_POLICY.hold_full,
+        gt=0,
+        description="Share at which they are held back as far as the TTFT allows",
+    )
+    kv_growth_share: float = Field(
+        default=_POLICY.kv_growth_share,
+        ge=0,
+        description="Share of the expected growth of running decodes that is kept free; less "
+        "admits more prompts and pushes decodes back more often",
+    )
+    park: bool = Field(
+        default=_POLICY.park, description="Prompts in progress wait for none that is more urgent"
+    )
+    reclaim_kv: bool = Field(
+        default=_POLICY.reclaim_kv,
+        description="Parked prompts keep their KV when an interactive one finds no room",
+    )
+
+    @model_validator(mode="after")
+    def _holding_back_grows(self) -> Self:
+        if self.hold_full <= self.hold_from:
+            raise ValueError("--hold-full must be above --hold-from")
+        return self
+
+    def policy_settings(self) -> Settings:
+        names = SchedulingOptions.model_fields
+        return Settings(**{name: getattr(self, name) for name in names})
 
     def variables(self) -> dict[str, str]:
         """The environment from which `SchedulingSettings` reads these options."""

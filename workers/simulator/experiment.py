@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
 from workers.latency.profiles import Profile
+from workers.policy.settings import Settings
 from workers.simulator.cluster import RoundRobin, Router, run_cluster
 from workers.simulator.devices import law_of
 from workers.simulator.laws import Law, noise
@@ -27,6 +28,8 @@ from workers.simulator.workload import (
 Progress = Callable[[float], None]
 _MOST_REPLICAS = 64
 """Seeds of replicas are this far apart from one experiment's seed to the next."""
+
+_DEFAULT = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class Experiment:
     """Policies begin with the profile and learn from what iterations take, as in a worker."""
     overlap: bool = False
     """Iterations are planned while the one before them runs."""
+    settings: Settings = _DEFAULT
+    """Of the policy `niyama` and its variants."""
     replicas: int = 1
     router: Callable[[], Router] = RoundRobin
 
@@ -128,7 +133,7 @@ class Experiment:
         law = self.law or law_of(self.profile)
         believed = _scaled(self.profile.latency, self.predictor_factor)
         return Replica(
-            policy_factory(policy)(believed),
+            policy_factory(policy, self.settings)(believed),
             replace(
                 law,
                 kv_tokens=self.kv_tokens or law.kv_tokens,

@@ -82,6 +82,7 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
         trace_arrivals=settings.arrivals == "trace",
         square_wave=parse_square(settings.square) if settings.arrivals == "square" else None,
         predictor_factor=settings.predictor_factor,
+        settings=replace(settings.policy_settings(), max_chunk_tokens=settings.max_chunk_tokens),
         replicas=settings.replicas,
         router=_router(settings.interactive_replicas),
     )

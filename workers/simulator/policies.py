@@ -1,7 +1,7 @@
 """Policies by name, as the command line and the benchmark know them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 from niyama.errors import ConfigurationError
@@ -76,9 +76,22 @@ _FORMER_NAMES = {
 """Accepted too, so that results from before can be compared."""
 
 
-def policy_factory(name: str) -> PolicyFactory:
-    """Raises ConfigurationError for a name that is not known."""
-    factory = POLICIES.get(_FORMER_NAMES.get(name, name))
+def policy_factory(name: str, settings: Settings = _DEFAULT) -> PolicyFactory:
+    """Raises ConfigurationError for a name that is not known.
+
+    `settings` are those of `niyama`, and of its variants in all that they do not change.
+    """
+    name = _FORMER_NAMES.get(name, name)
+    if name in ABLATIONS:
+        return _niyama(_changed(settings, ABLATIONS[name]))
+    factory = POLICIES.get(name)
     if factory is None:
         raise ConfigurationError(f"no policy {name!r}; there are {', '.join(sorted(POLICIES))}")
     return factory
+
+
+def _changed(settings: Settings, variant: Settings) -> Settings:
+    """`settings` with what `variant` has other than the defaults."""
+    names = (field.name for field in fields(Settings))
+    changes = {name: getattr(variant, name) for name in names}
+    return replace(settings, **{k: v for k, v in changes.items() if v != getattr(_DEFAULT, k)})

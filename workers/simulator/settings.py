@@ -7,7 +7,9 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from niyama.command_settings import CommandSettings
+from workers.engine.scheduling import SchedulingOptions
 from workers.latency.profiles import BUILT_IN
+from workers.policy.settings import Settings
 from workers.simulator.capacity import Scoring
 from workers.simulator.devices import AS_PROFILE, FIRST_GUESS_PROFILE, LAWS
 from workers.simulator.experiment import SquareWave
@@ -16,7 +18,7 @@ from workers.simulator.silo import SILO
 from workers.simulator.workload import Tier
 
 
-class SimulateSettings(CommandSettings):
+class SimulateSettings(SchedulingOptions, CommandSettings):
     """Plan capacity: serve a trace with a simulated GPU under several schedulers."""
 
     trace: Path = Field(
@@ -98,6 +100,12 @@ class SimulateSettings(CommandSettings):
         gt=0.1,
         lt=10,
         description="Predicted over true iteration times, 0.1 to 10; 0.8: predicted too fast",
+    )
+    max_chunk_tokens: int = Field(
+        default=Settings().max_chunk_tokens,
+        ge=1,
+        description="Prompt tokens of one iteration at most, of niyama; a worker has SGLang's "
+        "--chunked-prefill-size",
     )
     seed: int = Field(default=1, description="Seed of lengths, tiers, arrivals and noise")
     json_out: Path | None = Field(default=None, description="Write all figures to this JSON file")

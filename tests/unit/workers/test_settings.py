@@ -30,7 +30,8 @@ def test_help_documents_every_setting(capsys: pytest.CaptureFixture[str]) -> Non
     assert "sglang.launch_server --help" in printed
     for name, field in WorkerSettings.model_fields.items():
         if name != "sglang_arguments":
-            assert f"--{name.replace('_', '-')}" in printed
+            switch = "no-" if field.default is True else ""
+            assert f"--{switch}{name.replace('_', '-')} " in printed
             assert field.description
 
 

@@ -8,6 +8,7 @@ batch is made, SGLang sees only the requests that the plan admits.
 """
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
@@ -32,9 +33,6 @@ from workers.runtime.scheduler.ranks import (
 from workers.runtime.scheduler.sglang_calls import PlannedPolicy, SglangCalls
 from workers.runtime.scheduler.supported_modes import check_supported, check_timing
 from workers.runtime.settings import SchedulingSettings
-
-_MIN_CHUNK_TOKENS = 128
-"""Prompts advance by this much even when decodes leave no slack; less where chunks are small."""
 
 
 class NiyamaScheduler(Scheduler):  # type: ignore[misc]
@@ -128,8 +126,8 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
 def _policy_settings(chunk_tokens: int, *, has_worker: bool) -> Settings:
     wanted = SchedulingSettings()
     check_timing(wanted.token_timing, has_worker=has_worker)
-    return Settings(
-        **wanted.model_dump(),
-        min_chunk_tokens=min(_MIN_CHUNK_TOKENS, max(1, chunk_tokens // 4)),
+    return replace(
+        wanted.policy_settings(),
+        min_chunk_tokens=min(wanted.min_chunk_tokens, max(1, chunk_tokens // 4)),
         max_chunk_tokens=chunk_tokens,
     )

@@ -11,7 +11,9 @@ import pytest
 from niyama.errors import ConfigurationError
 from workers.latency.learner import FIRST_GUESS
 from workers.latency.profiles import A100_LLAMA3_8B, load_profile, save_profile
+from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import Kind
+from workers.policy.settings import Settings
 from workers.simulator.capacity import Capacity, Pool, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import RoundRobin, TierAware
 from workers.simulator.devices import LAWS
@@ -355,3 +357,17 @@ def test_the_experiment_follows_the_settings(trace: Path) -> None:
     assert (experiment.kv_tokens, experiment.replicas) == (60_000, 3)
     assert experiment.profile.latency == FIRST_GUESS
     assert (experiment.law, experiment.learn, experiment.overlap) == (LAWS["convex"], True, True)
+
+
+def test_the_policy_follows_the_settings_and_a_variant_changes_its_own(trace: Path) -> None:
+    experiment = build_experiment(
+        SimulateSettings(trace=trace, size_bias=0.25, park=False, max_chunk_tokens=512)
+    )
+    settings = Settings(size_bias=0.25, park=False, max_chunk_tokens=512)
+    for name, expected in (
+        ("niyama", settings),
+        ("niyama/size-bias-50", replace(settings, size_bias=0.5)),
+    ):
+        policy = experiment.replica(name).policy
+        assert isinstance(policy, NiyamaPolicy)
+        assert policy.settings == expected
