@@ -1,13 +1,16 @@
 """Prompts that are not computed yet, and every structure that has to agree about them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 
+from workers.policy.candidates import Candidates
 from workers.policy.decision import Forecast
 from workers.policy.expiry import Expiries
 from workers.policy.forecast import forecast, forecast_last
 from workers.policy.journal import Journal
 from workers.policy.learning import Learning
+from workers.policy.limits import PlanLimits
 from workers.policy.lookahead import NO_CUTOFF, Lookahead
 from workers.policy.pacing import prompt_due_s
 from workers.policy.plan import Chunk
@@ -21,11 +24,13 @@ _REVIEW_S = 0.25
 
 
 class Backlog:
-    """Every request here is in one of three places, and moves between them by one of the verbs.
+    """Every request here is in one of four places, and moves between them by one of the verbs.
 
-    *Waiting*: counts in the look-ahead, from which the admission cutoff comes. *Overdue*: can no
-    longer be met, and is served last. *Started*: has entered an iteration; it counts in the
-    look-ahead unless it was overdue. A request expires until a chunk of it has been computed.
+    *Waiting*: counts in the look-ahead, from which the admission cutoff comes. *Aside*: no longer
+    considered, because it has expired or cannot be met, and not yet decided about; it still
+    counts. *Overdue*: can no longer be met, and is served last. *Started*: has entered an
+    iteration; it counts in the look-ahead unless it was overdue. A request expires until a chunk
+    of it has been computed.
     """
 
     def __init__(self, settings: Settings, learned: Learning) -> None:
@@ -34,6 +39,7 @@ class Backlog:
         self._learned = learned
         self._prompts: dict[str, Prefill] = {}
         self._waiting = WaitingQueue()
+        self._aside: OrderedDict[str, Entry] = OrderedDict()
         self._overdue = WaitingQueue()
         self._started: dict[str, Prefill] = {}
         self._expiries = Expiries()
@@ -53,19 +59,17 @@ class Backlog:
         """Prompts that have entered an iteration, in progress or parked."""
         return self._started
 
-    def head(self, order: Order) -> Entry | None:
-        """The waiting request that is most urgent."""
-        return self._waiting.head(cutoff=order.cutoff, weight_s=order.srpf_weight_s)
+    def waiting(self, order: Order, gives_up: Callable[[Entry], bool], limit: int) -> Candidates:
+        """Those that wait and can be met, for one plan; the others are to be settled."""
+        return Candidates(
+            self._waiting, order, gives_up=gives_up, set_aside=self._set_aside, limit=limit
+        )
 
-    def overdue_head(self) -> Entry | None:
-        """The overdue request that was due first."""
-        return self._overdue.head(cutoff=NO_CUTOFF)
-
-    def first(self, count: int) -> list[str]:
-        """Up to `count` waiting requests, roughly in the order in which they will be planned."""
-        waiting = self._waiting.first(count, cutoff=self.cutoff)
-        overdue = self._overdue.first(count - len(waiting), cutoff=NO_CUTOFF)
-        return [entry.request_id for entry in waiting + overdue]
+    def overdue(self, gives_up: Callable[[Entry], bool], limit: int) -> Candidates:
+        """The overdue requests, for one plan, those that were due first before others."""
+        return Candidates(
+            self._overdue, Order(), gives_up=gives_up, set_aside=self._set_aside, limit=limit
+        )
 
     # ---- how much there is
 
@@ -103,13 +107,19 @@ class Backlog:
         self._expiries.add(request)
         self._wait(Prefill(request), now_s)
 
-    def overdue(self, entry: Entry, now_s: float) -> None:
-        """A waiting request can no longer be met: it yields to all others."""
-        self._wait_no_more(entry.request_id)
-        self._lookahead.remove(entry.request_id)
-        self._overdue.push(entry._replace(rank=0))
-        expected = self._forecast(entry.request_id, now_s)
-        self.journal.relegated(entry.request_id, "too late to be met", now_s, expected)
+    def settle(self, now_s: float, limit: int) -> int:
+        """Decide about what was set aside, the oldest first: it has expired, or is overdue.
+
+        Returns how many were decided, at most `limit`.
+        """
+        count = min(limit, len(self._aside))
+        for _ in range(count):
+            entry = next(iter(self._aside.values()))
+            if entry.expires_s < now_s:
+                self._expire(entry.request_id, now_s)
+            else:
+                self._yield_to_others(entry, now_s)
+        return count
 
     def start(self, prefill: Prefill, now_s: float) -> None:
         """A prompt enters an iteration; nothing changes for one that has started."""
@@ -151,12 +161,10 @@ class Backlog:
         self.requeue(prefill, now_s)
         self.journal.reclaimed(prefill.request_id, reason, now_s)
 
-    def expire(self, now_s: float) -> None:
-        """Requests that have not started in time leave."""
-        for request_id in self._expiries.take_due(now_s):
-            prefill, expected = self._prompts[request_id], self._forecast_last(request_id, now_s)
-            self.leave(request_id)
-            self.journal.expired(prefill.request, now_s, expected)
+    def expire(self, now_s: float, limit: int) -> None:
+        """Requests that have not started in time leave, at most `limit` of them."""
+        for request_id in self._expiries.take_due(now_s, limit):
+            self._expire(request_id, now_s)
 
     def leave(self, request_id: str) -> None:
         """A request is done or was aborted, here or as a decode; unknown ids are ignored."""
@@ -182,14 +190,17 @@ class Backlog:
 
     # ---- looking ahead
 
-    def review(self, now_s: float) -> None:
+    def review(self, now_s: float, limits: PlanLimits) -> None:
         """Move the cutoff when it is time, and report whom it relegates."""
         if now_s >= self._next_review_s:
-            self._next_review_s = now_s + _REVIEW_S
-            self._lookahead.review(now_s, self._learned.tokens_per_s)
+            is_done = self._lookahead.review(now_s, self._learned.tokens_per_s, limits.sums)
+            self._next_review_s = now_s + _REVIEW_S if is_done else -math.inf
         if self.cutoff < NO_CUTOFF:
             self.journal.beyond_cutoff(
-                self.cutoff, now_s, lambda request_id: self._forecast_last(request_id, now_s)
+                self.cutoff,
+                now_s,
+                lambda request_id: self._forecast_last(request_id, now_s),
+                limits.decisions,
             )
 
     # ---- details
@@ -197,6 +208,22 @@ class Backlog:
     def _new_lookahead(self) -> Lookahead:
         settings = self._settings
         return Lookahead(base_s=settings.lookahead_base_s, share=settings.lookahead_share)
+
+    def _set_aside(self, entry: Entry) -> None:
+        self._aside[entry.request_id] = entry
+
+    def _yield_to_others(self, entry: Entry, now_s: float) -> None:
+        """A request that waited can no longer be met."""
+        self._wait_no_more(entry.request_id)
+        self._lookahead.remove(entry.request_id)
+        self._overdue.push(entry._replace(rank=0))
+        expected = self._forecast(entry.request_id, now_s)
+        self.journal.relegated(entry.request_id, "too late to be met", now_s, expected)
+
+    def _expire(self, request_id: str, now_s: float) -> None:
+        prefill, expected = self._prompts[request_id], self._forecast_last(request_id, now_s)
+        self.leave(request_id)
+        self.journal.expired(prefill.request, now_s, expected)
 
     def _wait(self, prefill: Prefill, now_s: float) -> None:
         entry = self._dated_entry(prefill, now_s)
@@ -222,11 +249,20 @@ class Backlog:
             important=prefill.request.qos.is_important or not self._settings.use_importance,
             size_bias=self._settings.size_bias,
         )
-        return Entry(prefill.due_s, prefill.request_id, work, rank)
+        may_expire = prefill.request_id in self._expiries
+        expires_s = prefill.request.qos.expires_s if may_expire else None
+        return Entry(
+            prefill.due_s,
+            prefill.request_id,
+            work,
+            rank,
+            prefill.remaining_tokens,
+            math.inf if expires_s is None else expires_s,
+        )
 
     def _wait_no_more(self, request_id: str) -> bool:
         """Take a request out of those that wait; false when it was not there."""
-        entry = self._waiting.remove(request_id)
+        entry = self._waiting.remove(request_id) or self._aside.pop(request_id, None)
         if entry is not None:
             self.journal.unqueued(entry)
         return entry is not None

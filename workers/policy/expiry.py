@@ -1,11 +1,8 @@
 """When requests whose prefill has not started are dropped: they are not worth serving late."""
 
-import heapq
+from bisect import bisect_left, insort
 
 from workers.policy.request import Request
-
-_MAX_STALE = 64
-"""Entries of requests that are gone, beyond as many as are still here, before they are cleared."""
 
 
 class Expiries:
@@ -13,7 +10,8 @@ class Expiries:
 
     def __init__(self) -> None:
         self._times_s: dict[str, float] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._order: list[tuple[float, str]] = []
+        """The same, sorted."""
 
     def __len__(self) -> int:
         return len(self._times_s)
@@ -23,23 +21,21 @@ class Expiries:
 
     def add(self, request: Request) -> None:
         """Requests that never expire are ignored."""
+        self.remove(request.request_id)
         if (expires_s := request.qos.expires_s) is not None:
             self._times_s[request.request_id] = expires_s
-            heapq.heappush(self._heap, (expires_s, request.request_id))
+            insort(self._order, (expires_s, request.request_id))
 
     def remove(self, request_id: str) -> None:
         """The request's prefill has started, or the request is gone; unknown ids are ignored."""
-        self._times_s.pop(request_id, None)
-        if len(self._heap) > 2 * len(self._times_s) + _MAX_STALE:
-            self._heap = [(at_s, request_id) for request_id, at_s in self._times_s.items()]
-            heapq.heapify(self._heap)
+        expires_s = self._times_s.pop(request_id, None)
+        if expires_s is not None:
+            del self._order[bisect_left(self._order, (expires_s, request_id))]
 
-    def take_due(self, now_s: float) -> list[str]:
-        """Take out the requests that can no longer start in time, in order of their times."""
-        due = []
-        while self._heap and self._heap[0][0] < now_s:
-            at_s, request_id = heapq.heappop(self._heap)
-            if self._times_s.get(request_id) == at_s:
-                del self._times_s[request_id]
-                due.append(request_id)
-        return due
+    def take_due(self, now_s: float, limit: int) -> list[str]:
+        """Take out requests that can no longer start in time, at most `limit`, the first first."""
+        due = self._order[: min(limit, bisect_left(self._order, (now_s, "")))]
+        del self._order[: len(due)]
+        for _, request_id in due:
+            del self._times_s[request_id]
+        return [request_id for _, request_id in due]

@@ -12,9 +12,6 @@ from workers.policy.plan import Chunk
 from workers.policy.queue import Entry
 from workers.policy.request import Request
 
-_MAX_PER_PLAN = 16
-"""Relegations reported per plan: bounds the cost of a plan when the cutoff falls."""
-
 
 class Journal:
     def __init__(self) -> None:
@@ -48,9 +45,11 @@ class Journal:
         """A request is gone."""
         self._relegated.discard(request_id)
 
-    def beyond_cutoff(self, cutoff: int, now_s: float, forecast: Callable[[str], Forecast]) -> None:
-        """Report the requests beyond the cutoff as relegated, a few per call."""
-        left = _MAX_PER_PLAN
+    def beyond_cutoff(
+        self, cutoff: int, now_s: float, forecast: Callable[[str], Forecast], limit: int
+    ) -> None:
+        """Report requests beyond the cutoff as relegated, at most `limit` of them."""
+        left = limit
         for rank in [rank for rank in self._unreported if rank > cutoff]:
             ids = self._unreported[rank]
             while ids and left:

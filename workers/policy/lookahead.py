@@ -35,6 +35,8 @@ class Lookahead:
         self._started: dict[str, tuple[float, float]] = {}
         self._by_rank: dict[int, dict[float, float]] = {}
         self._due_times: list[float] = []
+        self._ahead_s: list[float] = []
+        """Those that have not passed, as of this review."""
         self._past_s = -math.inf
         self._fitting: dict[float, float] = {}
         """Waiting work up to the cutoff, by due time."""
@@ -42,7 +44,8 @@ class Lookahead:
         """Started work, by due time."""
 
     def add(self, request_id: str, *, due_s: float, now_s: float, rank: int, work: float) -> None:
-        due_s = _rounded(due_s, now_s)
+        """Work whose due time has passed does not count: it will not be done in time."""
+        due_s = -math.inf if due_s < now_s else _rounded(due_s, now_s)
         self._waiting[request_id] = (due_s, rank, work)
         self._change(due_s, rank, work)
 
@@ -74,25 +77,35 @@ class Lookahead:
             due_s, work = self._started.pop(request_id)
             self._commit(due_s, -work)
 
-    def review(self, now_s: float, throughput: float) -> None:
+    def review(self, now_s: float, throughput: float, limit: int) -> bool:
         """Lower the cutoff until the rest fits, or raise it by one rank if that fits.
 
-        `throughput` is prefill-equivalent tokens per second.
+        `throughput` is prefill-equivalent tokens per second. Lowering it ends after about `limit`
+        sums; false when it has to go on.
         """
-        self._forget_past(now_s)
+        self._forget_past(now_s, limit)
+        self._ahead_s = self._due_times[bisect.bisect_left(self._due_times, now_s) :]
         self.pressure = self._pressure(now_s, throughput)
         if self.pressure <= 1.0 and self.cutoff == NO_CUTOFF:
-            return
+            return True
         ranks = sorted(self._by_rank)
         if self._fits(_EMPTY, now_s, throughput):
             self._raise(ranks, now_s, throughput)
-            return
+            return True
+        return self._lower(ranks, now_s, throughput, limit)
+
+    def _lower(self, ranks: list[int], now_s: float, throughput: float, limit: int) -> bool:
         below = ranks[: bisect.bisect_right(ranks, self.cutoff)]
         while below and not self._fits(_EMPTY, now_s, throughput):
+            if limit <= 0:
+                return False
             rank = below.pop()
-            for due_s, work in self._by_rank[rank].items():
+            amounts = self._by_rank[rank]
+            for due_s, work in amounts.items():
                 self._fitting[due_s] -= work
             self.cutoff = rank - 1
+            limit -= len(amounts) + len(self._ahead_s)
+        return True
 
     def _raise(self, ranks: list[int], now_s: float, throughput: float) -> None:
         position = bisect.bisect_right(ranks, self.cutoff)
@@ -113,7 +126,7 @@ class Lookahead:
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
         total = yielding = 0.0
-        for due_s in self._due_times:
+        for due_s in self._ahead_s:
             more = fitting[due_s] + extra.get(due_s, 0.0)
             yielding += more
             total += more + committed[due_s]
@@ -129,7 +142,7 @@ class Lookahead:
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
         total = worst = 0.0
-        for due_s in self._due_times:
+        for due_s in self._ahead_s:
             total += fitting[due_s] + committed[due_s]
             left_s = due_s - now_s
             usable_s = base_s + share * left_s
@@ -165,9 +178,13 @@ class Lookahead:
             self._fitting[due_s] = self._committed[due_s] = 0.0
             bisect.insort(self._due_times, due_s)
 
-    def _forget_past(self, now_s: float) -> None:
-        while self._due_times and self._due_times[0] < now_s:
-            due_s = self._past_s = self._due_times.pop(0)
+    def _forget_past(self, now_s: float, limit: int) -> None:
+        """Of the due times that have passed, as many as take about `limit` sums."""
+        at_most = 1 + limit // (len(self._by_rank) + 1)
+        past = self._due_times[: min(at_most, bisect.bisect_left(self._due_times, now_s))]
+        del self._due_times[: len(past)]
+        for due_s in past:
+            self._past_s = due_s
             self.work -= self._committed.pop(due_s)
             del self._fitting[due_s]
             for rank in list(self._by_rank):

@@ -47,16 +47,30 @@ def victims_for_decodes(memory: Memory, in_progress: Iterable[Prefill]) -> Seque
 def victims_for_prompt(
     prompt: Prefill, memory: Memory, in_progress: Iterable[Prefill], *, alone: bool
 ) -> Sequence[Prefill]:
-    """Whose KV is reclaimed for a waiting prompt: those due later, until it finds room."""
+    """Whose KV is reclaimed for a waiting prompt: those due later, until it finds room.
+
+    Nobody's when all of that would not be enough.
+    """
     if memory.admits(prompt, alone=alone):
         return ()
     victims = []
     for victim in _least_urgent_first(in_progress):
-        if memory.admits(prompt, alone=alone) or victim.due_s <= prompt.due_s:
+        if victim.due_s <= prompt.due_s:
             break
         victims.append(victim)
         memory = memory.after_reclaim(victim)
-    return victims
+        if memory.admits(prompt, alone=alone):
+            return victims
+    return ()
+
+
+def lets_others_pass(prompt: Prefill, now_s: float) -> bool:
+    """May those behind a prompt that finds no room have what memory there is?
+
+    For the first half of its time. After that memory gathers for it, so that it does not wait for
+    as long as smaller prompts keep coming.
+    """
+    return now_s < (prompt.request.qos.arrival_s + prompt.due_s) / 2
 
 
 def _least_urgent_first(in_progress: Iterable[Prefill]) -> list[Prefill]:

@@ -1,7 +1,5 @@
 """The Niyama policy: which prompts, and how much of them, join the decodes in each iteration."""
 
-from collections.abc import Iterable, Iterator
-
 from workers.latency.fit import Sample
 from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.backlog import Backlog
@@ -9,13 +7,13 @@ from workers.policy.batch import PrefillBatch
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import Decodes
 from workers.policy.learning import Learning
-from workers.policy.memory import Memory, victims_for_decodes, victims_for_prompt
+from workers.policy.limits import PlanLimits
+from workers.policy.memory import Memory, victims_for_decodes
 from workers.policy.pacing import decode_schedule
 from workers.policy.plan import IterationPlan, IterationResult
-from workers.policy.queue import Entry
+from workers.policy.planning import Planning
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
-from workers.policy.selection import Order, choose, is_too_late, order_of
 from workers.policy.settings import Settings, TokenTiming
 from workers.policy.time_limit import Situation
 from workers.policy.turns import beside_decodes, between_decodes
@@ -28,8 +26,14 @@ class NiyamaPolicy:
     who (`selection`), with which memory (`memory`).
     """
 
-    def __init__(self, latency: LatencyModel, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        latency: LatencyModel,
+        settings: Settings | None = None,
+        limits: PlanLimits | None = None,
+    ) -> None:
         self.settings = settings or Settings()
+        self._limits = limits or PlanLimits()
         self._learned = Learning(latency, self.settings)
         self._backlog = Backlog(self.settings, self._learned)
         self._decodes = Decodes()
@@ -39,6 +43,8 @@ class NiyamaPolicy:
         """Prompts have been computed without them since."""
         self._batch: PrefillBatch | None = None
         """What was planned last."""
+        self._planning: Planning | None = None
+        """How it was planned."""
 
     @property
     def calibration(self) -> Calibration:
@@ -98,15 +104,16 @@ class NiyamaPolicy:
     # ---- planning
 
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
-        backlog = self._backlog
-        backlog.expire(now_s)
-        backlog.review(now_s)
+        backlog, limits = self._backlog, self._limits
+        backlog.expire(now_s, limits.decisions)
+        backlog.review(now_s, limits)
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
+        planning = self._planning = Planning(
+            backlog, batch, self._learned, self.settings, limits, now_s
+        )
         victims = victims_for_decodes(batch.memory, backlog.started.values())
-        self._reclaim_kv(victims, batch, "memory for running decodes", now_s)
-        while not batch.full and (prefill := self._next(batch, now_s)) is not None:
-            if batch.take(prefill):
-                backlog.start(prefill, now_s)
+        planning.reclaim_kv(victims, "memory for running decodes")
+        planning.fill()
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
             chunks=tuple(batch.chunks),
@@ -122,16 +129,7 @@ class NiyamaPolicy:
         For engines that find that a planned prompt is not ready. Those in progress come first.
         Where decodes take part, none is among them that would keep the decodes out.
         """
-        backlog = self._backlog
-        planned = [chunk.request_id for chunk in self._batch.chunks] if self._batch else []
-        mixed = all(backlog[request_id].request.prompt_mixes for request_id in planned)
-        started = sorted(backlog.started.values(), key=lambda p: (p.due_s, p.request_id))
-        others = [*started, *(backlog[request_id] for request_id in backlog.first(count))]
-        return [
-            prefill.request_id
-            for prefill in others
-            if prefill.request_id not in planned and prefill.request.prompt_mixes >= mixed
-        ][:count]
+        return self._planning.next_in_line(count) if self._planning is not None else []
 
     def _new_batch(self, now_s: float, free_kv_tokens: int) -> PrefillBatch:
         situation = self._situation(now_s)
@@ -164,60 +162,6 @@ class NiyamaPolicy:
         free = free_kv_tokens - len(self._decodes)
         growth = int(self.settings.kv_growth_share * self._decodes.expected_tokens)
         return Memory(free, free - self._backlog.reserved_kv_tokens() - growth)
-
-    def _next(self, batch: PrefillBatch, now_s: float) -> Prefill | None:
-        """The prompt to add to the batch; None when there is none that may be added."""
-        backlog = self._backlog
-        order = order_of(self.settings, backlog.cutoff, backlog.work_s)
-        waiting = self._waiting_head(order, now_s)
-        choice = choose(
-            self._parked(batch),
-            waiting,
-            backlog.overdue_head() if waiting is None else None,
-            order,
-            self._learned.work,
-            park=self.settings.park,
-        )
-        if choice is None:
-            return None
-        prefill = backlog[choice.request_id]
-        if prefill.request_id in backlog.started or self._finds_room(prefill, batch, now_s):
-            return prefill
-        # A prompt in progress, unless its KV has just been reclaimed.
-        return backlog.started.get(choice.otherwise) if choice.otherwise else None
-
-    def _parked(self, batch: PrefillBatch) -> Iterator[Prefill]:
-        """Prompts in progress that are not in the batch."""
-        started = self._backlog.started.values()
-        return (prefill for prefill in started if not batch.holds(prefill.request_id))
-
-    def _waiting_head(self, order: Order, now_s: float) -> Entry | None:
-        """The most urgent waiting prompt that can still be met; those before it are overdue."""
-        backlog, token_s = self._backlog, self._learned.prefill_token_s
-        while (head := backlog.head(order)) is not None:
-            remaining_tokens = backlog[head.request_id].remaining_tokens
-            if not is_too_late(head, remaining_tokens, now_s, token_s, self.settings):
-                return head
-            backlog.overdue(head, now_s)
-        return None
-
-    def _finds_room(self, prefill: Prefill, batch: PrefillBatch, now_s: float) -> bool:
-        """Is there memory for a prompt? One whose first token is due reclaims it if it must."""
-        if not batch.has_time_for(prefill):
-            return False
-        if self.settings.reclaim_kv and prefill.request.qos.deadline_is_first_token:
-            victims = victims_for_prompt(
-                prefill, batch.memory, self._parked(batch), alone=batch.is_alone
-            )
-            self._reclaim_kv(victims, batch, "memory for a closer deadline", now_s)
-        return batch.admits(prefill)
-
-    def _reclaim_kv(
-        self, victims: Iterable[Prefill], batch: PrefillBatch, reason: str, now_s: float
-    ) -> None:
-        for victim in victims:
-            batch.reclaim_kv(victim)
-            self._backlog.reclaim_kv(victim, reason, now_s)
 
     # ---- learning
 

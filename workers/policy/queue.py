@@ -1,12 +1,9 @@
-"""Waiting prompts: earliest due first up to the admission cutoff, the others after them by rank.
+"""Waiting prompts by rank, and in order of their due times within a rank."""
 
-Requests of one rank share a heap ordered by due time. The cutoff may move at any moment without
-touching a heap; the head of the queue is the best of a few dozen heads.
-"""
-
-import heapq
 import math
 import zlib
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _MIN_WORK = 64.0
@@ -22,6 +19,9 @@ class Entry(NamedTuple):
     request_id: str
     work: float
     rank: int
+    prompt_tokens: int = 0
+    """Tokens of its prompt that have to be computed."""
+    expires_s: float = math.inf
 
 
 def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) -> int:
@@ -37,8 +37,15 @@ def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) 
 
 
 class WaitingQueue:
+    """Holds nothing of requests that were taken out: what it costs follows what waits.
+
+    Sorted lists, not heaps: to insert and to delete moves pointers, which is cheaper than a heap's
+    comparisons up to many more requests than wait, and whole runs of requests can be taken.
+    """
+
     def __init__(self) -> None:
-        self._heaps: dict[int, list[Entry]] = {}
+        self._ranks: dict[int, list[Entry]] = {}
+        """Sorted by due time, then id; none is empty."""
         self._entries: dict[str, Entry] = {}
 
     def __len__(self) -> int:
@@ -51,68 +58,36 @@ class WaitingQueue:
         return self._entries.get(request_id)
 
     def push(self, entry: Entry) -> None:
+        self.remove(entry.request_id)
         self._entries[entry.request_id] = entry
-        heapq.heappush(self._heaps.setdefault(entry.rank, []), entry)
+        insort(self._ranks.setdefault(entry.rank, []), entry)
 
     def remove(self, request_id: str) -> Entry | None:
         """Take a request out, wherever it stands; None when it is not here."""
-        return self._entries.pop(request_id, None)
+        entry = self._entries.pop(request_id, None)
+        if entry is not None:
+            at = bisect_left(self._ranks[entry.rank], entry)
+            self._delete(entry.rank, at, at + 1)
+        return entry
 
-    def head(self, *, cutoff: int, weight_s: float = 0.0) -> Entry | None:
-        """The next request; ties go to the smaller id.
+    def remove_run(self, rank: int, start: int, stop: int) -> Sequence[Entry]:
+        """Take out the requests of a rank from one position to another."""
+        run = self._ranks[rank][start:stop]
+        for entry in run:
+            del self._entries[entry.request_id]
+        self._delete(rank, start, stop)
+        return run
 
-        Up to the cutoff the smallest `due_s + weight_s * work` wins (weight_s 0 is EDF); when
-        nothing is left there, the lowest rank.
-        """
-        best: Entry | None = None
-        best_s = math.inf
-        beyond: Entry | None = None
-        empty: list[int] = []
-        for rank, heap in self._heaps.items():
-            entry = heap[0]
-            if self._entries.get(entry.request_id) is not entry and not self._tidy(heap):
-                empty.append(rank)
-                continue
-            entry = heap[0]
-            if rank > cutoff:
-                if beyond is None or rank < beyond.rank:
-                    beyond = entry
-                continue
-            key_s = entry.due_s + weight_s * entry.work
-            if key_s < best_s or (
-                best is not None and key_s == best_s and entry.request_id < best.request_id
-            ):
-                best, best_s = entry, key_s
-        for rank in empty:
-            del self._heaps[rank]
-        return best or beyond
+    def firsts(self) -> Iterable[Entry]:
+        """The earliest due of each rank."""
+        return (entries[0] for entries in self._ranks.values())
 
-    def first(self, count: int, *, cutoff: int) -> list[Entry]:
-        """The next requests: by due time up to the cutoff, then by rank; at most `count`.
+    def of_rank(self, rank: int) -> Sequence[Entry]:
+        """The requests of a rank, the earliest due first."""
+        return self._ranks.get(rank, ())
 
-        Looks at some `count` entries and one of each rank. Each heap is walked from its head: of
-        every entry that was seen, the two below it come into question.
-        """
-        frontier = [(self._place(heap[0], cutoff), rank, 0) for rank, heap in self._heaps.items()]
-        heapq.heapify(frontier)
-        found: list[Entry] = []
-        for _ in range(2 * count):  # some have left and are still in the heap
-            if not frontier or len(found) == count:
-                break
-            _, rank, index = heapq.heappop(frontier)
-            heap = self._heaps[rank]
-            if self._entries.get(heap[index].request_id) is heap[index]:
-                found.append(heap[index])
-            for below in range(2 * index + 1, min(2 * index + 3, len(heap))):
-                heapq.heappush(frontier, (self._place(heap[below], cutoff), rank, below))
-        return found
-
-    @staticmethod
-    def _place(entry: Entry, cutoff: int) -> tuple[int, float, str]:
-        return (entry.rank if entry.rank > cutoff else -1, entry.due_s, entry.request_id)
-
-    def _tidy(self, heap: list[Entry]) -> bool:
-        """Drop what was removed from the top of a heap; false when nothing is left."""
-        while heap and self._entries.get(heap[0].request_id) is not heap[0]:
-            heapq.heappop(heap)
-        return bool(heap)
+    def _delete(self, rank: int, start: int, stop: int) -> None:
+        entries = self._ranks[rank]
+        del entries[start:stop]
+        if not entries:
+            del self._ranks[rank]

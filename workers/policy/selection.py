@@ -21,14 +21,6 @@ class Order(NamedTuple):
     """Seconds per prefill-equivalent token; 0 is earliest deadline first."""
 
 
-class Choice(NamedTuple):
-    """Who gets the next tokens of an iteration."""
-
-    request_id: str
-    otherwise: str | None = None
-    """A prompt in progress that gets them when there is no memory for the first."""
-
-
 def order_of(settings: Settings, cutoff: int, backlog_s: float) -> Order:
     """The order of this moment.
 
@@ -57,32 +49,37 @@ def is_too_late(
     return now_s + remaining_tokens * token_s > waiting.due_s
 
 
+def most_urgent_first(
+    in_progress: Iterable[Prefill], order: Order, work: Callable[[Prefill], float]
+) -> list[Prefill]:
+    """Prompts in progress by the order's key; `work` is in prefill-equivalent tokens."""
+    return sorted(in_progress, key=lambda p: (_key_s(p, order, work), p.request_id))
+
+
 def choose(
-    in_progress: Iterable[Prefill],
+    running: Prefill | None,
     waiting: Entry | None,
     overdue: Entry | None,
     order: Order,
     work: Callable[[Prefill], float],
     *,
     park: bool,
-) -> Choice | None:
-    """The most urgent of the prompts in progress and the heads of both queues; None without any.
+) -> str | None:
+    """Who is next of the most urgent prompt in progress and the heads of both queues: its id.
 
     A waiting prompt goes before those in progress only when it is more urgent than all of them,
-    up to the cutoff, and they may be parked. Overdue prompts go last. `work` is in
-    prefill-equivalent tokens.
+    up to the cutoff, and they may be parked. Overdue prompts go last.
     """
-
-    def key(prefill: Prefill) -> tuple[float, str]:
-        weighted_s = order.srpf_weight_s * work(prefill) if order.srpf_weight_s else 0.0
-        return prefill.due_s + weighted_s, prefill.request_id
-
-    running = min(in_progress, key=key, default=None)
     if running is None:
         head = waiting or overdue
-        return Choice(head.request_id) if head is not None else None
+        return head.request_id if head is not None else None
     if waiting is None or not park or waiting.rank > order.cutoff:
-        return Choice(running.request_id)
-    if key(running)[0] <= waiting.due_s + order.srpf_weight_s * waiting.work:
-        return Choice(running.request_id)
-    return Choice(waiting.request_id, otherwise=running.request_id)
+        return running.request_id
+    if _key_s(running, order, work) <= waiting.due_s + order.srpf_weight_s * waiting.work:
+        return running.request_id
+    return waiting.request_id
+
+
+def _key_s(prefill: Prefill, order: Order, work: Callable[[Prefill], float]) -> float:
+    weighted_s = order.srpf_weight_s * work(prefill) if order.srpf_weight_s else 0.0
+    return prefill.due_s + weighted_s

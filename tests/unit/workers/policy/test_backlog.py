@@ -1,5 +1,7 @@
 """Whatever happens to requests, the structures of the backlog agree about them."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -7,8 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.support.requests import FLAT_MODEL, batch, chat
 from workers.policy.backlog import Backlog
+from workers.policy.candidates import Candidates
 from workers.policy.learning import Learning
+from workers.policy.limits import PlanLimits
 from workers.policy.plan import Chunk
+from workers.policy.queue import Entry
 from workers.policy.request import Prefill, Request
 from workers.policy.selection import Order
 from workers.policy.settings import Settings
@@ -93,18 +98,29 @@ class BacklogMachine(RuleBasedStateMachine):
         self.backlog.reclaim_kv(prefill, "memory for a closer deadline", self.now_s)
         self.work[prefill.request_id] = self.learned.work(prefill)
 
-    @precondition(lambda self: len(self.backlog._waiting))
-    @rule()
-    def overdue(self) -> None:
-        head = self.backlog.head(Order())
-        assert head is not None
-        self.backlog.overdue(head, self.now_s)
-        del self.work[head.request_id]
+    @rule(hopeless=st.sets(indices), limit=st.integers(0, 3))
+    def give_up(self, hopeless: set[int], limit: int) -> None:
+        """What is given up is no candidate any more."""
+        names = {f"{index:03d}" for index in hopeless} & self.backlog._waiting._entries.keys()
+        waiting = self._waiting(lambda entry: entry.request_id in names, limit)
+        while (head := waiting.head()) is not None:
+            assert head.request_id not in names
+            waiting.skip()
+
+    @rule(limit=st.integers(0, 3))
+    def settle(self, limit: int) -> None:
+        aside = dict(self.backlog._aside)
+        assert self.backlog.settle(self.now_s, limit) == min(limit, len(aside))
+        for name in aside.keys() - self.backlog._aside.keys():
+            self.work.pop(name, None)
+            expired = aside[name].expires_s < self.now_s
+            assert (self.backlog.get(name) is None) == expired
+            assert (name in self.backlog._overdue) != expired
 
     @rule(after_s=seconds)
     def expire(self, after_s: float) -> None:
         self.now_s += after_s
-        self.backlog.expire(self.now_s)
+        self.backlog.expire(self.now_s, limit=1_000)
         for name, request in self.arrived.items():
             expires_s = request.qos.expires_s
             if expires_s is not None and expires_s < self.now_s and name not in self.computed:
@@ -123,7 +139,7 @@ class BacklogMachine(RuleBasedStateMachine):
     @rule(after_s=seconds)
     def review(self, after_s: float) -> None:
         self.now_s += after_s
-        self.backlog.review(self.now_s)
+        self.backlog.review(self.now_s, PlanLimits())
         self.backlog.journal.take()
 
     @rule(by_s=st.floats(-2_000.0, 200.0))
@@ -142,20 +158,24 @@ class BacklogMachine(RuleBasedStateMachine):
     @invariant()
     def each_request_is_in_one_place(self) -> None:
         backlog = self.backlog
-        places = [*backlog._waiting._entries, *backlog._overdue._entries, *backlog._started]
+        queues = (backlog._waiting._entries, backlog._aside, backlog._overdue._entries)
+        places = [*(name for queue in queues for name in queue), *backlog._started]
         assert sorted(places) == sorted(backlog._prompts)
 
     @invariant()
     def the_queues_serve_what_they_hold(self) -> None:
         backlog = self.backlog
-        assert (backlog.head(Order()) is None) == (len(backlog._waiting) == 0)
-        assert (backlog.overdue_head() is None) == (len(backlog._overdue) == 0)
+        nobody = self._waiting(lambda entry: False, 0)
+        assert (nobody.head() is None) == (len(backlog._waiting) == 0)
+        overdue = backlog.overdue(lambda entry: False, 0)
+        assert (overdue.head() is None) == (len(backlog._overdue) == 0)
 
     @invariant()
     def the_lookahead_has_the_work_of_what_can_still_be_met(self) -> None:
         known = {name for name in self.arrived if name in self.backlog._lookahead}
         assert known == self.work.keys()
         assert known >= self.backlog._waiting._entries.keys()
+        assert known >= self.backlog._aside.keys()
         assert not known & self.backlog._overdue._entries.keys()
         assert self.backlog.work == pytest.approx(sum(self.work.values()), abs=1e-3)
 
@@ -177,9 +197,13 @@ class BacklogMachine(RuleBasedStateMachine):
         alive = self.backlog._prompts.keys() | self.decoding.keys()
         assert journal._relegated <= alive
         unreported = [name for ids in journal._unreported.values() for name in ids]
-        assert set(unreported) == self.backlog._waiting._entries.keys() - journal._relegated
+        waiting = self.backlog._waiting._entries.keys() | self.backlog._aside.keys()
+        assert set(unreported) == waiting - journal._relegated
         assert len(set(unreported)) == len(unreported)
         assert all(journal._unreported.values())
+
+    def _waiting(self, gives_up: Callable[[Entry], bool], limit: int) -> Candidates:
+        return self.backlog.waiting(Order(), gives_up, limit)
 
     def _prompts(self) -> list[Prefill]:
         return [self.backlog._prompts[name] for name in sorted(self.backlog._prompts)]

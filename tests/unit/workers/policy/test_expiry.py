@@ -118,9 +118,10 @@ def test_memory_follows_the_requests_that_are_left() -> None:
         if index >= 10:
             expiries.remove(f"{index - 10}")
     assert len(expiries) == 10
-    assert len(expiries._heap) <= 100
-    assert expiries.take_due(1e7) == [f"{index}" for index in range(9_999, 9_989, -1)]
-    assert expiries._heap == []
+    assert len(expiries._order) == 10
+    assert expiries.take_due(1e7, 4) == ["9999", "9998", "9997", "9996"]
+    assert expiries.take_due(1e7, 9) == [f"{index}" for index in range(9_995, 9_989, -1)]
+    assert expiries._order == []
 
 
 requests_st = st.lists(

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from workers.policy.lookahead import NO_CUTOFF, Lookahead
 
 THROUGHPUT = 1000.0
+PLENTY = 1_000_000
 
 
 def _lookahead() -> Lookahead:
@@ -19,7 +20,7 @@ def _add(lookahead: Lookahead, name: str, due_s: float, rank: int, work: float) 
 def test_work_that_fits_is_all_admitted() -> None:
     lookahead = _lookahead()
     _add(lookahead, "a", due_s=8.0, rank=5, work=6_000)
-    lookahead.review(0.0, THROUGHPUT)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
     assert lookahead.cutoff == NO_CUTOFF
     assert lookahead.pressure == 0.75
 
@@ -29,7 +30,7 @@ def test_the_highest_ranks_are_beyond_the_cutoff_until_the_rest_fits() -> None:
     _add(lookahead, "small", due_s=8.0, rank=3, work=3_000)
     _add(lookahead, "middle", due_s=8.0, rank=5, work=4_000)
     _add(lookahead, "large", due_s=4.0, rank=9, work=3_000)
-    lookahead.review(0.0, THROUGHPUT)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
     assert 5 <= lookahead.cutoff < 9
 
 
@@ -37,7 +38,7 @@ def test_a_later_due_time_does_not_suffer_for_an_earlier_one_that_fits() -> None
     lookahead = _lookahead()
     _add(lookahead, "soon", due_s=2.0, rank=9, work=1_500)
     _add(lookahead, "later", due_s=8.0, rank=3, work=4_000)
-    lookahead.review(0.0, THROUGHPUT)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
     assert lookahead.cutoff == NO_CUTOFF
 
 
@@ -45,11 +46,11 @@ def test_the_cutoff_rises_again_when_work_leaves() -> None:
     lookahead = _lookahead()
     _add(lookahead, "small", due_s=8.0, rank=3, work=6_000)
     _add(lookahead, "large", due_s=8.0, rank=9, work=6_000)
-    lookahead.review(0.0, THROUGHPUT)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
     assert lookahead.cutoff < 9
     lookahead.remove("small")
-    lookahead.review(0.0, THROUGHPUT)
-    lookahead.review(0.0, THROUGHPUT)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
     assert lookahead.cutoff >= 9
 
 
@@ -58,24 +59,24 @@ def test_started_work_counts_whatever_the_cutoff_and_shrinks_with_progress() -> 
     _add(lookahead, "started", due_s=4.0, rank=9, work=3_500)
     lookahead.start("started")
     _add(lookahead, "small", due_s=4.0, rank=1, work=1_000)
-    lookahead.review(0.0, THROUGHPUT)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
     assert lookahead.cutoff < 1
     lookahead.progress("started", 1_000)
-    lookahead.review(0.0, THROUGHPUT)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
     assert lookahead.cutoff >= 1
 
 
 def test_only_the_usable_share_of_far_time_counts() -> None:
     lookahead = Lookahead(base_s=20.0, share=0.5)
     _add(lookahead, "batch", due_s=1024.0, rank=4, work=600_000)
-    lookahead.review(0.0, THROUGHPUT)  # usable: 20 s + 512 s
+    lookahead.review(0.0, THROUGHPUT, PLENTY)  # usable: 20 s + 512 s
     assert lookahead.cutoff < 4
 
 
 def test_overdue_work_is_forgotten() -> None:
     lookahead = _lookahead()
     _add(lookahead, "gone", due_s=1.0, rank=4, work=5_000)
-    lookahead.review(10.0, THROUGHPUT)
+    lookahead.review(10.0, THROUGHPUT, PLENTY)
     assert lookahead.work == 0
     lookahead.remove("gone")
     assert lookahead.work == 0
@@ -103,5 +104,5 @@ def test_sums_stay_exact_through_any_history(
             gone = next(iter(alive))
             lookahead.remove(gone)
             del alive[gone]
-        lookahead.review(0.0, THROUGHPUT)
+        lookahead.review(0.0, THROUGHPUT, PLENTY)
         assert abs(lookahead.work - sum(alive.values())) < 1e-3

@@ -1,7 +1,7 @@
 """Who finds room, and whose KV is reclaimed, by worked arithmetic."""
 
 from tests.support.requests import batch, chat
-from workers.policy.memory import Memory, victims_for_decodes, victims_for_prompt
+from workers.policy.memory import Memory, lets_others_pass, victims_for_decodes, victims_for_prompt
 from workers.policy.request import Prefill
 
 
@@ -49,8 +49,19 @@ def test_a_prompt_takes_only_from_those_that_are_due_later() -> None:
     memory = Memory(0, 0)
     assert victims_for_prompt(_chat(350), memory, ALL, alone=False) == [LATEST]
     assert victims_for_prompt(_chat(351), memory, ALL, alone=False) == [LATEST, LATER]
-    assert victims_for_prompt(_chat(9_000), memory, ALL, alone=False) == [LATEST, LATER]
-    assert victims_for_prompt(_chat(351, due_s=25.0), memory, ALL, alone=False) == [LATEST]
+    assert victims_for_prompt(_chat(350, due_s=25.0), memory, ALL, alone=False) == [LATEST]
+
+
+def test_a_prompt_takes_from_nobody_when_that_would_not_be_enough() -> None:
+    assert victims_for_prompt(_chat(601), Memory(0, 0), ALL, alone=False) == ()
+    assert victims_for_prompt(_chat(351, due_s=25.0), Memory(0, 0), ALL, alone=False) == ()
+    assert victims_for_prompt(_chat(1), Memory(0, 0), [SOON], alone=False) == ()
+
+
+def test_others_pass_a_prompt_without_room_for_the_first_half_of_its_time() -> None:
+    prompt = Prefill(chat("chat", 10, arrival_s=100.0, ttft_s=6.0))
+    assert lets_others_pass(prompt, 102.9)
+    assert not lets_others_pass(prompt, 103.0)
 
 
 def test_a_prompt_that_finds_room_takes_from_nobody() -> None:

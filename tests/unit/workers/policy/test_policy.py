@@ -202,6 +202,37 @@ def test_a_prompt_waits_for_memory_and_smaller_work_in_progress_continues() -> N
     assert plan.chunks == (Chunk("first", 1_440),)
 
 
+def test_behind_a_prompt_that_finds_no_room_smaller_ones_are_planned() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(batch("large", 4_000, ttlt_s=300.0), 0.0)
+    policy.add(batch("small", 400), 0.0)
+    policy.add(batch("also small", 400), 0.0)
+    assert _names(policy.plan(0.0, 900)) == ["also small", "small"]
+
+
+def test_after_half_of_its_time_memory_gathers_for_a_prompt_that_found_no_room() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(chat("large", 4_000, ttft_s=6.0), 0.0)
+    policy.add(batch("small", 400), 0.0)
+    assert _names(policy.plan(2.9, 900)) == ["small"]
+    policy.observe(IterationResult(3.1, 0.0, chunks=()))
+    assert _names(policy.plan(3.1, 900)) == []
+
+
+def test_no_prompt_loses_its_memory_for_one_that_finds_too_little_even_so() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(batch("b", 4_000), 0.0)
+    _, now_s = _serve(policy, 0.0, free=5_000)
+    policy.add(chat("chat", 6_000, arrival_s=now_s), now_s)
+    plan = policy.plan(now_s, 2_440)
+    assert plan.reclaim_kv == ()
+    assert _names(plan) == ["b"]
+
+
+def _names(plan: IterationPlan) -> list[str]:
+    return [chunk.request_id for chunk in plan.chunks]
+
+
 def test_a_parked_batch_prompt_loses_its_memory_to_a_chat_and_starts_over() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("b", 4_000), 0.0)

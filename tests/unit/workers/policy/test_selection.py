@@ -5,7 +5,7 @@ import pytest
 from tests.support.requests import batch
 from workers.policy.queue import Entry
 from workers.policy.request import Prefill
-from workers.policy.selection import Choice, Order, choose, is_too_late, order_of
+from workers.policy.selection import Order, choose, is_too_late, most_urgent_first, order_of
 from workers.policy.settings import Overload, Settings
 
 WAITING = Entry(5.0, "waiting", 100.0, 3)
@@ -27,43 +27,45 @@ def _choose(
     waiting: Entry | None = WAITING,
     order: Order | None = None,
     park: bool = True,
-) -> Choice | None:
-    return choose(in_progress, waiting, OVERDUE, order or Order(), _tokens, park=park)
+) -> str | None:
+    order = order or Order()
+    running = next(iter(most_urgent_first(in_progress, order, _tokens)), None)
+    return choose(running, waiting, OVERDUE, order, _tokens, park=park)
 
 
 def test_the_earliest_due_goes_first_and_parks_what_is_in_progress() -> None:
-    assert _choose(_in_progress("running", 6.0)) == Choice("waiting", otherwise="running")
+    assert _choose(_in_progress("running", 6.0)) == "waiting"
 
 
 def test_a_prompt_in_progress_that_is_as_urgent_goes_on() -> None:
-    assert _choose(_in_progress("running", 5.0)) == Choice("running")
+    assert _choose(_in_progress("running", 5.0)) == "running"
 
 
 def test_the_most_urgent_of_those_in_progress_goes_on_and_ties_end_in_the_id() -> None:
     prompts = [_in_progress("c", 4.0), _in_progress("b", 3.0), _in_progress("a", 3.0)]
-    assert _choose(*prompts) == Choice("a")
+    assert _choose(*prompts) == "a"
 
 
 def test_without_parking_what_is_in_progress_goes_on() -> None:
-    assert _choose(_in_progress("running", 6.0), park=False) == Choice("running")
+    assert _choose(_in_progress("running", 6.0), park=False) == "running"
 
 
 def test_beyond_the_cutoff_a_waiting_prompt_parks_nothing() -> None:
-    assert _choose(_in_progress("running", 6.0), order=Order(cutoff=2)) == Choice("running")
-    assert _choose(order=Order(cutoff=2)) == Choice("waiting")
+    assert _choose(_in_progress("running", 6.0), order=Order(cutoff=2)) == "running"
+    assert _choose(order=Order(cutoff=2)) == "waiting"
 
 
 def test_an_overdue_prompt_is_next_only_when_nothing_else_is_left() -> None:
-    assert _choose(_in_progress("running", 6.0), waiting=None) == Choice("running")
-    assert _choose(waiting=None) == Choice("overdue")
-    assert choose([], None, None, Order(), _tokens, park=True) is None
+    assert _choose(_in_progress("running", 6.0), waiting=None) == "running"
+    assert _choose(waiting=None) == "overdue"
+    assert choose(None, None, None, Order(), _tokens, park=True) is None
 
 
 def test_the_hybrid_key_lets_short_prompts_go_first() -> None:
     long = _in_progress("long", 4.0, tokens=1_000)
     # 4 s + 1,000 * 10 ms against 5 s + 100 * 10 ms.
     order = Order(srpf_weight_s=0.01)
-    assert _choose(long, order=order) == Choice("waiting", otherwise="long")
+    assert _choose(long, order=order) == "waiting"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""How much one plan does, however much there is to do."""
+
+import sys
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class PlanLimits:
+    """What is left over is done by the plans that follow; nothing is forgotten, or done twice.
+
+    With the defaults a plan stays below a millisecond (`tests/benchmarks/policy/plan_cost.py`).
+    """
+
+    chunks: int = 32
+    """Prompts in one iteration."""
+    decisions: int = 10
+    """Requests that expire, that are found to be too late, and that the cutoff relegates: of each
+    as many."""
+    set_aside: int = 250
+    """Waiting requests that are passed over because they have expired or are too late."""
+    blocked: int = 8
+    """Prompts that find no memory while those behind them are considered."""
+    sums: int = 2_000
+    """Sums of the look-ahead that are changed or compared to find the cutoff."""
+    in_progress: int = 64
+    """Prompts in progress; beyond that, none is parked for another."""
+
+    @classmethod
+    def none(cls) -> Self:
+        """A plan does everything that is due."""
+        return cls(*[sys.maxsize] * 6)

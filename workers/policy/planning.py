@@ -1,0 +1,148 @@
+"""Filling one iteration with prompts."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+
+from workers.policy.backlog import Backlog
+from workers.policy.batch import PrefillBatch
+from workers.policy.candidates import Candidates
+from workers.policy.learning import Learning
+from workers.policy.limits import PlanLimits
+from workers.policy.memory import lets_others_pass, victims_for_prompt
+from workers.policy.queue import Entry
+from workers.policy.request import Prefill
+from workers.policy.selection import choose, is_too_late, most_urgent_first, order_of
+from workers.policy.settings import Settings
+
+
+class Planning:
+    """A throwaway object: one plan while it is being made."""
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        batch: PrefillBatch,
+        learned: Learning,
+        settings: Settings,
+        limits: PlanLimits,
+        now_s: float,
+    ) -> None:
+        self._backlog = backlog
+        self._batch = batch
+        self._token_s = learned.prefill_token_s
+        self._work = learned.work
+        self._settings = settings
+        self._limits = limits
+        self._now_s = now_s
+        self._order = order_of(settings, backlog.cutoff, backlog.work_s)
+        self._in_progress = most_urgent_first(backlog.started.values(), self._order, self._work)
+        self._park = settings.park and len(self._in_progress) < limits.in_progress
+        self._waiting = backlog.waiting(self._order, self._gives_up, limits.set_aside)
+        self._overdue: Candidates | None = None
+        """Looked at when nothing else waits."""
+        self._settled = 0
+        self._blocked = 0
+        self._admits_no_more = False
+        """What memory is left, is left for a prompt that found too little."""
+
+    def fill(self) -> None:
+        """Add prompts to the batch until it is full or there is none that may be added."""
+        batch, most = self._batch, self._limits.chunks
+        while not batch.full and len(batch.chunks) < most and (prefill := self._next()) is not None:
+            if batch.take(prefill):
+                self._backlog.start(prefill, self._now_s)
+        self._settle()
+
+    def next_in_line(self, count: int) -> list[str]:
+        """See `NiyamaPolicy.next_in_line`, which is asked once, after the plan."""
+        planned = [self._backlog.get(chunk.request_id) for chunk in self._batch.chunks]
+        mixed = all(prefill is None or prefill.request.prompt_mixes for prefill in planned)
+        others = islice(chain(self._parked(), self._not_planned()), 2 * count)
+        return [p.request_id for p in others if p.request.prompt_mixes >= mixed][:count]
+
+    def reclaim_kv(self, victims: Iterable[Prefill], reason: str) -> None:
+        for victim in victims:
+            self._batch.reclaim_kv(victim)
+            self._backlog.reclaim_kv(victim, reason, self._now_s)
+
+    def _next(self) -> Prefill | None:
+        """The prompt to add to the batch; None when there is none that may be added."""
+        while True:
+            waiting = self._waiting_head()
+            running = next(self._parked(), None)
+            chosen = choose(
+                running,
+                waiting,
+                self._overdue_head() if waiting is None and running is None else None,
+                self._order,
+                self._work,
+                park=self._park,
+            )
+            if chosen is None:
+                return None
+            prefill = self._backlog[chosen]
+            if chosen in self._backlog.started or self._finds_room(prefill):
+                return prefill
+            self._pass_over(prefill, self._overdue if waiting is None else self._waiting)
+
+    def _parked(self) -> Iterator[Prefill]:
+        """Prompts in progress that are not in the batch, the most urgent first."""
+        started, holds = self._backlog.started, self._batch.holds
+        for prefill in self._in_progress:
+            if prefill.request_id in started and not holds(prefill.request_id):
+                yield prefill
+
+    def _waiting_head(self) -> Entry | None:
+        """The most urgent waiting prompt that can still be met."""
+        return None if self._admits_no_more else self._waiting.head()
+
+    def _not_planned(self) -> Iterator[Prefill]:
+        """The other waiting prompts in their order, without those that found no room."""
+        while (entry := self._waiting_head()) is not None:
+            yield self._backlog[entry.request_id]
+            self._waiting.skip()
+        while (entry := self._overdue_head()) is not None and self._overdue is not None:
+            yield self._backlog[entry.request_id]
+            self._overdue.skip()
+
+    def _overdue_head(self) -> Entry | None:
+        """The overdue prompt that was due first."""
+        if self._admits_no_more:
+            return None
+        if self._overdue is None:
+            self._settle()
+            self._overdue = self._backlog.overdue(self._has_expired, self._limits.set_aside)
+        return self._overdue.head()
+
+    def _gives_up(self, entry: Entry) -> bool:
+        return entry.expires_s < self._now_s or is_too_late(
+            entry, entry.prompt_tokens, self._now_s, self._token_s, self._settings
+        )
+
+    def _has_expired(self, entry: Entry) -> bool:
+        return entry.expires_s < self._now_s
+
+    def _settle(self) -> None:
+        limit = self._limits.decisions - self._settled
+        self._settled += self._backlog.settle(self._now_s, limit)
+
+    def _finds_room(self, prefill: Prefill) -> bool:
+        """Is there memory for a prompt? One whose first token is due reclaims it if it must."""
+        batch = self._batch
+        if not batch.has_time_for(prefill):
+            self._admits_no_more = True
+            return False
+        if self._settings.reclaim_kv and prefill.request.qos.deadline_is_first_token:
+            victims = victims_for_prompt(
+                prefill, batch.memory, self._parked(), alone=batch.is_alone
+            )
+            self.reclaim_kv(victims, "memory for a closer deadline")
+        return batch.admits(prefill)
+
+    def _pass_over(self, prefill: Prefill, candidates: Candidates | None) -> None:
+        """Their head found no room: go on behind it, or with prompts in progress alone."""
+        self._blocked += 1
+        if self._blocked >= self._limits.blocked or not lets_others_pass(prefill, self._now_s):
+            self._admits_no_more = True
+        elif candidates is not None and not self._admits_no_more:
+            candidates.skip()
