@@ -3,12 +3,16 @@
 import importlib
 import inspect
 import warnings
+from argparse import ArgumentParser
+from collections import Counter
 from importlib.metadata import entry_points, version
 from typing import Any
 
 import pytest
 
 from workers.engine.port import EngineStartError
+from workers.runtime.feature_list import FEATURES
+from workers.runtime.features import feature_of
 
 
 def sglang(module: str, name: str) -> Any:
@@ -236,6 +240,39 @@ def test_an_unknown_argument_is_named_before_anything_starts(
         from workers.runtime.engine.arguments import server_arguments
     with pytest.raises(EngineStartError, match=sentence):
         server_arguments("nowhere", extra, "error", ["--max-batch-jobs"])
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--schedule-policy", "lpm"], "orders requests by deadline: start without --schedule-pol"),
+        (["--enable-priority-scheduling"], "start without --enable-priority-scheduling"),
+        (["--pp-size", "2", "--nnodes", "2"], "start with --pp-size 1; .* start with --nnodes 1"),
+    ],
+)
+def test_what_niyama_does_not_schedule_is_refused_before_anything_starts(
+    extra: list[str], sentence: str
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from workers.runtime.engine.arguments import server_arguments
+    with pytest.raises(EngineStartError, match=sentence):
+        server_arguments("nowhere", extra, "error")
+
+
+def test_every_argument_of_sglang_belongs_to_one_feature() -> None:
+    groups: dict[str, str] = sglang("server_args", "ServerArgs")._NS_BY_FIELD
+    assert [name for name, group in groups.items() if feature_of(name, group) is None] == []
+    keys = Counter(key for feature in FEATURES for key in (*feature.switches, *feature.options))
+    assert [key for key, times in keys.items() if times > 1] == []
+    assert [key for key in keys if key not in {*groups, *groups.values()}] == []
+
+
+def test_what_turns_a_feature_on_is_a_flag_of_sglang() -> None:
+    parser = ArgumentParser(add_help=False)
+    sglang("server_args", "ServerArgs").add_cli_args(parser)
+    flags = [f"--{name.replace('_', '-')}" for each in FEATURES for name in each.switches]
+    assert [flag for flag in flags if flag not in parser._option_string_actions] == []
 
 
 def test_the_beginning_of_an_argument_is_sglangs_to_complete() -> None:

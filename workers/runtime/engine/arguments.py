@@ -12,6 +12,8 @@ from workers.engine.port import EngineStartError
 from workers.runtime.cpu_platform import NiyamaCpuPlatform
 from workers.runtime.engine.flags import explain_unknown
 from workers.runtime.engine.logs import own_logging
+from workers.runtime.features import refusals
+from workers.runtime.sglang_arguments import given
 
 _ALWAYS = (
     "--enable-mixed-chunk",  # decodes run beside every prefill chunk
@@ -59,11 +61,14 @@ def server_arguments(
     arguments = ["--model-path", model, "--log-level", log_level, *_ALWAYS, *device, *extra]
     try:
         with own_logging():
-            return prepare_server_args(arguments)
+            found = prepare_server_args(arguments)
     except SystemExit as error:  # argparse has printed what is wrong
         raise EngineStartError(
             f"SGLang does not accept these arguments: {' '.join(extra)}"
         ) from error
+    if reasons := list(refusals(given(found))):
+        raise EngineStartError("; ".join(reasons))
+    return found
 
 
 def _sglang_flags() -> Collection[str]:

@@ -40,7 +40,7 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
 
     def init_schedule_policy(self) -> None:
         """SGLang calls this in its constructor, before there is any request."""
-        check_supported(self)
+        check_supported(self, announce=is_first_rank())
         super().init_schedule_policy()
         self.policy = PlannedPolicy(self.tree_cache, self.enable_hierarchical_cache)
         self.niyama = _parts_of(self)
