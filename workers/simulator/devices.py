@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from workers.latency.learner import FIRST_GUESS
 from workers.latency.profiles import Profile
+from workers.simulator.exact_model import exact_model
 from workers.simulator.laws import (
     Convex,
     Form,
@@ -82,7 +83,7 @@ LAWS: Mapping[str, Law] = {
         _PLAIN,
         Law("h100", H100, _H100_KV, _H100_TABLES),
         Law("rtx-pro-6000", RTX_PRO_6000, _RTX_KV, _RTX_TABLES),
-        _a100("convex", Convex(A100, 1e-8), "a100, and 10 ns per prompt token squared"),
+        _a100("convex", Convex(A100, 3e-8), "a100, and 30 ns per prompt token squared"),
         _a100(
             "host",
             replace(A100, host_s=0.0009, host_sequence_s=4.2e-5),
@@ -103,8 +104,8 @@ LAWS: Mapping[str, Law] = {
         replace(
             _PLAIN,
             name="slow-phases",
-            source="a100, and 20 s of every two minutes at 0.8 of the speed",
-            disturbances=(slow_phases(120.0, 20.0, 1.25),),
+            source="a100, and 8 s of every 40 s at 0.8 of the speed",
+            disturbances=(slow_phases(40.0, 8.0, 1.25),),
         ),
     )
 }
@@ -117,6 +118,13 @@ AS_PROFILE = "profile"
 FIRST_GUESS_PROFILE = Profile(
     "first-guess", FIRST_GUESS, _A100_KV, "what a worker plans by on a device that it does not know"
 )
+EXACT = "exact"
+"""Names `exact_profile` among the profiles."""
+
+
+def exact_profile(law: Law) -> Profile:
+    """What no scheduler can know: the law itself, undisturbed."""
+    return Profile(EXACT, exact_model(law.form), law.kv_tokens, law.source)
 
 
 def law_of(profile: Profile) -> Law:

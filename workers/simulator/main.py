@@ -21,7 +21,7 @@ from niyama.errors import ConfigurationError
 from workers.latency.profiles import Profile, load_profile
 from workers.simulator.capacity import Capacity, capacity_of, gpus_for
 from workers.simulator.cluster import RoundRobin, Router, TierAware
-from workers.simulator.devices import FIRST_GUESS_PROFILE, LAWS
+from workers.simulator.devices import EXACT, FIRST_GUESS_PROFILE, LAWS, exact_profile
 from workers.simulator.engine import SimulationError
 from workers.simulator.experiment import Experiment
 from workers.simulator.policies import policy_factory
@@ -68,7 +68,7 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
         raise ConfigurationError(f"{settings.trace} has no arrival times: use --arrivals poisson")
     return Experiment(
         trace=trace,
-        profile=_profile(settings.profile),
+        profile=_profile(settings),
         law=LAWS.get(settings.law),
         learn=settings.learn,
         overlap=settings.overlap,
@@ -88,8 +88,12 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
     )
 
 
-def _profile(name: str) -> Profile:
-    return FIRST_GUESS_PROFILE if name == FIRST_GUESS_PROFILE.name else load_profile(name)
+def _profile(settings: SimulateSettings) -> Profile:
+    if settings.profile == EXACT:
+        return exact_profile(LAWS[settings.law])
+    if settings.profile == FIRST_GUESS_PROFILE.name:
+        return FIRST_GUESS_PROFILE
+    return load_profile(settings.profile)
 
 
 def _router(interactive_replicas: int) -> Callable[[], Router]:

@@ -11,7 +11,7 @@ from workers.engine.scheduling import SchedulingOptions
 from workers.latency.profiles import BUILT_IN
 from workers.policy.settings import Settings
 from workers.simulator.capacity import Scoring
-from workers.simulator.devices import AS_PROFILE, FIRST_GUESS_PROFILE, LAWS
+from workers.simulator.devices import AS_PROFILE, EXACT, FIRST_GUESS_PROFILE, LAWS
 from workers.simulator.experiment import SquareWave
 from workers.simulator.policies import POLICIES
 from workers.simulator.silo import SILO
@@ -27,8 +27,8 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
     profile: str = Field(
         default="a100-llama3-8b",
         description="What schedulers believe iterations take: a JSON file, one of"
-        f" {', '.join(BUILT_IN)}, or {FIRST_GUESS_PROFILE.name}, with which a worker begins on a"
-        " device that it does not know",
+        f" {', '.join(BUILT_IN)}; {FIRST_GUESS_PROFILE.name}, with which a worker begins on a"
+        f" device that it does not know; or {EXACT}, the --law itself",
     )
     law: str = Field(
         default=AS_PROFILE,
@@ -156,6 +156,8 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
+        if self.profile == EXACT and self.law == AS_PROFILE:
+            raise ValueError(f"--profile {EXACT} is that of a --law: name one")
         searches = self.find_capacity or self.gpus_for is not None
         if self.arrivals == "square" and searches:
             raise ValueError("a square wave has its own rates: use it without capacity searches")

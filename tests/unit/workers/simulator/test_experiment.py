@@ -321,6 +321,7 @@ def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--qps", "fast"], "is not a rate"),
         (["--slo", "chat"], "is not NAME="),
         (["--profile", "b200"], "no profile"),
+        (["--profile", "exact"], "is that of a --law"),
         (["--law", "b200"], "no law 'b200'; there are profile, a100, h100"),
         (["--kv-tokens", "300"], "raise --kv-tokens"),
         (["--json-out", "/no/such/folder/out.json"], "cannot be written"),
