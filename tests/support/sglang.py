@@ -358,9 +358,6 @@ class FakeEngine:
     def was_aborted(self, req: EngineRequest) -> bool:
         return req.finished() and _real(req).abort_reason is not None
 
-    def pending_tokens(self) -> int:
-        return sum(_real(req).seqlen for req in self.waiting_queue)
-
     def skips(self) -> bool:
         return bool(self.not_ready)
 

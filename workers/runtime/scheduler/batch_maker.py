@@ -151,8 +151,16 @@ class BatchMaker:
                 self._parking.forget(request_id)
         if batch.batch_to_run is not None and batch.batch_to_run.prefill_stats is not None:
             # SGLang counted only what it was handed.
-            batch.batch_to_run.prefill_stats.num_pending_tokens = self._engine.pending_tokens()
+            batch.batch_to_run.prefill_stats.num_pending_tokens = self._pending_tokens()
         return batch
+
+    def _pending_tokens(self) -> int:
+        """As SGLang's `_get_num_pending_tokens`, which goes through the queue each time."""
+        in_progress = self._scheduler.chunked_req
+        if in_progress is None:
+            return self._waiting.tokens()
+        left = in_progress.seqlen - in_progress.prefix_len - in_progress.extend_len
+        return self._waiting.tokens() + left
 
     def _built_pausing(self, running_batch: Batch, build: Build) -> NextBatch:
         """SGLang would continue the prompt in progress: it has none to see, and nothing else."""

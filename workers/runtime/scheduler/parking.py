@@ -6,6 +6,7 @@ SGLang evicts it like any cached prefix.
 """
 
 from collections.abc import Collection
+from itertools import islice
 from typing import NamedTuple
 
 from workers.runtime.scheduler.seams import Batch, EngineCalls, EngineRequest
@@ -93,8 +94,12 @@ class Parking:
         self._kept.pop(request_id, None)
 
     def planned(self) -> None:
-        """Once per plan: keep what is counted on from being the first to be evicted."""
+        """Once per plan: keep what is counted on from being the first to be evicted.
+
+        A part of it in each plan, so that no plan refreshes everything.
+        """
         self._plans += 1
-        if self._plans % _TOUCH_INTERVAL == 0:
-            for kept in self._kept.values():
-                self._engine.touch(kept.req)
+        for kept in islice(
+            self._kept.values(), self._plans % _TOUCH_INTERVAL, None, _TOUCH_INTERVAL
+        ):
+            self._engine.touch(kept.req)

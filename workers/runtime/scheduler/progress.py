@@ -16,5 +16,7 @@ class Progress:
     """A chunk of its prompt has been launched."""
     parked: bool = False
     """It waits after it was parked, or is about to."""
+    place: int = 0
+    """In the queue: higher than that of every request that was appended before it."""
     keeps_kv: bool = True
     """The policy counts on what it has computed."""

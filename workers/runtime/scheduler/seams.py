@@ -173,9 +173,6 @@ class EngineCalls(Protocol):
     def was_aborted(self, req: EngineRequest) -> bool:
         """Whether `req` ended in a batch because it was aborted."""
 
-    def pending_tokens(self) -> int:
-        """Tokens that the waiting requests and the prompt in progress still have to compute."""
-
     def runs_in_step(self) -> bool:
         """Whether a forward pass is over when SGLang has launched it."""
 

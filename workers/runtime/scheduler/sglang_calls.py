@@ -61,12 +61,6 @@ class SglangCalls:
     def was_aborted(self, req: Any) -> bool:
         return isinstance(req.finished_reason, FINISH_ABORT)
 
-    def pending_tokens(self) -> int:
-        """As SGLang counts them."""
-        in_progress = self.scheduler.chunked_req
-        extending = in_progress.extend_len if in_progress is not None else 0
-        return int(self.scheduler.load_inquirer._get_num_pending_tokens(chunk_deduct=extending))
-
     def runs_in_step(self) -> bool:
         return bool(self.scheduler.device == "cpu")
 

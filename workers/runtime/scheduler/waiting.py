@@ -1,42 +1,69 @@
 """SGLang's waiting queue: by request id, and narrowed to what a plan admits."""
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from workers.runtime.scheduler.handover import Handover
 from workers.runtime.scheduler.seams import EngineRequest, EngineScheduler
 
 
+class _Known(NamedTuple):
+    req: EngineRequest
+    tokens: int
+
+
 class WaitingRequests:
-    """The requests in SGLang's `waiting_queue`, which keeps all of them in order of arrival."""
+    """The requests in SGLang's `waiting_queue`, which keeps all of them in order of arrival.
+
+    Nothing here that happens in every iteration looks at the whole queue.
+    """
 
     def __init__(self, scheduler: EngineScheduler) -> None:
         self._scheduler = scheduler
-        self._by_id: dict[str, EngineRequest] = {}
+        self._known: dict[str, _Known] = {}
+        self._tokens = 0
+        self._places = 0
+        """Given to requests so far; each is higher than the one before it."""
         self._whole_queue: list[EngineRequest] | None = None
         """While SGLang makes a batch from a part of it."""
 
     def __contains__(self, request_id: str) -> bool:
-        return request_id in self._by_id
+        return request_id in self._known
 
     def get(self, request_id: str) -> EngineRequest | None:
-        return self._by_id.get(request_id)
+        known = self._known.get(request_id)
+        return None if known is None else known.req
+
+    def tokens(self) -> int:
+        """What SGLang counts as pending: the lengths of the requests in its queue."""
+        queue = self._scheduler.waiting_queue
+        if len(queue) != len(self._known):  # SGLang has taken some and told nobody
+            left = {req.rid for req in queue}
+            for request_id in self._known.keys() - left:
+                self.forget(request_id)
+        return self._tokens
 
     def appended(self, req: EngineRequest) -> None:
         """SGLang has appended `req` to its queue."""
         if self._whole_queue is not None:  # to the part that it sees; it is not in the plan
             self._whole_queue.append(self._scheduler.waiting_queue.pop())
-        self._by_id[req.rid] = req
+        self.forget(req.rid)
+        self._places += 1
+        req.niyama.place = self._places
+        self._known[req.rid] = _Known(req, req.seqlen)
+        self._tokens += req.seqlen
 
     def forget(self, request_id: str) -> None:
         """SGLang has taken this request, if it was one, from its queue."""
-        self._by_id.pop(request_id, None)
+        if (known := self._known.pop(request_id, None)) is not None:
+            self._tokens -= known.tokens
 
     def take(self, request_ids: Collection[str]) -> None:
         """Take requests from SGLang's queue. They stay known by id until they are forgotten."""
-        self._scheduler.waiting_queue = [
-            req for req in self._scheduler.waiting_queue if req.rid not in request_ids
-        ]
+        for request_id in request_ids:
+            _delete(self._known[request_id].req, self._scheduler.waiting_queue)
 
     @contextmanager
     def narrowed_to(self, handover: Handover, decodes: int) -> Iterator[None]:
@@ -48,7 +75,7 @@ class WaitingRequests:
         what SGLang admitted, and has what arrived meanwhile.
         """
         scheduler, queue = self._scheduler, self._scheduler.waiting_queue
-        handed = [self._by_id[request_id] for request_id in handover.order]
+        handed = [self._known[request_id].req for request_id in handover.order]
         chunk_tokens = scheduler.chunked_prefill_size
         self._whole_queue, scheduler.waiting_queue = queue, list(handed)
         scheduler.chunked_prefill_size = handover.prefill_tokens + decodes
@@ -56,11 +83,20 @@ class WaitingRequests:
         try:
             yield
         finally:
-            left = scheduler.waiting_queue
+            left = {req.rid for req in scheduler.waiting_queue}
             self._whole_queue, scheduler.waiting_queue = None, queue
             scheduler.chunked_prefill_size = chunk_tokens
             scheduler.policy.in_progress_limit_tokens = None
         for req in handed:
-            if req not in left:
-                queue.remove(req)
+            if req.rid not in left:
+                _delete(req, queue)
                 self.forget(req.rid)
+
+
+def _delete(req: EngineRequest, queue: list[EngineRequest]) -> None:
+    """SGLang appends to its queue and deletes from it, so places rise; if not, look for it."""
+    at = bisect_left(queue, req.niyama.place, key=lambda each: each.niyama.place)
+    if at < len(queue) and queue[at] is req:
+        del queue[at]
+    else:
+        queue.remove(req)
