@@ -15,6 +15,8 @@ from workers.latency.model import LatencyModel, Regime
 
 _FIRST_MARGIN = 1.2
 _MIN_MARGIN = 1.02
+_MAX_MARGIN = 1.5
+"""A stall lasts as long however short the iteration was planned."""
 _WINDOW = 256
 """Recent iterations of all regimes that are remembered."""
 _REGIME_WINDOW = 64
@@ -69,7 +71,7 @@ class Calibration:
         self._just_large = _Ratios(_REGIME_WINDOW)
         """Of batches of at most twice the split."""
         self._left = _Ratios(_WINDOW)
-        """Actual over corrected prediction."""
+        """Actual over corrected prediction, of iterations with prompts: these have a limit."""
 
     def observe(self, ran: Sample) -> None:
         """Take one measured iteration."""
@@ -85,7 +87,8 @@ class Calibration:
             self._just_large.add(ratio)
         if self._correct:
             self._correct_model()
-        self._left.add(ratio / self._biases[regime])
+        if regime is not Regime.DECODES:
+            self._left.add(ratio / self._biases[regime])
 
     def bias(self, regime: Regime) -> float:
         """Actual / predicted of the model, typical of recent iterations.
@@ -107,9 +110,16 @@ class Calibration:
 
     def margin(self, quantile: float) -> float:
         """Actual over corrected prediction that a share `quantile` of iterations stays below."""
-        if not self._left:
-            return _FIRST_MARGIN
-        return max(_MIN_MARGIN, self._left.quantile(quantile))
+        seen = self._left.quantile(quantile)
+        if len(self._left) * (1 - quantile) < 1:  # too few for one that exceeds it
+            return max(_FIRST_MARGIN, min(seen, _MAX_MARGIN))
+        return max(_MIN_MARGIN, min(seen, _MAX_MARGIN))
+
+    def refitted(self, model: LatencyModel) -> "Calibration":
+        """Of another model, whose errors are expected to have the same spread."""
+        calibration = Calibration(model, correct=self._correct)
+        calibration._left = self._left
+        return calibration
 
     def measured_model(self) -> LatencyModel | None:
         """What measured iterations say against large batches and decodes alone in turn.

@@ -46,8 +46,8 @@ class Learning:
             self._throughput.observe(ran)
 
     def use(self, latency: LatencyModel) -> None:
-        """Continue with another latency model, of which no error is known yet."""
-        self.calibration = Calibration(latency, correct=self._settings.calibrate)
+        """Continue with another latency model."""
+        self.calibration = self.calibration.refitted(latency)
         self._throughput.use(latency)
 
     def answer(self, request: Request, output_tokens: int) -> None:

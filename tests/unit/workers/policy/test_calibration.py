@@ -19,7 +19,7 @@ def _observe(
 
 def test_a_constant_error_is_learned() -> None:
     calibration = Calibration(MODEL)
-    for _ in range(64):
+    for _ in range(256):
         _observe(calibration, 1.25)
     expected_s = 1.25 * MODEL.iteration_s(*SMALL)
     assert calibration.corrected.iteration_s(*SMALL) == pytest.approx(expected_s)
@@ -57,6 +57,40 @@ def test_the_margin_is_a_high_quantile_of_what_is_left() -> None:
     assert calibration.margin(0.5) == pytest.approx(1.02)
 
 
+def test_the_margin_is_what_was_assumed_until_enough_was_seen() -> None:
+    calibration = Calibration(MODEL)
+    margins = []
+    for _ in range(201):
+        margins.append(calibration.margin(0.995))
+        _observe(calibration, 1.0)
+    assert margins == [1.2] * 200 + [1.02]
+
+
+def test_decodes_alone_say_nothing_about_the_margin_of_prompts() -> None:
+    calibration = Calibration(MODEL)
+    for number in range(20_000):
+        _observe(calibration, 1.0, DECODES)
+        if number % 100 == 0:
+            _observe(calibration, 1.3 if number % 1_000 == 500 else 1.0)
+    assert calibration.margin(0.995) == pytest.approx(1.3)
+
+
+def test_stalls_do_not_make_iterations_ever_shorter() -> None:
+    calibration = Calibration(MODEL)
+    for number in range(256):
+        _observe(calibration, 8.0 if number % 50 == 10 else 1.0)
+    assert calibration.margin(0.995) == pytest.approx(1.5)
+
+
+def test_another_model_has_the_same_spread_until_more_is_known() -> None:
+    calibration = Calibration(MODEL)
+    for number in range(256):
+        _observe(calibration, 1.3 if number % 20 == 10 else 1.0)
+    other = calibration.refitted(MODEL.scaled(2.0))
+    assert other.bias(Regime.SMALL) == 1.0
+    assert other.margin(0.99) == pytest.approx(1.3)
+
+
 def test_what_left_the_window_is_forgotten() -> None:
     calibration = Calibration(MODEL)
     for factor in [2.0] * 300 + [1.0] * 64:
@@ -67,6 +101,6 @@ def test_what_left_the_window_is_forgotten() -> None:
 def test_without_correction_the_model_stays() -> None:
     calibration = Calibration(MODEL, correct=False)
     for _ in range(64):
-        _observe(calibration, 2.0)
+        _observe(calibration, 1.4)
     assert calibration.corrected == MODEL
-    assert calibration.margin(0.5) == pytest.approx(2.0)
+    assert calibration.margin(0.5) == pytest.approx(1.4)

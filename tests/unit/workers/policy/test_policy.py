@@ -49,8 +49,8 @@ def test_a_running_chat_bounds_the_iteration_by_its_next_gap() -> None:
     _, now_s = _serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
     plan = policy.plan(now_s, PLENTY)
-    # The gap is 50 ms and the margin 2% after an exact prediction: (49 - 10 - 0.1) / 0.1 tokens.
-    assert plan.chunks[0].tokens == pytest.approx((0.05 / 1.02 - 0.0101) / 0.0001, abs=2)
+    # The gap is 50 ms and the margin 20% until it is known: (41.7 - 10 - 0.1) / 0.1 tokens.
+    assert plan.chunks[0].tokens == pytest.approx((0.05 / 1.2 - 0.0101) / 0.0001, abs=2)
 
 
 def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
@@ -291,7 +291,7 @@ def test_a_wrong_predictor_is_corrected() -> None:
     policy.add(chat("chat", 100), 0.0)
     policy.add(batch("b", 500_000, ttlt_s=5_000), 0.0)
     now_s = 0.0
-    for _ in range(50):
+    for _ in range(220):
         plan = policy.plan(now_s, PLENTY)
         tokens = sum(chunk.tokens for chunk in plan.chunks)
         duration_s = FLAT_MODEL.iteration_s(tokens, 0, 1, 0)

@@ -68,7 +68,10 @@ def test_slack_is_the_same_however_slow_the_device() -> None:
 def test_a_gap_is_kept_by_the_margin_of_recent_errors() -> None:
     gap = NOTHING_RUNS._replace(decodes=DecodeLoad(1, 100), gap_due_s=10.06)
     assert _limit_s(gap) == pytest.approx(0.06 / 1.2)  # nothing has run yet
-    assert _limit_s(gap, bias=2.0) == pytest.approx(0.06 / 1.02)  # what ran was all alike
+    seen = Calibration(FLAT_MODEL)
+    for _ in range(256):
+        seen.observe(Sample(100, 0, 0, 0, 2 * 0.020))
+    assert time_limit_s(gap, seen, Settings()) == pytest.approx(0.06 / 1.02)  # all were alike
 
 
 def test_the_shorter_of_slack_and_gap_counts() -> None:
