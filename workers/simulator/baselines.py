@@ -1,8 +1,6 @@
-"""The schedulers Niyama is compared with: fixed-chunk FCFS, EDF and SRPF, and the published Niyama.
+"""The schedulers Niyama is compared with: FCFS, EDF and SRPF, in fixed chunks.
 
-`PaperPolicy` follows the released artifact of arXiv 2503.22562 where it differs from the paper:
-chunk candidates, a flat margin, a constant output estimate, and relegation that ignores
-importance.
+Late work goes first by EDF, and as any other by the rest; with `SheddingPolicy` it goes last.
 """
 
 import heapq
@@ -125,83 +123,69 @@ class FixedChunkPolicy:
         return None
 
 
-PAPER_CHUNKS = (2552, 2048, 1792, 1536, 1280, 1024, 768, 512, 256, 128)
-PAPER_MARGIN = 1.2
-PAPER_BATCH_PACE_S = 0.4
-PAPER_OUTPUT_TOKENS = 15
-PAPER_SRPF_WEIGHT_S = 0.008
+class SheddingPolicy(FixedChunkPolicy):
+    """Waiting prompts that would miss their deadline if they were served now go behind all others.
 
+    The test is that of the artifact of arXiv 2503.22562: by the prompt tokens per second of late.
+    """
 
-class PaperPolicy(FixedChunkPolicy):
-    """Niyama as released: dynamic chunks, hybrid priority, eager one-way relegation."""
+    def __init__(
+        self, key: Key, chunk_tokens: int, *, answer_s: float = 0.0, use_importance: bool = False
+    ) -> None:
+        """`answer_s`, or half its time if that is less, is left for the answer of a batch request.
 
-    def __init__(self, latency: LatencyModel, *, answer_s: float = 0.0) -> None:
-        """`answer_s`: time that the relegation test leaves a batch answer; none in the artifact."""
-        super().__init__(self._hybrid_key, PAPER_CHUNKS[0])
+        With `use_importance` a prompt of low importance yields as well, when the important one that
+        is due first would be late after it.
+        """
+        super().__init__(key, chunk_tokens)
         self._answer_s = answer_s
-        self._latency = latency
+        self._use_importance = use_importance
         self._throughput = 5000.0  # prefill tokens per second, moving average
+        self._important: list[tuple[float, str]] = []
+        """By deadline; those that no longer wait, or are hopeless, go when they are met."""
         self._relegated: list[tuple[float, str]] = []
-
-    def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
-        context = max((p.computed_tokens for p in self._state.started.values()), default=0)
-        self._chunk_tokens = self._budget(now_s, context) + len(self._state.decodes)
-        return super().plan(now_s, free_kv_tokens)
 
     def measured(self, ran: Sample, *, full: bool) -> None:
         if ran.prefill_tokens:
             self._throughput += 0.05 * (ran.prefill_tokens / ran.duration_s - self._throughput)
 
-    def use(self, model: LatencyModel) -> None:
-        self._latency = model
-
-    def _hybrid_key(self, prefill: Prefill) -> float:
-        work = prefill.remaining_tokens
-        if not prefill.request.qos.deadline_is_first_token:
-            work += PAPER_OUTPUT_TOKENS
-        return prefill.request.qos.deadline_s + PAPER_SRPF_WEIGHT_S * work
-
-    def _budget(self, now_s: float, prefill_context: int) -> int:
-        decodes = self._state.decodes
-        slack_s = decodes.next_due_s() - now_s
-        if slack_s <= 0:
-            return PAPER_CHUNKS[-1]
-        for chunk in PAPER_CHUNKS:
-            predicted_s = self._latency.iteration_s(
-                chunk, prefill_context, len(decodes), decodes.context_tokens
-            )
-            if predicted_s * PAPER_MARGIN <= slack_s:
-                return chunk
-        return PAPER_CHUNKS[-1]
-
-    def _join_decodes(self, prefill: Prefill, end_s: float) -> None:
-        request = prefill.request
-        if request.qos.limits_gaps:
-            pace_s = request.qos.tbt_s
-            due_s = request.qos.deadline_s + (prefill.generated_tokens + 1) * pace_s
-        else:
-            pace_s = PAPER_BATCH_PACE_S
-            due_s = end_s + pace_s
-        self._state.decodes.add(
-            request,
-            next_due_s=due_s,
-            pace_s=pace_s,
-            context_tokens=prefill.computed_tokens,
-            generated_tokens=prefill.generated_tokens + 1,
-        )
+    def _push(self, prefill: Prefill) -> None:
+        super()._push(prefill)
+        qos = prefill.request.qos
+        if self._use_importance and qos.is_important:
+            heapq.heappush(self._important, (qos.deadline_s, prefill.request_id))
 
     def _head(self, now_s: float) -> Prefill | None:
-        """The most urgent waiting prompt; hopeless ones go behind all others."""
         while (prefill := super()._head(now_s)) is not None:
-            finish_s = now_s + prefill.remaining_tokens / self._throughput
-            if not prefill.request.qos.deadline_is_first_token:
-                finish_s += self._answer_s
-            if finish_s <= prefill.request.qos.deadline_s:
+            if not self._is_late(prefill, now_s) and not self._yields(prefill, now_s):
                 return prefill
             heapq.heappush(self._relegated, heapq.heappop(self._heap))
-        return self._serve_relegated()
+        return self._relegated_head()
 
-    def _serve_relegated(self) -> Prefill | None:
+    def _is_late(self, prefill: Prefill, now_s: float, tokens_before: int = 0) -> bool:
+        finish_s = now_s + (tokens_before + prefill.remaining_tokens) / self._throughput
+        qos = prefill.request.qos
+        if not qos.deadline_is_first_token:
+            finish_s += min(self._answer_s, (qos.deadline_s - qos.arrival_s) / 2)
+        return finish_s > qos.deadline_s
+
+    def _yields(self, prefill: Prefill, now_s: float) -> bool:
+        if not self._use_importance or prefill.request.qos.is_important:
+            return False
+        first = self._first_important(now_s)
+        return first is not None and self._is_late(first, now_s, prefill.remaining_tokens)
+
+    def _first_important(self, now_s: float) -> Prefill | None:
+        while self._important:
+            request_id = self._important[0][1]
+            prefill = self._state.prefills.get(request_id)
+            waits = prefill is not None and request_id not in self._state.started
+            if prefill is not None and waits and not self._is_late(prefill, now_s):
+                return prefill
+            heapq.heappop(self._important)
+        return None
+
+    def _relegated_head(self) -> Prefill | None:
         while self._relegated:
             entry = heapq.heappop(self._relegated)
             prefill = self._state.prefills.get(entry[1])

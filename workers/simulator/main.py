@@ -34,7 +34,7 @@ from workers.simulator.settings import (
 )
 from workers.simulator.silo import SILO, run_silo
 from workers.simulator.summary import Summary
-from workers.simulator.tables import capacity_table, sweep_table
+from workers.simulator.tables import capacity_table, misses_table, sweep_table
 from workers.simulator.traces import read_trace
 
 _INTERRUPTED = 130
@@ -110,11 +110,10 @@ def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console)
     results: list[Summary] = []
     try:
         _run_all(settings, experiment, rates, results)
-    except KeyboardInterrupt:
+    finally:  # an interrupted sweep shows what it has
         if results:
             console.print(sweep_table(results, experiment))
-        raise
-    console.print(sweep_table(results, experiment))
+            console.print(misses_table(results))
     _write_json(settings.json_out, [result.as_dict() for result in results])
     if settings.png is not None:
         from workers.simulator.plots import plot_sweep  # matplotlib is an extra

@@ -11,11 +11,12 @@ from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
 from workers.simulator.baselines import (
     FixedChunkPolicy,
     Key,
-    PaperPolicy,
+    SheddingPolicy,
     edf_key,
     fcfs_key,
     srpf_key,
 )
+from workers.simulator.paper import PAPER_ANSWER_S, PaperPolicy
 from workers.simulator.planner import Planner
 
 PolicyFactory = Callable[[LatencyModel], Planner]
@@ -29,6 +30,12 @@ def _niyama(settings: Settings) -> PolicyFactory:
 
 def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
     return lambda _model: FixedChunkPolicy(key, chunk_tokens)
+
+
+def _shedding(key: Key, chunk_tokens: int) -> PolicyFactory:
+    return lambda _model: SheddingPolicy(
+        key, chunk_tokens, answer_s=PAPER_ANSWER_S, use_importance=True
+    )
 
 
 ABLATIONS: Mapping[str, Settings] = {
@@ -55,10 +62,12 @@ ABLATIONS: Mapping[str, Settings] = {
 
 POLICIES: Mapping[str, PolicyFactory] = {
     "niyama-paper": PaperPolicy,
-    "niyama-paper/answers": partial(PaperPolicy, answer_s=40.0),
+    "niyama-paper/artifact": partial(PaperPolicy, answer_s=0.0, use_importance=False),
     "fcfs": _fixed(fcfs_key, 256),
     "edf": _fixed(edf_key, 256),
     "srpf": _fixed(srpf_key, 256),
+    "edf-shed": _shedding(edf_key, 256),
+    "srpf-shed": _shedding(srpf_key, 256),
     "fcfs-512": _fixed(fcfs_key, 512),
     "edf-512": _fixed(edf_key, 512),
     "srpf-512": _fixed(srpf_key, 512),
@@ -72,6 +81,7 @@ POLICIES: Mapping[str, PolicyFactory] = {
 _FORMER_NAMES = {
     "niyama/no-cut": "niyama/no-cutoff",
     "niyama/no-give-back": "niyama/no-reclaim",
+    "niyama-paper/answers": "niyama-paper",
 }
 """Accepted too, so that results from before can be compared."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from workers.simulator.experiment import Experiment
-from workers.simulator.summary import Summary
+from workers.simulator.summary import ClassSummary, Summary
 
 SILO = "silo"
 
@@ -77,7 +77,12 @@ def _combined(
         qps=qps,
         tiers=tuple(tiers[tier.name] for tier in experiment.tiers),
         missed=mean(lambda run: run.missed),
-        missed_longest_prompts=mean(lambda run: run.missed_longest_prompts),
+        interactive=_together([run.interactive for run in runs]),
+        batch=_together([run.batch for run in runs]),
+        missed_by_size=tuple(
+            sum(pool.share * share for pool, share in zip(pools, shares, strict=True))
+            for shares in zip(*(run.missed_by_size for run in runs), strict=True)
+        ),
         missed_important=mean(lambda run: run.missed_important),
         missed_unimportant=mean(lambda run: run.missed_unimportant),
         late_gaps=max(run.late_gaps for run in runs),  # only one pool has gaps that count
@@ -87,3 +92,12 @@ def _combined(
         replicas=experiment.replicas,
         retractions=sum(run.retractions for run in runs),
     )
+
+
+def _together(classes: Sequence[ClassSummary]) -> ClassSummary:
+    requests = sum(each.requests for each in classes)
+
+    def mean(share_of: Callable[[ClassSummary], float]) -> float:
+        return sum(each.requests * share_of(each) for each in classes) / max(1, requests)
+
+    return ClassSummary(requests, mean(lambda c: c.missed), mean(lambda c: c.relegated))

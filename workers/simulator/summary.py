@@ -1,8 +1,10 @@
 """The figures of one run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
+from workers.policy.qos import Kind
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import Tier
 
@@ -22,6 +24,15 @@ class TierSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassSummary:
+    """Interactive requests, or those of batch; shares as in `Summary`."""
+
+    requests: int
+    missed: float
+    relegated: float
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Shares are between 0 and 1."""
 
@@ -30,8 +41,10 @@ class Summary:
     tiers: tuple[TierSummary, ...]
     missed: float
     """Share of all requests with any token behind its deadline (`Outcome.missed_envelope`)."""
-    missed_longest_prompts: float
-    """The same of the tenth with the longest prompts."""
+    interactive: ClassSummary
+    batch: ClassSummary
+    missed_by_size: tuple[float, ...]
+    """The same of each tenth by prompt length, the shortest first."""
     missed_important: float
     missed_unimportant: float
     late_gaps: float
@@ -42,6 +55,11 @@ class Summary:
     """Requests per second that met everything."""
     replicas: int = 1
     retractions: int = 0
+
+    @property
+    def missed_longest_prompts(self) -> float:
+        """Share of the tenth with the longest prompts."""
+        return self.missed_by_size[-1]
 
     def worst_tier(self, scoring: str) -> float:
         """Share of violations in the worst tier: `first` (TTFT or TTLT only) or `envelope`."""
@@ -70,8 +88,6 @@ def summarize(
     retractions: int = 0,
 ) -> Summary:
     """`outcomes` are the requests that arrived within a window of `window_s` seconds."""
-    by_size = sorted(outcomes, key=lambda outcome: outcome.sim.request.prompt_tokens)
-    longest = by_size[len(by_size) - len(by_size) // 10 :]
     gaps = sum(outcome.gaps for outcome in outcomes)
     return Summary(
         policy=policy,
@@ -81,7 +97,9 @@ def summarize(
             for index, tier in enumerate(tiers)
         ),
         missed=_share(outcomes, Outcome.missed_envelope),
-        missed_longest_prompts=_share(longest, Outcome.missed_envelope),
+        interactive=_class([o for o in outcomes if _is_interactive(o)]),
+        batch=_class([o for o in outcomes if not _is_interactive(o)]),
+        missed_by_size=tuple(_by_size(outcomes)),
         missed_important=_share(
             [o for o in outcomes if o.sim.request.qos.is_important], Outcome.missed_envelope
         ),
@@ -90,7 +108,7 @@ def summarize(
         ),
         late_gaps=sum(outcome.late_gaps for outcome in outcomes) / gaps if gaps else 0.0,
         longest_gap_p99_s=percentile([o.longest_gap_s for o in outcomes if o.gaps], 99),
-        relegated=_share(outcomes, lambda outcome: outcome.relegated),
+        relegated=_share(outcomes, _is_relegated),
         goodput_qps=sum(not o.missed_envelope() for o in outcomes) / window_s,
         replicas=replicas,
         retractions=retractions,
@@ -106,6 +124,27 @@ def _tier(name: str, outcomes: list[Outcome]) -> TierSummary:
         _share(outcomes, Outcome.missed_envelope),
         tuple(percentile(latencies, p) for p in PERCENTILES),
     )
+
+
+def _class(outcomes: list[Outcome]) -> ClassSummary:
+    missed, relegated = (_share(outcomes, of) for of in (Outcome.missed_envelope, _is_relegated))
+    return ClassSummary(len(outcomes), missed, relegated)
+
+
+def _by_size(outcomes: Sequence[Outcome]) -> Iterator[float]:
+    """Share of misses in each tenth by prompt length."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.sim.request.prompt_tokens)
+    borders = [len(ordered) * tenth // 10 for tenth in range(11)]
+    for first, end in pairwise(borders):
+        yield _share(ordered[first:end], Outcome.missed_envelope)
+
+
+def _is_interactive(outcome: Outcome) -> bool:
+    return outcome.sim.request.qos.kind is Kind.INTERACTIVE
+
+
+def _is_relegated(outcome: Outcome) -> bool:
+    return outcome.relegated
 
 
 def _share(outcomes: Sequence[Outcome], test: Callable[[Outcome], bool]) -> float:

@@ -23,7 +23,7 @@ def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     )
     table.add_column("policy", no_wrap=True)
     columns = ["req/s", "good\nput", f"% missed\n{names}", f"p99 s\n{names}"]
-    columns += ["% gaps\nlate", "% missed\nlongest\n10%"]
+    columns.append("% gaps\nlate")
     if experiment.low_importance:
         columns.append("% missed\nhigh/low")
     for column in columns:
@@ -47,11 +47,35 @@ def _sweep_row(result: Summary, *, with_importance: bool) -> list[str]:
         "/".join(_percent(tier.missed_envelope) for tier in result.tiers),
         "/".join(_seconds(tier.latency_s[-1]) for tier in result.tiers),
         _percent(result.late_gaps),
-        _percent(result.missed_longest_prompts),
     ]
     if with_importance:
         cells.append(f"{_percent(result.missed_important)}/{_percent(result.missed_unimportant)}")
     return cells
+
+
+def misses_table(results: Sequence[Summary]) -> Table:
+    """Who misses: by class, and by tenths of the prompt lengths, the shortest first."""
+    table = Table(
+        title="who misses, %",
+        caption="i/b: interactive/batch; then tenths by prompt length, the shortest first",
+        box=box.SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("policy", no_wrap=True)
+    for column in ("req/s", "all", "i/b", "relegated\ni/b", *map(str, range(1, 11))):
+        table.add_column(column, justify="right", no_wrap=True)
+    for result in results:
+        classes = (result.interactive, result.batch)
+        table.add_row(
+            result.policy,
+            f"{result.qps:g}",
+            _percent(result.missed),
+            "/".join(_percent(each.missed) for each in classes),
+            "/".join(_percent(each.relegated) for each in classes),
+            *(f"{100 * share:.0f}" for share in result.missed_by_size),
+        )
+    return table
 
 
 def capacity_table(

@@ -24,6 +24,10 @@ FILES = {
 REFERENCE_QPS = {"code": 4.69, "conv": 5.45, "sharegpt": 2.03}
 """Requests/s that overload is counted from: near the envelope capacity of niyama-paper."""
 OVERLOADS = (1.3, 1.6, 2.0)
+OVERLOAD_SEEDS = (1, 2)
+OVERLOAD_BASELINES = (
+    "niyama-paper", "niyama-paper/artifact", "srpf", "srpf-shed", "edf-shed", "edf",
+)  # fmt: skip
 CAPACITY_POLICIES = (
     "niyama", "niyama-paper", "niyama/no-alternation", "niyama/gaps", "edf", "edf-512", "edf-2048",
     "srpf", "fcfs", "fcfs-2048",
@@ -86,8 +90,8 @@ def _bounds(dataset: str, experiment: Experiment) -> dict[str, Any]:
 
 
 def _overload_parts(experiments: dict[str, Experiment]) -> list[Part]:
-    asked = [(policy, 1) for policy in ("niyama", "niyama-paper", "niyama-paper/answers", "srpf")]
-    asked += [("edf", 1), ("niyama", 2), ("niyama/no-alternation", 1)]
+    asked = [("niyama", seed) for seed in OVERLOAD_SEEDS]
+    asked += [(policy, 1) for policy in OVERLOAD_BASELINES]
     return [
         _run_part(
             f"overload {dataset} {times} {policy} seed {seed}",
@@ -133,7 +137,7 @@ def _nonnegative_parts(conv: Experiment) -> list[Part]:
             policy,
             1.6 * REFERENCE_QPS["conv"],
         )
-        for policy in ("niyama", "niyama/no-alternation", "niyama-paper/answers")
+        for policy in ("niyama", "niyama/no-alternation", "niyama-paper")
     ]
 
 
@@ -256,8 +260,11 @@ def _brief(summary: Summary) -> dict[str, Any]:
         "missed": round(summary.missed, 5),
         "tiers_first": [round(tier.missed_first_or_last, 5) for tier in summary.tiers],
         "tiers_envelope": [round(tier.missed_envelope, 5) for tier in summary.tiers],
+        "interactive": round(summary.interactive.missed, 5),
+        "batch": round(summary.batch.missed, 5),
+        "relegated": [round(each.relegated, 5) for each in (summary.interactive, summary.batch)],
         "late_gaps": round(summary.late_gaps, 5),
-        "longest_prompts": round(summary.missed_longest_prompts, 4),
+        "by_size": [round(share, 4) for share in summary.missed_by_size],
         "important": round(summary.missed_important, 5),
         "ttft_s": [round(value, 3) for value in summary.tiers[0].latency_s],
         "retractions": summary.retractions,

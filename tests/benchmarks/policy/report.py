@@ -15,6 +15,8 @@ from niyama.command_settings import CommandSettings
 from tests.benchmarks.policy.parts import (
     ABLATIONS,
     CAPACITY_POLICIES,
+    OVERLOAD_BASELINES,
+    OVERLOAD_SEEDS,
     OVERLOADS,
     REFERENCE_QPS,
 )
@@ -22,10 +24,12 @@ from workers.simulator.capacity import SCORINGS
 
 Results = Mapping[str, dict[str, Any]]
 OVERLOAD_LINES = (
-    "niyama seed 1", "niyama seed 2", "niyama/no-alternation seed 1", "niyama-paper seed 1",
-    "niyama-paper/answers seed 1", "srpf seed 1", "edf seed 1",
-)  # fmt: skip
+    *(f"niyama seed {seed}" for seed in OVERLOAD_SEEDS),
+    *(f"{policy} seed 1" for policy in OVERLOAD_BASELINES),
+)
 MISSING = "-"
+_SHOWN = 1.6
+"""The overload that is shown in detail."""
 
 
 class ReportSettings(CommandSettings):
@@ -38,7 +42,7 @@ class ReportSettings(CommandSettings):
 def main(arguments: list[str]) -> int:
     settings = ReportSettings.from_command_line(arguments, "report-scheduler")
     results: Results = json.loads(settings.results.read_text())
-    tables = (_capacity, _overload, _ablation, _others)
+    tables = (_capacity, _overload, _classes, _ablation, _others)
     print("\n\n".join("\n".join(table(results)) for table in tables))
     if settings.png is not None:
         from tests.benchmarks.policy.plots import plot_overload  # matplotlib is an extra
@@ -75,6 +79,21 @@ def _overload(results: Results) -> Iterable[str]:
         results.get(f"bound {dataset}", {}).get("least_missed", {}) for dataset in REFERENCE_QPS
     ]
     yield _row("bound", [" / ".join(_percent(b.get(str(x))) for x in OVERLOADS) for b in bounds])
+
+
+def _classes(results: Results) -> Iterable[str]:
+    """% missed of interactive / batch requests, and of the tenths by prompt length, at 1.6."""
+    yield from _head("interactive / batch, shortest to longest", REFERENCE_QPS)
+    for line in OVERLOAD_LINES:
+        runs = [results.get(f"overload {dataset} {_SHOWN} {line}") for dataset in REFERENCE_QPS]
+        yield _row(line, [_by_class(run) for run in runs])
+
+
+def _by_class(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return MISSING
+    tenths = " ".join(f"{100 * share:.0f}" for share in run["by_size"])
+    return f"{_percent(run['interactive'])} / {_percent(run['batch'])}; {tenths}"
 
 
 def _ablation(results: Results) -> Iterable[str]:

@@ -8,11 +8,12 @@ import pytest
 from tests.benchmarks.policy import report
 
 RUN = {"missed": 0.0827, "important": 0.0002}
+BY_CLASS = {"interactive": 0.2, "batch": 0.05, "by_size": [0.0] * 9 + [1.0]}
 RESULTS = {
     "bound code": {"throughput_limit_qps": 4.8, "least_missed": {"1.3": 0.058, "1.6": 0.11}},
     "capacity code niyama": {"first": 4.7, "envelope": 4.65, "gaps": 4.6, "runs": [RUN]},
     "overload code 1.3 niyama seed 1": RUN,
-    "overload code 1.6 niyama seed 1": {"missed": 0.141, "important": 0.141},
+    "overload code 1.6 niyama seed 1": {"missed": 0.141, "important": 0.141, **BY_CLASS},
     "ablation conv 1.6 niyama/no-cutoff": {"missed": 1.0, "important": 1.0},
     "diurnal 1.3 niyama": RUN,
     "silo code": {"qps_per_gpu": 1.5, "runs": []},
@@ -30,6 +31,7 @@ def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     assert "| limit | 4.80 | - | - |" in lines
     assert "| niyama seed 1 | 8.27 / 14.10 / - | - / - / - | - / - / - |" in lines
     assert "| bound | 5.80 / 11.00 / - | - / - / - | - / - / - |" in lines
+    assert "| niyama seed 1 | 20.00 / 5.00; 0 0 0 0 0 0 0 0 0 100 | - | - |" in lines
     assert "| niyama/no-cutoff | - | 100.00 | - |" in lines
     assert "| diurnal 1.3 niyama | 8.27, important 0.02 |" in lines
     assert '| silo code | {"qps_per_gpu": 1.5} |' in lines

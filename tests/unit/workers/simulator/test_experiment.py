@@ -27,7 +27,7 @@ from workers.simulator.settings import (
     parse_tiers,
 )
 from workers.simulator.silo import run_silo
-from workers.simulator.summary import Summary, TierSummary, percentile
+from workers.simulator.summary import ClassSummary, Summary, TierSummary, percentile
 from workers.simulator.traces import Trace
 from workers.simulator.workload import Lengths, Tier, poisson_times, square_wave_times
 
@@ -48,7 +48,8 @@ def silo_capacity() -> Capacity:
 
 def _summary(qps: float, *, missed: float, late_gaps: float = 0.0) -> Summary:
     tiers = (TierSummary("chat", 10, missed / 2, missed, (1.0, 1.0, 1.0)),)
-    return Summary("p", qps, tiers, missed, 0, 0, 0, late_gaps, 0, 0, qps)
+    nobody = ClassSummary(0, 0, 0)
+    return Summary("p", qps, tiers, missed, nobody, nobody, (0.0,) * 10, 0, 0, late_gaps, 0, 0, qps)
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
@@ -72,6 +73,17 @@ def test_only_requests_of_the_window_are_scored() -> None:
     tiers = EXPERIMENT.run("niyama", 2.0).tiers
     inside = [r for r in EXPERIMENT.requests(2.0) if 10.0 <= r.request.qos.arrival_s < 70.0]
     assert sum(tier.requests for tier in tiers) == len(inside)
+
+
+def test_misses_are_told_by_class_and_by_tenths_of_the_prompt_lengths() -> None:
+    summary = SHORT.run("niyama", 30.0)
+    classes = (summary.interactive, summary.batch)
+    assert [each.requests for each in classes] == [tier.requests for tier in summary.tiers]
+    assert [each.missed for each in classes] == [tier.missed_envelope for tier in summary.tiers]
+    assert summary.interactive.relegated + summary.batch.relegated > 0
+    assert len(summary.missed_by_size) == 10
+    assert sum(summary.missed_by_size) / 10 == pytest.approx(summary.missed, abs=0.01)
+    assert summary.missed_by_size[0] < summary.missed < summary.missed_longest_prompts
 
 
 def test_trace_arrivals_are_scaled_to_the_rate_and_repeated() -> None:
@@ -275,8 +287,8 @@ def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert second.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
-    assert "niyama" in shown
-    assert "silo" in shown
+    assert shown.count("silo") == 4  # two rates, in two tables
+    assert "who misses" in shown
 
 
 def test_what_never_came_is_null_in_json(trace: Path, tmp_path: Path) -> None:
@@ -301,7 +313,7 @@ def test_an_interrupted_sweep_shows_what_it_has(
     monkeypatch.setattr(Experiment, "run", interrupted)
     assert main(["--trace", str(trace), "--policy", "edf", "--qps", "2,4", *FLAGS]) == 130
     shown = capsys.readouterr().out
-    assert shown.count("edf") == 1
+    assert shown.count("edf") == 2  # one rate, in two tables
 
 
 def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:

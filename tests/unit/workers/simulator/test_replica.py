@@ -15,13 +15,14 @@ from workers.policy.release import Release
 from workers.simulator.baselines import (
     FixedChunkPolicy,
     Key,
-    PaperPolicy,
+    SheddingPolicy,
     edf_key,
     fcfs_key,
     srpf_key,
 )
 from workers.simulator.engine import SimulationError
 from workers.simulator.laws import Disturbance, Law, linear, noise
+from workers.simulator.paper import PaperPolicy
 from workers.simulator.planner import Planner
 from workers.simulator.policies import policy_factory
 from workers.simulator.replica import Replica
@@ -97,6 +98,29 @@ def test_the_paper_relegates_the_hopeless_behind_all_others() -> None:
     policy.add(chat("hopeless", 2_000, ttft_s=0.01), 0.0)
     policy.add(batch("fine", 2_000), 0.0)
     assert [chunk.request_id for chunk in policy.plan(0.0, 10_000).chunks] == ["fine", "hopeless"]
+
+
+def _chunks(policy: FixedChunkPolicy) -> list[str]:
+    return [chunk.request_id for chunk in policy.plan(0.0, 100_000).chunks]
+
+
+def test_shedding_edf_serves_late_work_last() -> None:
+    """At 5,000 tokens per second, and with half of a batch request's time left for its answer."""
+    policy = SheddingPolicy(edf_key, 20_000, answer_s=4.0)
+    policy.add(chat("late", 2_000, ttft_s=0.3), 0.0)
+    policy.add(chat("urgent", 2_000, ttft_s=0.5), 0.0)
+    policy.add(batch("answer would be late", 2_000, ttlt_s=0.7), 0.0)
+    policy.add(batch("fine", 2_000, ttlt_s=0.9), 0.0)
+    assert _chunks(policy) == ["urgent", "fine", "late", "answer would be late"]
+
+
+def test_low_importance_yields_only_when_an_important_prompt_would_be_late_after_it() -> None:
+    for ttft_s, order in ((0.7, ["important", "low"]), (0.9, ["low", "important"])):
+        policy = SheddingPolicy(edf_key, 20_000, use_importance=True)
+        policy.add(chat("low", 2_000, ttft_s=0.6, importance="low"), 0.0)
+        policy.add(chat("important", 2_000, ttft_s=ttft_s), 0.0)
+        policy.add(chat("hopeless", 50_000, ttft_s=0.8), 0.0)
+        assert _chunks(policy)[:2] == order
 
 
 @pytest.mark.parametrize(
