@@ -217,6 +217,8 @@ class FakeEngine:
         """Free KV that each plan was made with."""
         self.passes = 0
         """How often SGLang made a batch, or found that there is none to make."""
+        self.leaves_decodes_out = False
+        """Decodes join no batch of prompts, for reasons that only SGLang knows."""
         self.not_ready: set[str] = set()
         """Requests that SGLang skips: their adapter or their prefix is not loaded yet."""
         self.building: Callable[[], None] = lambda: None
@@ -439,6 +441,7 @@ class FakeEngine:
         """Whether SGLang lets the running decodes join a batch of these prompts."""
         return (
             self.is_mixed_chunk
+            and not self.leaves_decodes_out
             and not any(req.return_logprob for req in [*admitted, *self.running.reqs])
             and all(req.input_embeds is None for req in admitted)
             and all(req.beam_group is None for req in self.running.reqs)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
 
 
@@ -18,5 +19,9 @@ class Progress:
     """It waits after it was parked, or is about to."""
     place: int = 0
     """In the queue: higher than that of every request that was appended before it."""
+    relegated: bool = False
+    """It was reported as relegated, and not as restored since."""
+    restored: Decision | None = None
+    """The policy has restored it; this is reported when it is launched."""
     keeps_kv: bool = True
     """The policy counts on what it has computed."""

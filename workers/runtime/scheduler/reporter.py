@@ -8,9 +8,6 @@ from workers.policy.plan import IterationPlan
 from workers.runtime.scheduler.seams import EngineRequest
 from workers.runtime.scheduler.waiting import WaitingRequests
 
-_POLICY_ONLY = {DecisionKind.RELEGATED, DecisionKind.RESTORED}
-"""Nothing in SGLang follows from these. The others are reported as SGLang carries them out."""
-
 
 class Sender(Protocol):
     def add(self, decision: Decision) -> None: ...
@@ -23,10 +20,21 @@ class DecisionReporter:
         self._sender = sender
 
     def planned(self, plan: IterationPlan, waiting: WaitingRequests, now_s: float) -> None:
-        """Report what the policy decided about requests that keep waiting."""
+        """Report which waiting requests are relegated, and note which are restored.
+
+        A restored one is in the plan, and SGLang may not take it: then it is relegated as before.
+        """
         for decision in plan.decisions:
-            if decision.kind in _POLICY_ONLY and decision.request_id in waiting:
-                self._sender.add(replace(decision, at_s=now_s))
+            req = waiting.get(decision.request_id)
+            if req is None:
+                continue
+            if decision.kind is DecisionKind.RESTORED:
+                req.niyama.restored = decision
+            elif decision.kind is DecisionKind.RELEGATED:
+                req.niyama.restored = None
+                if not req.niyama.relegated:
+                    req.niyama.relegated = True
+                    self._sender.add(replace(decision, at_s=now_s))
 
     def parked(self, req: EngineRequest, plan: IterationPlan, now_s: float) -> None:
         reasons = [d.reason for d in plan.decisions if d.request_id == req.rid]
@@ -35,6 +43,9 @@ class DecisionReporter:
     def launched(self, req: EngineRequest, now_s: float) -> None:
         """A chunk of the request's prompt runs: its first, its first after parking, or another."""
         progress = req.niyama
+        if progress.relegated and progress.restored is not None:
+            self._sender.add(replace(progress.restored, at_s=now_s))
+            progress.relegated, progress.restored = False, None
         if not progress.started:
             progress.started = True
             self._sender.add(Decision(req.rid, DecisionKind.STARTED, now_s))

@@ -308,6 +308,21 @@ def test_a_parked_prompt_stands_in_for_what_sglang_skips(engine: FakeEngine) -> 
     assert engine.reported("unready") == ["started"]
 
 
+def test_what_sglang_skips_is_not_reported_as_restored_over_and_over(engine: FakeEngine) -> None:
+    names = [f"unready{number:02}" for number in range(40)]
+    engine.arrive(*(batch(name, 3000, ttlt_s=20) for name in names))
+    engine.not_ready = set(names)
+    for number in range(60):
+        engine.arrive(batch(f"ready{number}", 100))
+        engine.step()
+    assert all(engine.reported(name) == ["relegated"] for name in names)
+    engine.not_ready.clear()
+    engine.run()
+    assert all(engine.reported(name)[0] == "relegated" for name in names)
+    assert all("started" in engine.reported(name) for name in names)
+    assert any(engine.reported(name)[1:3] == ["restored", "started"] for name in names)
+
+
 def test_stand_ins_have_no_tokens_that_the_plan_uses(engine: FakeEngine) -> None:
     engine.not_ready = {"nobody"}
     engine.arrive(chat("a", 100), chat("b", 100), batch("c", 700), batch("d", 700))

@@ -65,3 +65,16 @@ def test_decodes_keep_their_gaps_beside_prompts_that_run_alone(
         engine.step()
     assert longest_gap_s(engine) < 1.05 * TBT_S
     assert sum(sum(batch.values()) for batch in engine.launched) > 50_000
+
+
+def test_whatever_keeps_decodes_from_a_batch_they_get_their_turn() -> None:
+    """Such as memory that the prompts have left none of: the policy expects them to be mixed."""
+    engine = make_engine(mixes=True, overlap=False)
+    engine.leaves_decodes_out = True
+    engine.arrive(*chats(8, as_it_is))
+    while len(engine.running.reqs) < 8:
+        engine.step()
+    engine.step()
+    engine.arrive(*prompts(5))
+    engine.run()
+    assert longest_gap_s(engine) < 1.3 * TBT_S
