@@ -116,9 +116,15 @@ class Calibration:
         return max(_MIN_MARGIN, min(seen, _MAX_MARGIN))
 
     def refitted(self, model: LatencyModel) -> "Calibration":
-        """Of another model, whose errors are expected to have the same spread."""
+        """Of a model that was fitted to what this one has seen.
+
+        It is expected to be right, with errors of the same spread: one stall says nothing against
+        it.
+        """
         calibration = Calibration(model, correct=self._correct)
         calibration._left = self._left
+        for _ in range(_ENOUGH // 2):
+            calibration._all.add(1.0)
         return calibration
 
     def measured_model(self) -> LatencyModel | None:

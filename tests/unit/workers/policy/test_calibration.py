@@ -91,6 +91,13 @@ def test_another_model_has_the_same_spread_until_more_is_known() -> None:
     assert other.margin(0.99) == pytest.approx(1.3)
 
 
+def test_a_stall_right_after_a_fit_is_no_slow_device() -> None:
+    calibration = Calibration(MODEL).refitted(MODEL)
+    _observe(calibration, 10.0)
+    assert calibration.bias(Regime.SMALL) < 1.2
+    assert calibration.bias(Regime.LARGE) == 1.0
+
+
 def test_what_left_the_window_is_forgotten() -> None:
     calibration = Calibration(MODEL)
     for factor in [2.0] * 300 + [1.0] * 64:
