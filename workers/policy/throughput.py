@@ -27,8 +27,8 @@ class Throughput:
 
     def use(self, model: LatencyModel) -> None:
         """Continue with the costs of another model."""
-        small, unit_s = model.small, model.prompt_token_s
-        self._assumed_tokens_per_s = _FIRST_SHARE / unit_s
+        small, unit_s = model.small, _prompt_token_s(model)
+        self._assumed_tokens_per_s = _FIRST_SHARE / model.prompt_token_s
         self._decode_token_work = (small.total_token_s + small.decode_token_s) / unit_s
         self._context_token_work = small.decode_context_token_s / unit_s
 
@@ -54,3 +54,12 @@ class Throughput:
     def _total(self, prefill_tokens: float, decode_tokens: float, context_tokens: float) -> float:
         decoding = decode_tokens * self._decode_token_work
         return prefill_tokens + decoding + context_tokens * self._context_token_work
+
+
+def _prompt_token_s(model: LatencyModel) -> float:
+    """What one more prompt token costs beside decodes, in a small batch.
+
+    That may be next to nothing, of a batch that is bound by reading the weights or of a fit that
+    could not tell; but prompts have to be computed, so it is half of the mean cost at least.
+    """
+    return max(model.small.per_prefill_token_s, model.prompt_token_s / 2)
