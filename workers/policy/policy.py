@@ -91,6 +91,13 @@ class NiyamaPolicy:
         if prefill is not None:
             prefill.correct(held_tokens, remaining_tokens)
 
+    def found_cached(self, request_id: str, cached_tokens: int, now_s: float) -> None:
+        """So much of a waiting prompt is in the prefix cache; other ids are ignored."""
+        prefill = self._backlog.get(request_id)
+        if prefill is not None and request_id not in self._backlog.started:
+            prefill.found_cached(cached_tokens)
+            self._backlog.requeue(prefill, now_s)
+
     def clock_stepped(self, now_s: float, step_s: float) -> None:
         """The caller's clock was set by `step_s`, and shows `now_s` now.
 

@@ -84,6 +84,12 @@ class Prefill:
             self.computed_tokens = max(1, held_tokens)
         self.remaining_tokens = remaining_tokens
 
+    def found_cached(self, tokens: int) -> None:
+        """So much of it, which has no KV of its own yet, is in the prefix cache."""
+        self.request = replace(self.request, cached_tokens=tokens)
+        in_all = self.request.prompt_tokens + self.generated_tokens
+        self.remaining_tokens = max(1, in_all - tokens)
+
     def lose_kv(self) -> None:
         """Its KV was retracted or reclaimed: everything has to be computed again."""
         self.computed_tokens = 0

@@ -23,6 +23,8 @@ class Throughput:
         """Computed per second; the last, the contexts of the decode tokens."""
         self._unknown = 1.0
         """Share of the average that is still the assumption."""
+        self.tokens_per_s = 0.0
+        """Prefill-equivalent tokens per second of a busy replica."""
         self.use(model)
 
     def use(self, model: LatencyModel) -> None:
@@ -31,12 +33,7 @@ class Throughput:
         self._assumed_tokens_per_s = _FIRST_SHARE / model.prompt_token_s
         self._decode_token_work = (small.total_token_s + small.decode_token_s) / unit_s
         self._context_token_work = small.decode_context_token_s / unit_s
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Prefill-equivalent tokens per second of a busy replica."""
-        learned = self._total(self._prefill_tokens, self._decode_tokens, self._context_tokens)
-        return self._unknown * self._assumed_tokens_per_s + learned
+        self._add_up()
 
     def work(self, prefill_tokens: float, decode_tokens: float, context_tokens: float) -> float:
         """Prefill-equivalent tokens of a request that decodes with this mean context."""
@@ -50,6 +47,11 @@ class Throughput:
         self._decode_tokens = kept * self._decode_tokens + per_s * ran.decodes
         self._context_tokens = kept * self._context_tokens + per_s * ran.decode_context
         self._unknown *= kept
+        self._add_up()
+
+    def _add_up(self) -> None:
+        learned = self._total(self._prefill_tokens, self._decode_tokens, self._context_tokens)
+        self.tokens_per_s = self._unknown * self._assumed_tokens_per_s + learned
 
     def _total(self, prefill_tokens: float, decode_tokens: float, context_tokens: float) -> float:
         decoding = decode_tokens * self._decode_token_work

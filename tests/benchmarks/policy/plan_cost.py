@@ -1,8 +1,10 @@
-"""What planning costs, and how it grows: `python -m tests.benchmarks.policy.plan_cost`.
+"""What planning costs, and how it grows: `python -m tests.benchmarks.policy.plan_cost [SCENARIO]`.
 
 CPU time of every plan, and of what is reported to the policy between two of them, of a replica on
 which a number of requests wait and 64 decode: as they come one by one, and in bursts that ask for
-many decisions at the same time. Python's garbage collector is off: its pauses depend on what else a
+many decisions at the same time. `adapter` rows are the whole of what Niyama does in SGLang to make
+a batch, reports, refits of the latency model and the plan included, on a stand-in for SGLang whose
+own part of it is left out. Python's garbage collector is off: its pauses depend on what else a
 process holds. The last line has the memory of a waiting request.
 """
 
@@ -11,13 +13,20 @@ import random
 import sys
 import time
 import tracemalloc
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.support.requests import either
+from tests.support.sglang import FakeEngine, FakeRequest, FakeSamplingParams
 from workers.latency.profiles import A100_LLAMA3_8B
 from workers.policy.plan import IterationResult
 from workers.policy.policy import NiyamaPolicy
+from workers.policy.qos import to_custom_params
+from workers.policy.request import Request
+from workers.policy.settings import Settings, TokenTiming
+from workers.runtime.scheduler.batch_maker import Build
+from workers.runtime.scheduler.seams import Batch, NextBatch
 
 SIZES = (200, 2_000, 20_000)
 _RUNNING = 64
@@ -33,20 +42,39 @@ class Cost(NamedTuple):
     observe_ms: list[float]
 
 
-class Replica:
-    """A policy whose plans are carried out exactly as predicted."""
+class Replica(ABC):
+    """Something that plans, with requests that decode."""
 
-    def __init__(self, running: int = _RUNNING) -> None:
-        self.policy = NiyamaPolicy(A100_LLAMA3_8B.latency)
-        self.now_s = 0.0
+    def __init__(self) -> None:
         self.cost = Cost([], [])
         self._rng = random.Random(7)
         self._added = 0
-        for index in range(running):
+        for index in range(_RUNNING):
             self.add(target_s=600.0, tbt_s=0.05 if index % 2 else None, prompt_tokens=200)
-        while self.policy.decodes < running:
+        while self.decodes < _RUNNING:
             self.step()
         self.cost = Cost([], [])
+
+    @property
+    @abstractmethod
+    def decodes(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def now_s(self) -> float: ...
+
+    @abstractmethod
+    def wait_until(self, now_s: float) -> None: ...
+
+    @abstractmethod
+    def arrive(self, request: Request) -> None: ...
+
+    @abstractmethod
+    def abort(self, name: str) -> None: ...
+
+    @abstractmethod
+    def step(self, late_s: float = 0.0) -> None:
+        """Plan an iteration, which takes `late_s` longer than predicted, and carry it out."""
 
     def add(
         self,
@@ -55,40 +83,114 @@ class Replica:
         tbt_s: float | None = None,
         prompt_tokens: int | None = None,
         expire_after_s: float | None = None,
+        age_s: float = 0.0,
     ) -> str:
         """A request, like any other where nothing is said, arrives; returns its id."""
         if target_s is None:
             target_s, tbt_s = self._rng.choice(_TARGETS)
         name = f"r{self._added:07d}"
         self._added += 1
-        tokens = prompt_tokens or int(self._rng.lognormvariate(7.2, 1.0)) + 1
         request = either(
             name,
-            tokens,
-            arrival_s=self.now_s,
+            prompt_tokens or int(self._rng.lognormvariate(7.2, 1.0)) + 1,
+            arrival_s=self.now_s - age_s,
             target_s=target_s,
             tbt_s=tbt_s,
             expire_after_s=expire_after_s,
         )
-        self.policy.add(request, self.now_s)
+        self.arrive(request)
         return name
-
-    def step(self, late_s: float = 0.0) -> None:
-        """Plan an iteration, which takes `late_s` longer than predicted, and observe it."""
-        before = time.thread_time()
-        plan = self.policy.plan(self.now_s, _FREE_KV_TOKENS)
-        planned = time.thread_time()
-        duration_s = plan.predicted_s + late_s
-        self.now_s += duration_s
-        self.policy.observe(IterationResult(self.now_s, duration_s, plan.chunks))
-        self.cost.plan_ms.append(1000 * (planned - before))
-        self.cost.observe_ms.append(1000 * (time.thread_time() - planned))
 
     def steps(self, plans: int = _PLANS) -> None:
         """One request arrives before each plan."""
         for _ in range(plans):
             self.add()
             self.step()
+
+
+class Policy(Replica):
+    """The policy alone, whose plans are carried out exactly."""
+
+    def __init__(self) -> None:
+        self._policy = NiyamaPolicy(A100_LLAMA3_8B.latency)
+        self._now_s = 0.0
+        super().__init__()
+
+    @property
+    def decodes(self) -> int:
+        return self._policy.decodes
+
+    @property
+    def now_s(self) -> float:
+        return self._now_s
+
+    def wait_until(self, now_s: float) -> None:
+        self._now_s = now_s
+
+    def arrive(self, request: Request) -> None:
+        self._policy.add(request, self._now_s)
+
+    def abort(self, name: str) -> None:
+        self._policy.abort(name)
+
+    def step(self, late_s: float = 0.0) -> None:
+        before = time.thread_time()
+        plan = self._policy.plan(self._now_s, _FREE_KV_TOKENS)
+        planned = time.thread_time()
+        duration_s = plan.predicted_s + late_s
+        self._now_s += duration_s
+        self._policy.observe(IterationResult(self._now_s, duration_s, plan.chunks))
+        self.cost.plan_ms.append(1000 * (planned - before))
+        self.cost.observe_ms.append(1000 * (time.thread_time() - planned))
+
+
+class Adapter(Replica):
+    """The adapter and the policy, with a stand-in for SGLang."""
+
+    def __init__(self) -> None:
+        settings = Settings(token_timing=TokenTiming.GAPS)
+        self._engine = FakeEngine(A100_LLAMA3_8B.latency, settings, kv_tokens=_FREE_KV_TOKENS)
+        self._next = self._engine.niyama.batches.next
+        self._building_ms = 0.0
+        self._engine.niyama.batches.next = self._timed_next  # type: ignore[method-assign]
+        super().__init__()
+
+    @property
+    def decodes(self) -> int:
+        return len(self._engine.running.reqs)
+
+    @property
+    def now_s(self) -> float:
+        return self._engine.clock.now_s
+
+    def wait_until(self, now_s: float) -> None:
+        self._engine.clock.now_s = now_s
+
+    def arrive(self, request: Request) -> None:
+        params = to_custom_params(request.qos)
+        req = FakeRequest(
+            request.request_id, [0] * request.prompt_tokens, FakeSamplingParams(params, 100_000)
+        )
+        self._engine.arrive(req)
+
+    def abort(self, name: str) -> None:
+        self._engine.abort(name)
+
+    def step(self, late_s: float = 0.0) -> None:
+        self._engine.step_s = 0.05 + late_s
+        self._engine.step()
+
+    def _timed_next(self, running: Batch, build: Build) -> NextBatch:
+        def timed_build(running: Batch) -> NextBatch:
+            before = time.thread_time()
+            batch = build(running)
+            self._building_ms += 1000 * (time.thread_time() - before)
+            return batch
+
+        self._building_ms, before = 0.0, time.thread_time()
+        batch = self._next(running, timed_build)
+        self.cost.plan_ms.append(1000 * (time.thread_time() - before) - self._building_ms)
+        return batch
 
 
 def one_by_one(replica: Replica, waiting: int) -> None:
@@ -109,7 +211,7 @@ def shared_deadline(replica: Replica, waiting: int) -> None:
     for _ in range(waiting):
         replica.add(target_s=30.0, tbt_s=0.05)
     replica.steps(100)
-    replica.now_s += 30.0
+    replica.wait_until(replica.now_s + 30.0)
     replica.steps()
 
 
@@ -117,17 +219,14 @@ def shared_expiry(replica: Replica, waiting: int) -> None:
     for _ in range(waiting):
         replica.add(target_s=600.0, expire_after_s=10.0)
     replica.steps(100)
-    replica.now_s += 10.0
+    replica.wait_until(replica.now_s + 10.0)
     replica.steps()
 
 
 def late_arrivals(replica: Replica, waiting: int) -> None:
     """The jobs of a log that nobody read for a while: their deadlines have passed, at all times."""
-    now_s, replica.now_s = replica.now_s + 3_600.0, replica.now_s
     for index in range(waiting):
-        replica.now_s = index * 3_500.0 / waiting
-        replica.add(target_s=6.0, tbt_s=0.05)
-    replica.now_s = now_s
+        replica.add(target_s=6.0, tbt_s=0.05, age_s=10.0 + 3_600.0 * index / waiting)
     replica.steps()
 
 
@@ -145,7 +244,7 @@ def cancellations(replica: Replica, waiting: int) -> None:
         names = [replica.add() for _ in range(waiting)]
         replica.steps(_PLANS // 8)
         for name in names:
-            replica.policy.abort(name)
+            replica.abort(name)
         replica.steps(_PLANS // 8)
 
 
@@ -153,7 +252,7 @@ def light_requests(replica: Replica, waiting: int) -> None:
     """They come and go for a long time; then there is more work than can be done."""
     for _ in range(waiting // 100):
         for _ in range(500):
-            replica.policy.abort(replica.add(prompt_tokens=5, target_s=600.0))
+            replica.abort(replica.add(prompt_tokens=5, target_s=600.0))
         replica.step()
     for _ in range(200):
         replica.add(target_s=20.0, tbt_s=0.05, prompt_tokens=20_000)
@@ -182,8 +281,12 @@ SCENARIOS: tuple[Callable[[Replica, int], None], ...] = (
 )
 
 
+_POLICY_ONLY = (cancellations, light_requests)
+"""The stand-in for SGLang looks through its queue for each request that is aborted."""
+
+
 def bytes_per_waiting(waiting: int = 20_000) -> float:
-    replica = Replica(running=1)
+    replica = Policy()
     tracemalloc.start()
     for _ in range(waiting):
         replica.add()
@@ -192,28 +295,33 @@ def bytes_per_waiting(waiting: int = 20_000) -> float:
     return used / waiting
 
 
+def _row(kind: type[Replica], scenario: Callable[[Replica, int], None], waiting: int) -> str:
+    gc.collect()
+    gc.disable()
+    replica = kind()
+    scenario(replica, waiting)
+    plan_ms, observe_ms = replica.cost
+    row = (
+        f"{waiting:7}  {kind.__name__.lower():7}  {scenario.__name__:15}"
+        f"  {_quantile(plan_ms, 0.5):8.3f} {_quantile(plan_ms, 0.999):7.3f} {max(plan_ms):7.3f}"
+    )
+    if observe_ms:
+        row += f"  {_quantile(observe_ms, 0.5):11.3f} {max(observe_ms):7.3f}"
+    return row
+
+
 def _quantile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
 def main() -> None:
-    wanted = sys.argv[1:]
-    print(f"{'waiting':>7}  {'scenario':15}  plan p50   p99.9     max  observe p50     max  (ms)")
-    for waiting in SIZES:
-        for scenario in SCENARIOS:
-            if wanted and scenario.__name__ not in wanted:
-                continue
-            gc.collect()
-            gc.disable()
-            replica = Replica()
-            scenario(replica, waiting)
-            plan_ms, observe_ms = replica.cost
-            print(
-                f"{waiting:7}  {scenario.__name__:15}  {_quantile(plan_ms, 0.5):8.3f}"
-                f" {_quantile(plan_ms, 0.999):7.3f} {max(plan_ms):7.3f}"
-                f"  {_quantile(observe_ms, 0.5):11.3f} {max(observe_ms):7.3f}",
-                flush=True,
-            )
+    names = sys.argv[1:] or [scenario.__name__ for scenario in SCENARIOS]
+    print(f"{'waiting':>7}  {'':7}  {'':15}  plan p50   p99.9     max  observe p50     max  (ms)")
+    for kind in (Policy, Adapter):
+        for waiting in SIZES:
+            for scenario in SCENARIOS:
+                if scenario.__name__ in names and (kind is Policy or scenario not in _POLICY_ONLY):
+                    print(_row(kind, scenario, waiting), flush=True)
     print(f"{bytes_per_waiting():.0f} bytes per waiting request")
 
 

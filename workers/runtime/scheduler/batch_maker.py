@@ -11,6 +11,7 @@ from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.handover import Handover, Planned, hand_over
 from workers.runtime.scheduler.iteration_clock import IterationClock
 from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.prefix_matches import PrefixMatches
 from workers.runtime.scheduler.reporter import DecisionReporter
 from workers.runtime.scheduler.seams import (
     Batch,
@@ -35,6 +36,7 @@ class BatchMaker:
         parking: Parking,
         driver: PolicyDriver,
         clock: IterationClock,
+        prefixes: PrefixMatches,
         reporter: DecisionReporter,
         keep_model: Callable[[LatencyModel], None],
     ) -> None:
@@ -45,6 +47,7 @@ class BatchMaker:
         self._parking = parking
         self._driver = driver
         self._clock = clock
+        self._prefixes = prefixes
         self._reporter = reporter
         self._keep_model = keep_model
 
@@ -83,6 +86,7 @@ class BatchMaker:
             self._keep_model(model)
 
     def _new_plan(self) -> IterationPlan:
+        self._prefixes.planning(self._clock.now_s)
         start_s = self._clock.start_s(in_flight=self._engine.in_flight())
         free_kv_tokens = self._engine.free_kv_tokens() - self._parking.kept_tokens
         plan = self._driver.plan(self._clock.now_s, start_s, free_kv_tokens)

@@ -96,6 +96,10 @@ class PolicyDriver:
         self.report(now_s)  # it may be in an iteration that the policy does not know yet
         self.policy.retract(request_id, now_s)
 
+    def found_cached(self, request_id: str, cached_tokens: int, now_s: float) -> None:
+        """A request that was taken to have nothing cached has these tokens in the prefix cache."""
+        self.policy.found_cached(request_id, cached_tokens, now_s)
+
     def finished(self, request_id: str) -> None:
         """A request ended by itself."""
         self._finished.append(request_id)

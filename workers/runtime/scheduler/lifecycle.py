@@ -7,6 +7,7 @@ from workers.policy.request import Request
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.iteration_clock import IterationClock
 from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.prefix_matches import PrefixMatches
 from workers.runtime.scheduler.progress import Progress
 from workers.runtime.scheduler.seams import EngineCalls, EngineRequest
 from workers.runtime.scheduler.waiting import WaitingRequests
@@ -24,12 +25,14 @@ class RequestLifecycle:
         parking: Parking,
         driver: PolicyDriver,
         clock: IterationClock,
+        prefixes: PrefixMatches,
     ) -> None:
         self._engine = engine
         self._waiting = waiting
         self._parking = parking
         self._driver = driver
         self._clock = clock
+        self._prefixes = prefixes
 
     def entering(self, req: EngineRequest) -> None:
         """SGLang is about to queue or to refuse `req`, which may be one that it had before.
@@ -59,6 +62,7 @@ class RequestLifecycle:
         """SGLang has ended `req` outside a batch: it was aborted, refused, or has expired."""
         self._waiting.forget(req.rid)
         self._parking.forget(req.rid)
+        self._prefixes.forget(req.rid)
         self._driver.aborted(req.rid)
 
     def _policy_request(self, req: EngineRequest) -> Request:
@@ -69,7 +73,7 @@ class RequestLifecycle:
             request_id=req.rid,
             qos=replace(qos, tbt_s=qos.tbt_s * (1 - _DELIVERY_SHARE)),
             prompt_tokens=len(req.origin_input_ids),
-            cached_tokens=self._engine.cached_tokens(req),
+            cached_tokens=self._prefixes.of_new(req),
             max_output_tokens=req.sampling_params.max_new_tokens,
             prompt_mixes=mixes and req.input_embeds is None,
             decode_mixes=mixes and req.beam_group is None,

@@ -11,6 +11,7 @@ from workers.runtime.scheduler.heartbeat import Heartbeat
 from workers.runtime.scheduler.iteration_clock import Clock, IterationClock
 from workers.runtime.scheduler.lifecycle import RequestLifecycle
 from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.prefix_matches import PrefixMatches
 from workers.runtime.scheduler.reporter import DecisionReporter, Sender
 from workers.runtime.scheduler.seams import EngineCalls
 from workers.runtime.scheduler.waiting import WaitingRequests
@@ -50,14 +51,15 @@ def assemble(
     clock = IterationClock(shared_clock, driver.clock_stepped)
     waiting = WaitingRequests(engine.scheduler)
     parking = Parking(engine)
+    prefixes = PrefixMatches(engine, waiting, driver)
     reporter = DecisionReporter(sender)
     return Parts(
         latency_is_known,
         heartbeat,
         clock,
         parking,
-        RequestLifecycle(engine, waiting, parking, driver, clock),
-        BatchMaker(engine, waiting, parking, driver, clock, reporter, keep_model),
+        RequestLifecycle(engine, waiting, parking, driver, clock, prefixes),
+        BatchMaker(engine, waiting, parking, driver, clock, prefixes, reporter, keep_model),
         BatchWatcher(engine, parking, driver, clock, reporter, paces=paces),
     )
 

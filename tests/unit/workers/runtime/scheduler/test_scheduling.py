@@ -7,6 +7,7 @@ from tests.support.sglang import FakeEngine, FakeRequest, request
 from workers.policy.decision import DecisionKind
 from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.messages import RELEASE_KEY, from_finish_reason
+from workers.runtime.scheduler.seams import EngineRequest
 
 CHUNK_TOKENS = 256
 
@@ -215,6 +216,34 @@ def test_a_retracted_decode_computes_its_prompt_and_answer_again(engine: FakeEng
     assert prompt_tokens_run(engine, "a") > 200
     assert engine.reported("a") == ["started"]
     assert engine.driver.policy.decodes == 0
+
+
+def test_of_many_arrivals_a_few_per_plan_are_looked_up_in_the_prefix_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = make_engine()
+    names = [f"{number:03d}" for number in range(100)]
+    engine.cached = dict.fromkeys(names, 60)
+    looked_up: list[str] = []
+    cached_tokens = engine.cached_tokens
+
+    def counted(req: EngineRequest) -> int:
+        looked_up.append(req.rid)
+        return cached_tokens(req)
+
+    monkeypatch.setattr(engine, "cached_tokens", counted)
+    engine.arrive(*(batch(name, 100) for name in names))
+    assert looked_up == names[:16]
+    work_s = engine.driver.policy.backlog_s()
+    engine.abort("099")
+    engine.niyama.batches._prefixes.planning(1000.0)
+    assert looked_up == names[:32]
+    assert engine.driver.policy.backlog_s() < work_s
+    for _ in range(9):
+        engine.niyama.batches._prefixes.planning(1000.0)
+    assert looked_up == names[:-1]
+    assert all(engine.driver.policy._backlog[name].remaining_tokens == 40 for name in names[:-1])
+    engine.run()
 
 
 # ---- ends
