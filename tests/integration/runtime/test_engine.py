@@ -250,6 +250,25 @@ async def test_log_probabilities_of_each_token(client: Client) -> None:
     assert all(entry.logprob < 0 for entry in found)
 
 
+async def test_a_chat_with_log_probabilities_goes_on_between_batch_prompts(
+    client: Client,
+) -> None:
+    """SGLang leaves decodes out of batches with them, and runs prompts first."""
+    sampling = {"logprobs": True}
+    chat = asyncio.create_task(
+        client.run("wants-logprobs", chat_qos(), input_ids=[1] * 20, sampling=sampling)
+    )
+    await until(lambda: "wants-logprobs" in client.ttft_s)
+    names = [f"beside-{number}" for number in range(4)]
+    batch = [
+        asyncio.create_task(client.run(name, batch_qos(), 2, input_ids=prompt_tokens(i, 700)))
+        for i, name in enumerate(names, 300)
+    ]
+    await chat
+    assert not client.ttft_s.keys() >= set(names)
+    await asyncio.gather(*batch)
+
+
 @pytest.mark.parametrize(
     ("prompt", "kind", "reason"),
     [

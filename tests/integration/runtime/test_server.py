@@ -24,7 +24,8 @@ ARGUMENTS = (
     *("--sampling-backend", "pytorch", "--chunked-prefill-size", "128"),
     *("--max-total-tokens", "16384", "--mem-fraction-static", "0.3", "--sleep-on-idle"),
     *("--cuda-graph-backend-decode", "disabled", "--cuda-graph-backend-prefill", "disabled"),
-    *("--enable-mixed-chunk", "--enable-metrics", "--log-level", "error"),
+    # Without mixed chunks, which a worker always has.
+    *("--enable-metrics", "--log-level", "error"),
 )
 
 
@@ -84,6 +85,21 @@ async def test_the_openai_client_says_what_a_chat_needs(server: httpx.AsyncClien
             await client.completions.create(
                 model="default", prompt="Hello", extra_body={"custom_params": {"qos": {}}}
             )
+
+
+async def test_without_mixed_chunks_a_chat_goes_on_between_batch_prompts(
+    server: httpx.AsyncClient,
+) -> None:
+    async def generate(input_ids: list[int], tokens: int, qos: dict[str, float]) -> None:
+        sampling = {"max_new_tokens": tokens, "ignore_eos": True, "custom_params": {"qos": qos}}
+        body = {"input_ids": input_ids, "sampling_params": sampling}
+        (await server.post("/generate", json=body)).raise_for_status()
+
+    prompts = [[(11 * i + k * (2 * i + 5)) % 256 for k in range(900)] for i in range(4)]
+    batch = [asyncio.create_task(generate(ids, 2, {"ttlt_s": 600})) for ids in prompts]
+    await generate([(3 * k + 1) % 251 for k in range(50)], 8, {"ttft_ms": 1000, "tbt_ms": 100})
+    assert not all(task.done() for task in batch)
+    await asyncio.gather(*batch)
 
 
 async def test_sglangs_metrics_count_what_was_served(server: httpx.AsyncClient) -> None:
