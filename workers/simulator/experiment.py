@@ -127,6 +127,7 @@ class Experiment:
             window_s=end_s - start_s,
             replicas=self.replicas,
             retractions=sum(replica.engine.retractions for replica in replicas),
+            seed=self.seed,
         )
 
     def replica(self, policy: str, index: int = 0) -> Replica:

@@ -34,7 +34,13 @@ from workers.simulator.settings import (
 )
 from workers.simulator.silo import SILO, run_silo
 from workers.simulator.summary import Summary
-from workers.simulator.tables import capacity_table, misses_table, sweep_table
+from workers.simulator.tables import (
+    capacity_table,
+    intervals_table,
+    misses_table,
+    sweep_table,
+    title_of,
+)
 from workers.simulator.traces import read_trace
 
 _INTERRUPTED = 130
@@ -112,8 +118,7 @@ def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console)
         _run_all(settings, experiment, rates, results)
     finally:  # an interrupted sweep shows what it has
         if results:
-            console.print(sweep_table(results, experiment))
-            console.print(misses_table(results))
+            _show(results, settings, experiment, console)
     _write_json(settings.json_out, [result.as_dict() for result in results])
     if settings.png is not None:
         from workers.simulator.plots import plot_sweep  # matplotlib is an extra
@@ -123,18 +128,31 @@ def _sweep(settings: SimulateSettings, experiment: Experiment, console: Console)
         _timeline(experiment, settings.policies[0], rates[0], settings.timeline)
 
 
+def _show(
+    results: list[Summary], settings: SimulateSettings, experiment: Experiment, console: Console
+) -> None:
+    if settings.seeds > 1:
+        console.print(intervals_table(results, title_of(experiment)))
+    else:
+        console.print(sweep_table(results, experiment))
+        console.print(misses_table(results))
+
+
 def _run_all(
     settings: SimulateSettings, experiment: Experiment, rates: list[float], results: list[Summary]
 ) -> None:
-    """Every policy at every rate, added to `results` one by one."""
+    """Every policy at every rate with every seed, added to `results` one by one."""
+    seeded = [replace(experiment, seed=settings.seed + i) for i in range(settings.seeds)]
     with _progress() as progress:
-        task = progress.add_task("simulating", total=len(rates) * len(settings.policies))
+        total = len(rates) * len(settings.policies) * len(seeded)
+        task = progress.add_task("simulating", total=total)
         for policy in settings.policies:
             progress.update(task, description=policy)
             run = _runner(experiment, policy, settings.scoring)
             for qps in rates:
                 progress.update(task, description=f"{policy} at {qps:g}/s")
-                results.append(run(qps, _tracker(progress, task, len(results))))
+                for each in seeded:
+                    results.append(run(each, qps, _tracker(progress, task, len(results))))
 
 
 def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> None:
@@ -157,16 +175,17 @@ def _timeline(experiment: Experiment, policy: str, qps: float, path: Path) -> No
     plot_iterations(second, f"{policy}, {experiment.trace.name} at {qps:g} requests/s", path)
 
 
-def _runner(
-    experiment: Experiment, policy: str, scoring: str
-) -> Callable[[float, Callable[[float], None]], Summary]:
+_Run = Callable[[Experiment, float, Callable[[float], None]], Summary]
+
+
+def _runner(experiment: Experiment, policy: str, scoring: str) -> _Run:
     """Runs a policy at a rate. The pools of silo are sized first, by what they can carry."""
     if policy != SILO:
-        return partial(experiment.run, policy)
+        return lambda each, qps, progress: each.run(policy, qps, progress)
     capacities = [pool.capacity_qps for pool in capacity_of(experiment, SILO, scoring).pools]
     if min(capacities) == 0:
         raise ConfigurationError("silo meets these SLOs at no rate: leave it out, or relax --slo")
-    return partial(run_silo, experiment, capacities)
+    return lambda each, qps, progress: run_silo(each, capacities, qps, progress)
 
 
 def _tracker(progress: Progress, task: TaskID, done: int) -> Callable[[float], None]:

@@ -13,6 +13,7 @@ from workers.policy.settings import Settings
 from workers.simulator.capacity import Scoring
 from workers.simulator.devices import AS_PROFILE, EXACT, FIRST_GUESS_PROFILE, LAWS
 from workers.simulator.experiment import SquareWave
+from workers.simulator.intervals import MOST_SEEDS
 from workers.simulator.policies import POLICIES
 from workers.simulator.silo import SILO
 from workers.simulator.workload import Tier
@@ -108,6 +109,13 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
         "--chunked-prefill-size",
     )
     seed: int = Field(default=1, description="Seed of lengths, tiers, arrivals and noise")
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=MOST_SEEDS,
+        description="Run with this many seeds, from --seed on, and show means with 95% confidence"
+        f" intervals (Student's t), 1 to {MOST_SEEDS}",
+    )
     json_out: Path | None = Field(default=None, description="Write all figures to this JSON file")
     png: Path | None = Field(default=None, description="Plot to this PNG file")
     timeline: Path | None = Field(
@@ -163,6 +171,8 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
             raise ValueError("a square wave has its own rates: use it without capacity searches")
         if SILO in self.policies and self.arrivals == "square":
             raise ValueError("silo has pools of fixed size: use it without a square wave")
+        if self.seeds > 1 and (searches or self.png is not None):
+            raise ValueError("--seeds is for sweeps without a picture")
         if self.interactive_replicas > self.replicas:
             raise ValueError("--interactive-replicas cannot be more than --replicas")
         return self

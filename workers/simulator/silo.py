@@ -91,6 +91,7 @@ def _combined(
         goodput_qps=sum(gpu * run.goodput_qps for gpu, run in zip(gpus, runs, strict=True)),
         replicas=experiment.replicas,
         retractions=sum(run.retractions for run in runs),
+        seed=experiment.seed,
     )
 
 

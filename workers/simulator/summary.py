@@ -55,6 +55,7 @@ class Summary:
     """Requests per second that met everything."""
     replicas: int = 1
     retractions: int = 0
+    seed: int = 1
 
     @property
     def missed_longest_prompts(self) -> float:
@@ -86,6 +87,7 @@ def summarize(
     window_s: float,
     replicas: int = 1,
     retractions: int = 0,
+    seed: int = 1,
 ) -> Summary:
     """`outcomes` are the requests that arrived within a window of `window_s` seconds."""
     gaps = sum(outcome.gaps for outcome in outcomes)
@@ -112,6 +114,7 @@ def summarize(
         goodput_qps=sum(not o.missed_envelope() for o in outcomes) / window_s,
         replicas=replicas,
         retractions=retractions,
+        seed=seed,
     )
 
 

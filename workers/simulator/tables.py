@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich import box
 from rich.table import Table
 
 from workers.simulator.capacity import Capacity
 from workers.simulator.experiment import Experiment
+from workers.simulator.intervals import interval
 from workers.simulator.summary import Summary
 
 
@@ -15,7 +17,7 @@ def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     """One row per policy and rate; shares in percent, times in seconds."""
     names = "/".join(tier.name for tier in experiment.tiers)
     table = Table(
-        title=f"{experiment.trace.name}, {_device(experiment)}",
+        title=title_of(experiment),
         caption="p99 of the TTFT or TTLT; ∞: not within the run",
         box=box.SIMPLE,
         collapse_padding=True,
@@ -33,10 +35,11 @@ def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     return table
 
 
-def _device(experiment: Experiment) -> str:
-    if experiment.law is None:
-        return experiment.profile.name
-    return f"{experiment.law.name} planned as {experiment.profile.name}"
+def title_of(experiment: Experiment) -> str:
+    device = experiment.profile.name
+    if experiment.law is not None:
+        device = f"{experiment.law.name} planned as {device}"
+    return f"{experiment.trace.name}, {device}"
 
 
 def _sweep_row(result: Summary, *, with_importance: bool) -> list[str]:
@@ -76,6 +79,45 @@ def misses_table(results: Sequence[Summary]) -> Table:
             *(f"{100 * share:.0f}" for share in result.missed_by_size),
         )
     return table
+
+
+def intervals_table(results: Sequence[Summary], title: str) -> Table:
+    """Means over the seeds of each policy and rate; of misses also less the first policy's.
+
+    The requests of a seed are the same for all policies, so the differences are of pairs.
+    """
+    table = Table(
+        title=title,
+        caption="mean ± half the 95% confidence interval; misses in %",
+        box=box.SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("policy", no_wrap=True)
+    for column in ("req/s", "good\nput", "missed", "inter-\nactive", "batch", "gaps\nlate"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("less\nfirst's", justify="right", no_wrap=True)
+    first = {(r.qps, r.seed): r.missed for r in results if r.policy == results[0].policy}
+    groups = groupby(results, key=lambda result: (result.policy, result.qps))
+    for (policy, qps), group in groups:
+        runs = list(group)
+        shares: Sequence[Sequence[float]] = (
+            [run.missed for run in runs],
+            [run.interactive.missed for run in runs],
+            [run.batch.missed for run in runs],
+            [run.late_gaps for run in runs],
+            [run.missed - first[run.qps, run.seed] for run in runs],
+        )
+        mean, half_width = interval([run.goodput_qps for run in runs])
+        goodput = f"{mean:.2f}\n±{half_width:.2f}"
+        cells = map(_percent_interval, shares)
+        table.add_row(policy, f"{qps:g}", goodput, *cells)
+    return table
+
+
+def _percent_interval(shares: Sequence[float]) -> str:
+    mean, half_width = interval([100 * share for share in shares])
+    return f"{mean:.1f}\n±{half_width:.1f}"
 
 
 def capacity_table(

@@ -18,6 +18,7 @@ from workers.simulator.capacity import Capacity, Pool, capacity_of, find_capacit
 from workers.simulator.cluster import RoundRobin, TierAware
 from workers.simulator.devices import LAWS
 from workers.simulator.experiment import Experiment, SquareWave
+from workers.simulator.intervals import interval
 from workers.simulator.main import build_experiment, main
 from workers.simulator.policies import POLICIES, policy_factory
 from workers.simulator.settings import (
@@ -291,6 +292,32 @@ def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
     assert "who misses" in shown
 
 
+def test_several_seeds_are_shown_as_means_with_their_confidence(
+    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--trace", str(trace), "--policy", "srpf,edf", "--qps", "9", "--seeds", "3"]
+    assert main([*arguments, *FLAGS, "--json-out", str(out)]) == 0
+    runs = json.loads(out.read_text())
+    assert [(run["policy"], run["seed"]) for run in runs] == [
+        (policy, seed) for policy in ("srpf", "edf") for seed in (1, 2, 3)
+    ]
+    assert len({run["missed"] for run in runs}) > 2
+    shown = capsys.readouterr().out
+    assert shown.count("±") == 1 + 2 * 6
+    mean, half_width = interval([100 * run["missed"] for run in runs[3:]])
+    assert f"{mean:.1f}" in shown
+    assert f"±{half_width:.1f}" in shown
+    assert "…" not in shown
+
+
+def test_an_interval_is_by_students_t() -> None:
+    # Standard deviation 1, of four values 0.5, and t is 3.182 for three degrees of freedom.
+    values = [5 + delta * 0.75**0.5 for delta in (-1, -1, 1, 1)]
+    assert interval(values) == pytest.approx((5.0, 3.182 / 2))
+    assert interval([2.0]) == (2.0, float("inf"))
+
+
 def test_what_never_came_is_null_in_json(trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     arguments = ["--trace", str(trace), "--policy", "fcfs", "--qps", "200", *FLAGS]
@@ -330,6 +357,7 @@ def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (["--replicas", "2", "--interactive-replicas", "3"], "cannot be more than --replicas"),
         (["--arrivals", "trace"], "no arrival times"),
         (["--arrivals", "square", "--find-capacity"], "has its own rates"),
+        (["--seeds", "2", "--find-capacity"], "--seeds is for sweeps"),
         (["--qps", "fast"], "is not a rate"),
         (["--slo", "chat"], "is not NAME="),
         (["--profile", "b200"], "no profile"),
