@@ -40,7 +40,12 @@ class Learning:
     # ---- observations
 
     def iteration(self, ran: Sample, *, full: bool) -> None:
-        """What an iteration took. `full`: more prompts were waiting than fit."""
+        """What an iteration took. `full`: more prompts were waiting than fit.
+
+        One in which nothing was computed, planned though it was, says nothing.
+        """
+        if not ran.prefill_tokens and not ran.decodes:
+            return
         self.calibration.observe(ran)
         if full:
             self._throughput.observe(ran)

@@ -92,3 +92,10 @@ def test_a_token_that_seems_to_cost_nothing_makes_no_request_endless() -> None:
     learned = Learning(LatencyModel(small, large, 512), Settings())
     assert learned.work(Prefill(batch("r", 1_000))) < 3_000
     assert learned.tokens_per_s < 10_000
+
+
+def test_a_long_time_in_which_nothing_ran_is_no_lack_of_throughput() -> None:
+    learned = Learning(FLAT_MODEL, Settings())
+    before = learned.tokens_per_s
+    learned.iteration(Sample(0, 0, 0, 0, 200.0), full=True)
+    assert learned.tokens_per_s == before
