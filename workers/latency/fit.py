@@ -19,10 +19,10 @@ _MIN_SAMPLES = 12
 _SPLITS = (128, 256, 512, 1024, 2048, 4096)
 """Where the small regime may end, tokens."""
 _DEFAULT_SPLIT = 512
-_GUESS_STRENGTH = 1.0
-"""What the guess weighs against the samples: as much as this many."""
-_SHARED_STRENGTH = 0.5
-"""What the coefficients of all regimes together weigh in those of one."""
+_SURPRISE = 0.05
+"""A coefficient of twice what was expected is worth as much as one sample with this error."""
+_LEAST = 0.1
+"""Share of the guess below which no coefficient is expected."""
 _TYPICAL_ERRORS = 2.0
 """Samples that are off by more than this many typical errors count less: stalls."""
 _ROUNDS = 3
@@ -79,7 +79,9 @@ def fit(samples: Sequence[Sample], guess: Coefficients = A100_GUESS) -> LatencyM
     decode_only = [s for s in samples if not s.prefill_tokens]
     mixed = [s for s in samples if s.prefill_tokens]
     alone, parts = _summed(decode_only), _by_size(mixed)
-    shared = sum(parts, alone).solve(known, _GUESS_STRENGTH)
+    fitted = sum(parts, alone).solve(known, _pulls(known))
+    # What fits best without a term may be a regime in which there is one.
+    shared = [max(value, _LEAST * usual) for value, usual in zip(fitted, known, strict=True)]
     apart = _differ(alone, sum(parts[1:], parts[0]), shared)
     if not apart:
         mixed, parts = list(samples), _by_size(samples)
@@ -125,11 +127,20 @@ def _best_split(parts: Sequence[Sums], shared: Vector) -> int | None:
 
 
 def _error(sums: Sums, shared: Vector) -> float:
-    return sums.error(sums.solve(shared, _SHARED_STRENGTH))
+    pulls = _pulls(shared)
+    return sums.error(sums.solve(shared, pulls))
 
 
 def _regime(samples: Sequence[Sample], shared: Vector) -> Coefficients:
     return _coefficients(_robust(samples, shared))
+
+
+def _pulls(expected: Vector) -> Vector:
+    """How much each coefficient is drawn towards what is expected: by their proportion.
+
+    So that what the samples say little of, and other batches depend on, stays near it.
+    """
+    return [(_SURPRISE / value) ** 2 for value in expected]
 
 
 def _robust(samples: Sequence[Sample], shared: Vector) -> Vector:
@@ -138,7 +149,7 @@ def _robust(samples: Sequence[Sample], shared: Vector) -> Vector:
     Huber's weights (Annals of Mathematical Statistics 35(1), 1964), by errors relative to the
     prediction; the typical error is the median one.
     """
-    solution = _summed(samples).solve(shared, _SHARED_STRENGTH)
+    solution = _summed(samples).solve(shared, _pulls(shared))
     for _ in range(_ROUNDS - 1):
         predicted_s = [_predicted_s(sample, solution) for sample in samples]
         errors = [abs(s.duration_s / p - 1) for s, p in zip(samples, predicted_s, strict=True)]
@@ -147,7 +158,7 @@ def _robust(samples: Sequence[Sample], shared: Vector) -> Vector:
         for sample, p, error in zip(samples, predicted_s, errors, strict=True):
             counts = min(1.0, usual / error) if error else 1.0
             sums.add(_row(sample), sample.duration_s, math.sqrt(counts) / p)
-        solution = sums.solve(shared, _SHARED_STRENGTH)
+        solution = sums.solve(shared, _pulls(shared))
     return solution
 
 

@@ -53,24 +53,22 @@ class Sums:
         )
         return max(0.0, self.square - 2 * linear + quadratic)
 
-    def solve(self, guess: Sequence[float], strength: float) -> Vector:
+    def solve(self, guess: Sequence[float], pulls: Sequence[float]) -> Vector:
         """The coefficients of least squared error, none of them negative.
 
-        Each is drawn towards its `guess` as by `strength` further observations of the usual size
-        that have nothing else in them; one of which the observations say nothing is its guess.
+        Each is drawn towards its `guess`: their squared difference counts as an error, its pull,
+        above 0, times.
         """
-        share = strength / max(1, self.count)
-        scales = [self.gram[i][i] ** 0.5 for i in range(self.size)]
-        units = [1.0 / scale if scale else 1.0 for scale in scales]
+        size = range(self.size)
+        units = [(self.gram[i][i] + pulls[i]) ** -0.5 for i in size]
         matrix = [
-            [self.gram[max(i, j)][min(i, j)] * units[i] * units[j] for j in range(self.size)]
-            for i in range(self.size)
+            [
+                (self.gram[max(i, j)][min(i, j)] + pulls[i] * (i == j)) * units[i] * units[j]
+                for j in size
+            ]
+            for i in size
         ]
-        right = [value * unit for value, unit in zip(self.right, units, strict=True)]
-        for i, scale in enumerate(scales):
-            pull = share if scale else 1.0
-            matrix[i][i] += pull
-            right[i] += pull * guess[i] / units[i]
+        right = [(self.right[i] + pulls[i] * guess[i]) * units[i] for i in size]
         solution = non_negative(matrix, right)
         return [value * unit for value, unit in zip(solution, units, strict=True)]
 

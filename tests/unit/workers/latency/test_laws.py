@@ -81,3 +81,18 @@ def test_a_large_chunk_after_a_long_context_is_predicted(tmp_path: Path) -> None
     true_s = long_contexts(work)
     assert true_s == pytest.approx(1.37, abs=0.01)
     assert model.iteration_s(*sample(work, true_s).batch) == pytest.approx(true_s, rel=0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in FORMS if name not in ("convex", "power")])
+def test_a_warm_up_says_enough_of_batches_that_it_did_not_have(name: str) -> None:
+    """No two prompts were long, and no context was longer than a chunk."""
+    rng, law, learner = random.Random(1), FORMS[name], LatencyLearner()
+    for work in warm_up(2048, 131_072):
+        learner.add(sample(work, law(work) * noise(rng, heavy_tailed=False)))
+    model = learner.model()
+    assert model is not None
+    errors = []
+    for work in serving(random.Random(99), 2048, 8_000, 300):
+        true_s = law(work)
+        errors.append(abs(model.iteration_s(*sample(work, true_s).batch) / true_s - 1))
+    assert mean(errors) < 0.30

@@ -14,22 +14,24 @@ _ROWS = st.lists(
 )
 
 
-@given(rows=_ROWS, guess=st.tuples(*[st.floats(0, 5)] * _SIZE), strength=st.floats(0.1, 10))
+@given(
+    rows=_ROWS,
+    guess=st.tuples(*[st.floats(0, 5)] * _SIZE),
+    pulls=st.tuples(*[st.floats(0.1, 10)] * _SIZE),
+)
 def test_it_is_the_minimum_among_coefficients_that_are_not_negative(
-    rows: list[tuple[tuple[float, ...], float]], guess: tuple[float, ...], strength: float
+    rows: list[tuple[tuple[float, ...], float]], guess: tuple[float, ...], pulls: tuple[float, ...]
 ) -> None:
     sums = Sums(_SIZE)
     for row, target in rows:
         sums.add(row, target, 1.0)
 
     def cost(solution: list[float]) -> float:
-        share = strength / sums.count
-        pulls = [share * sums.gram[i][i] or 0.0 for i in range(_SIZE)]
         return sums.error(solution) + sum(
             pull * (x - g) ** 2 for pull, x, g in zip(pulls, solution, guess, strict=True)
         )
 
-    solution = sums.solve(guess, strength)
+    solution = sums.solve(guess, pulls)
     assert all(x >= 0 for x in solution)
     least = cost(solution)
     for i in range(_SIZE):
@@ -48,7 +50,7 @@ def test_without_coupling_it_is_each_alone(right: tuple[float, ...]) -> None:
 def test_what_was_never_seen_is_as_guessed() -> None:
     sums = Sums(2)
     sums.add((1.0, 0.0), 3.0, 1.0)
-    assert sums.solve((5.0, 7.0), 1.0) == pytest.approx([4.0, 7.0])  # one sample, one guess
+    assert sums.solve((5.0, 7.0), (1.0, 1.0)) == pytest.approx([4.0, 7.0])  # one sample, one guess
 
 
 def test_sums_of_parts_are_the_sums_of_all() -> None:
