@@ -19,7 +19,7 @@ _MIN_SAMPLES = 12
 _SPLITS = (128, 256, 512, 1024, 2048, 4096)
 """Where the small regime may end, tokens."""
 _DEFAULT_SPLIT = 512
-_SURPRISE = 0.05
+_SURPRISE = 0.03
 """A coefficient of twice what was expected is worth as much as one sample with this error."""
 _LEAST = 0.1
 """Share of the guess below which no coefficient is expected."""
