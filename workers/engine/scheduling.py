@@ -81,6 +81,11 @@ class SchedulingOptions(BaseModel):
         gt=0,
         description="Expected time between two tokens of a batch job",
     )
+    late_tbt_s: float = Field(
+        default=_POLICY.late_tbt_s,
+        gt=0,
+        description="The same of a batch job past its deadline, which yields to all others",
+    )
     hold_from: float = Field(
         default=_POLICY.hold_from,
         ge=0,

@@ -3,6 +3,7 @@
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 from workers.policy.candidates import Candidates
 from workers.policy.decision import Forecast
@@ -12,11 +13,12 @@ from workers.policy.journal import Journal
 from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
 from workers.policy.lookahead import NO_CUTOFF, Lookahead
-from workers.policy.pacing import prompt_due_s
+from workers.policy.overdue import OverdueQueue
+from workers.policy.pacing import prompt_due
 from workers.policy.plan import Chunk
 from workers.policy.queue import Entry, WaitingQueue, rank_of
 from workers.policy.request import Prefill, Request
-from workers.policy.selection import Order
+from workers.policy.selection import Order, is_too_late
 from workers.policy.settings import Overload, Settings
 
 _REVIEW_S = 0.25
@@ -28,9 +30,9 @@ class Backlog:
 
     *Waiting*: counts in the look-ahead, from which the admission cutoff comes. *Aside*: no longer
     considered, because it has expired or cannot be met, and not yet decided about; it still
-    counts. *Overdue*: can no longer be met, and is served last. *Started*: has entered an
-    iteration; it counts in the look-ahead unless it was overdue. A request expires until a chunk
-    of it has been computed.
+    counts. *Overdue*: waits, can no longer be met, and is served last. *Started*: has entered an
+    iteration; it counts in the look-ahead unless it is overdue, too (`Prefill.is_overdue`). A
+    request expires until a chunk of it has been computed.
     """
 
     def __init__(self, settings: Settings, learned: Learning) -> None:
@@ -40,11 +42,13 @@ class Backlog:
         self._prompts: dict[str, Prefill] = {}
         self._waiting = WaitingQueue()
         self._aside: OrderedDict[str, Entry] = OrderedDict()
-        self._overdue = WaitingQueue()
+        self._overdue = OverdueQueue()
         self._started: dict[str, Prefill] = {}
         self._expiries = Expiries()
         self._lookahead = self._new_lookahead()
         self._next_review_s = -math.inf
+        self._corrected: dict[str, None] = {}
+        """Requests whose work is no longer what it was when they were queued."""
 
     # ---- who is here
 
@@ -118,17 +122,28 @@ class Backlog:
             if entry.expires_s < now_s:
                 self._expire(entry.request_id, now_s)
             else:
-                self._yield_to_others(entry, now_s)
+                self.relegate(self._prompts[entry.request_id], now_s)
         return count
+
+    def relegate(self, prefill: Prefill, now_s: float) -> None:
+        """A prompt can no longer be met: it yields to all that can, waiting or started."""
+        request_id = prefill.request_id
+        prefill.is_overdue = True
+        self._lookahead.remove(request_id)
+        if (entry := self._wait_no_more(request_id)) is not None:
+            self._overdue.push(entry)
+        expected = self._forecast(request_id, now_s)
+        self.journal.relegated(request_id, "too late to be met", now_s, expected)
 
     def start(self, prefill: Prefill, now_s: float) -> None:
         """A prompt enters an iteration; nothing changes for one that has started."""
         request_id = prefill.request_id
         if request_id in self._started:
             return
-        if self._wait_no_more(request_id):
+        if self._wait_no_more(request_id) is not None:
             self.journal.started_in_time(request_id, now_s)
         self._overdue.remove(request_id)
+        self._corrected.pop(request_id, None)
         self._lookahead.start(request_id)
         self._started[request_id] = prefill
 
@@ -166,6 +181,16 @@ class Backlog:
         for request_id in self._expiries.take_due(now_s, limit):
             self._expire(request_id, now_s)
 
+    def correct(self, request_id: str, held_tokens: int, remaining_tokens: int) -> None:
+        """See `Prefill.correct`. A prompt that waits gets its place anew when it is reviewed."""
+        prefill = self._prompts.get(request_id)
+        if prefill is None:
+            return
+        if prefill.remaining_tokens != remaining_tokens and request_id not in self._started:
+            self._corrected[request_id] = None
+            self._next_review_s = -math.inf
+        prefill.correct(held_tokens, remaining_tokens)
+
     def leave(self, request_id: str) -> None:
         """A request is done or was aborted, here or as a decode; unknown ids are ignored."""
         self._remove(request_id)
@@ -191,10 +216,14 @@ class Backlog:
     # ---- looking ahead
 
     def review(self, now_s: float, limits: PlanLimits) -> None:
-        """Move the cutoff when it is time, and report whom it relegates."""
+        """When it is time, see who is overdue and move the cutoff; report whom it relegates."""
         if now_s >= self._next_review_s:
-            is_done = self._lookahead.review(now_s, self._learned.tokens_per_s, limits.sums)
-            self._next_review_s = now_s + _REVIEW_S if is_done else -math.inf
+            self._next_review_s = now_s + _REVIEW_S
+            self._review_corrected(now_s, limits.decisions)
+            self._review_started(now_s, limits.decisions)
+            self._review_overdue(now_s, limits.decisions)
+            if not self._lookahead.review(now_s, self._learned.tokens_per_s, limits.sums):
+                self._next_review_s = -math.inf
         if self.cutoff < NO_CUTOFF:
             self.journal.beyond_cutoff(
                 self.cutoff,
@@ -202,6 +231,42 @@ class Backlog:
                 lambda request_id: self._forecast_last(request_id, now_s),
                 limits.decisions,
             )
+
+    def _review_corrected(self, now_s: float, limit: int) -> None:
+        """Prompts that wait, and cost less or more than they did: their ranks are others."""
+        for request_id in list(islice(self._corrected, limit)):
+            del self._corrected[request_id]
+            self.requeue(self._prompts[request_id], now_s)
+
+    def _review_started(self, now_s: float, limit: int) -> None:
+        """Prompts in progress or parked: whoever can no longer be met yields until it can.
+
+        Unlike those that wait they are not given up for the margin that an answer has.
+        """
+        changed = (
+            p
+            for p in self._started.values()
+            if self._is_too_late(p, p.latest_s, now_s) != p.is_overdue
+        )
+        for prefill in list(islice(changed, limit)):
+            if not prefill.is_overdue:
+                self.relegate(prefill, now_s)
+                continue
+            prefill.is_overdue = False
+            self._look_ahead_to(self._dated_entry(prefill, now_s), now_s)
+            self._lookahead.start(prefill.request_id)
+            self.journal.restored(prefill.request_id, "it can be met again", now_s)
+
+    def _review_overdue(self, now_s: float, limit: int) -> None:
+        """Prompts that wait and are overdue: some of them may be met again."""
+        for entry in self._overdue.take_turns(now_s, limit):
+            prefill = self._prompts[entry.request_id]
+            if not self._is_too_late(prefill, prefill.due_s, now_s):
+                self.requeue(prefill, now_s)
+
+    def _is_too_late(self, prefill: Prefill, due_s: float, now_s: float) -> bool:
+        token_s, settings = self._learned.prefill_token_s, self._settings
+        return is_too_late(due_s, prefill.remaining_tokens, now_s, token_s, settings)
 
     # ---- details
 
@@ -212,20 +277,13 @@ class Backlog:
     def _set_aside(self, entry: Entry) -> None:
         self._aside[entry.request_id] = entry
 
-    def _yield_to_others(self, entry: Entry, now_s: float) -> None:
-        """A request that waited can no longer be met."""
-        self._wait_no_more(entry.request_id)
-        self._lookahead.remove(entry.request_id)
-        self._overdue.push(entry._replace(rank=0))
-        expected = self._forecast(entry.request_id, now_s)
-        self.journal.relegated(entry.request_id, "too late to be met", now_s, expected)
-
     def _expire(self, request_id: str, now_s: float) -> None:
         prefill, expected = self._prompts[request_id], self._forecast_last(request_id, now_s)
         self.leave(request_id)
         self.journal.expired(prefill.request, now_s, expected)
 
     def _wait(self, prefill: Prefill, now_s: float) -> None:
+        prefill.is_overdue = False
         entry = self._dated_entry(prefill, now_s)
         self._prompts[entry.request_id] = prefill
         self._waiting.push(entry)
@@ -241,7 +299,8 @@ class Backlog:
     def _dated_entry(self, prefill: Prefill, now_s: float) -> Entry:
         """Says when the prompt is due, as of `now_s`."""
         prefill.request = prefill.request.arrived_by(now_s)
-        prefill.due_s = prompt_due_s(prefill, self._learned.lengths, self._settings)
+        due = prompt_due(prefill, self._learned.lengths, self._settings)
+        prefill.due_s, prefill.latest_s = due
         work = self._learned.work(prefill)
         rank = rank_of(
             prefill.request_id,
@@ -260,18 +319,19 @@ class Backlog:
             math.inf if expires_s is None else expires_s,
         )
 
-    def _wait_no_more(self, request_id: str) -> bool:
-        """Take a request out of those that wait; false when it was not there."""
+    def _wait_no_more(self, request_id: str) -> Entry | None:
+        """Take a request out of those that wait; None when it was not there."""
         entry = self._waiting.remove(request_id) or self._aside.pop(request_id, None)
         if entry is not None:
             self.journal.unqueued(entry)
-        return entry is not None
+        return entry
 
     def _remove(self, request_id: str) -> None:
         self._prompts.pop(request_id, None)
         self._started.pop(request_id, None)
         self._wait_no_more(request_id)
         self._overdue.remove(request_id)
+        self._corrected.pop(request_id, None)
         self._lookahead.remove(request_id)
 
     def _forecast(self, request_id: str, now_s: float) -> Forecast:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from workers.policy.cadence import Cadence
 from workers.policy.request import Request
 
+_LATE_PER_CALL = 16
+"""Answers that `relax_late` looks at: bounds the cost of a plan when a deadline passes for many."""
 _MAX_PACE_S = 3_600.0
 """Longer paces count as this one, so that iterations times pace stay exact beside clock times."""
 
@@ -37,6 +39,7 @@ class MostUrgent(NamedTuple):
     due_s: float
     pace_s: float
     expected_tokens: float
+    request_id: str = ""
 
 
 class Decodes:
@@ -83,11 +86,8 @@ class Decodes:
         before it.
         """
         pace_s = min(pace_s, _MAX_PACE_S)
-        cadence = self._cadences.get(pace_s)
-        if cadence is None:
-            cadence = self._cadences[pace_s] = Cadence(pace_s, self._iteration)
         due_s = math.inf if next_due_s is None else next_due_s
-        cadence.add(request.request_id, due_s, self._iteration)
+        self._join_cadence(request.request_id, due_s, pace_s)
         self._running[request.request_id] = _Decode(
             request,
             pace_s,
@@ -107,10 +107,7 @@ class Decodes:
         progressed = self._iteration - decode.joined_iteration
         self.context_tokens -= decode.context_tokens + progressed
         self.expected_tokens -= decode.expected_tokens
-        cadence = self._cadences[decode.pace_s]
-        cadence.remove(request_id)
-        if not cadence:
-            del self._cadences[decode.pace_s]
+        self._leave_cadence(request_id, decode.pace_s)
         return decode.request, decode.generated_tokens + progressed
 
     def advance(self) -> None:
@@ -129,7 +126,8 @@ class Decodes:
         for pace_s, cadence in self._cadences.items():
             due_s, request_id = cadence.first(self._iteration)
             if first is None or due_s < first.due_s:
-                first = MostUrgent(due_s, pace_s, self._running[request_id].expected_tokens)
+                expected_tokens = self._running[request_id].expected_tokens
+                first = MostUrgent(due_s, pace_s, expected_tokens, request_id)
         return first
 
     def next_due_s(self) -> float:
@@ -142,7 +140,37 @@ class Decodes:
         for cadence in self._cadences.values():
             cadence.shift_late(self._iteration, end_s)
 
+    def relax_late(self, now_s: float, pace_s: float) -> None:
+        """Answers past the deadline for their last token go on at `pace_s`, if that is slower.
+
+        Only those whose next tokens would be due first are looked at: the others hold nobody up.
+        """
+        for _ in range(_LATE_PER_CALL):
+            urgent = self.most_urgent()
+            if urgent is None or urgent.pace_s >= min(pace_s, _MAX_PACE_S):
+                return
+            decode = self._running[urgent.request_id]
+            qos = decode.request.qos
+            if qos.deadline_is_first_token or now_s <= qos.deadline_s:
+                return
+            self._leave_cadence(urgent.request_id, decode.pace_s)
+            decode = decode._replace(pace_s=min(pace_s, _MAX_PACE_S))
+            self._running[urgent.request_id] = decode
+            self._join_cadence(urgent.request_id, now_s + decode.pace_s, decode.pace_s)
+
     def clock_stepped(self, step_s: float) -> None:
         """The clock was set by `step_s`: what is due, is due as much later."""
         for cadence in self._cadences.values():
             cadence.clock_stepped(step_s)
+
+    def _join_cadence(self, request_id: str, due_s: float, pace_s: float) -> None:
+        cadence = self._cadences.get(pace_s)
+        if cadence is None:
+            cadence = self._cadences[pace_s] = Cadence(pace_s, self._iteration)
+        cadence.add(request_id, due_s, self._iteration)
+
+    def _leave_cadence(self, request_id: str, pace_s: float) -> None:
+        cadence = self._cadences[pace_s]
+        cadence.remove(request_id)
+        if not cadence:
+            del self._cadences[pace_s]

@@ -66,9 +66,13 @@ class Journal:
 
     def started_in_time(self, request_id: str, now_s: float) -> None:
         """A prompt that was waiting, and was not overdue, enters an iteration."""
+        self.restored(request_id, "capacity is left", now_s)
+
+    def restored(self, request_id: str, reason: str, now_s: float) -> None:
+        """A request yields no longer; nothing is said of one that did not."""
         if request_id in self._relegated:
             self._relegated.discard(request_id)
-            self._note(request_id, DecisionKind.RESTORED, "capacity is left", now_s)
+            self._note(request_id, DecisionKind.RESTORED, reason, now_s)
 
     def reclaimed(self, request_id: str, reason: str, now_s: float) -> None:
         self._note(request_id, DecisionKind.RECLAIMED, reason, now_s)
@@ -84,7 +88,9 @@ class Journal:
         ids = [chunk.request_id for chunk in chunks]
         before = self._running
         if before is not None and before in started and before not in ids:
-            self._note(before, DecisionKind.PARKED, "a closer deadline", now_s)
+            yields = before in self._relegated
+            reason = "others can still be met" if yields else "a closer deadline"
+            self._note(before, DecisionKind.PARKED, reason, now_s)
         self._running = ids[-1] if ids and unfinished else None
 
     def _note(

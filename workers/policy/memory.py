@@ -47,15 +47,15 @@ def victims_for_decodes(memory: Memory, in_progress: Iterable[Prefill]) -> Seque
 def victims_for_prompt(
     prompt: Prefill, memory: Memory, in_progress: Iterable[Prefill], *, alone: bool
 ) -> Sequence[Prefill]:
-    """Whose KV is reclaimed for a waiting prompt: those due later, until it finds room.
+    """Whose KV is reclaimed for a waiting prompt: those that yield to it, until it finds room.
 
-    Nobody's when all of that would not be enough.
+    Those are the overdue, and those due later. Nobody's when all of that would not be enough.
     """
-    if memory.admits(prompt, alone=alone):
+    if prompt.is_overdue or memory.admits(prompt, alone=alone):
         return ()
     victims = []
     for victim in _least_urgent_first(in_progress):
-        if victim.due_s <= prompt.due_s:
+        if victim.due_s <= prompt.due_s and not victim.is_overdue:
             break
         victims.append(victim)
         memory = memory.after_reclaim(victim)
@@ -74,4 +74,4 @@ def lets_others_pass(prompt: Prefill, now_s: float) -> bool:
 
 
 def _least_urgent_first(in_progress: Iterable[Prefill]) -> list[Prefill]:
-    return sorted(in_progress, key=lambda p: (-p.due_s, p.request_id))
+    return sorted(in_progress, key=lambda p: (not p.is_overdue, -p.due_s, p.request_id))

@@ -19,18 +19,31 @@ class Schedule(NamedTuple):
     release: Release | None = None
 
 
-def prompt_due_s(prefill: Prefill, lengths: DecodeLengths, settings: Settings) -> float:
-    """When the prompt has to be computed: a batch answer needs time after it.
+class PromptDue(NamedTuple):
+    """When a prompt has to be computed: a batch answer needs time after it.
 
     At most half of its time, so that a guessed length never makes a short deadline hopeless.
     """
-    qos = prefill.request.qos
+
+    due_s: float
+    """Few answers are too long to be in time after it."""
+    latest_s: float
+    """An answer as long as expected is in time after it; no sooner than `due_s`."""
+
+
+def prompt_due(prefill: Prefill, lengths: DecodeLengths, settings: Settings) -> PromptDue:
+    qos, request = prefill.request.qos, prefill.request
     match qos.kind:
         case Kind.INTERACTIVE:
-            return qos.deadline_s + prefill.generated_tokens * qos.tbt_s
+            due_s = qos.deadline_s + prefill.generated_tokens * qos.tbt_s
+            return PromptDue(due_s, due_s)
         case Kind.BATCH:
-            answer_s = lengths.high_tokens(prefill.request) * settings.batch_tbt_s
-            return qos.deadline_s - min(answer_s, (qos.deadline_s - qos.arrival_s) / 2)
+            most_s = (qos.deadline_s - qos.arrival_s) / 2
+            high_s = lengths.high_tokens(request) * settings.batch_tbt_s
+            mean_s = lengths.mean_tokens(request) * settings.batch_tbt_s
+            return PromptDue(
+                qos.deadline_s - min(high_s, most_s), qos.deadline_s - min(mean_s, most_s)
+            )
         case _:
             assert_never(qos.kind)
 
@@ -64,7 +77,8 @@ def _interactive_schedule(
 ) -> Schedule:
     qos = prefill.request.qos
     if settings.token_timing is TokenTiming.ENVELOPE:
-        return Schedule(qos.deadline_s + (prefill.generated_tokens + 1) * qos.tbt_s, qos.tbt_s)
+        due_s = qos.deadline_s + prefill.generated_tokens * qos.tbt_s
+        return Schedule(max(due_s, first_token_s) + qos.tbt_s, qos.tbt_s)
     share = hold_share(pressure, settings)
     if settings.token_timing is TokenTiming.GAPS or share == 0 or prefill.generated_tokens:
         return Schedule(None, qos.tbt_s)

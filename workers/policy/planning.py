@@ -116,7 +116,7 @@ class Planning:
 
     def _gives_up(self, entry: Entry) -> bool:
         return entry.expires_s < self._now_s or is_too_late(
-            entry, entry.prompt_tokens, self._now_s, self._token_s, self._settings
+            entry.due_s, entry.prompt_tokens, self._now_s, self._token_s, self._settings
         )
 
     def _has_expired(self, entry: Entry) -> bool:
@@ -136,7 +136,7 @@ class Planning:
             victims = victims_for_prompt(
                 prefill, batch.memory, self._parked(), alone=batch.is_alone
             )
-            self.reclaim_kv(victims, "memory for a closer deadline")
+            self.reclaim_kv(victims, "memory for a more urgent request")
         return batch.admits(prefill)
 
     def _pass_over(self, prefill: Prefill, candidates: Candidates | None) -> None:

@@ -14,7 +14,7 @@ from workers.policy.plan import IterationPlan, IterationResult
 from workers.policy.planning import Planning
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
-from workers.policy.settings import Settings, TokenTiming
+from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation
 from workers.policy.turns import beside_decodes, between_decodes
 
@@ -87,9 +87,7 @@ class NiyamaPolicy:
 
         Ids that are no prompts here are ignored.
         """
-        prefill = self._backlog.get(request_id)
-        if prefill is not None:
-            prefill.correct(held_tokens, remaining_tokens)
+        self._backlog.correct(request_id, held_tokens, remaining_tokens)
 
     def found_cached(self, request_id: str, cached_tokens: int, now_s: float) -> None:
         """So much of a waiting prompt is in the prefix cache; other ids are ignored."""
@@ -154,6 +152,7 @@ class NiyamaPolicy:
 
     def _situation(self, now_s: float) -> Situation:
         started = self._backlog.started.values()
+        self._decodes.relax_late(now_s, self.settings.late_tbt_s)
         return Situation(
             now_s=now_s,
             decodes=self._decodes.load,
@@ -213,8 +212,7 @@ class NiyamaPolicy:
     def _advance_decodes(self, result: IterationResult) -> None:
         if result.decoded:
             self._decodes.advance()
-            if self.settings.token_timing is TokenTiming.PACED:
-                self._decodes.shift_late(result.end_s)
+            self._decodes.shift_late(result.end_s)
         if result.decoded or not self._decodes:
             self._decoded_s = result.end_s
             self._decodes_wait = False

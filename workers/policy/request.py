@@ -30,7 +30,15 @@ class Request:
 class Prefill:
     """Progress of one request whose prompt is not computed yet (waiting or in progress)."""
 
-    __slots__ = ("computed_tokens", "due_s", "generated_tokens", "remaining_tokens", "request")
+    __slots__ = (
+        "computed_tokens",
+        "due_s",
+        "generated_tokens",
+        "is_overdue",
+        "latest_s",
+        "remaining_tokens",
+        "request",
+    )
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -38,7 +46,11 @@ class Prefill:
         """Tokens whose KV the engine holds; a cached prefix counts after the first chunk."""
         self.remaining_tokens = max(1, request.prompt_tokens - request.cached_tokens)
         self.due_s = request.qos.deadline_s
-        """When the prompt has to be computed; set when the request is queued."""
+        """When the prompt should be computed; set when the request is queued."""
+        self.latest_s = self.due_s
+        """When its deadline is as good as missed if it is not; no sooner than `due_s`."""
+        self.is_overdue = False
+        """It can no longer be met, and yields to all that can; the backlog decides it."""
         self.generated_tokens = 0
         """Tokens already delivered, when the engine retracted a decode."""
 

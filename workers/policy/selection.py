@@ -37,23 +37,26 @@ def order_of(settings: Settings, cutoff: int, backlog_s: float) -> Order:
 
 
 def is_too_late(
-    waiting: Entry, remaining_tokens: int, now_s: float, token_s: float, settings: Settings
+    due_s: float, remaining_tokens: int, now_s: float, token_s: float, settings: Settings
 ) -> bool:
-    """Its prompt would not be computed by its due time if it had the engine for itself.
+    """A prompt would not be computed by then if it had the engine for itself.
 
     `token_s` is the time of one prompt token in a large batch. Plain EDF (`Overload.NONE`) does
     not ask.
     """
     if settings.overload is Overload.NONE:
         return False
-    return now_s + remaining_tokens * token_s > waiting.due_s
+    return now_s + remaining_tokens * token_s > due_s
 
 
 def most_urgent_first(
     in_progress: Iterable[Prefill], order: Order, work: Callable[[Prefill], float]
 ) -> list[Prefill]:
-    """Prompts in progress by the order's key; `work` is in prefill-equivalent tokens."""
-    return sorted(in_progress, key=lambda p: (_key_s(p, order, work), p.request_id))
+    """Prompts in progress by the order's key, overdue ones behind all others.
+
+    `work` is in prefill-equivalent tokens.
+    """
+    return sorted(in_progress, key=lambda p: (p.is_overdue, _key_s(p, order, work), p.request_id))
 
 
 def choose(
@@ -68,12 +71,17 @@ def choose(
     """Who is next of the most urgent prompt in progress and the heads of both queues: its id.
 
     A waiting prompt goes before those in progress only when it is more urgent than all of them,
-    up to the cutoff, and they may be parked. Overdue prompts go last.
+    up to the cutoff, or when they are all overdue; and if they may be parked. Overdue prompts go
+    last, those in progress first.
     """
     if running is None:
         head = waiting or overdue
         return head.request_id if head is not None else None
-    if waiting is None or not park or waiting.rank > order.cutoff:
+    if waiting is None or not park:
+        return running.request_id
+    if running.is_overdue:
+        return waiting.request_id
+    if waiting.rank > order.cutoff:
         return running.request_id
     if _key_s(running, order, work) <= waiting.due_s + order.srpf_weight_s * waiting.work:
         return running.request_id

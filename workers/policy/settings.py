@@ -63,6 +63,8 @@ class Settings:
 
     batch_tbt_s: float = 0.1
     """Expected gap between tokens of a batch request."""
+    late_tbt_s: float = 0.5
+    """The same of a batch request past its deadline; bounds how long it may wait for a token."""
     learn_answer_lengths: bool = True
     """Expect answers as long as those of the same application; else all are like the prior."""
     discount_cached_prefixes: bool = True

@@ -23,7 +23,7 @@ seconds = st.floats(0, 5.0)
 
 
 class BacklogMachine(RuleBasedStateMachine):
-    """Any sequence of verbs. Due times are far away, so that all work counts in the look-ahead."""
+    """Any sequence of verbs. Due times are far away: what is overdue can be met again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,8 +95,16 @@ class BacklogMachine(RuleBasedStateMachine):
     def reclaim_kv(self, index: int) -> None:
         holders = [p for p in self.backlog.started.values() if p.has_kv]
         prefill = holders[index % len(holders)]
-        self.backlog.reclaim_kv(prefill, "memory for a closer deadline", self.now_s)
+        self.backlog.reclaim_kv(prefill, "memory for a more urgent request", self.now_s)
         self.work[prefill.request_id] = self.learned.work(prefill)
+
+    @precondition(lambda self: any(not p.is_overdue for p in self._prompts()))
+    @rule(index=indices)
+    def relegate(self, index: int) -> None:
+        prompts = [p for p in self._prompts() if not p.is_overdue]
+        prefill = prompts[index % len(prompts)]
+        self.backlog.relegate(prefill, self.now_s)
+        del self.work[prefill.request_id]
 
     @rule(hopeless=st.sets(indices), limit=st.integers(0, 3))
     def give_up(self, hopeless: set[int], limit: int) -> None:
@@ -139,8 +147,12 @@ class BacklogMachine(RuleBasedStateMachine):
     @rule(after_s=seconds)
     def review(self, after_s: float) -> None:
         self.now_s += after_s
+        overdue = [p for p in self._prompts() if p.is_overdue]
         self.backlog.review(self.now_s, PlanLimits())
         self.backlog.journal.take()
+        for prefill in overdue:
+            if not prefill.is_overdue:
+                self.work[prefill.request_id] = self.learned.work(prefill)
 
     @rule(by_s=st.floats(-2_000.0, 200.0))
     def the_clock_is_set(self, by_s: float) -> None:
@@ -174,6 +186,7 @@ class BacklogMachine(RuleBasedStateMachine):
     def the_lookahead_has_the_work_of_what_can_still_be_met(self) -> None:
         known = {name for name in self.arrived if name in self.backlog._lookahead}
         assert known == self.work.keys()
+        assert known == {p.request_id for p in self._prompts() if not p.is_overdue}
         assert known >= self.backlog._waiting._entries.keys()
         assert known >= self.backlog._aside.keys()
         assert not known & self.backlog._overdue._entries.keys()

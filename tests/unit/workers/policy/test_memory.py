@@ -67,3 +67,12 @@ def test_others_pass_a_prompt_without_room_for_the_first_half_of_its_time() -> N
 def test_a_prompt_that_finds_room_takes_from_nobody() -> None:
     assert victims_for_prompt(_chat(100), Memory(500, 100), ALL, alone=False) == ()
     assert victims_for_prompt(_chat(500), Memory(500, 100), ALL, alone=True) == ()
+
+
+def test_an_overdue_prompt_loses_its_kv_first_and_takes_nobody_elses() -> None:
+    overdue = _in_progress("overdue", due_s=1.0, computed=100, remaining=50)
+    overdue.is_overdue = True
+    memory = Memory(0, 0)
+    assert victims_for_prompt(_chat(150), memory, [*ALL, overdue], alone=False) == [overdue]
+    assert victims_for_decodes(Memory(-1, 0), [*ALL, overdue]) == [overdue]
+    assert victims_for_prompt(overdue, memory, ALL, alone=False) == ()

@@ -12,9 +12,10 @@ WAITING = Entry(5.0, "waiting", 100.0, 3)
 OVERDUE = Entry(0.5, "overdue", 100.0, 0)
 
 
-def _in_progress(name: str, due_s: float, tokens: int = 1_000) -> Prefill:
+def _in_progress(name: str, due_s: float, tokens: int = 1_000, *, overdue: bool = False) -> Prefill:
     prefill = Prefill(batch(name, tokens))
     prefill.due_s = due_s
+    prefill.is_overdue = overdue
     return prefill
 
 
@@ -61,6 +62,15 @@ def test_an_overdue_prompt_is_next_only_when_nothing_else_is_left() -> None:
     assert choose(None, None, None, Order(), _tokens, park=True) is None
 
 
+def test_an_overdue_prompt_in_progress_yields_to_all_but_other_overdue_ones() -> None:
+    late, other = _in_progress("late", 1.0, overdue=True), _in_progress("other", 9.0)
+    assert _choose(late, other, waiting=None) == "other"
+    assert _choose(late) == "waiting"
+    assert _choose(late, order=Order(cutoff=2)) == "waiting"
+    assert _choose(late, park=False) == "late"
+    assert _choose(late, waiting=None) == "late"
+
+
 def test_the_hybrid_key_lets_short_prompts_go_first() -> None:
     long = _in_progress("long", 4.0, tokens=1_000)
     # 4 s + 1,000 * 10 ms against 5 s + 100 * 10 ms.
@@ -83,6 +93,6 @@ def test_only_the_cutoff_looks_at_ranks_and_edf_at_nothing_else() -> None:
 
 def test_a_prompt_is_too_late_when_it_could_not_be_met_even_alone() -> None:
     # 3,000 tokens of 1 ms from 2 s on; due at 5 s.
-    assert not is_too_late(WAITING, 3_000, 2.0, 0.001, Settings())
-    assert is_too_late(WAITING, 3_001, 2.0, 0.001, Settings())
-    assert not is_too_late(WAITING, 3_001, 2.0, 0.001, Settings(overload=Overload.NONE))
+    assert not is_too_late(5.0, 3_000, 2.0, 0.001, Settings())
+    assert is_too_late(5.0, 3_001, 2.0, 0.001, Settings())
+    assert not is_too_late(5.0, 3_001, 2.0, 0.001, Settings(overload=Overload.NONE))
