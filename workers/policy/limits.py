@@ -9,15 +9,15 @@ from typing import Self
 class PlanLimits:
     """What is left over is done by the plans that follow; nothing is forgotten, or done twice.
 
-    With the defaults a plan stays below a millisecond (`tests/benchmarks/policy/plan_cost.py`).
+    The defaults bound the time of a plan; `tests/benchmarks/policy/plan_cost.py` measures it.
     """
 
     chunks: int = 32
     """Prompts in one iteration."""
-    decisions: int = 10
+    decisions: int = 6
     """Requests that expire, that are found to be too late, and that the cutoff relegates: of each
     as many."""
-    set_aside: int = 250
+    set_aside: int = 125
     """Waiting requests that are passed over because they have expired or are too late."""
     blocked: int = 8
     """Prompts that find no memory while those behind them are considered."""
