@@ -10,7 +10,7 @@ from workers.engine.port import EngineDead
 from workers.policy.decision import Decision
 from workers.runtime import messages
 
-_FINAL_DECISIONS_MS = 50
+_FINAL_DECISIONS_MS = 500
 """How long the final decisions of a scheduler that died are waited for."""
 
 

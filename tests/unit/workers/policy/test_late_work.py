@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.requests import FLAT_MODEL, batch, chat
 from workers.policy.decision import DecisionKind
+from workers.policy.limits import PlanLimits
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Request
@@ -172,7 +173,9 @@ def test_a_prompt_beyond_the_cutoff_is_ranked_anew_when_its_work_has_shrunk() ->
 
 
 def test_prompts_can_be_met_again_when_the_replica_turns_out_to_be_faster() -> None:
-    late = [chat(f"{index:02d}", 5_000 + index, ttft_s=0.5) for index in range(8)]
+    late = [
+        chat(f"{index:02d}", 5_000 + index, ttft_s=0.5) for index in range(PlanLimits().decisions)
+    ]
     policy, now_s = _with_late_prompts_that_wait(*late)
     policy.use(FLAT_MODEL.scaled(0.01))
     plan, _ = _serve(policy, now_s)
