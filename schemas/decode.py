@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, StrictStr, ValidationError
 
 from schemas.control import MAX_CONTROL_BYTES, JobControl
-from schemas.document import InvalidDocumentError, NoneIfInvalid, read_document
+from schemas.document import InvalidDocumentError, M, NoneIfInvalid, read_document
 from schemas.event import JobError, JobEvent
 from schemas.job import MAX_JOB_BYTES, JobRequest, JobTooLargeError
 from schemas.topics import MAX_RECORD_BYTES
@@ -57,20 +57,19 @@ def decode_job(value: bytes | None) -> JobRequest | Refusal:
 
 def decode_control(value: bytes) -> JobControl | JobError:
     """Decode and validate one record value of the control topic; an error says what is wrong."""
-    if len(value) > MAX_CONTROL_BYTES:
-        return _too_large(value, MAX_CONTROL_BYTES)
-    try:
-        return read_document(JobControl, value)
-    except InvalidDocumentError as invalid:
-        return invalid.error
+    return _decode(JobControl, value, MAX_CONTROL_BYTES)
 
 
 def decode_event(value: bytes) -> JobEvent | JobError:
     """Decode and validate one record value of the events topic; an error says what is wrong."""
-    if len(value) > MAX_RECORD_BYTES:
-        return _too_large(value, MAX_RECORD_BYTES)
+    return _decode(JobEvent, value, MAX_RECORD_BYTES)
+
+
+def _decode(message: type[M], value: bytes, limit_bytes: int) -> M | JobError:
+    if len(value) > limit_bytes:
+        return _too_large(value, limit_bytes)
     try:
-        return read_document(JobEvent, value)
+        return read_document(message, value)
     except InvalidDocumentError as invalid:
         return invalid.error
 
