@@ -1,6 +1,5 @@
 """Prompts that are not computed yet, and every structure that has to agree about them."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -11,18 +10,14 @@ from workers.policy.expiry import Expiries
 from workers.policy.forecast import forecast, forecast_last
 from workers.policy.journal import Journal
 from workers.policy.learning import Learning
-from workers.policy.limits import PlanLimits
 from workers.policy.lookahead import NO_CUTOFF, Lookahead
 from workers.policy.overdue import OverdueQueue
-from workers.policy.pacing import prompt_due
 from workers.policy.plan import Chunk
-from workers.policy.queue import Entry, WaitingQueue, rank_of
+from workers.policy.queue import Entry, WaitingQueue
+from workers.policy.ranking import Ranking
 from workers.policy.request import Prefill, Request
-from workers.policy.selection import Order, is_too_late
+from workers.policy.selection import Order
 from workers.policy.settings import Overload, Settings
-
-_REVIEW_S = 0.25
-"""Time between two looks ahead when nothing arrives."""
 
 
 class Backlog:
@@ -39,6 +34,7 @@ class Backlog:
         self.journal = Journal()
         self._settings = settings
         self._learned = learned
+        self._ranking = Ranking(settings, learned)
         self._prompts: dict[str, Prefill] = {}
         self._waiting = WaitingQueue()
         self._aside: OrderedDict[str, Entry] = OrderedDict()
@@ -46,7 +42,8 @@ class Backlog:
         self._started: dict[str, Prefill] = {}
         self._expiries = Expiries()
         self._lookahead = self._new_lookahead()
-        self._next_review_s = -math.inf
+        self.changed = False
+        """Since the last review: who waits, or what that costs."""
         self._corrected: dict[str, None] = {}
         """Requests whose work is no longer what it was when they were queued."""
 
@@ -188,7 +185,7 @@ class Backlog:
             return
         if prefill.remaining_tokens != remaining_tokens and request_id not in self._started:
             self._corrected[request_id] = None
-            self._next_review_s = -math.inf
+            self.changed = True
         prefill.correct(held_tokens, remaining_tokens)
 
     def leave(self, request_id: str) -> None:
@@ -211,62 +208,39 @@ class Backlog:
             if prefill.request_id in before:
                 self._look_ahead_to(entry, now_s)
                 self._lookahead.start(prefill.request_id)
-        self._next_review_s = -math.inf
+        self.changed = True
 
     # ---- looking ahead
 
-    def review(self, now_s: float, limits: PlanLimits) -> None:
-        """When it is time, see who is overdue and move the cutoff; report whom it relegates."""
-        if now_s >= self._next_review_s:
-            self._next_review_s = now_s + _REVIEW_S
-            self._review_corrected(now_s, limits.decisions)
-            self._review_started(now_s, limits.decisions)
-            self._review_overdue(now_s, limits.decisions)
-            if not self._lookahead.review(now_s, self._learned.tokens_per_s, limits.sums):
-                self._next_review_s = -math.inf
+    def restore(self, prefill: Prefill, now_s: float) -> None:
+        """A started prompt was overdue, and can be met again."""
+        prefill.is_overdue = False
+        self._look_ahead_to(self._dated_entry(prefill, now_s), now_s)
+        self._lookahead.start(prefill.request_id)
+        self.journal.restored(prefill.request_id, "it can be met again", now_s)
+
+    def overdue_in_turn(self, now_s: float, limit: int) -> list[Prefill]:
+        """At most `limit` of the overdue prompts that wait: others come with the next call."""
+        return [self._prompts[e.request_id] for e in self._overdue.take_turns(now_s, limit)]
+
+    def take_corrected(self, limit: int) -> list[Prefill]:
+        """At most `limit` of the prompts that wait and cost less or more than they did."""
+        ids = list(islice(self._corrected, limit))
+        for request_id in ids:
+            del self._corrected[request_id]
+        return [self._prompts[request_id] for request_id in ids]
+
+    def move_cutoff(self, now_s: float, limit: int) -> None:
+        """Look ahead; if that takes more than `limit` sums, look again before the next plan."""
+        if not self._lookahead.review(now_s, self._learned.tokens_per_s, limit):
+            self.changed = True
+
+    def report_relegated(self, now_s: float, limit: int) -> None:
+        """Requests beyond the cutoff are reported, at most `limit` of them."""
         if self.cutoff < NO_CUTOFF:
             self.journal.beyond_cutoff(
-                self.cutoff,
-                now_s,
-                lambda request_id: self._forecast_last(request_id, now_s),
-                limits.decisions,
+                self.cutoff, now_s, lambda name: self._forecast_last(name, now_s), limit
             )
-
-    def _review_corrected(self, now_s: float, limit: int) -> None:
-        """Prompts that wait, and cost less or more than they did: their ranks are others."""
-        for request_id in list(islice(self._corrected, limit)):
-            del self._corrected[request_id]
-            self.requeue(self._prompts[request_id], now_s)
-
-    def _review_started(self, now_s: float, limit: int) -> None:
-        """Prompts in progress or parked: whoever can no longer be met yields until it can.
-
-        Unlike those that wait they are not given up for the margin that an answer has.
-        """
-        changed = (
-            p
-            for p in self._started.values()
-            if self._is_too_late(p, p.latest_s, now_s) != p.is_overdue
-        )
-        for prefill in list(islice(changed, limit)):
-            if not prefill.is_overdue:
-                self.relegate(prefill, now_s)
-                continue
-            prefill.is_overdue = False
-            self._look_ahead_to(self._dated_entry(prefill, now_s), now_s)
-            self._lookahead.start(prefill.request_id)
-            self.journal.restored(prefill.request_id, "it can be met again", now_s)
-
-    def _review_overdue(self, now_s: float, limit: int) -> None:
-        """Prompts that wait and are overdue: some of them may be met again."""
-        for entry in self._overdue.take_turns(now_s, limit):
-            prefill = self._prompts[entry.request_id]
-            if not self._is_too_late(prefill, prefill.due_s, now_s):
-                self.requeue(prefill, now_s)
-
-    def _is_too_late(self, prefill: Prefill, due_s: float, now_s: float) -> bool:
-        token_s, settings = self._learned.prefill_token_s, self._settings
-        return is_too_late(due_s, prefill.remaining_tokens, now_s, token_s, settings)
 
     # ---- details
 
@@ -289,7 +263,7 @@ class Backlog:
         self._waiting.push(entry)
         self._look_ahead_to(entry, now_s)
         self.journal.queued(entry)
-        self._next_review_s = -math.inf
+        self.changed = True
 
     def _look_ahead_to(self, entry: Entry, now_s: float) -> None:
         self._lookahead.add(
@@ -299,25 +273,7 @@ class Backlog:
     def _dated_entry(self, prefill: Prefill, now_s: float) -> Entry:
         """Says when the prompt is due, as of `now_s`."""
         prefill.request = prefill.request.arrived_by(now_s)
-        due = prompt_due(prefill, self._learned.lengths, self._settings)
-        prefill.due_s, prefill.latest_s = due
-        work = self._learned.work(prefill)
-        rank = rank_of(
-            prefill.request_id,
-            work,
-            important=prefill.request.qos.is_important or not self._settings.use_importance,
-            size_bias=self._settings.size_bias,
-        )
-        may_expire = prefill.request_id in self._expiries
-        expires_s = prefill.request.qos.expires_s if may_expire else None
-        return Entry(
-            prefill.due_s,
-            prefill.request_id,
-            work,
-            rank,
-            prefill.remaining_tokens,
-            math.inf if expires_s is None else expires_s,
-        )
+        return self._ranking.entry(prefill, may_expire=prefill.request_id in self._expiries)
 
     def _wait_no_more(self, request_id: str) -> Entry | None:
         """Take a request out of those that wait; None when it was not there."""

@@ -1,6 +1,6 @@
 """How much of the waiting work can be done in time: the admission cutoff.
 
-Waiting requests have a rank, the order in which they yield (`queue.rank_of`). The cutoff is the
+Waiting requests have a rank, the order in which they yield (`ranking.rank_of`). The cutoff is the
 highest rank such that the work of that rank and below, done in order of due time, meets every due
 time. To give up the largest first leaves the fewest late (Moore and Hodgson, Management Science
 15(1), 1968); a cutoff that moves rank by rank comes close without looking at single requests, and

@@ -14,6 +14,7 @@ from workers.policy.plan import IterationPlan, IterationResult
 from workers.policy.planning import Planning
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
+from workers.policy.review import Review
 from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation
 from workers.policy.turns import beside_decodes, between_decodes
@@ -36,6 +37,7 @@ class NiyamaPolicy:
         self._limits = limits or PlanLimits()
         self._learned = Learning(latency, self.settings)
         self._backlog = Backlog(self.settings, self._learned)
+        self._review = Review(self._backlog, self._learned, self.settings, self._limits)
         self._decodes = Decodes()
         self._decoded_s = 0.0
         """When the running decodes had their last tokens."""
@@ -111,7 +113,7 @@ class NiyamaPolicy:
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
         backlog, limits = self._backlog, self._limits
         backlog.expire(now_s, limits.decisions)
-        backlog.review(now_s, limits)
+        self._review.run(now_s)
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
         planning = self._planning = Planning(
             backlog, batch, self._learned, self.settings, limits, now_s

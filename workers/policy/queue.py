@@ -1,15 +1,9 @@
 """Waiting prompts by rank, and in order of their due times within a rank."""
 
 import math
-import zlib
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-_MIN_WORK = 64.0
-_STEP = math.log(1.2)
-_LOW_IMPORTANCE = 100
-_CHANCE_RANKS = 32
 
 
 class Entry(NamedTuple):
@@ -22,18 +16,6 @@ class Entry(NamedTuple):
     prompt_tokens: int = 0
     """Tokens of its prompt that have to be computed."""
     expires_s: float = math.inf
-
-
-def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) -> int:
-    """How soon a request yields in overload: higher ranks first.
-
-    Every low-importance request ranks above every other; then size counts, in steps of 20%, mixed
-    with chance (a hash of the id) as far as `size_bias` is below 1.
-    """
-    size_class = math.log(max(work, _MIN_WORK) / _MIN_WORK) / _STEP
-    chance = zlib.crc32(request_id.encode()) % _CHANCE_RANKS if size_bias < 1 else 0
-    rank = int(size_bias * size_class + (1 - size_bias) * chance)
-    return min(rank, _LOW_IMPORTANCE - 1) + (0 if important else _LOW_IMPORTANCE)
 
 
 class WaitingQueue:

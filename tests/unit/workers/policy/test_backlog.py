@@ -15,6 +15,7 @@ from workers.policy.limits import PlanLimits
 from workers.policy.plan import Chunk
 from workers.policy.queue import Entry
 from workers.policy.request import Prefill, Request
+from workers.policy.review import Review
 from workers.policy.selection import Order
 from workers.policy.settings import Settings
 
@@ -29,6 +30,7 @@ class BacklogMachine(RuleBasedStateMachine):
         super().__init__()
         self.learned = Learning(FLAT_MODEL, Settings())
         self.backlog = Backlog(Settings(), self.learned)
+        self.review = Review(self.backlog, self.learned, Settings(), PlanLimits())
         self.now_s = 0.0
         self.arrived: dict[str, Request] = {}
         self.work: dict[str, float] = {}
@@ -148,7 +150,7 @@ class BacklogMachine(RuleBasedStateMachine):
     def review(self, after_s: float) -> None:
         self.now_s += after_s
         overdue = [p for p in self._prompts() if p.is_overdue]
-        self.backlog.review(self.now_s, PlanLimits())
+        self.review.run(self.now_s)
         self.backlog.journal.take()
         for prefill in overdue:
             if not prefill.is_overdue:

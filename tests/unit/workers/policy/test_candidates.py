@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.policy.candidates import Candidates
-from workers.policy.queue import Entry, WaitingQueue, rank_of
+from workers.policy.queue import Entry, WaitingQueue
+from workers.policy.ranking import rank_of
 from workers.policy.selection import Order
 
 Examined = list[str]

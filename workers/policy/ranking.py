@@ -1,0 +1,55 @@
+"""What a waiting prompt costs, when it is due, and how soon it yields."""
+
+import math
+import zlib
+
+from workers.policy.learning import Learning
+from workers.policy.pacing import prompt_due
+from workers.policy.queue import Entry
+from workers.policy.request import Prefill
+from workers.policy.settings import Settings
+
+_MIN_WORK = 64.0
+_STEP = math.log(1.2)
+_LOW_IMPORTANCE = 100
+_CHANCE_RANKS = 32
+
+
+class Ranking:
+    """Makes the entries of queues."""
+
+    def __init__(self, settings: Settings, learned: Learning) -> None:
+        self._settings = settings
+        self._learned = learned
+
+    def entry(self, prefill: Prefill, *, may_expire: bool) -> Entry:
+        """The entry of a prompt as of now; the prompt is told when it is due."""
+        due = prompt_due(prefill, self._learned.lengths, self._settings)
+        prefill.due_s, prefill.latest_s = due
+        qos, work = prefill.request.qos, self._learned.work(prefill)
+        rank = rank_of(
+            prefill.request_id,
+            work,
+            important=qos.is_important or not self._settings.use_importance,
+            size_bias=self._settings.size_bias,
+        )
+        return Entry(
+            prefill.due_s,
+            prefill.request_id,
+            work,
+            rank,
+            prefill.remaining_tokens,
+            qos.expires_s if may_expire and qos.expires_s is not None else math.inf,
+        )
+
+
+def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) -> int:
+    """How soon a request yields in overload: higher ranks first.
+
+    Every low-importance request ranks above every other; then size counts, in steps of 20%, mixed
+    with chance (a hash of the id) as far as `size_bias` is below 1.
+    """
+    size_class = math.log(max(work, _MIN_WORK) / _MIN_WORK) / _STEP
+    chance = zlib.crc32(request_id.encode()) % _CHANCE_RANKS if size_bias < 1 else 0
+    rank = int(size_bias * size_class + (1 - size_bias) * chance)
+    return min(rank, _LOW_IMPORTANCE - 1) + (0 if important else _LOW_IMPORTANCE)
