@@ -81,10 +81,15 @@ class SchedulingOptions(BaseModel):
         gt=0,
         description="Expected time between two tokens of a batch job",
     )
+    deadline_tbt_s: float = Field(
+        default=_POLICY.deadline_tbt_s,
+        gt=0,
+        description="The same of an answer that somebody waits for as a whole",
+    )
     late_tbt_s: float = Field(
         default=_POLICY.late_tbt_s,
         gt=0,
-        description="The same of a batch job past its deadline, which yields to all others",
+        description="The same past the deadline for the last token, where a job yields to others",
     )
     hold_from: float = Field(
         default=_POLICY.hold_from,

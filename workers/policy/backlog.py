@@ -111,6 +111,8 @@ class Backlog:
     def settle(self, now_s: float, limit: int) -> int:
         """Decide about what was set aside, the oldest first: it has expired, or is overdue.
 
+        One that somebody waits for as a whole, and can be met without its margin, waits on.
+
         Returns how many were decided, at most `limit`.
         """
         count = min(limit, len(self._aside))
@@ -118,6 +120,8 @@ class Backlog:
             entry = next(iter(self._aside.values()))
             if entry.expires_s < now_s:
                 self._expire(entry.request_id, now_s)
+            elif self._ranking.may_be_stretched(self._prompts[entry.request_id], now_s):
+                self.requeue(self._prompts[entry.request_id], now_s)
             else:
                 self.relegate(self._prompts[entry.request_id], now_s)
         return count
@@ -273,7 +277,7 @@ class Backlog:
     def _dated_entry(self, prefill: Prefill, now_s: float) -> Entry:
         """Says when the prompt is due, as of `now_s`."""
         prefill.request = prefill.request.arrived_by(now_s)
-        return self._ranking.entry(prefill, may_expire=prefill.request_id in self._expiries)
+        return self._ranking.entry(prefill, now_s, may_expire=prefill.request_id in self._expiries)
 
     def _wait_no_more(self, request_id: str) -> Entry | None:
         """Take a request out of those that wait; None when it was not there."""
@@ -291,9 +295,9 @@ class Backlog:
         self._lookahead.remove(request_id)
 
     def _forecast(self, request_id: str, now_s: float) -> Forecast:
-        prefill, tbt_s = self._prompts[request_id], self._settings.batch_tbt_s
-        return forecast(prefill, self.work_s, now_s, self._learned, tbt_s)
+        prefill = self._prompts[request_id]
+        return forecast(prefill, self.work_s, now_s, self._learned, self._settings)
 
     def _forecast_last(self, request_id: str, now_s: float) -> Forecast:
-        prefill, tbt_s = self._prompts[request_id], self._settings.batch_tbt_s
-        return forecast_last(prefill, self.work_s, now_s, self._learned, tbt_s)
+        prefill = self._prompts[request_id]
+        return forecast_last(prefill, self.work_s, now_s, self._learned, self._settings)

@@ -1,12 +1,17 @@
 """When prompts and tokens are due, and when the reader may see the tokens."""
 
+import math
 from typing import NamedTuple, assert_never
 
 from workers.policy.decode_length import DecodeLengths
-from workers.policy.qos import Kind
+from workers.policy.qos import Kind, RequestQos
 from workers.policy.release import Release
-from workers.policy.request import Prefill
+from workers.policy.request import Prefill, Request
 from workers.policy.settings import Settings, TokenTiming
+
+_STEP = math.log(1.2)
+_MORE_TOKENS = 16.0
+"""What an answer that is longer than was expected is expected to have still, at least."""
 
 
 class Schedule(NamedTuple):
@@ -20,7 +25,7 @@ class Schedule(NamedTuple):
 
 
 class PromptDue(NamedTuple):
-    """When a prompt has to be computed: a batch answer needs time after it.
+    """When a prompt has to be computed: an answer that has to be complete needs time after it.
 
     At most half of its time, so that a guessed length never makes a short deadline hopeless.
     """
@@ -37,29 +42,83 @@ def prompt_due(prefill: Prefill, lengths: DecodeLengths, settings: Settings) -> 
         case Kind.INTERACTIVE:
             due_s = qos.deadline_s + prefill.generated_tokens * qos.tbt_s
             return PromptDue(due_s, due_s)
-        case Kind.BATCH:
-            most_s = (qos.deadline_s - qos.arrival_s) / 2
-            high_s = lengths.high_tokens(request) * settings.batch_tbt_s
-            mean_s = lengths.mean_tokens(request) * settings.batch_tbt_s
+        case Kind.DEADLINE | Kind.TASK | Kind.BATCH:
+            tbt_s = expected_tbt_s(qos, settings)
             return PromptDue(
-                qos.deadline_s - min(high_s, most_s), qos.deadline_s - min(mean_s, most_s)
+                _before(request.answer_due_s, qos, lengths.high_tokens(request) * tbt_s),
+                _before(request.answer_latest_s, qos, lengths.mean_tokens(request) * tbt_s),
             )
         case _:
             assert_never(qos.kind)
 
 
+def expected_tbt_s(qos: RequestQos, settings: Settings) -> float:
+    """The time that is left for each token of an answer that has to be complete."""
+    return settings.deadline_tbt_s if qos.is_interactive else settings.batch_tbt_s
+
+
+def _before(due_s: float, qos: RequestQos, answer_s: float) -> float:
+    return due_s - min(answer_s, max(0.0, due_s - qos.arrival_s) / 2)
+
+
 def decode_schedule(
-    prefill: Prefill, end_s: float, pressure: float, lengths: DecodeLengths, settings: Settings
+    prefill: Prefill,
+    end_s: float,
+    pressure: float,
+    least_s: float,
+    lengths: DecodeLengths,
+    settings: Settings,
 ) -> Schedule:
-    """The schedule of a prompt that was complete, and had its first token, at `end_s`."""
+    """The schedule of a prompt that was complete, and had its first token, at `end_s`.
+
+    No decode can go faster than `least_s` per token.
+    """
     kind = prefill.request.qos.kind
     match kind:
         case Kind.INTERACTIVE:
             return _interactive_schedule(prefill, end_s, pressure, settings)
+        case Kind.DEADLINE | Kind.TASK:
+            generated = prefill.generated_tokens + 1
+            return just_enough(prefill.request, generated, end_s, least_s, lengths, settings)
         case Kind.BATCH:
             return _batch_schedule(prefill, end_s, lengths, settings)
         case _:
             assert_never(kind)
+
+
+def just_enough(
+    request: Request,
+    generated_tokens: int,
+    now_s: float,
+    least_s: float,
+    lengths: DecodeLengths,
+    settings: Settings,
+) -> Schedule:
+    """The slowest schedule by which an answer is complete in time, as of now.
+
+    By the length that few answers exceed, or else by the one that is expected, at a pace of
+    `least_s` per token or slower. An answer for which that is not enough is treated as one that
+    nobody waits for, until it turns out to be short.
+    """
+    high = max(_MORE_TOKENS, lengths.high_tokens(request) - generated_tokens)
+    mean = max(1.0, min(high, lengths.mean_tokens(request) - generated_tokens))
+    cases = (
+        (request.answer_due_s, high),
+        (request.answer_latest_s, high),
+        (request.answer_latest_s, mean),
+    )
+    for due_s, tokens in cases:
+        pace_s = (due_s - now_s) / tokens
+        if pace_s >= least_s:
+            pace_s = _stepped(min(pace_s, settings.batch_tbt_s), settings.batch_tbt_s)
+            return Schedule(due_s - tokens * pace_s + pace_s, pace_s)
+    return Schedule(now_s + settings.batch_tbt_s, settings.batch_tbt_s)
+
+
+def _stepped(pace_s: float, longest_s: float) -> float:
+    """The next shorter of a few paces: what decodes cost grows with how many paces they have."""
+    steps = math.ceil(math.log(longest_s / pace_s) / _STEP - 1e-9)
+    return longest_s * math.exp(-_STEP * steps)
 
 
 def hold_share(pressure: float, settings: Settings) -> float:

@@ -127,12 +127,12 @@ class Planning:
         self._settled += self._backlog.settle(self._now_s, limit)
 
     def _finds_room(self, prefill: Prefill) -> bool:
-        """Is there memory for a prompt? One whose first token is due reclaims it if it must."""
+        """Is there memory for a prompt? One that somebody waits for reclaims it if it must."""
         batch = self._batch
         if not batch.has_time_for(prefill):
             self._admits_no_more = True
             return False
-        if self._settings.reclaim_kv and prefill.request.qos.deadline_is_first_token:
+        if self._settings.reclaim_kv and prefill.request.qos.is_interactive:
             victims = victims_for_prompt(
                 prefill, batch.memory, self._parked(), alone=batch.is_alone
             )

@@ -7,6 +7,7 @@ from workers.policy.learning import Learning
 from workers.policy.pacing import prompt_due
 from workers.policy.queue import Entry
 from workers.policy.request import Prefill
+from workers.policy.selection import is_too_late
 from workers.policy.settings import Settings
 
 _MIN_WORK = 64.0
@@ -22,10 +23,27 @@ class Ranking:
         self._settings = settings
         self._learned = learned
 
-    def entry(self, prefill: Prefill, *, may_expire: bool) -> Entry:
+    def may_be_stretched(self, prefill: Prefill, now_s: float) -> bool:
+        """Too late for its due time, but not for what is left without the margin of an answer.
+
+        Of prompts that somebody waits for: of batch the margin is worth more than the prompt.
+        """
+        return (
+            prefill.request.qos.is_interactive
+            and self._is_too_late(prefill, prefill.due_s, now_s)
+            and not self._is_too_late(prefill, prefill.latest_s, now_s)
+        )
+
+    def _is_too_late(self, prefill: Prefill, due_s: float, now_s: float) -> bool:
+        token_s = self._learned.prefill_token_s
+        return is_too_late(due_s, prefill.remaining_tokens, now_s, token_s, self._settings)
+
+    def entry(self, prefill: Prefill, now_s: float, *, may_expire: bool) -> Entry:
         """The entry of a prompt as of now; the prompt is told when it is due."""
         due = prompt_due(prefill, self._learned.lengths, self._settings)
         prefill.due_s, prefill.latest_s = due
+        if self.may_be_stretched(prefill, now_s):
+            prefill.due_s = prefill.latest_s
         qos, work = prefill.request.qos, self._learned.work(prefill)
         rank = rank_of(
             prefill.request_id,

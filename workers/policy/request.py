@@ -21,6 +21,20 @@ class Request:
     decode_mixes: bool = True
     """The engine can compute prompts in one iteration with its decode."""
 
+    share_s: tuple[float, float] | None = None
+    """A call of a task: when its answer should be complete, so that the calls after it have their
+    share of the task's time, and when it has to be, as far as is known."""
+
+    @property
+    def answer_due_s(self) -> float:
+        """When an answer that has to be complete should be."""
+        return self.qos.deadline_s if self.share_s is None else self.share_s[0]
+
+    @property
+    def answer_latest_s(self) -> float:
+        """When its deadline is missed if it is not; no sooner than `answer_due_s`."""
+        return self.qos.deadline_s if self.share_s is None else self.share_s[1]
+
     def arrived_by(self, now_s: float) -> Self:
         """The same request, which arrived at `now_s` at the latest."""
         qos = self.qos.arrived_by(now_s)

@@ -63,6 +63,8 @@ class Settings:
 
     batch_tbt_s: float = 0.1
     """Expected gap between tokens of a batch request."""
+    deadline_tbt_s: float = 0.05
+    """What the token of an answer that somebody waits for as a whole is expected to take."""
     late_tbt_s: float = 0.5
     """The same of a batch request past its deadline; bounds how long it may wait for a token."""
     learn_answer_lengths: bool = True

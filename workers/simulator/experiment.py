@@ -120,7 +120,7 @@ class Experiment:
         )
         start_s, end_s = self.window_s
         return summarize(
-            [o for o in outcomes if start_s <= o.sim.request.qos.arrival_s < end_s],
+            [o for o in outcomes if start_s <= o.sim.arrival_s < end_s],
             self.tiers,
             policy=policy,
             qps=qps,

@@ -75,8 +75,11 @@ class Outcome:
         return self.last_token_s < INFINITE_S
 
     def latency_s(self) -> float:
-        """From arrival to the token that the deadline is for; infinity while unfinished."""
-        return self._deciding_token_s() - self.sim.request.qos.arrival_s
+        """From arrival to the token that the deadline is for; infinity while unfinished.
+
+        Of a task from the arrival of its first call.
+        """
+        return self._deciding_token_s() - self.sim.arrival_s
 
     def missed_first_or_last(self) -> bool:
         """The token that the deadline is for, the first or the last, came after it."""

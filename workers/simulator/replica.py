@@ -65,7 +65,7 @@ class Replica:
         self.outstanding_tokens = 0
         """Prompt tokens submitted and not finished."""
         self.interactive_outstanding = 0
-        """Requests submitted and not finished that limit gaps."""
+        """Requests submitted and not finished that somebody waits for."""
         self.outcomes: list[Outcome] = []
         self.engine = Engine(law.kv_tokens)
         self.on_iteration: Callable[[Iteration], None] | None = None
@@ -77,12 +77,14 @@ class Replica:
         self._in_flight: _InFlight | None = None
         self._finished: list[str] = []
         """Requests that have left and that the policy has not heard of."""
+        self._follow: list[SimRequest] = []
+        """Calls that follow those that were answered in the last step."""
 
     def submit(self, sim: SimRequest) -> None:
         """A request arrives now; its KV need must fit the replica."""
         request = self.engine.submit(sim)
         self.outstanding_tokens += request.prompt_tokens
-        self.interactive_outstanding += request.qos.limits_gaps
+        self.interactive_outstanding += request.qos.is_interactive
         self.policy.add(request, self.now_s)
 
     def run_until(self, until_s: float) -> None:
@@ -92,6 +94,20 @@ class Replica:
                 self.now_s = until_s
                 return
             self._step(until_s)
+
+    def run_one(self, until_s: float) -> list[SimRequest]:
+        """Run an iteration, if one starts before `until_s`; returns the calls that follow it.
+
+        A call that follows another arrives after the answer to that, here or elsewhere.
+        """
+        self._follow = []
+        self._step(until_s)
+        return self._follow
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.engine.requests)
 
     def unfinished(self) -> list[Outcome]:
         """Outcomes, so far, of the requests still inside."""
@@ -184,8 +200,11 @@ class Replica:
         for request_id in request_ids:
             outcome = self.engine.finish(request_id)
             self.outstanding_tokens -= outcome.sim.request.prompt_tokens
-            self.interactive_outstanding -= outcome.sim.request.qos.limits_gaps
-            self.outcomes.append(outcome)
+            self.interactive_outstanding -= outcome.sim.request.qos.is_interactive
+            if (following := outcome.sim.next_call(outcome.last_token_s)) is not None:
+                self._follow.append(following)
+            else:
+                self.outcomes.append(outcome)
 
     def _iteration(self, launch: Launch, duration_s: float) -> Iteration:
         requests = self.engine.requests
@@ -197,7 +216,7 @@ class Replica:
             sum(
                 chunk.tokens
                 for chunk in launch.chunks
-                if requests[chunk.request_id].sim.request.qos.limits_gaps
+                if requests[chunk.request_id].sim.request.qos.is_interactive
             ),
             launch.work.decodes,
             sum(

@@ -51,7 +51,10 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
     qps: str = Field(default="1:6:1", description="Requests per second: N, A,B,C or FROM:TO:STEP")
     slo: str = Field(
         default="Q1=6/0.05,Q2=600,Q3=1800",
-        description="Tiers in equal shares: NAME=TTFT/TBT (interactive) or NAME=TTLT, in seconds",
+        description="Tiers in equal shares, in seconds: NAME=TTFT/TBT (interactive), NAME=TTLT"
+        " (batch), NAME=deadline:TTLT (the whole answer, awaited), NAME=task:TTLT/CALLS/THINK (of"
+        " all calls of a task, their mean number, and the mean time between an answer and the next"
+        " call; with +left at the end each call says how many follow)",
     )
     find_capacity: bool = Field(
         default=False, description="Find the highest rate with at most 1% misses in any tier"
@@ -200,25 +203,45 @@ def parse_rates(text: str) -> list[float]:
 
 
 def parse_tiers(text: str) -> tuple[Tier, ...]:
-    """`chat=1/0.1,batch=600`: TTFT/TBT makes an interactive tier, one number a batch tier."""
-    tiers = []
-    for part in text.split(","):
-        name, equals, targets = part.partition("=")
-        numbers = targets.split("/")
-        try:
-            values = [float(number) for number in numbers]
-        except ValueError:
-            values = []
-        if not name.strip() or not equals or len(values) not in (1, 2) or min(values) <= 0:
-            raise ValueError(f"{part!r} is not NAME=TTFT/TBT or NAME=TTLT in seconds")
-        tiers.append(_tier(name.strip(), *values))
-    return tuple(tiers)
+    """`chat=1/0.1,tool=deadline:8,agent=task:60/4/2,batch=600`: a tier for each."""
+    return tuple(_tier(part) for part in text.split(","))
 
 
-def _tier(name: str, target_s: float, tbt_s: float | None = None) -> Tier:
-    if tbt_s is None:
-        return Tier.batch(name, ttlt_s=target_s)
-    return Tier.interactive(name, ttft_s=target_s, tbt_s=tbt_s)
+def _tier(text: str) -> Tier:
+    name, equals, targets = text.partition("=")
+    kind, colon, numbers = targets.rpartition(":")
+    numbers, plus, said = numbers.partition("+left")
+    try:
+        values = [float(number) for number in numbers.split("/")]
+    except ValueError:
+        values = []
+    is_task = kind.strip() == "task"
+    valid = name.strip() and equals and not said and (is_task or not plus)
+    if not valid or not values or min(values[:2]) <= 0 or min(values) < 0:
+        raise ValueError(_TIER_SYNTAX.format(text))
+    match kind.strip(), colon, values:
+        case "", "", [ttlt_s]:
+            return Tier.batch(name.strip(), ttlt_s=ttlt_s)
+        case "", "", [ttft_s, tbt_s]:
+            return Tier.interactive(name.strip(), ttft_s=ttft_s, tbt_s=tbt_s)
+        case "deadline", ":", [ttlt_s]:
+            return Tier.deadline(name.strip(), ttlt_s=ttlt_s)
+        case "task", ":", [ttlt_s, calls, *think] if calls >= 1 and len(think) <= 1:
+            return Tier.task(
+                name.strip(),
+                ttlt_s=ttlt_s,
+                calls=calls,
+                think_s=think[0] if think else 0.0,
+                says_calls_left=bool(plus),
+            )
+        case _:
+            raise ValueError(_TIER_SYNTAX.format(text))
+
+
+_TIER_SYNTAX = (
+    "{!r} is not NAME=TTFT/TBT, NAME=TTLT, NAME=deadline:TTLT or NAME=task:TTLT/CALLS/THINK,"
+    " in seconds"
+)
 
 
 def parse_square(text: str) -> SquareWave:

@@ -20,8 +20,8 @@ class SiloPool:
 
 
 def silo_pools(experiment: Experiment) -> list[SiloPool]:
-    """Tiers that limit gaps with chunk 256, others with chunk 2048; first come first served."""
-    interactive = tuple(tier for tier in experiment.tiers if tier.qos(0.0).limits_gaps)
+    """Interactive tiers with chunk 256, batch with chunk 2048; first come first served."""
+    interactive = tuple(tier for tier in experiment.tiers if tier.qos(0.0).is_interactive)
     batch = tuple(tier for tier in experiment.tiers if tier not in interactive)
     pools = (("interactive", interactive, "fcfs"), ("batch", batch, "fcfs-2048"))
     return [

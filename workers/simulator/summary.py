@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
-from workers.policy.qos import Kind
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import Tier
 
@@ -13,19 +12,19 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True, slots=True)
 class TierSummary:
-    """One tier; shares are of its requests, percentiles p50/p90/p99 in seconds."""
+    """One tier; shares are of its requests, or tasks; percentiles p50/p90/p99 in seconds."""
 
     tier: str
     requests: int
     missed_first_or_last: float
     missed_envelope: float
     latency_s: tuple[float, ...]
-    """TTFT of an interactive tier, TTLT of a batch tier; infinity for what never came."""
+    """TTFT of an interactive tier, TTLT of others; infinity for what never came."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassSummary:
-    """Interactive requests, or those of batch; shares as in `Summary`."""
+    """Requests and tasks that somebody waits for, or those of batch; shares as in `Summary`."""
 
     requests: int
     missed: float
@@ -143,7 +142,7 @@ def _by_size(outcomes: Sequence[Outcome]) -> Iterator[float]:
 
 
 def _is_interactive(outcome: Outcome) -> bool:
-    return outcome.sim.request.qos.kind is Kind.INTERACTIVE
+    return outcome.sim.request.qos.is_interactive
 
 
 def _is_relegated(outcome: Outcome) -> bool:

@@ -20,9 +20,9 @@ from typing import NamedTuple
 from tests.support.requests import either
 from tests.support.sglang import FakeEngine, FakeRequest, FakeSamplingParams
 from workers.latency.profiles import A100_LLAMA3_8B
+from workers.policy.custom_params import to_custom_params
 from workers.policy.plan import IterationResult
 from workers.policy.policy import NiyamaPolicy
-from workers.policy.qos import to_custom_params
 from workers.policy.request import Request
 from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.scheduler.batch_maker import Build

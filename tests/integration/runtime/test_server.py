@@ -81,7 +81,7 @@ async def test_the_openai_client_says_what_a_chat_needs(server: httpx.AsyncClien
         )
         reasons = [choice.finish_reason async for piece in pieces for choice in piece.choices]
         assert reasons[-1] in ("length", "stop")
-        with pytest.raises(openai.BadRequestError, match="needs either ttft_ms and tbt_ms"):
+        with pytest.raises(openai.BadRequestError, match="needs one of: ttft_ms and tbt_ms"):
             await client.completions.create(
                 model="default", prompt="Hello", extra_body={"custom_params": {"qos": {}}}
             )

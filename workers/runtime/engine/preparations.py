@@ -95,7 +95,7 @@ class Preparations(Generic[T]):
         with self._change:
             if self._closed:
                 raise EngineDead("the engine was closed")
-            queue = self._interactive if request.qos.deadline_is_first_token else self._batch
+            queue = self._interactive if request.qos.is_interactive else self._batch
             heapq.heappush(queue, (request.qos.deadline_s, next(self._serial), preparation))
             self._unfinished[request.request_id] = preparation
             self._change.notify_all()

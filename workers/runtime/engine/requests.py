@@ -12,7 +12,7 @@ from sglang.srt.entrypoints.openai.serving_chat import OpenAIServingChat
 from sglang.srt.entrypoints.openai.serving_completions import OpenAIServingCompletion
 
 from workers.engine.port import GenerationRequest, InvalidRequest, PreparedRequest
-from workers.policy.qos import to_custom_params
+from workers.policy.custom_params import to_custom_params
 from workers.runtime.engine.limits import TokenLimits
 
 MAX_THREADS = 4

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from workers.policy.qos import from_custom_params
+from workers.policy.custom_params import from_custom_params
 from workers.policy.request import Request
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.iteration_clock import IterationClock

@@ -242,7 +242,15 @@ def test_tiers() -> None:
         Tier.interactive("chat", ttft_s=1.0, tbt_s=0.1),
         Tier.batch("night", ttlt_s=3600.0),
     )
-    for wrong in ("chat", "chat=", "chat=x", "=1", "chat=1/2/3", "chat=0"):
+    assert parse_tiers("tool=deadline:8,agent=task:60/4/2,sure=task:9/1+left") == (
+        Tier.deadline("tool", ttlt_s=8.0),
+        Tier.task("agent", ttlt_s=60.0, calls=4.0, think_s=2.0),
+        Tier.task("sure", ttlt_s=9.0, calls=1.0, says_calls_left=True),
+    )
+    for wrong in ("chat", "chat=", "chat=x", "=1", "chat=1/2/3", "chat=0", "a=1+left"):
+        with pytest.raises(ValueError, match="is not NAME="):
+            parse_tiers(wrong)
+    for wrong in ("a=deadline:8/1", "a=task:8", "a=task:8/0.5", "a=task:8/2/-1", "a=tusk:8/2"):
         with pytest.raises(ValueError, match="is not NAME="):
             parse_tiers(wrong)
 

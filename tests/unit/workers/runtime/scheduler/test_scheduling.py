@@ -201,7 +201,7 @@ def test_an_unreadable_quality_of_service_is_answered_with_the_reason(engine: Fa
     wrong = request("wrong", 100, ttft_ms=1000)
     engine.arrive(wrong)
     assert wrong.abort_reason is not None
-    assert "needs either ttft_ms and tbt_ms, or ttlt_s" in wrong.abort_reason
+    assert "needs one of: ttft_ms and tbt_ms; ttlt_ms; ttlt_s; task" in wrong.abort_reason
     engine.run()
     assert engine.driver.policy.decodes == 0
 
