@@ -6,7 +6,7 @@ iteration is known when it starts, and its token times are a slice of the iterat
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,14 +22,16 @@ from workers.simulator.workload import BLOCK_TOKENS, SimRequest
 class Running:
     """A request inside the engine."""
 
-    __slots__ = ("first_iteration", "outcome", "prefill", "sim", "spans")
+    __slots__ = ("carried_tokens", "first_iteration", "outcome", "prefill", "sim", "spans")
 
     def __init__(self, sim: SimRequest, request: Request) -> None:
         self.sim = sim
         self.prefill = Prefill(request)
         self.outcome = Outcome(sim)
         self.first_iteration = -1
-        """That of its first token since it last had to start over."""
+        """That of its first token since it last had to start over, or was resumed."""
+        self.carried_tokens = -1
+        """KV tokens of its answer when it was resumed; -1: the first token's own is yet to come."""
         self.spans: list[tuple[int, int]] = []
         """Iterations that gave it tokens before that, as ranges."""
 
@@ -60,6 +62,8 @@ class Engine:
         self.memory = KvMemory(kv_tokens, BLOCK_TOKENS)
         self.requests: dict[str, Running] = {}
         self.decoding: dict[str, Running] = {}
+        self.paused: dict[str, Running] = {}
+        """Decodes that keep their KV and get no tokens."""
         self.launched = 0
         """Iterations so far."""
         self.retractions = 0
@@ -144,6 +148,38 @@ class Engine:
         running.outcome.score()
         return running.outcome
 
+    # ---- pausing
+
+    def pause_only(self, request_ids: Set[str]) -> None:
+        """From the next iteration on these decodes are paused, and no others."""
+        for request_id in self.paused.keys() - request_ids:
+            self._resume(request_id)
+        for request_id in self.decoding.keys() & request_ids:
+            running = self.decoding[request_id]
+            if self._generated(running) < running.sim.output_tokens:
+                self._pause(request_id)
+
+    def _pause(self, request_id: str) -> None:
+        running = self.paused[request_id] = self.decoding.pop(request_id)
+        decoded = self._decoded(running)
+        self._interrupt(running)
+        self._decode_context -= running.prefill.computed_tokens + decoded
+        running.carried_tokens = decoded
+
+    def _resume(self, request_id: str) -> None:
+        """Unlike a prompt's first, its next token comes with KV of the one before it."""
+        running = self.decoding[request_id] = self.paused.pop(request_id)
+        running.first_iteration = self.launched
+        self._decode_context += running.prefill.computed_tokens + running.carried_tokens
+        self._finishing[self.launched + self._to_go(running)].append(request_id)
+
+    def _interrupt(self, running: Running) -> None:
+        """It gets no token from the next iteration, although it has more to come."""
+        last = running.first_iteration + self._to_go(running)
+        self._finishing[last].remove(running.sim.request.request_id)
+        running.spans.append((running.first_iteration, self.launched))
+        running.prefill.generated_tokens = self._generated(running)
+
     # ---- memory
 
     def make_room(self) -> tuple[str, ...]:
@@ -184,6 +220,7 @@ class Engine:
         if not done:
             return
         running.first_iteration = self.launched
+        running.carried_tokens = -1
         # The first token's own KV is written by the iteration that follows.
         self._decode_context += running.prefill.computed_tokens
         self.decoding[request_id] = running
@@ -196,18 +233,18 @@ class Engine:
     def _generated(self, running: Running) -> int:
         return running.prefill.generated_tokens + self.launched - running.first_iteration
 
+    def _decoded(self, running: Running) -> int:
+        """KV tokens of its answer."""
+        return running.carried_tokens + self.launched - running.first_iteration
+
     def _retract(self, running: Running) -> None:
         self.retractions += 1
-        generated = self._generated(running)
-        last = running.first_iteration + self._to_go(running)
-        self._finishing[last].remove(running.sim.request.request_id)
         self._let_go(running)
-        running.spans.append((running.first_iteration, self.launched))
-        running.prefill.generated_tokens = generated
+        self._interrupt(running)
         running.prefill.lose_kv()
 
     def _let_go(self, running: Running) -> None:
         """Its KV is freed, also what an iteration wrote after its last token."""
-        decoded = self.launched - running.first_iteration - 1
+        decoded = self._decoded(running)
         self.memory.release(running.sim.request.request_id, decoded)
         self._decode_context -= running.prefill.computed_tokens + decoded

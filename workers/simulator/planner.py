@@ -1,10 +1,19 @@
 """What a replica asks of a scheduler, beside its plans."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
-from workers.policy.plan import Policy
+from workers.policy.plan import IterationPlan, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class PausingPlan(IterationPlan):
+    """A plan of a scheduler that leaves decodes out of iterations."""
+
+    paused: frozenset[str] = frozenset()
+    """Decodes that keep their KV and get no token; all others do."""
 
 
 class Planner(Policy, Protocol):

@@ -16,6 +16,7 @@ from workers.simulator.baselines import (
     fcfs_key,
     srpf_key,
 )
+from workers.simulator.jitserve import JitServePolicy
 from workers.simulator.paper import PAPER_ANSWER_S, PaperPolicy
 from workers.simulator.planner import Planner
 
@@ -35,6 +36,12 @@ def _fixed(key: Key, chunk_tokens: int) -> PolicyFactory:
 def _shedding(key: Key, chunk_tokens: int) -> PolicyFactory:
     return lambda _model: SheddingPolicy(
         key, chunk_tokens, answer_s=PAPER_ANSWER_S, use_importance=True
+    )
+
+
+def _jitserve(chunk_tokens: int, *, batch_requests: int, just_enough: bool = True) -> PolicyFactory:
+    return lambda _model: JitServePolicy(
+        chunk_tokens, batch_requests=batch_requests, just_enough=just_enough
     )
 
 
@@ -74,6 +81,9 @@ POLICIES: Mapping[str, PolicyFactory] = {
     "fcfs-2048": _fixed(fcfs_key, 2048),
     "edf-2048": _fixed(edf_key, 2048),
     "srpf-2048": _fixed(srpf_key, 2048),
+    "jitserve": _jitserve(256, batch_requests=64),
+    "jitserve-512": _jitserve(512, batch_requests=64),
+    "jitserve/artifact": _jitserve(512, batch_requests=32, just_enough=False),
     **{name: _niyama(settings) for name, settings in ABLATIONS.items()},
 }
 

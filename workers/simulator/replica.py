@@ -16,7 +16,7 @@ from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.simulator.engine import Engine, Launch
 from workers.simulator.laws import Law
 from workers.simulator.outcome import Outcome
-from workers.simulator.planner import Planner
+from workers.simulator.planner import PausingPlan, Planner
 from workers.simulator.workload import SimRequest
 
 IDLE_S = 0.05
@@ -146,6 +146,8 @@ class Replica:
             self.engine.requests[decision.request_id].outcome.note(decision)
         for request_id in plan.reclaim_kv:
             self.engine.reclaim(request_id)
+        if isinstance(plan, PausingPlan):
+            self.engine.pause_only(plan.paused)
         return _Planned(plan, self.engine.make_room())
 
     def _launch(self, planned: _Planned, *, leaving: int = 0) -> _InFlight | None:

@@ -292,7 +292,7 @@ def _planner(name: str) -> Planner:
         min_size=1,
         max_size=20,
     ),
-    st.sampled_from(["niyama", "niyama/gaps", "niyama-paper", "edf"]),
+    st.sampled_from(["niyama", "niyama/gaps", "niyama-paper", "edf", "jitserve"]),
     st.sampled_from([6_000, 12_000, 40_000]),
     st.booleans(),
 )
