@@ -23,6 +23,8 @@ _REGIME_WINDOW = 64
 """Recent iterations of one regime: few enough to follow a device that slows down."""
 _ENOUGH = 16
 """Iterations of a regime after which those of others no longer count for it."""
+_TRIAL_EVERY = 8
+"""One iteration in so many is of decodes alone, until there were enough."""
 
 _SAME = 0.002
 """Biases that differ by less, as a share, make no other model."""
@@ -70,6 +72,8 @@ class Calibration:
         self._own = [_Ratios(_REGIME_WINDOW) for _ in Regime]
         self._just_large = _Ratios(_REGIME_WINDOW)
         """Of batches of at most twice the split."""
+        self._since_alone = 0
+        """Iterations with prompts since one of decodes alone."""
         self._left = _Ratios(_WINDOW)
         """Actual over corrected prediction, of iterations with prompts: these have a limit."""
 
@@ -80,6 +84,7 @@ class Calibration:
             return
         tokens = ran.prefill_tokens + ran.decodes
         regime = self._base.regime(ran.prefill_tokens, ran.decodes)
+        self._since_alone = 0 if regime is Regime.DECODES else self._since_alone + 1
         ratio = ran.duration_s / predicted_s
         self._all.add(ratio)
         self._own[regime].add(ratio)
@@ -126,6 +131,12 @@ class Calibration:
         for _ in range(_ENOUGH // 2):
             calibration._all.add(1.0)
         return calibration
+
+    def should_try_decodes_alone(self) -> bool:
+        """Under load prompts are in every iteration, so that nobody knows what it saves to leave
+        them out. A few times that has to be tried."""
+        unknown = len(self._own[Regime.DECODES]) < _ENOUGH <= len(self._just_large)
+        return unknown and self._since_alone >= _TRIAL_EVERY
 
     def measured_model(self) -> LatencyModel | None:
         """What measured iterations say against large batches and decodes alone in turn.

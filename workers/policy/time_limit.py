@@ -59,10 +59,15 @@ def _slack_limit_s(at: Situation, calibration: Calibration, settings: Settings) 
 def _large_step_s(
     mean_s: float, at: Situation, calibration: Calibration, settings: Settings
 ) -> float | None:
-    """See `LatencyModel.large_step_s`; None unless enough waits to fill a large batch."""
+    """See `LatencyModel.large_step_s`; None unless enough waits to fill a large batch.
+
+    Infinity, which no slack affords, for a trial of decodes alone.
+    """
     if at.waiting_work < calibration.model.split_tokens or settings.alternation is Alternation.OFF:
         return None
     measured = settings.alternation is Alternation.MEASURED
+    if measured and calibration.should_try_decodes_alone():
+        return math.inf
     model = calibration.measured_model() if measured else calibration.corrected
     if model is None:
         return None

@@ -130,3 +130,27 @@ def test_large_batches_alternate_by_themselves_only_where_measurements_say_so(
     off = Settings(alternation=Alternation.OFF)
     assert time_limit_s(at, calibration, off) == pytest.approx(0.051)
     assert time_limit_s(at, Calibration(calibration.model), Settings()) == pytest.approx(0.051)
+
+
+def test_under_load_decodes_alone_are_tried_now_and_then_until_they_are_measured() -> None:
+    calibration = Calibration(FLAT_MODEL)
+    at = _due_in(0.10, expected_tokens=100.0, waiting_work=5_000.0)
+    trials = 0
+    for number in range(1_000):
+        alone = time_limit_s(at, calibration, Settings()) == 0.0
+        trials += alone
+        tokens = 0 if alone else 600 if number % 3 else 200
+        ran_s = FLAT_MODEL.iteration_s(tokens, 0, 1, 100)
+        calibration.observe(Sample(tokens, 0, 1, 100, ran_s))
+        assert not alone or time_limit_s(at, calibration, Settings()) > 0.0, "one at a time"
+    assert trials == 16
+
+
+def test_decodes_alone_are_not_tried_where_nothing_hangs_on_it() -> None:
+    calibration = Calibration(FLAT_MODEL)
+    for _ in range(100):
+        calibration.observe(Sample(600, 0, 1, 100, FLAT_MODEL.iteration_s(600, 0, 1, 100)))
+    due = _due_in(0.10, expected_tokens=100.0, waiting_work=5_000.0)
+    assert time_limit_s(due, calibration, Settings()) == 0.0
+    assert time_limit_s(due, calibration, Settings(alternation=Alternation.OFF)) > 0.0
+    assert time_limit_s(due._replace(waiting_work=100.0), calibration, Settings()) > 0.0
