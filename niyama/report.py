@@ -47,9 +47,11 @@ def _label(qos: dict[str, Any]) -> str:
     if qos["name"]:
         return str(qos["name"])
     ttft_s = None if qos["ttft_ms"] is None else qos["ttft_ms"] / 1000
-    targets = ((ttft_s, "s"), (qos["tbt_ms"], "ms"), (qos["ttlt_s"], "s"))
+    ttlt_s = qos["ttlt_s"] if qos.get("ttlt_ms") is None else qos["ttlt_ms"] / 1000
+    targets = ((ttft_s, "s"), (qos["tbt_ms"], "ms"), (ttlt_s, "s"))
     kind = "chat" if qos["kind"] == Kind.INTERACTIVE else qos["kind"]
-    return f"{kind} " + "/".join(f"{value:g}{unit}" for value, unit in targets if value is not None)
+    said = "/".join(f"{value:g}{unit}" for value, unit in targets if value is not None)
+    return f"{kind} {said}".strip()
 
 
 def table_of(outcomes: Sequence[JobOutcome]) -> Table:

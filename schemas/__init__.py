@@ -4,7 +4,7 @@ from schemas.control import JobControl
 from schemas.decode import Refusal, decode_job
 from schemas.event import EventType, JobError, JobEvent, JobResult, Prediction, Usage
 from schemas.job import ChatMessage, JobRequest
-from schemas.qos import Kind, Qos, QosCatalog, QosTargets
+from schemas.qos import Kind, Qos, QosCatalog, QosTargets, Task
 from schemas.status import JobStatus
 from schemas.tokens import TokenChunk
 from schemas.topics import PoolTopics, TopicSpec
@@ -25,6 +25,7 @@ __all__ = [
     "QosCatalog",
     "QosTargets",
     "Refusal",
+    "Task",
     "TokenChunk",
     "TopicSpec",
     "Usage",

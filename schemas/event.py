@@ -62,7 +62,7 @@ class Prediction(Payload):
     """What a scheduling decision was based on."""
 
     finish_at: UtcDatetime | None = None
-    """Predicted first token (interactive) or last token (batch)."""
+    """Predicted first token (interactive) or last token (others)."""
     deadline_at: UtcDatetime | None = None
     queue_wait_s: float | None = None
 

@@ -107,7 +107,7 @@ class JobRequest(Message, SamplingParameters):
         default=None, min_length=1, fail_fast=True
     )
     qos: ClassOrTargets
-    """The name of a class, or `ttft_ms` and `tbt_ms`, or `ttlt_s`."""
+    """The name of a class, or targets: `ttft_ms` and `tbt_ms`, `ttlt_ms`, `ttlt_s`, or `task`."""
     importance: Literal["high", "low"] = "high"
     """Decides only who is relegated first when not every deadline can be met."""
     expire_after_s: float | None = Field(default=None, gt=0, le=7 * DAY_S, allow_inf_nan=False)

@@ -9,7 +9,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from schemas.message import Name, Payload
+from schemas.message import Name, Payload, UtcDatetime
 
 
 class Kind(StrEnum):
@@ -17,39 +17,88 @@ class Kind(StrEnum):
 
     INTERACTIVE = "interactive"
     """The first token is due `ttft_ms` after arrival, each later one `tbt_ms` after the last."""
+    DEADLINE = "deadline"
+    """Somebody waits for the whole answer: its last token is due `ttlt_ms` after arrival."""
+    TASK = "task"
+    """A call of a task: the last token of the last call is due at the task's deadline."""
     BATCH = "batch"
-    """The last token is due `ttlt_s` after arrival."""
+    """The last token is due `ttlt_s` after arrival; nobody waits."""
 
 
 DAY_S = 86_400
 TtftMs = Annotated[float, Field(gt=0, le=DAY_S * 1000, allow_inf_nan=False)]
 TbtMs = Annotated[float, Field(gt=0, le=60_000, allow_inf_nan=False)]
+TtltMs = Annotated[float, Field(gt=0, le=DAY_S * 1000, allow_inf_nan=False)]
 TtltS = Annotated[float, Field(gt=0, le=7 * DAY_S, allow_inf_nan=False)]
+MAX_CALLS = 10_000
+"""As many calls as a task may say that it has."""
+_CHOICE = "ttft_ms and tbt_ms; ttlt_ms; ttlt_s; or task"
+
+
+class Task(Payload):
+    """Calls that depend on each other: each is published after the answer to the one before it.
+
+    The time until the deadline is shared out over the calls that are left. Whatever replica a call
+    meets, it needs nothing but what the call says; with the task's id as the key of their records,
+    the calls meet the same one, which has the text so far in its prefix cache.
+    """
+
+    id: Name
+    """The same in all calls of the task; unique within the tenant and application."""
+    deadline: UtcDatetime
+    """When the answer to the last call is due. An absolute time: the same in all calls."""
+    call: Annotated[int, Field(ge=1, le=MAX_CALLS)] | None = None
+    """Which of its calls this is, from 1. Without it, a replica counts those that it sees."""
+    calls_left: Annotated[int, Field(ge=0, le=MAX_CALLS)] | None = None
+    """How many are to follow. Without it, as many as tasks of the application usually have."""
 
 
 class QosTargets(Payload):
-    """Explicit targets: `ttft_ms` and `tbt_ms` (interactive), or `ttlt_s` (batch)."""
+    """Explicit targets: one of the kinds.
+
+    `ttft_ms` and `tbt_ms` (interactive), `ttlt_ms` (deadline), `task`, or `ttlt_s` (batch).
+    """
 
     ttft_ms: TtftMs | None = None
+    """The first token is due so long after arrival."""
     tbt_ms: TbtMs | None = None
+    """Each later token is due so long after the one before it."""
+    ttlt_ms: TtltMs | None = None
+    """Somebody waits for the whole answer: its last token is due so long after arrival."""
     ttlt_s: TtltS | None = None
+    """Nobody waits: the last token is due so long after arrival."""
+    task: Task | None = None
+    """The job is a call of this task."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        interactive = self.ttft_ms is not None and self.tbt_ms is not None
-        half = (self.ttft_ms is None) != (self.tbt_ms is None)
-        if half or interactive == (self.ttlt_s is not None):
-            raise ValueError("give either ttft_ms and tbt_ms, or ttlt_s")
+        if self._given not in _KINDS:
+            raise ValueError(f"give one of: {_CHOICE}")
         return self
 
     @property
     def kind(self) -> Kind:
-        return Kind.INTERACTIVE if self.ttlt_s is None else Kind.BATCH
+        return _KINDS[self._given]
+
+    @property
+    def _given(self) -> frozenset[str]:
+        return frozenset(name for name, value in self if value is not None)
+
+
+_KINDS = {
+    frozenset({"ttft_ms", "tbt_ms"}): Kind.INTERACTIVE,
+    frozenset({"ttlt_ms"}): Kind.DEADLINE,
+    frozenset({"task"}): Kind.TASK,
+    frozenset({"ttlt_s"}): Kind.BATCH,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Qos:
-    """A resolved quality of service. Interactive: `ttft_s` and `tbt_s`; batch: `ttlt_s`."""
+    """A resolved quality of service.
+
+    Interactive: `ttft_s` and `tbt_s`; deadline and batch: `ttlt_s`; a call of a task: `task`.
+    """
 
     name: str | None
     """The class, or None when the job gave explicit targets."""
@@ -57,12 +106,16 @@ class Qos:
     ttft_s: float | None
     tbt_s: float | None
     ttlt_s: float | None
+    task: Task | None = None
 
     def deadline_at(self, arrived_at: datetime) -> datetime:
-        """When the first token (interactive) or the last one (batch) of a job is due.
+        """When the first token (interactive) or the last one (others) of a job is due.
 
-        The job arrived at `arrived_at`. Both times are UTC.
+        The job arrived at `arrived_at`. Both times are UTC. The deadline of a task is that of its
+        last call.
         """
+        if self.task is not None:
+            return self.task.deadline
         due_s = self.ttlt_s if self.ttft_s is None else self.ttft_s
         assert due_s is not None
         return arrived_at + timedelta(seconds=due_s)
@@ -113,6 +166,9 @@ class QosCatalog:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise ValueError(f"QoS file {path}, class {where}: {first['msg']}") from error
+        for name, targets in own.items():
+            if targets.task is not None:
+                raise ValueError(f"QoS file {path}, class {name}: a task is for a job to name")
         return cls(SHIPPED_CLASSES | own)
 
     def resolve(self, qos: str | QosTargets) -> Qos:
@@ -123,14 +179,15 @@ class QosCatalog:
             known = ", ".join(sorted(self.classes))
             raise UnknownQosClassError(
                 f"unknown QoS class {qos!r}; this installation has {known}; "
-                "or give ttft_ms and tbt_ms, or ttlt_s"
+                f"or give targets: {_CHOICE}"
             )
         return _qos(qos, self.classes[qos])
 
 
 def _qos(name: str | None, targets: QosTargets) -> Qos:
+    ttlt_s = targets.ttlt_s if targets.ttlt_ms is None else _seconds(targets.ttlt_ms)
     ttft_s, tbt_s = _seconds(targets.ttft_ms), _seconds(targets.tbt_ms)
-    return Qos(name, targets.kind, ttft_s, tbt_s, targets.ttlt_s)
+    return Qos(name, targets.kind, ttft_s, tbt_s, ttlt_s, targets.task)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

@@ -73,8 +73,10 @@ class PoolTopics:
             )
 
         return cls(
-            interactive=job_topic("interactive", "Jobs with TTFT and TBT targets"),
-            batch=job_topic("batch", "Jobs with a deadline for their last token"),
+            interactive=job_topic("interactive", "Jobs that somebody waits for"),
+            batch=job_topic(
+                "batch", "Jobs that nobody waits for, with a deadline for their last token"
+            ),
             relegated=job_topic("relegated", "Jobs that any replica may take when it has room"),
             events=TopicSpec(f"{prefix}.events", partitions, 7 * DAY_S, "What happened to jobs"),
             tokens=TopicSpec(f"{prefix}.tokens", partitions, 3600, "Streamed output"),
@@ -118,4 +120,4 @@ class PoolTopics:
 
     def for_kind(self, kind: Kind) -> TopicSpec:
         """Where a new job of this kind is published."""
-        return {Kind.INTERACTIVE: self.interactive, Kind.BATCH: self.batch}[kind]
+        return self.batch if kind is Kind.BATCH else self.interactive

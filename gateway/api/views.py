@@ -23,7 +23,7 @@ class DeadlinesView(View):
     first_token_at: datetime | None = None
     """Interactive jobs: when the first token is due."""
     last_token_at: datetime | None = None
-    """Batch jobs: when the last token is due."""
+    """Other jobs: when the last token is due. A call of a task: when that of the last call is."""
 
 
 class LinksView(View):
@@ -41,13 +41,24 @@ class AcceptedView(View):
     links: LinksView
 
 
+class TaskView(View):
+    """The task that the job is a call of."""
+
+    id: str
+    deadline: datetime
+    call: int | None = None
+    calls_left: int | None = None
+
+
 class QosView(View):
     name: str | None = None
     """The class that the job named; null when it gave explicit targets."""
     kind: Kind
     ttft_ms: float | None = None
     tbt_ms: float | None = None
+    ttlt_ms: float | None = None
     ttlt_s: float | None = None
+    task: TaskView | None = None
 
 
 class UsageView(View):
@@ -239,7 +250,20 @@ def _qos(request: Request | None) -> QosView | None:
         kind=request.kind,
         ttft_ms=request.ttft_ms,
         tbt_ms=request.tbt_ms,
-        ttlt_s=request.ttlt_s,
+        ttlt_ms=request.ttlt_ms,
+        ttlt_s=request.ttlt_s if request.kind is Kind.BATCH else None,
+        task=_task(request),
+    )
+
+
+def _task(request: Request) -> TaskView | None:
+    if request.task_id is None or request.deadline_at is None:
+        return None
+    return TaskView(
+        id=request.task_id,
+        deadline=request.deadline_at,
+        call=request.task_call,
+        calls_left=request.task_calls_left,
     )
 
 

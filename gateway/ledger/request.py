@@ -46,7 +46,10 @@ class Request(Origin):
     tbt_s: float | None = None
     ttlt_s: float | None = None
     deadline_at: datetime | None = None
-    """Of the first token (interactive) or the last one (batch)."""
+    """Of the first token (interactive) or the last one (others); of a task, if it is a call."""
+    task_id: str | None = None
+    task_call: int | None = None
+    task_calls_left: int | None = None
     expire_after_s: float | None = None
     max_tokens: int | None = None
     stream: bool | None = None
@@ -73,6 +76,9 @@ class Request(Origin):
             tbt_s=qos.tbt_s,
             ttlt_s=qos.ttlt_s,
             deadline_at=qos.deadline_at(origin.arrived_at),
+            task_id=None if qos.task is None else qos.task.id,
+            task_call=None if qos.task is None else qos.task.call,
+            task_calls_left=None if qos.task is None else qos.task.calls_left,
             expire_after_s=job.expire_after_s,
             max_tokens=job.max_tokens,
             stream=job.stream,
@@ -87,6 +93,11 @@ class Request(Origin):
     @property
     def tbt_ms(self) -> float | None:
         return _milliseconds(self.tbt_s)
+
+    @property
+    def ttlt_ms(self) -> float | None:
+        """Of jobs whose whole answer somebody waits for."""
+        return _milliseconds(self.ttlt_s) if self.kind is Kind.DEADLINE else None
 
 
 def _milliseconds(seconds: float | None) -> float | None:

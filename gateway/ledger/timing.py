@@ -13,7 +13,7 @@ def deadline_is_first_token(request: Request) -> bool:
     match request.kind:
         case Kind.INTERACTIVE:
             return True
-        case Kind.BATCH | None:
+        case Kind.DEADLINE | Kind.TASK | Kind.BATCH | None:
             return False
         case _:
             assert_never(request.kind)

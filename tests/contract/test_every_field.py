@@ -35,6 +35,8 @@ from tests.support.records import TOPICS, FakeRecord
 from workers.engine.port import GenerationRequest
 from workers.execution.job import Job, generation_request
 from workers.intake.admission import Admission
+from workers.policy.custom_params import from_custom_params, to_custom_params
+from workers.policy.qos import Task
 
 REPLY_TOPIC = "niyama-replies.contract"
 CATALOG = QosCatalog.load(None)
@@ -188,6 +190,7 @@ def test_the_engine_gets_every_field_that_concerns_it(document: dict[str, Any]) 
     [
         ({"ttft_ms": 500, "tbt_ms": 50}, (0.5, 0.05)),
         ({"ttlt_s": 60}, (60.0, None)),
+        ({"ttlt_ms": 8000}, (8.0, None)),
         ("batch-1h", (3600.0, None)),
     ],
 )
@@ -198,6 +201,15 @@ def test_the_engine_gets_the_targets(qos: Any, targets: tuple[float, float | Non
     assert job.qos.deadline_s == ARRIVED_MS / 1000 + until_deadline_s
     assert job.qos.limits_gaps == (tbt_s is not None)
     assert tbt_s is None or job.qos.tbt_s == tbt_s
+
+
+def test_the_engine_gets_the_task() -> None:
+    task = {"id": "trip", "deadline": "2026-11-22T10:00:00Z", "call": 2, "calls_left": 3}
+    document = {"model": "m", "prompt": "p", "qos": {"task": task}}
+    qos = _admitted(json.dumps(document).encode()).qos
+    deadline_s = datetime(2026, 11, 22, 10, tzinfo=UTC).timestamp()
+    assert (qos.task, qos.deadline_s) == (Task("trip", 2, 3), deadline_s)
+    assert from_custom_params(to_custom_params(qos), received_s=0.0) == qos
 
 
 @generated
@@ -222,6 +234,20 @@ def test_the_api_shows_the_targets() -> None:
     batch = _shown(json.dumps(fields | {"qos": "batch-1h"}).encode()).qos
     assert chat == views.QosView(kind=Kind.INTERACTIVE, ttft_ms=500, tbt_ms=4.1)
     assert batch == views.QosView(name="batch-1h", kind=Kind.BATCH, ttlt_s=3600)
+
+
+def test_the_api_shows_a_deadline_and_a_task() -> None:
+    fields = {"model": "m", "prompt": "p", "job_id": str(uuid4())}
+    task = {"id": "trip", "deadline": "2026-11-22T10:00:00Z", "calls_left": 3}
+    tool = _shown(json.dumps(fields | {"qos": {"ttlt_ms": 8000}}).encode())
+    call = _shown(json.dumps(fields | {"qos": {"task": task}}).encode())
+    due_at = datetime(2026, 11, 22, 10, tzinfo=UTC)
+    assert tool.qos == views.QosView(kind=Kind.DEADLINE, ttlt_ms=8000)
+    assert call.qos == views.QosView(
+        kind=Kind.TASK, task=views.TaskView(id="trip", deadline=due_at, calls_left=3)
+    )
+    assert call.deadlines == views.DeadlinesView(last_token_at=due_at)
+    assert call.deadlines_met.ttlt is None
 
 
 def _shown(value: bytes) -> views.JobSummary:

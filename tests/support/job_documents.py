@@ -10,7 +10,11 @@ from tests.support.json_schema import documents
 _SCHEMA = JobRequest.model_json_schema(by_alias=True)
 _PROMPTS = ("messages", "prompt", "input_ids")
 _QOS = st.sampled_from(
-    ["chat", {"ttft_ms": 500, "tbt_ms": 50}, {"ttlt_s": 60}, {"ttft_ms": 0.5, "tbt_ms": 0.5}]
+    [
+        *("chat", {"ttft_ms": 500, "tbt_ms": 50}, {"ttlt_s": 60}, {"ttft_ms": 0.5, "tbt_ms": 0.5}),
+        *({"ttlt_ms": 8000}, {"task": {"id": "t", "deadline": "2026-11-22T10:00:00.500000Z"}}),
+        {"task": {"id": "t:1", "deadline": "2026-11-22T10:00:00Z", "call": 2, "calls_left": 0}},
+    ]
 )
 
 

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer
 
 from niyama import JobRequest, Producer
 from niyama.kafka import ConsumedRecord
-from schemas import EventType, JobEvent, TokenChunk
+from schemas import EventType, JobEvent, QosTargets, TokenChunk
 from tests.support.engines import GatedEngine
 from workers.bootstrap import run_worker
 from workers.engine.null import NullEngine
@@ -88,7 +88,9 @@ class Harness:
 
     # ---- jobs
 
-    async def publish(self, prompt: str | None = "hello", qos: str = "chat", **fields: Any) -> UUID:
+    async def publish(
+        self, prompt: str | None = "hello", qos: str | QosTargets = "chat", **fields: Any
+    ) -> UUID:
         """Publish a job; its id."""
         job = JobRequest(**({"model": "null", "qos": qos, "max_tokens": 4} | fields), prompt=prompt)
         return (await self.producer.publish(job)).job_id

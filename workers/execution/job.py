@@ -7,7 +7,7 @@ from uuid import UUID
 from schemas import JobRequest, Kind, Qos
 from schemas.job import ResponseFormat, SamplingParameters
 from workers.engine.port import GenerationRequest
-from workers.policy.qos import JOB_FIELDS, RequestQos
+from workers.policy.qos import JOB_FIELDS, RequestQos, Task
 
 _SAMPLING = tuple(name for name in SamplingParameters.model_fields if name != "response_format")
 
@@ -32,6 +32,14 @@ def qos_of(request: JobRequest, targets: Qos, arrived_s: float) -> RequestQos:
             return RequestQos.interactive(
                 arrived_s, ttft_s=targets.ttft_s, tbt_s=targets.tbt_s, **owner
             )
+        case Kind.DEADLINE:
+            assert targets.ttlt_s is not None
+            return RequestQos.deadline(arrived_s, ttlt_s=targets.ttlt_s, **owner)
+        case Kind.TASK:
+            assert targets.task is not None
+            task = Task(targets.task.id, targets.task.call, targets.task.calls_left)
+            deadline_s = targets.task.deadline.timestamp()
+            return RequestQos.call(arrived_s, task=task, deadline_s=deadline_s, **owner)
         case Kind.BATCH:
             assert targets.ttlt_s is not None
             return RequestQos.batch(arrived_s, ttlt_s=targets.ttlt_s, **owner)

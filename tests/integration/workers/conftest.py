@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import asyncpg
+import httpx
 import pytest
 import pytest_asyncio
 
+from gateway.bootstrap import build, listen
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.settings import GatewaySettings
 from niyama import KafkaSettings, Producer, kafka
@@ -64,3 +66,23 @@ async def ledger(gateway_settings: GatewaySettings) -> AsyncIterator[asyncpg.Con
         consumer.stop()
         await asyncio.wait_for(task, 15)
         await connection.close()
+
+
+@pytest.fixture
+async def api(harness: Harness, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway on the harness's topics, with a ledger of its own."""
+    shared = {name: getattr(harness.settings, name) for name in ("kafka_bootstrap", "topic_prefix")}
+    settings = GatewaySettings(
+        **shared,
+        pool=harness.settings.pool,
+        database_url=database_url,
+        api_port=0,
+        create_reply_topics=True,
+    )
+    gateway, listener = build(settings), listen(settings)
+    task = asyncio.create_task(gateway.run(listener))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        yield client
+        gateway.stop()
+    await asyncio.wait_for(task, 30)

@@ -45,7 +45,7 @@ def _job(**changes: Any) -> bytes:
         (_job(schema_version=2), "unsupported_schema_version", "use 1", True),
         (_job(qos="gold"), "unknown_qos", "unknown QoS class 'gold'", True),
         (_job(qos=...), "invalid_request", "qos", True),
-        (_job(qos={"ttft_ms": 10}), "invalid_request", "ttft_ms and tbt_ms, or ttlt_s", True),
+        (_job(qos={"ttft_ms": 10}), "invalid_request", "give one of: ttft_ms and tbt_ms", True),
         (_job(max_tokens=0), "invalid_request", "max_tokens", True),
         (_job(max_tokens=10**9), "invalid_request", "max_tokens", True),
         (_job(max_tokns=5), "invalid_request", "max_tokns", True),

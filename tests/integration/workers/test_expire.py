@@ -1,13 +1,9 @@
 """A job that is not worth serving late, from Kafka through the ledger to its reply topic."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import httpx
-import pytest
 
-from gateway.bootstrap import build, listen
-from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import EventType, JobEvent
 from tests.support.workers import Harness
@@ -28,26 +24,6 @@ async def test_a_job_that_waited_too_long_expires_and_others_are_served(harness:
     again = await harness.worker()
     await harness.settle(0.5)
     assert again.engine.seen == []  # its end was committed
-
-
-@pytest.fixture
-async def api(harness: Harness, database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway on the harness's topics, with a ledger of its own."""
-    shared = {name: getattr(harness.settings, name) for name in ("kafka_bootstrap", "topic_prefix")}
-    settings = GatewaySettings(
-        **shared,
-        pool=harness.settings.pool,
-        database_url=database_url,
-        api_port=0,
-        create_reply_topics=True,
-    )
-    gateway, listener = build(settings), listen(settings)
-    task = asyncio.create_task(gateway.run(listener))
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-        yield client
-        gateway.stop()
-    await asyncio.wait_for(task, 30)
 
 
 async def test_the_expiry_reaches_the_ledger_and_the_reply_topic(

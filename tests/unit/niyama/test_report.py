@@ -41,7 +41,10 @@ def test_a_job_has_ended_unless_it_is_open() -> None:
 def test_explicit_targets_are_their_own_label() -> None:
     batch = {"name": None, "kind": "batch", "ttft_ms": None, "tbt_ms": None, "ttlt_s": 60.0}
     quick = {"name": None, "kind": "interactive", "ttft_ms": 500.0, "tbt_ms": 50.0, "ttlt_s": None}
+    tool = batch | {"kind": "deadline", "ttlt_s": None, "ttlt_ms": 8000.0}
     assert outcome_of(chat(qos=batch)).label == "batch 60s"
+    assert outcome_of(chat(qos=tool)).label == "deadline 8s"
+    assert outcome_of(chat(qos=tool | {"kind": "task", "ttlt_ms": None})).label == "task"
     assert outcome_of(chat(qos=quick)).label == "chat 0.5s/50ms"
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas import QosCatalog, QosTargets
+from schemas import Kind, QosCatalog, QosTargets, Task
 from schemas.qos import UnknownQosClassError
 
 ARRIVED_AT = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
@@ -34,6 +34,18 @@ def test_a_batch_deadline_is_that_of_the_last_token() -> None:
     assert qos.deadline_at(ARRIVED_AT) == datetime(2026, 11, 21, 9, 1, 0, tzinfo=UTC)
 
 
+def test_somebody_waits_for_an_answer_that_is_due_within_milliseconds() -> None:
+    qos = QosCatalog.shipped().resolve(QosTargets(ttlt_ms=8000))
+    assert (qos.kind, qos.ttlt_s) == (Kind.DEADLINE, 8.0)
+    assert qos.deadline_at(ARRIVED_AT) == datetime(2026, 11, 21, 9, 0, 8, tzinfo=UTC)
+
+
+def test_the_deadline_of_a_task_is_the_same_whenever_a_call_arrives() -> None:
+    deadline = datetime(2026, 11, 21, 9, 1, tzinfo=UTC)
+    qos = QosCatalog.shipped().resolve(QosTargets(task=Task(id="trip", deadline=deadline)))
+    assert (qos.kind, qos.deadline_at(ARRIVED_AT)) == (Kind.TASK, deadline)
+
+
 def test_an_unknown_class_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownQosClassError, match=r"unknown QoS class 'fast'.*batch-1h, .*chat"):
         QosCatalog.shipped().resolve("fast")
@@ -52,9 +64,13 @@ def test_a_file_adds_and_overrides_classes(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("[chat\n", "not valid TOML"),
-        ("[chat]\nttft_ms = 300\n", "class chat: .*give either"),
+        ("[chat]\nttft_ms = 300\n", "class chat: .*give one of"),
         ("[chat]\nttlt = 300\n", "class chat.ttlt: Extra inputs"),
         ('["a b"]\nttlt_s = 300\n', "class a b"),
+        (
+            '[trip]\ntask = {id = "t", deadline = 2026-11-22T10:00:00Z}\n',
+            "class trip: a task is for a job to name",
+        ),
     ],
 )
 def test_a_broken_file_is_refused_with_its_name(tmp_path: Path, content: str, message: str) -> None:

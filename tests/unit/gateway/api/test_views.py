@@ -42,7 +42,9 @@ def test_a_class_is_shown_with_its_name_and_its_targets() -> None:
         "kind": "interactive",
         "ttft_ms": 1000.0,
         "tbt_ms": 100.0,
+        "ttlt_ms": None,
         "ttlt_s": None,
+        "task": None,
     }
     assert shown.deadlines == views.DeadlinesView(first_token_at=after(1))
 
