@@ -115,6 +115,10 @@ class SchedulingOptions(BaseModel):
         default=_POLICY.reclaim_kv,
         description="Parked prompts keep their KV when an interactive one finds no room",
     )
+    share_prefixes: bool = Field(
+        default=_POLICY.share_prefixes,
+        description="Prompts that begin alike are computed each for itself, in order of due time",
+    )
 
     @model_validator(mode="after")
     def _holding_back_grows(self) -> Self:

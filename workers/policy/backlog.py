@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 
 from workers.policy.candidates import Candidates
@@ -13,6 +14,7 @@ from workers.policy.learning import Learning
 from workers.policy.lookahead import NO_CUTOFF, Lookahead
 from workers.policy.overdue import OverdueQueue
 from workers.policy.plan import Chunk
+from workers.policy.prefixes import Prefixes
 from workers.policy.queue import Entry, WaitingQueue
 from workers.policy.ranking import Ranking
 from workers.policy.request import Prefill, Request
@@ -41,6 +43,7 @@ class Backlog:
         self._overdue = OverdueQueue()
         self._started: dict[str, Prefill] = {}
         self._expiries = Expiries()
+        self.prefixes = Prefixes(self._work_changed)
         self._lookahead = self._new_lookahead()
         self.changed = False
         """Since the last review: who waits, or what that costs."""
@@ -71,6 +74,11 @@ class Backlog:
         return Candidates(
             self._overdue, Order(), gives_up=gives_up, set_aside=self._set_aside, limit=limit
         )
+
+    def next_warm(self) -> Entry | None:
+        """Who waits, can be met, and begins with what was computed or found last."""
+        name = self.prefixes.next_warm()
+        return self._waiting.get(name) if name is not None else None
 
     # ---- how much there is
 
@@ -105,8 +113,12 @@ class Backlog:
     def arrive(self, request: Request, now_s: float) -> None:
         """A request is new: it waits, and may expire."""
         request = request.arrived_by(now_s)
+        if not self._settings.share_prefixes:
+            request = replace(request, prefix_keys=())
         self._expiries.add(request)
-        self._wait(Prefill(request), now_s)
+        prefill = Prefill(request)
+        self._wait(prefill, now_s)
+        self.prefixes.matched(prefill)
 
     def settle(self, now_s: float, limit: int) -> int:
         """Decide about what was set aside, the oldest first: it has expired, or is overdue.
@@ -133,6 +145,7 @@ class Backlog:
         self._lookahead.remove(request_id)
         if (entry := self._wait_no_more(request_id)) is not None:
             self._overdue.push(entry)
+            self.prefixes.leave(prefill)
         expected = self._forecast(request_id, now_s)
         self.journal.relegated(request_id, "too late to be met", now_s, expected)
 
@@ -145,14 +158,19 @@ class Backlog:
             self.journal.started_in_time(request_id, now_s)
         self._overdue.remove(request_id)
         self._corrected.pop(request_id, None)
+        self._take_over(prefill, now_s)
         self._lookahead.start(request_id)
         self._started[request_id] = prefill
 
-    def compute(self, chunks: Iterable[Chunk], now_s: float) -> list[Prefill]:
+    def compute(
+        self, chunks: Iterable[Chunk], now_s: float, *, processed: bool = True
+    ) -> list[Prefill]:
         """The engine computed chunks, planned or not; prompts that are complete leave.
 
         Returns those prompts. Unknown ids are ignored: they were aborted while they ran.
+        `processed` as in `IterationResult`.
         """
+        self.prefixes.land()
         known = [chunk for chunk in chunks if chunk.request_id in self._prompts]
         for request_id, tokens in known:
             self.start(self._prompts[request_id], now_s)
@@ -163,7 +181,10 @@ class Backlog:
             prefill = self._prompts[request_id]
             if prefill.advance(tokens):
                 self._remove(request_id)
+                self.prefixes.completed(prefill, cached=processed)
                 completed.append(prefill)
+            else:
+                self.prefixes.advanced(prefill)
         return completed
 
     def requeue(self, prefill: Prefill, now_s: float) -> None:
@@ -187,13 +208,16 @@ class Backlog:
         prefill = self._prompts.get(request_id)
         if prefill is None:
             return
-        if prefill.remaining_tokens != remaining_tokens and request_id not in self._started:
-            self._corrected[request_id] = None
-            self.changed = True
+        if not prefill.has_kv:
+            self.prefixes.found(prefill, held_tokens)
+        if prefill.remaining_tokens != remaining_tokens:
+            self._work_changed(request_id)
         prefill.correct(held_tokens, remaining_tokens)
 
     def leave(self, request_id: str) -> None:
         """A request is done or was aborted, here or as a decode; unknown ids are ignored."""
+        if (prefill := self._prompts.get(request_id)) is not None:
+            self.prefixes.leave(prefill)
         self._remove(request_id)
         self._expiries.remove(request_id)
         self.journal.forget(request_id)
@@ -262,12 +286,27 @@ class Backlog:
 
     def _wait(self, prefill: Prefill, now_s: float) -> None:
         prefill.is_overdue = False
+        self.prefixes.wait(prefill)
         entry = self._dated_entry(prefill, now_s)
         self._prompts[entry.request_id] = prefill
         self._waiting.push(entry)
         self._look_ahead_to(entry, now_s)
         self.journal.queued(entry)
         self.changed = True
+
+    def _work_changed(self, request_id: str) -> None:
+        """A prompt that waits costs less or more than it did."""
+        if request_id in self._prompts and request_id not in self._started:
+            self._corrected[request_id] = None
+            self.changed = True
+
+    def _take_over(self, prefill: Prefill, now_s: float) -> None:
+        """A prompt starts, and computes what was counted as another's, too."""
+        grows = prefill.elsewhere_tokens > 0
+        self.prefixes.start(prefill)
+        if grows and prefill.request_id in self._lookahead:
+            self._lookahead.remove(prefill.request_id)
+            self._look_ahead_to(self._dated_entry(prefill, now_s), now_s)
 
     def _look_ahead_to(self, entry: Entry, now_s: float) -> None:
         self._lookahead.add(

@@ -11,7 +11,7 @@ def forecast(
     prefill: Prefill, queue_wait_s: float, now_s: float, learned: Learning, settings: Settings
 ) -> Forecast:
     """The forecast of a request that waits `queue_wait_s` and then runs without a pause."""
-    finish_s = now_s + queue_wait_s + prefill.remaining_tokens / learned.tokens_per_s
+    finish_s = now_s + queue_wait_s + prefill.own_tokens / learned.tokens_per_s
     if not prefill.request.qos.deadline_is_first_token:
         tbt_s = expected_tbt_s(prefill.request.qos, settings)
         finish_s += learned.lengths.mean_tokens(prefill.request) * tbt_s

@@ -34,7 +34,7 @@ class Learning:
         """Prefill-equivalent tokens that the request still costs, its answer included."""
         request = prefill.request
         decode_tokens = self.lengths.mean_tokens(request)
-        work = self._throughput.work(prefill.remaining_tokens, decode_tokens, request.prompt_tokens)
+        work = self._throughput.work(prefill.own_tokens, decode_tokens, request.prompt_tokens)
         return work if self._settings.discount_cached_prefixes else work + request.cached_tokens
 
     # ---- observations

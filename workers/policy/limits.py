@@ -21,6 +21,8 @@ class PlanLimits:
     """Waiting requests that are passed over because they have expired or are too late."""
     blocked: int = 8
     """Prompts that find no memory while those behind them are considered."""
+    siblings: int = 32
+    """Prompts that wait for what another computes while those behind them are considered."""
     sums: int = 2_000
     """Sums of the look-ahead that are changed or compared to find the cutoff."""
     in_progress: int = 64
@@ -29,4 +31,4 @@ class PlanLimits:
     @classmethod
     def none(cls) -> Self:
         """A plan does everything that is due."""
-        return cls(*[sys.maxsize] * 6)
+        return cls(*[sys.maxsize] * 7)

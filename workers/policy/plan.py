@@ -48,6 +48,9 @@ class IterationResult:
     """Decodes that the engine pushed back for lack of memory; the policy queues them again."""
     decoded: bool = True
     """Every running decode produced a token."""
+    processed: bool = True
+    """False: it may still run, so that its complete prompts are in the prefix cache only by the
+    time of the plan after the next."""
 
 
 class Policy(Protocol):

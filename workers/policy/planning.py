@@ -8,6 +8,7 @@ from workers.policy.batch import PrefillBatch
 from workers.policy.candidates import Candidates
 from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
+from workers.policy.lookahead import NO_CUTOFF
 from workers.policy.memory import lets_others_pass, victims_for_prompt
 from workers.policy.queue import Entry
 from workers.policy.request import Prefill
@@ -42,6 +43,10 @@ class Planning:
         """Looked at when nothing else waits."""
         self._settled = 0
         self._blocked = 0
+        self._siblings = 0
+        """Those that were let wait for another."""
+        self._groups = backlog.pressure <= 1.0 and backlog.cutoff == NO_CUTOFF
+        """Prompts may go before others that are due earlier."""
         self._admits_no_more = False
         """What memory is left, is left for a prompt that found too little."""
 
@@ -81,9 +86,66 @@ class Planning:
             if chosen is None:
                 return None
             prefill = self._backlog[chosen]
-            if chosen in self._backlog.started or self._finds_room(prefill):
+            if chosen in self._backlog.started:
                 return prefill
-            self._pass_over(prefill, self._overdue if waiting is None else self._waiting)
+            if (following := self._following(prefill)) is not None:
+                return following
+            self._backlog.prefixes.refresh(prefill)
+            candidates = self._overdue if waiting is None else self._waiting
+            if (sibling := self._sibling_to_wait_for(prefill)) is not None:
+                in_progress = self._backlog.started.get(sibling)
+                if in_progress is not None and not self._batch.holds(sibling):
+                    return in_progress
+                self._let_wait(candidates)
+            elif self._finds_room(prefill):
+                return prefill
+            else:
+                self._pass_over(prefill, candidates)
+
+    def _following(self, head: Prefill) -> Prefill | None:
+        """A prompt to take before `head`, which can wait, because its prefix is cached now.
+
+        Only batch prompts let others pass, and only while all can be met: in which order they are
+        computed is then free.
+        """
+        entry = self._backlog.next_warm() if self._groups else None
+        if entry is None or head.request.qos.deadline_is_first_token:
+            return None
+        prefill = self._backlog[entry.request_id]
+        self._backlog.prefixes.refresh(prefill)
+        follows = (
+            not self._gives_up(entry)
+            and prefill.context_tokens >= prefill.remaining_tokens
+            and self._sibling_to_wait_for(prefill) is None
+            and self._finds_room(prefill)
+        )
+        self._groups = follows
+        return prefill if follows else None
+
+    def _sibling_to_wait_for(self, prefill: Prefill) -> str | None:
+        """The prompt that computes what this one begins with, unless to wait makes it late."""
+        sibling = self._backlog.prefixes.computing(prefill)
+        if sibling is None or self._makes_late(prefill):
+            return None
+        return sibling
+
+    def _makes_late(self, prefill: Prefill) -> bool:
+        """Would a prompt that is in time be too late after one more iteration?"""
+        due_s, tokens, token_s = prefill.due_s, prefill.remaining_tokens, self._token_s
+        then_s = self._now_s + self._settings.max_chunk_tokens * token_s
+        late_now, late = (
+            is_too_late(due_s, tokens, at_s, token_s, self._settings)
+            for at_s in (self._now_s, then_s)
+        )
+        return late and not late_now
+
+    def _let_wait(self, candidates: Candidates | None) -> None:
+        """Their head waits for another prompt: go on behind it."""
+        self._siblings += 1
+        if self._siblings >= self._limits.siblings:
+            self._admits_no_more = True
+        elif candidates is not None:
+            candidates.skip()
 
     def _parked(self) -> Iterator[Prefill]:
         """Prompts in progress that are not in the batch, the most urgent first."""

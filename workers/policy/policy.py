@@ -96,6 +96,7 @@ class NiyamaPolicy:
         prefill = self._backlog.get(request_id)
         if prefill is not None and request_id not in self._backlog.started:
             prefill.found_cached(cached_tokens)
+            self._backlog.prefixes.matched(prefill)
             self._backlog.requeue(prefill, now_s)
 
     def clock_stepped(self, now_s: float, step_s: float) -> None:
@@ -178,7 +179,7 @@ class NiyamaPolicy:
             self.retract(request_id, result.end_s)
         self._learn(result)
         self._advance_decodes(result)
-        completed = self._backlog.compute(result.chunks, result.end_s)
+        completed = self._backlog.compute(result.chunks, result.end_s, processed=result.processed)
         self._requeue_untaken(result.end_s)
         releases: dict[str, Release] = {}
         for prefill in completed:

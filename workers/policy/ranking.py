@@ -56,7 +56,7 @@ class Ranking:
             prefill.request_id,
             work,
             rank,
-            prefill.remaining_tokens,
+            prefill.own_tokens,
             qos.expires_s if may_expire and qos.expires_s is not None else math.inf,
         )
 

@@ -1,9 +1,17 @@
 """What the policy knows about one request, and how far the engine has brought it."""
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from workers.policy.qos import RequestQos
+
+
+class PrefixKey(NamedTuple):
+    """Equal to another prompt's where the whole text up to there is."""
+
+    tokens: int
+    """The length of the prefix."""
+    key: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +23,8 @@ class Request:
     prompt_tokens: int
     cached_tokens: int = 0
     """Prompt tokens that the engine already holds in its prefix cache."""
+    prefix_keys: tuple[PrefixKey, ...] = ()
+    """Of prefixes that it may share with others, the shortest first; none is all of the prompt."""
     max_output_tokens: int | None = None
     prompt_mixes: bool = True
     """The engine can compute its prompt in one iteration with running decodes."""
@@ -47,6 +57,7 @@ class Prefill:
     __slots__ = (
         "computed_tokens",
         "due_s",
+        "elsewhere_tokens",
         "generated_tokens",
         "is_overdue",
         "latest_s",
@@ -59,6 +70,8 @@ class Prefill:
         self.computed_tokens = 0
         """Tokens whose KV the engine holds; a cached prefix counts after the first chunk."""
         self.remaining_tokens = max(1, request.prompt_tokens - request.cached_tokens)
+        self.elsewhere_tokens = 0
+        """Those of them that another prompt computes, or has computed; see `Prefixes`."""
         self.due_s = request.qos.deadline_s
         """When the prompt should be computed; set when the request is queued."""
         self.latest_s = self.due_s
@@ -87,8 +100,13 @@ class Prefill:
 
     @property
     def context_tokens(self) -> int:
-        """Tokens that the next chunk attends to, beside its own."""
-        return self.computed_tokens or self.request.cached_tokens
+        """Tokens that the next chunk attends to, beside its own: computed, or in the cache."""
+        return self.request.prompt_tokens + self.generated_tokens - self.remaining_tokens
+
+    @property
+    def own_tokens(self) -> int:
+        """What it adds to the work that there is."""
+        return self.remaining_tokens - self.elsewhere_tokens
 
     @property
     def missing_kv_tokens(self) -> int:

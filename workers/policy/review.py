@@ -62,4 +62,4 @@ class Review:
 
     def _is_too_late(self, prefill: Prefill, due_s: float, now_s: float) -> bool:
         token_s = self._learned.prefill_token_s
-        return is_too_late(due_s, prefill.remaining_tokens, now_s, token_s, self._settings)
+        return is_too_late(due_s, prefill.own_tokens, now_s, token_s, self._settings)

@@ -69,6 +69,9 @@ class Settings:
     """The same of a batch request past its deadline; bounds how long it may wait for a token."""
     learn_answer_lengths: bool = True
     """Expect answers as long as those of the same application; else all are like the prior."""
+    share_prefixes: bool = True
+    """Prompts that begin alike: those behind the first wait until it has computed the prefix, and
+    batch prompts follow each other where deadlines allow."""
     discount_cached_prefixes: bool = True
     """Prompt tokens in the prefix cache are no work."""
 

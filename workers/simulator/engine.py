@@ -100,18 +100,27 @@ class Engine:
         self.memory.decoded(decodes)
         launch = Launch([], [])
         prompts = NO_CHUNKS
+        left = sum(chunk.tokens for chunk in chunks)
         for chunk in chunks:
-            context = self._run(chunk, launch)
+            context = self._run(chunk, launch, left if chunk is not chunks[-1] else chunk.tokens)
             if context is not None:
-                prompts = prompts.beside(launch.chunks[-1].tokens, context)
+                computed = launch.chunks[-1]
+                prompts = prompts.beside(computed.tokens, context)
+                left -= computed.tokens
+                if self.requests[computed.request_id].prefill.remaining_tokens > 0:
+                    break
         self.launched += 1
         if self.memory.free_tokens < -leaving:
             raise SimulationError(f"plan overruns KV memory by {-self.memory.free_tokens}")
         self.memory.evict()
         return launch._replace(work=Work(prompts, decodes, decode_context))
 
-    def _run(self, chunk: Chunk, launch: Launch) -> int | None:
-        """Compute a chunk, after so many tokens; None when there is no memory for it after all."""
+    def _run(self, chunk: Chunk, launch: Launch, most_tokens: int) -> int | None:
+        """Compute a chunk, after so many tokens; None when there is no memory for it after all.
+
+        Only the last prompt of an iteration can stay unfinished, as in SGLang: one of which less
+        is cached than planned takes what the others would have had, up to `most_tokens`.
+        """
         prefill = self.requests[chunk.request_id].prefill
         if not 0 < chunk.tokens <= prefill.remaining_tokens:
             raise SimulationError(f"bad chunk {chunk} of {prefill.remaining_tokens}")
@@ -120,7 +129,7 @@ class Engine:
             begun = self._begin(chunk.request_id)
             launch.begun.append(begun)
             context = begun.cached_tokens
-            tokens = min(tokens, begun.remaining_tokens)
+            tokens = min(most_tokens, begun.remaining_tokens)
         if any(begun.cached_tokens for begun in launch.begun):
             # Cached blocks that the plan did not know of were free until now.
             tokens = min(tokens, self.memory.free_tokens)

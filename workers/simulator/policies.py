@@ -63,6 +63,7 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/size-bias-0": replace(_DEFAULT, size_bias=0.0),
     "niyama/no-history": replace(_DEFAULT, learn_answer_lengths=False),
     "niyama/no-importance": replace(_DEFAULT, use_importance=False),
+    "niyama/no-shared-prefixes": replace(_DEFAULT, share_prefixes=False),
     "niyama/no-cached-prefixes": replace(_DEFAULT, discount_cached_prefixes=False),
 }
 """Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`."""

@@ -194,7 +194,9 @@ class Replica:
     ) -> None:
         finished, self._finished = tuple(self._finished), []
         # Durations are told when they are measured.
-        result = IterationResult(end_s, 0.0, chunks, finished, retracted, decoded)
+        result = IterationResult(
+            end_s, 0.0, chunks, finished, retracted, decoded, processed=not self._overlap
+        )
         for request_id, release in self.policy.observe(result).items():
             self.engine.requests[request_id].outcome.release = release
 

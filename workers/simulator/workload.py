@@ -4,10 +4,12 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import NamedTuple, Self, assert_never
 
+from workers.policy.prefixes import key_positions
 from workers.policy.qos import Importance, Kind, Owner, RequestQos, Task
-from workers.policy.request import Request
+from workers.policy.request import PrefixKey, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,13 @@ class SimTask:
         )
 
 
+def prefix_keys(size: Lengths) -> tuple[PrefixKey, ...]:
+    """What a policy is told of the blocks of a prompt."""
+    positions = key_positions(size.prompt_tokens, BLOCK_TOKENS)
+    whole = takewhile(lambda tokens: tokens // BLOCK_TOKENS <= len(size.blocks), positions)
+    return tuple(PrefixKey(tokens, size.blocks[tokens // BLOCK_TOKENS - 1]) for tokens in whole)
+
+
 @dataclass(frozen=True, slots=True)
 class SimRequest:
     """A request and what only the simulator knows: how long the answer will be."""
@@ -174,6 +183,7 @@ class SimRequest:
             f"{self.task.name}.{call}",
             self.task.qos(call, answered_s + think_s),
             size.prompt_tokens,
+            prefix_keys=prefix_keys(size),
         )
         return replace(
             self,
@@ -233,7 +243,7 @@ def make_requests(
             task = SimTask(name, time_s, tiers[tier], importance, calls)
             size = calls[0].size
         qos = task.qos(0, time_s) if task is not None else tiers[tier].qos(time_s, importance)
-        request = Request(request_id=name, qos=qos, prompt_tokens=size.prompt_tokens)
+        request = Request(name, qos, size.prompt_tokens, prefix_keys=prefix_keys(size))
         requests.append(SimRequest(request, size.output_tokens, tier, size.blocks, task))
     return requests
 

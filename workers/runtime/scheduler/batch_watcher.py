@@ -43,6 +43,7 @@ class BatchWatcher:
                 decodes=len(decoding),
                 decode_context=sum(req.seqlen for req in decoding),
                 is_own_pace=_is_own_pace(batch, prefilling, len(decoding)),
+                processed_later=self._engine.scheduler.enable_overlap,
             )
         )
 

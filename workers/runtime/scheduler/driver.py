@@ -44,6 +44,8 @@ class Launched:
     decode_context: int
     is_own_pace: bool = True
     """Its duration is that of its own work, not of what another rank does in the same step."""
+    processed_later: bool = False
+    """Its result is processed while the next one runs."""
 
     def sample(self, duration_s: float) -> Sample:
         computed = NO_CHUNKS
@@ -183,4 +185,10 @@ class PolicyDriver:
                 remaining_tokens=chunk.remaining_tokens,
             )
         chunks = tuple(Chunk(chunk.request_id, chunk.tokens) for chunk in iteration.chunks)
-        return IterationResult(end_s, 0.0, chunks, decoded=iteration.decodes > 0)
+        return IterationResult(
+            end_s,
+            0.0,
+            chunks,
+            decoded=iteration.decodes > 0,
+            processed=not iteration.processed_later,
+        )
