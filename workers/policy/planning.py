@@ -10,6 +10,7 @@ from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
 from workers.policy.lookahead import NO_CUTOFF
 from workers.policy.memory import lets_others_pass, victims_for_prompt
+from workers.policy.qos import Kind
 from workers.policy.queue import Entry
 from workers.policy.request import Prefill
 from workers.policy.selection import choose, is_too_late, most_urgent_first, order_of
@@ -109,7 +110,7 @@ class Planning:
         computed is then free.
         """
         entry = self._backlog.next_warm() if self._groups else None
-        if entry is None or head.request.qos.deadline_is_first_token:
+        if entry is None or head.request.qos.kind is not Kind.BATCH:
             return None
         prefill = self._backlog[entry.request_id]
         self._backlog.prefixes.refresh(prefill)
