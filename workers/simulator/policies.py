@@ -1,5 +1,6 @@
 """Policies by name, as the command line and the benchmark know them."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
@@ -76,12 +77,6 @@ POLICIES: Mapping[str, PolicyFactory] = {
     "srpf": _fixed(srpf_key, 256),
     "edf-shed": _shedding(edf_key, 256),
     "srpf-shed": _shedding(srpf_key, 256),
-    "fcfs-512": _fixed(fcfs_key, 512),
-    "edf-512": _fixed(edf_key, 512),
-    "srpf-512": _fixed(srpf_key, 512),
-    "fcfs-2048": _fixed(fcfs_key, 2048),
-    "edf-2048": _fixed(edf_key, 2048),
-    "srpf-2048": _fixed(srpf_key, 2048),
     "jitserve": _jitserve(256, batch_requests=64),
     "jitserve-512": _jitserve(512, batch_requests=64),
     "jitserve/artifact": _jitserve(512, batch_requests=32, just_enough=False),
@@ -89,6 +84,7 @@ POLICIES: Mapping[str, PolicyFactory] = {
 }
 
 
+_KEYS: Mapping[str, Key] = {"fcfs": fcfs_key, "edf": edf_key, "srpf": srpf_key}
 _FORMER_NAMES = {
     "niyama/no-cut": "niyama/no-cutoff",
     "niyama/no-give-back": "niyama/no-reclaim",
@@ -105,10 +101,19 @@ def policy_factory(name: str, settings: Settings = _DEFAULT) -> PolicyFactory:
     name = _FORMER_NAMES.get(name, name)
     if name in ABLATIONS:
         return _niyama(_changed(settings, ABLATIONS[name]))
-    factory = POLICIES.get(name)
+    factory = POLICIES.get(name) or _in_chunks(name)
     if factory is None:
         raise ConfigurationError(f"no policy {name!r}; there are {', '.join(sorted(POLICIES))}")
     return factory
+
+
+def _in_chunks(name: str) -> PolicyFactory | None:
+    """A baseline with chunks of so many tokens, such as `edf-384` or `srpf-shed-320`."""
+    parts = re.fullmatch(r"(fcfs|edf|srpf)(-shed)?-([1-9]\d{1,4})", name)
+    if parts is None:
+        return None
+    make = _shedding if parts[2] else _fixed
+    return make(_KEYS[parts[1]], int(parts[3]))
 
 
 def _changed(settings: Settings, variant: Settings) -> Settings:

@@ -46,7 +46,8 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
     )
     policy: str = Field(
         default="niyama,niyama-paper,edf,fcfs",
-        description=f"Schedulers, comma-separated: {', '.join(sorted([*POLICIES, SILO]))}",
+        description=f"Schedulers, comma-separated: {', '.join(sorted([*POLICIES, SILO]))}"
+        "; baselines also with chunks of their own, edf-512 for example",
     )
     qps: str = Field(default="1:6:1", description="Requests per second: N, A,B,C or FROM:TO:STEP")
     slo: str = Field(

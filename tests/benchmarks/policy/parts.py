@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.policy.bounds import least_missed, throughput_limit_qps
+from tests.benchmarks.policy.busy_hour import (
+    BURST_S,
+    LOADS,
+    POOLS,
+    bursts_of,
+    busy_hour,
+    pool_capacities,
+)
 from workers.latency.profiles import A100_LLAMA3_8B
 from workers.simulator.capacity import SCORINGS, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import TierAware
@@ -43,6 +51,13 @@ ABLATIONS = (
     "niyama/size-bias-50", "niyama/size-bias-0",
 )  # fmt: skip
 
+DIURNAL_POLICIES = (
+    "niyama", "niyama/no-importance", "niyama-paper", "niyama-paper/artifact", "srpf-shed",
+    "edf-shed", "srpf", "edf", "fcfs",
+)  # fmt: skip
+BURSTS_FROM = {"sharegpt": "conv"}
+"""ShareGPT has no arrival times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -71,6 +86,8 @@ def parts(traces: Path, duration_s: float = 10_800.0) -> list[Part]:
         *_ablation_parts(paper),
         *_cache_parts(experiments["mooncake"]),
         *_silo_parts(paper),
+        *_busy_hour_parts(paper),
+        *_minute_parts(paper["code"]),
     ]
 
 
@@ -195,7 +212,7 @@ def _diurnal_parts(code: Experiment) -> list[Part]:
             3.5 * times,
         )
         for times in (1.3, 1.0)
-        for policy in ("niyama", "niyama/no-importance", "niyama-paper", "edf", "fcfs")
+        for policy in DIURNAL_POLICIES
     ]
 
 
@@ -248,6 +265,40 @@ def _silo(experiment: Experiment) -> dict[str, Any]:
     silo = capacity_of(experiment, "silo", "envelope")
     pools = {pool.name: round(pool.capacity_qps, 3) for pool in silo.pools}
     return {"qps_per_gpu": round(silo.qps_per_gpu, 3), "pools": pools, "gpus": gpus_for(35.0, silo)}
+
+
+def _busy_hour_parts(experiments: dict[str, Experiment]) -> list[Part]:
+    """What a day's GPUs are counted by."""
+    return [
+        Part(
+            f"busy hour {dataset} {load} {pool}",
+            partial(_busy_hour, dataset, experiments, load, pool),
+        )
+        for load in LOADS
+        for dataset in experiments
+        for pool in POOLS
+    ]
+
+
+def _busy_hour(
+    dataset: str, experiments: dict[str, Experiment], load: str, pool: str
+) -> dict[str, float]:
+    timed = experiments[BURSTS_FROM.get(dataset, dataset)].trace.arrivals_s
+    bursts = bursts_of(timed) if load == "bursts" and timed is not None else (1.0,)
+    experiment = experiments[dataset]
+    hour = busy_hour(experiment, bursts)
+    return pool_capacities(hour, pool, POOLS[pool] * REFERENCE_QPS[dataset])
+
+
+def _minute_parts(code: Experiment) -> list[Part]:
+    """Ten times 2.5 requests/s for a minute, all tiers at once."""
+    quiet, minute = round(900 / BURST_S), round(60 / BURST_S)
+    bursts = (1.0,) * quiet + (10.0,) * minute + (1.0,) * round(3_600 / BURST_S)
+    hour = busy_hour(code, bursts, together=True)
+    return [
+        _run_part(f"minute tenfold {policy}", hour, policy, 2.5)
+        for policy in ("niyama", "niyama-paper", "edf-shed", "srpf-shed", "srpf", "edf", "fcfs")
+    ]
 
 
 def _run_part(name: str, experiment: Experiment, policy: str, qps: float) -> Part:

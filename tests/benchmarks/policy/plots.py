@@ -1,9 +1,12 @@
-"""The picture of docs/scheduler.md: misses over the load."""
+"""The pictures of docs/scheduler.md: misses over the load, and the GPUs of a day."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from tests.benchmarks.policy import day
 
 
 def plot_overload(
@@ -26,3 +29,25 @@ def plot_overload(
     lines = {line.get_label(): line for axis in axes for line in axis.get_lines()}
     figure.legend(handles=list(lines.values()), loc="outside right upper")
     figure.savefig(path, dpi=110)
+
+
+def plot_day(capacities: day.Capacities, mean_qps: float, hours_apart: float, path: Path) -> None:
+    """GPUs in use over the hours, and those that have to be there: three silos, and one fleet."""
+    _, three, shared = day.pools(capacities, mean_qps, hours_apart)
+    sizes = day.sizes(capacities, mean_qps, hours_apart)
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    _stack(left, three, ("interactive", "batch, 10 min", "batch, 30 min"), sizes.three_silos)
+    _stack(right, shared, ("all, shared",), sizes.shared)
+    left.set_ylabel("GPUs")
+    left.set_ylim(bottom=0)
+    figure.savefig(path, dpi=110)
+
+
+def _stack(axis: Axes, pools: Sequence[day.Needs], names: Sequence[str], gpus: int) -> None:
+    hours = [step / 4 for step in range(97)]
+    axis.stackplot(hours, [[need(hour) for hour in hours] for need in pools], labels=names)
+    axis.axhline(gpus, color="black", linestyle="--", label=f"{gpus} GPUs")
+    axis.set_xlabel("hour of the day")
+    axis.set_xticks(range(0, 25, 4))
+    axis.legend(loc="lower right")

@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import Field
 
 from niyama.command_settings import CommandSettings
+from tests.benchmarks.policy import day
+from tests.benchmarks.policy.busy_hour import LOADS, POOLS
 from tests.benchmarks.policy.parts import (
     ABLATIONS,
     CAPACITY_POLICIES,
@@ -28,6 +30,7 @@ OVERLOAD_LINES = (
     *(f"{policy} seed 1" for policy in OVERLOAD_BASELINES),
 )
 MISSING = "-"
+_SHOWN_DAY = "code smooth"
 _SHOWN = 1.6
 """The overload that is shown in detail."""
 
@@ -37,17 +40,24 @@ class ReportSettings(CommandSettings):
 
     results: Path = Field(description="What tests.benchmarks.policy.run wrote")
     png: Path | None = Field(default=None, description="Plot misses over load to this PNG file")
+    day_png: Path | None = Field(
+        default=None, description="Plot the GPUs of a day (Azure Code) to this PNG file"
+    )
 
 
 def main(arguments: list[str]) -> int:
     settings = ReportSettings.from_command_line(arguments, "report-scheduler")
     results: Results = json.loads(settings.results.read_text())
-    tables = (_capacity, _overload, _classes, _ablation, _others)
+    tables = (_capacity, _overload, _classes, _ablation, _day, _silos, _others)
     print("\n\n".join("\n".join(table(results)) for table in tables))
     if settings.png is not None:
         from tests.benchmarks.policy.plots import plot_overload  # matplotlib is an extra
 
         plot_overload(_curves(results), settings.png)
+    if settings.day_png is not None and (found := _busy(results, _SHOWN_DAY)) is not None:
+        from tests.benchmarks.policy.plots import plot_day
+
+        plot_day(found, day.FLEETS_QPS[-1], day.HOURS_APART[1], settings.day_png)
     return 0
 
 
@@ -105,11 +115,53 @@ def _ablation(results: Results) -> Iterable[str]:
         yield _row(policy, [_missed([run]) for run in runs])
 
 
+def _day(results: Results) -> Iterable[str]:
+    """GPUs of three silos / two silos / the shared fleet; resized hourly, silos / shared."""
+    columns = [f"{qps:g}/s" for qps in day.FLEETS_QPS]
+    yield from _head("trace, arrivals, hours between peaks", [*columns, "fewer", "resized"])
+    for dataset in REFERENCE_QPS:
+        for load in LOADS:
+            found = _busy(results, f"{dataset} {load}")
+            for apart in day.HOURS_APART if found is not None else ():
+                sizes = [day.sizes(found, qps, apart) for qps in day.FLEETS_QPS]
+                cells = [f"{s.three_silos} / {s.two_silos} / {s.shared}" for s in sizes]
+                fewer = " / ".join(f"{100 * s.fewer:.0f}%" for s in sizes)
+                last = f"{sizes[-1].resized_silos:.1f} / {sizes[-1].resized_shared:.1f}"
+                yield _row(f"{dataset}, {load}, {apart:g}", [*cells, fewer, last])
+
+
+def _busy(results: Results, which: str) -> day.Capacities | None:
+    """By the best policy of each pool; None until all pools are measured."""
+    best = []
+    for pool in POOLS:
+        found = results.get(f"busy hour {which} {pool}")
+        if found is None:
+            return None
+        best.append(max(found.values()))
+    interactive, *batch, all_batch, shared = best
+    return day.Capacities(interactive, tuple(batch), all_batch, shared)
+
+
+def _silos(results: Results) -> Iterable[str]:
+    """Requests/s of one replica in its busiest hour, by policy."""
+    yield from _head("pool", REFERENCE_QPS)
+    for load in LOADS:
+        for pool in POOLS:
+            found = [results.get(f"busy hour {name} {load} {pool}") for name in REFERENCE_QPS]
+            yield _row(f"{load}, {pool}", [_by_policy(each) for each in found])
+
+
+def _by_policy(found: Mapping[str, float] | None) -> str:
+    if found is None:
+        return MISSING
+    return ", ".join(f"{policy} {qps:.2f}" for policy, qps in found.items())
+
+
 def _others(results: Results) -> Iterable[str]:
     yield from _head("part", ("result",))
     for name, result in results.items():
         kind = name.split()[0]
-        if kind in ("burst", "cached", "diurnal", "nonnegative"):
+        if kind in ("burst", "cached", "diurnal", "minute", "nonnegative"):
             yield _row(name, [f"{_missed([result])}, important {_percent(result['important'])}"])
         elif kind in ("cluster", "predictor", "silo"):
             found = {key: value for key, value in result.items() if key != "runs"}

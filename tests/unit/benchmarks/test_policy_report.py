@@ -16,6 +16,9 @@ RESULTS = {
     "overload code 1.6 niyama seed 1": {"missed": 0.141, "important": 0.141, **BY_CLASS},
     "ablation conv 1.6 niyama/no-cutoff": {"missed": 1.0, "important": 1.0},
     "diurnal 1.3 niyama": RUN,
+    "busy hour code smooth Q1": {"fcfs-256": 0.9, "srpf-256": 1.0},
+    **{f"busy hour code smooth {pool}": {"edf-2048": 1.0} for pool in ("Q2", "Q3", "Q2+Q3")},
+    "busy hour code smooth all": {"niyama": 1.6},
     "silo code": {"qps_per_gpu": 1.5, "runs": []},
 }
 
@@ -23,9 +26,11 @@ RESULTS = {
 def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results, picture = tmp_path / "results.json", tmp_path / "overload.png"
+    results = tmp_path / "results.json"
     results.write_text(json.dumps(RESULTS))
-    assert report.main(["--results", str(results), "--png", str(picture)]) == 0
+    pictures = {flag: tmp_path / f"{flag}.png" for flag in ("--png", "--day-png")}
+    flags = [str(part) for pair in pictures.items() for part in pair]
+    assert report.main(["--results", str(results), *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "| niyama | 4.70 / 4.65 / 4.60 | - / - / - | - / - / - |" in lines
     assert "| limit | 4.80 | - | - |" in lines
@@ -35,4 +40,9 @@ def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     assert "| niyama/no-cutoff | - | 100.00 | - |" in lines
     assert "| diurnal 1.3 niyama | 8.27, important 0.02 |" in lines
     assert '| silo code | {"qps_per_gpu": 1.5} |' in lines
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    # Three peaks of 4 / 3 * 1.6 requests/s against one of 6.4 where a GPU carries 1.6.
+    row = "| code, smooth, 0 | 9 / 8 / 4 | 18 / 17 / 10 | 57 / 57 / 35 | 50% / 41% / 39% |"
+    assert [line for line in lines if line.startswith(row)]
+    assert "| smooth, Q1 | fcfs-256 0.90, srpf-256 1.00 | - | - |" in lines
+    for picture in pictures.values():
+        assert picture.read_bytes().startswith(b"\x89PNG")

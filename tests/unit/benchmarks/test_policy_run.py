@@ -32,8 +32,8 @@ def test_every_part_has_a_name_of_its_own(tmp_path: Path) -> None:
     names = [part.name for part in parts(_traces(tmp_path))]
     assert len(names) == len(set(names))
     assert {name.split()[0] for name in names} == {
-        "ablation", "bound", "burst", "cached", "capacity", "cluster", "diurnal", "nonnegative",
-        "overload", "predictor", "silo",
+        "ablation", "bound", "burst", "busy", "cached", "capacity", "cluster", "diurnal",
+        "minute", "nonnegative", "overload", "predictor", "silo",
     }  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def _summary(qps: float, *, missed: float, late_gaps: float = 0.0) -> Summary:
     return Summary("p", qps, tiers, missed, nobody, nobody, (0.0,) * 10, 0, 0, late_gaps, 0, 0, qps)
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("policy", [*sorted(POLICIES), "edf-384", "srpf-shed-384"])
 def test_every_policy_serves_a_light_load_in_time(policy: str) -> None:
     summary = SHORT.run(policy, 2.0)
     assert summary.worst_tier("first") == 0
