@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test lint schemas bench bench-scheduler chaos chaos-short test-compose lock clean
+.PHONY: help install demo unit test lint schemas bench bench-scheduler bench-gpu chaos chaos-short test-compose lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -29,11 +29,14 @@ test-compose: $(STAMP) ## Build the images, test `docker compose up` (heavy)
 	$(BIN)/python -m pytest tests/compose
 
 bench: $(STAMP) ## Measure the pipeline and time to first token (minutes)
-	$(BIN)/python tests/benchmarks/pipeline.py
-	$(BIN)/python tests/benchmarks/first_token.py
+	$(BIN)/python -m tests.benchmarks.pipeline
+	$(BIN)/python -m tests.benchmarks.first_token
 
-bench-scheduler: $(STAMP) ## Compare SGLang's scheduling with Niyama's (12 min)
-	$(BIN)/python tests/benchmarks/scheduler.py
+bench-scheduler: $(STAMP) ## Compare SGLang's scheduling with Niyama's (20 min)
+	$(BIN)/python -m tests.benchmarks.scheduler
+
+bench-gpu: $(STAMP) ## On a GPU: learning, iterations, schedulers (ARGS=--help)
+	$(BIN)/python -m tests.benchmarks.gpu $(ARGS)
 
 chaos: $(STAMP) ## Break a stack by a seed, reconcile every job (3 min; ARGS=--help)
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -4,7 +4,7 @@ The same prompts, alternately, one at a time: as a job posted to the gateway, un
 arrives on the tokens topic; and directly to `sglang.launch_server`, until its first streamed
 token. Both servers run all the time, with the same model and arguments.
 
-    python tests/benchmarks/first_token.py
+    python -m tests.benchmarks.first_token
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import httpx
 from aiokafka import AIOKafkaConsumer
-from figures import milliseconds, percentile, show
-from servers import STOCK_PLUGINS, generate, sglang_server
 
 from niyama import KafkaSettings, kafka
 from niyama.local.stack import LocalStack, StackOptions
+from tests.benchmarks.figures import milliseconds, percentile, show
+from tests.benchmarks.servers import STOCK_PLUGINS, generate, sglang_server
 from workers.runtime.tiny_model import make_tiny_model
 
 PAIRS = 40

@@ -1,7 +1,7 @@
 """What Niyama itself costs: the whole pipeline with a null engine in the place of SGLang.
 
 Everything else is real, on the same machine: Kafka, Postgres, gateway, worker, and the producer
-that publishes. `python tests/benchmarks/pipeline.py`
+that publishes. `python -m tests.benchmarks.pipeline`
 """
 
 import asyncio
@@ -14,10 +14,10 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import psutil
-from figures import console, milliseconds, percentile, show
 
 from niyama import JobRequest, KafkaSettings, Producer
 from niyama.local.stack import LocalStack, StackOptions
+from tests.benchmarks.figures import console, milliseconds, percentile, show
 
 THROUGHPUT_JOBS = 20_000
 THROUGHPUT_ROUNDS = 3

@@ -1,237 +1,183 @@
 """Three ways to serve chats and batch jobs from one engine, on the same recorded workload.
 
-Stock SGLang in order of arrival, stock SGLang with its own priority scheduling (chats higher,
-preemption on), and SGLang with Niyama. All three servers run all the time, with the same model and
-arguments, and serve the workload one after the other, at 0.7, 1.0 and 1.5 times the capacity that
-stock SGLang shows when everything is queued from the start.
+Stock SGLang in order of arrival, stock SGLang with its own priority scheduling as it did best, and
+SGLang with Niyama. All three servers run all the time, with the same model and arguments, and serve
+the workload one after the other, at 0.7, 1.0, 1.5 and 2.0 times the capacity that stock SGLang
+shows when everything is queued from the start.
 
-    python tests/benchmarks/scheduler.py          # the tiny model, on a CPU
-    python tests/benchmarks/scheduler.py --gpu    # an 8B shape with random weights, on a GPU
+    python -m tests.benchmarks.scheduler          # the tiny model, on a CPU
+    python -m tests.benchmarks.scheduler --gpu    # an 8B shape with random weights, on a GPU
+    python -m tests.benchmarks.scheduler --tune   # the ways to use SGLang's priorities, compared
 """
 
 import argparse
 import asyncio
 import json
 import os
-import random
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-from figures import console, milliseconds, percentile, show
 from rich.progress import Progress
-from servers import (
+
+from tests.benchmarks.figures import console, milliseconds, percentile, show
+from tests.benchmarks.servers import (
     CPU,
     GPU,
     NIYAMA_PLUGINS,
     STOCK_PLUGINS,
-    Generation,
     Machine,
-    generate,
     sglang_server,
 )
-
+from tests.benchmarks.workload import (
+    TIERS,
+    Priority,
+    Run,
+    Served,
+    Server,
+    Tier,
+    capacity,
+    play,
+    record,
+)
 from workers.latency.fit import Sample
 from workers.latency.profiles import load_profile
 
-PRIORITIES = "--enable-priority-scheduling"
-SYSTEMS = {
-    "SGLang, FCFS": (STOCK_PLUGINS, ()),
-    "SGLang, priorities": (STOCK_PLUGINS, (PRIORITIES,)),
-    "SGLang + Niyama": (NIYAMA_PLUGINS, ()),
+_CHAT, _SOON, _LATER = 200, 100, 0  # further apart than the threshold of SGLang's preemption
+
+
+def by_kind(tier: Tier, arrival_ms: float) -> int:
+    return _CHAT if tier.is_chat else _LATER
+
+
+def by_tier(tier: Tier, arrival_ms: float) -> int:
+    return {"chat": _CHAT, "soon": _SOON}.get(tier.name, _LATER)
+
+
+def by_deadline(tier: Tier, arrival_ms: float) -> int:
+    """The earliest deadline first, where low values go first."""
+    return round(arrival_ms + tier.due_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    plugins: str = STOCK_PLUGINS
+    arguments: tuple[str, ...] = ()
+    priority: Priority | None = None
+
+
+def _prioritizing(priority: Priority, *arguments: str) -> System:
+    return System(STOCK_PLUGINS, ("--enable-priority-scheduling", *arguments), priority)
+
+
+_LOW_FIRST = "--schedule-low-priority-values-first"
+_THRESHOLD = "--priority-scheduling-preemption-threshold"
+PRIORITIES = {
+    "chats higher": _prioritizing(by_kind),
+    "by tier": _prioritizing(by_tier),
+    "by tier, no preemption": _prioritizing(by_tier, "--disable-priority-preemption"),
+    "by tier, eager": _prioritizing(by_tier, "--schedule-conservativeness", "0.3"),
+    "by tier, half chunks": _prioritizing(by_tier, "--chunked-prefill-size", "64"),
+    "by deadline": _prioritizing(by_deadline, _LOW_FIRST, _THRESHOLD, "5000"),
+    "by deadline, no preemption": _prioritizing(
+        by_deadline, _LOW_FIRST, "--disable-priority-preemption"
+    ),
 }
-LOADS = (0.7, 1.0, 1.5)
+"""What `--tune` compares. The chunk size is the CPU's."""
+SYSTEMS = {
+    "SGLang, FCFS": System(),
+    "SGLang, priorities": PRIORITIES["by tier"],
+    "SGLang + Niyama": System(NIYAMA_PLUGINS),
+}
+LOADS = (0.7, 1.0, 1.5, 2.0)
+TUNING_LOADS = (1.0, 1.5)
 ROUNDS = 2
 RUN_S = 30.0
 CAPACITY_REQUESTS = 80
-BATCH_TOGETHER = 6
-HIGH, LOW = 100, 0  # further apart than the threshold of SGLang's preemption
+
+Finished = Callable[[float, str, Run], None]
+"""Called with the load and the system of each run."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tier:
-    """One kind of job: its share of the requests, its QoS, its sizes in tokens."""
+class Plan:
+    """What is compared: which systems, at which loads, for how long."""
 
-    name: str
-    share: float
-    qos: dict[str, float]
-    prompt_tokens: tuple[int, int]
-    output_tokens: tuple[int, int]
-
-    @property
-    def is_chat(self) -> bool:
-        return "ttft_ms" in self.qos
-
-
-TIERS = {
-    CPU.name: (
-        Tier("chat", 0.6, {"ttft_ms": 1000.0, "tbt_ms": 200.0}, (40, 160), (12, 24)),
-        Tier("soon", 0.2, {"ttlt_s": 15.0}, (300, 1000), (12, 24)),
-        Tier("later", 0.2, {"ttlt_s": 120.0}, (300, 1000), (12, 24)),
-    ),
-    GPU.name: (
-        Tier("chat", 0.6, {"ttft_ms": 1000.0, "tbt_ms": 50.0}, (100, 2000), (50, 250)),
-        Tier("soon", 0.2, {"ttlt_s": 20.0}, (2000, 8000), (50, 250)),
-        Tier("later", 0.2, {"ttlt_s": 120.0}, (2000, 8000), (50, 250)),
-    ),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    url: str
-    takes_priorities: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One request of the workload; `at` is in units of the mean time between requests."""
-
-    at: float
-    tier: Tier
-    prompt: str
-    max_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    recorded: Recorded
-    generation: Generation
-
-    @property
-    def in_time(self) -> bool:
-        """Batch: the last token. Chat: the first, and the others by the schedule of its QoS."""
-        seen, qos = self.generation, self.recorded.tier.qos
-        if not self.recorded.tier.is_chat:
-            return seen.total_s <= qos["ttlt_s"]
-        at_s, due_s = seen.ttft_s, qos["ttft_ms"] / 1000
-        late = at_s > due_s
-        for gap_s in seen.gaps_s:
-            at_s, due_s = at_s + gap_s, due_s + qos["tbt_ms"] / 1000
-            late = late or at_s > due_s
-        return not late
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    served: list[Served]
-    total_s: float
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(s.recorded.prompt) + s.recorded.max_tokens for s in self.served)
-
-
-def record(tiers: Sequence[Tier], requests: int, seed: int) -> list[Recorded]:
-    """Chats at random moments; batch jobs six at a time, as a queue is filled."""
-    choose = random.Random(seed)
-    recorded = []
-    for tier in tiers:
-        at = 0.0
-        for number in range(round(requests * tier.share)):
-            if tier.is_chat:
-                at = choose.uniform(0, requests)
-            elif number % BATCH_TOGETHER == 0:
-                at = choose.uniform(0, requests * 0.8)
-            recorded.append(_request(choose, tier, at))
-    return sorted(recorded, key=lambda request: request.at)
-
-
-def _request(choose: random.Random, tier: Tier, at: float) -> Recorded:
-    # A character is a token of this model.
-    prompt = "".join(choose.choices("abcdefghij ", k=choose.randint(*tier.prompt_tokens)))
-    return Recorded(at, tier, prompt, choose.randint(*tier.output_tokens))
-
-
-async def play(server: Server, recorded: Sequence[Recorded], interval_s: float) -> Run:
-    """Send the workload, one request every `interval_s` on average, and wait for its end."""
-    limits = httpx.Limits(max_connections=None)
-    start_s = time.perf_counter()
-    async with httpx.AsyncClient(trust_env=False, limits=limits) as client:
-
-        async def send(request: Recorded) -> Served:
-            await asyncio.sleep(start_s + request.at * interval_s - time.perf_counter())
-            fields = {}
-            if server.takes_priorities:
-                fields = {"priority": HIGH if request.tier.is_chat else LOW}
-            seen = await generate(
-                client, server.url, request.prompt, request.max_tokens, request.tier.qos, **fields
-            )
-            return Served(request, seen)
-
-        served = await asyncio.gather(*(send(request) for request in recorded))
-    return Run(served, time.perf_counter() - start_s)
-
-
-async def capacity(server: Server, tiers: Sequence[Tier]) -> float:
-    """Requests per second when everything is queued from the start; the first run warms up."""
-    for seed in (1, 2):
-        run = await play(server, record(tiers, CAPACITY_REQUESTS, seed), 0.0)
-    return CAPACITY_REQUESTS / run.total_s
-
-
-async def main(machine: Machine, run_s: float) -> None:
-    tiers = TIERS[machine.name]
-    with tempfile.TemporaryDirectory(prefix="niyama-bench-") as folder:
-        model = machine.make_model(Path(folder) / "model")
-        os.environ["NIYAMA_LATENCY_DIR"] = f"{folder}/latency"
-        async with AsyncExitStack() as stack:
-            servers = {}
-            for name, (plugins, arguments) in SYSTEMS.items():
-                console.print(f"starting {name}")
-                server = sglang_server(model, plugins, *arguments, machine=machine)
-                url = await stack.enter_async_context(server)
-                servers[name] = Server(url, PRIORITIES in arguments)
-            stock, *others = servers.values()
-            for server in others:
-                await capacity(server, tiers)  # warms up
-            requests_per_s = await capacity(stock, tiers)
-            runs = await compare(servers, tiers, requests_per_s, run_s)
-        for load, by_system in runs.items():
-            report(load, by_system, tiers, requests_per_s * load)
-        report_latency_model(Path(folder) / "latency")
+    systems: Mapping[str, System]
+    loads: tuple[float, ...] = LOADS
+    rounds: int = ROUNDS
+    run_s: float = RUN_S
+    capacity_requests: int = CAPACITY_REQUESTS
 
 
 async def compare(
-    servers: dict[str, Server], tiers: Sequence[Tier], requests_per_s: float, run_s: float
+    machine: Machine, folder: Path, plan: Plan, finished: Finished = lambda *_: None
+) -> tuple[float, dict[float, dict[str, list[Run]]]]:
+    """Stock SGLang's capacity in requests/s, and the runs by load and system.
+
+    The first of the systems is stock SGLang. All servers run at the same time.
+    """
+    model = machine.make_model(folder / "model")
+    tiers = TIERS[machine.name]
+    os.environ["NIYAMA_LATENCY_DIR"] = f"{folder}/latency"
+    async with AsyncExitStack() as stack:
+        servers = {}
+        for name, system in plan.systems.items():
+            console.print(f"starting {name}")
+            server = sglang_server(model, system.plugins, *system.arguments, machine=machine)
+            servers[name] = Server(await stack.enter_async_context(server), system.priority)
+        stock, *others = servers.values()
+        for each in others:
+            await capacity(each, tiers, plan.capacity_requests)  # warms up
+        requests_per_s = await capacity(stock, tiers, plan.capacity_requests)
+        return requests_per_s, await _runs(servers, tiers, requests_per_s, plan, finished)
+
+
+async def _runs(
+    servers: Mapping[str, Server],
+    tiers: Sequence[Tier],
+    requests_per_s: float,
+    plan: Plan,
+    finished: Finished,
 ) -> dict[float, dict[str, list[Run]]]:
     """The runs of every system at every load; the order changes from round to round."""
     runs: dict[float, dict[str, list[Run]]] = {
-        load: {name: [] for name in servers} for load in LOADS
+        load: {name: [] for name in servers} for load in plan.loads
     }
     with Progress(console=console) as progress:
-        task = progress.add_task("running", total=ROUNDS * len(LOADS) * len(servers))
-        for number in range(ROUNDS):
-            for load in LOADS:
-                recorded = record(tiers, round(requests_per_s * load * run_s), seed=3 + number)
+        task = progress.add_task("running", total=plan.rounds * len(plan.loads) * len(servers))
+        for number in range(plan.rounds):
+            for load in plan.loads:
+                requests = round(requests_per_s * load * plan.run_s)
+                recorded = record(tiers, requests, seed=3 + number)
                 turns = list(servers) if number % 2 == 0 else list(reversed(servers))
                 for name in turns:
                     progress.update(task, description=f"{load} times capacity, {name}")
                     run = await play(servers[name], recorded, 1 / (requests_per_s * load))
                     runs[load][name].append(run)
+                    finished(load, name, run)
                     progress.advance(task)
     return runs
 
 
-def report(
-    load: float, runs: dict[str, list[Run]], tiers: Sequence[Tier], requests_per_s: float
-) -> None:
-    rows = []
-    for name, rounds in runs.items():
-        served = [s for run in rounds for s in run.served]
-        chats = [s.generation for s in served if s.recorded.tier.is_chat]
-        gaps_s = [gap_s for chat in chats for gap_s in chat.gaps_s]
-        ttft_s = [chat.ttft_s for chat in chats]
-        tokens_per_s = sum(run.tokens for run in rounds) / sum(run.total_s for run in rounds)
-        met = [_share_in_time([s for s in served if s.recorded.tier is tier]) for tier in tiers]
-        times = [percentile(ttft_s, 50), percentile(ttft_s, 99), percentile(gaps_s, 99)]
-        rows.append([name, *map(milliseconds, times), *met, f"{tokens_per_s:,.0f}"])
-    columns = ["", "chat TTFT p50", "p99", "gap p99", *(f"{t.name} met" for t in tiers)]
-    show(f"{load} times capacity: {requests_per_s:.1f} requests/s", [*columns, "tokens/s"], rows)
+# ---- what is shown
+
+
+def columns(tiers: Sequence[Tier]) -> list[str]:
+    return ["", "chat TTFT p50", "p99", "gap p99", *(f"{t.name} met" for t in tiers), "tokens/s"]
+
+
+def row(name: str, rounds: Sequence[Run], tiers: Sequence[Tier]) -> list[str]:
+    served = [s for run in rounds for s in run.served]
+    chats = [s.generation for s in served if s.recorded.tier.is_chat]
+    gaps_s = [gap_s for chat in chats for gap_s in chat.gaps_s]
+    ttft_s = [chat.ttft_s for chat in chats]
+    tokens_per_s = sum(run.tokens for run in rounds) / sum(run.total_s for run in rounds)
+    met = [_share_in_time([s for s in served if s.recorded.tier is tier]) for tier in tiers]
+    times = [percentile(ttft_s, 50), percentile(ttft_s, 99), percentile(gaps_s, 99)]
+    return [name, *map(milliseconds, times), *met, f"{tokens_per_s:,.0f}"]
 
 
 def _share_in_time(served: Sequence[Served]) -> str:
@@ -251,8 +197,8 @@ def report_latency_model(folder: Path) -> None:
         rows.append(
             [name, str(len(samples)), milliseconds(measured), milliseconds(predicted), error]
         )
-    columns = ["iterations kept", "samples", "measured p50", "predicted p50", "error p50"]
-    show("Latency model, fitted while serving", columns, rows)
+    names = ["iterations kept", "samples", "measured p50", "predicted p50", "error p50"]
+    show("Latency model, fitted while serving", names, rows)
 
 
 def _kinds(samples: Iterator[Sample]) -> list[tuple[str, list[Sample]]]:
@@ -265,11 +211,29 @@ def _kinds(samples: Iterator[Sample]) -> list[tuple[str, list[Sample]]]:
     return sorted(kinds.items())
 
 
+async def main(machine: Machine, plan: Plan) -> None:
+    tiers = TIERS[machine.name]
+    with tempfile.TemporaryDirectory(prefix="niyama-bench-") as name:
+        folder = Path(name)
+        requests_per_s, runs = await compare(machine, folder, plan)
+        for load, by_system in runs.items():
+            rows = [row(system, rounds, tiers) for system, rounds in by_system.items()]
+            title = f"{load} times capacity: {requests_per_s * load:.1f} requests/s"
+            show(title, columns(tiers), rows)
+        if any(system.plugins == NIYAMA_PLUGINS for system in plan.systems.values()):
+            report_latency_model(folder / "latency")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run-s", type=float, default=RUN_S, help="seconds of arrivals per run")
     parser.add_argument("--gpu", action="store_true", help="an 8B shape on a GPU")
+    parser.add_argument("--tune", action="store_true", help="SGLang's priorities alone")
     options = parser.parse_args()
-    asyncio.run(main(GPU if options.gpu else CPU, options.run_s))
+    compared = Plan(SYSTEMS, run_s=options.run_s)
+    if options.tune:
+        stock = {"SGLang, FCFS": SYSTEMS["SGLang, FCFS"]}
+        compared = Plan(stock | PRIORITIES, TUNING_LOADS, 1, options.run_s)
+    asyncio.run(main(GPU if options.gpu else CPU, compared))

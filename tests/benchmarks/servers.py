@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -33,25 +33,36 @@ class Machine:
     arguments: tuple[str, ...]
     make_model: Callable[[Path], Path]
     environment: dict[str, str] = field(default_factory=dict)
+    launcher: str = "sglang.launch_server"
+    """The module that is run."""
 
 
-def make_8b_shape(folder: Path) -> Path:
-    """Llama-3-8B's shape, for which SGLang makes up weights, with the tiny model's tokenizer."""
-    make_tiny_model(folder)
-    (folder / "model.safetensors").unlink()
-    config = json.loads((folder / "config.json").read_text())
-    config |= {
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "max_position_embeddings": 16384,
-        "vocab_size": 128256,
-        "dtype": "bfloat16",
-    }
-    (folder / "config.json").write_text(json.dumps(config))
+LLAMA_3_8B: Mapping[str, object] = {
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 131072,
+    "vocab_size": 128256,
+    "dtype": "bfloat16",
+}
+
+
+def make_shape(folder: Path, shape: Mapping[str, object] = LLAMA_3_8B) -> Path:
+    """A Llama of this shape, for which SGLang makes up weights (`--load-format dummy`).
+
+    It has the tiny model's tokenizer.
+    """
+    if not (folder / "config.json").exists():
+        make_tiny_model(folder)
+        (folder / "model.safetensors").unlink()
+        config = json.loads((folder / "config.json").read_text()) | shape
+        tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+        tokenizer["model_max_length"] = config["max_position_embeddings"]
+        (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+        (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -68,7 +79,7 @@ CPU = Machine(
     {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2))},
 )
 GPU = Machine(
-    "gpu", ("--load-format", "dummy", "--mem-fraction-static", "0.25"), make_8b_shape
+    "gpu", ("--load-format", "dummy", "--mem-fraction-static", "0.25"), make_shape
 )  # three servers share the GPU's memory
 
 
@@ -79,7 +90,7 @@ async def sglang_server(
     """`sglang.launch_server` with these plugins; yields its URL once it serves."""
     port = free_port()
     url = f"http://{LOOPBACK}:{port}"
-    command = [sys.executable, "-m", "sglang.launch_server", "--model-path", str(model)]
+    command = [sys.executable, "-m", machine.launcher, "--model-path", str(model)]
     options = ["--host", LOOPBACK, "--port", str(port), "--log-level", "error"]
     environment = {"SGLANG_PLUGINS": plugins, "PYTHONWARNINGS": "ignore", **machine.environment}
     with tempfile.TemporaryFile() as log:
@@ -104,7 +115,7 @@ async def _serving(url: str, server: "subprocess.Popen[bytes]", log: IO[bytes]) 
             if server.poll() is not None:
                 log.seek(0)
                 said = log.read().decode(errors="replace")[-2000:]
-                raise RuntimeError(f"sglang.launch_server ended with {server.returncode}:\n{said}")
+                raise RuntimeError(f"SGLang's server ended with {server.returncode}:\n{said}")
             try:
                 answer = await client.get(f"{url}/health_generate", timeout=30)
                 if answer.status_code == httpx.codes.OK:
@@ -112,7 +123,7 @@ async def _serving(url: str, server: "subprocess.Popen[bytes]", log: IO[bytes]) 
             except httpx.TransportError:
                 pass
             await asyncio.sleep(0.5)
-    raise TimeoutError(f"sglang.launch_server did not serve within {START_TIMEOUT_S} s")
+    raise TimeoutError(f"SGLang's server did not serve within {START_TIMEOUT_S} s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,6 @@ def test_the_pinned_version_is_installed() -> None:
             ["self", "key", "value"],
         ),
         ("managers.scheduler", "NextBatchPlan", ["batch_to_run", "running_batch"]),
-        (
-            "managers.scheduler_components.load_inquirer",
-            "SchedulerLoadInquirer._get_num_pending_tokens",
-            ["self", "chunk_deduct"],
-        ),
         ("mem_cache.common", "touch_waiting_prefix", ["req", "tree_cache"]),
         ("mem_cache.prefill_budget", "PrefillBudget.remaining_current", None),
         (
@@ -83,6 +78,11 @@ def test_the_pinned_version_is_installed() -> None:
             "rank_consensus",
             ["func", "same_params", "same_results", "kwargs"],
         ),
+        # tests/benchmarks/gpu/plain_cuda.py:
+        ("utils.common", "is_cuda", []),
+        ("utils.common", "is_cuda_alike", []),
+        ("platforms.cuda", "CudaDeviceMixin", None),
+        ("platforms", "_current_platform", None),
         ("utils", "kill_process_tree", None),
         ("utils", "kill_itself_when_parent_died", []),
     ],

@@ -159,7 +159,7 @@ class BatchMaker:
         return batch
 
     def _pending_tokens(self) -> int:
-        """As SGLang's `_get_num_pending_tokens`, which goes through the queue each time."""
+        """What SGLang reports as pending, which goes through the queue each time."""
         in_progress = self._scheduler.chunked_req
         if in_progress is None:
             return self._waiting.tokens()
