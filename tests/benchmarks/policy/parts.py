@@ -15,6 +15,7 @@ from tests.benchmarks.policy.busy_hour import (
     busy_hour,
     pool_capacities,
 )
+from tests.benchmarks.policy.held_out import LONG_CONTEXT_TIERS, mixture
 from workers.latency.profiles import A100_LLAMA3_8B
 from workers.simulator.capacity import SCORINGS, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import TierAware
@@ -88,6 +89,7 @@ def parts(traces: Path, duration_s: float = 10_800.0) -> list[Part]:
         *_silo_parts(paper),
         *_busy_hour_parts(paper),
         *_minute_parts(paper["code"]),
+        *_held_out_parts(experiments["mooncake"]),
     ]
 
 
@@ -298,6 +300,19 @@ def _minute_parts(code: Experiment) -> list[Part]:
     return [
         _run_part(f"minute tenfold {policy}", hour, policy, 2.5)
         for policy in ("niyama", "niyama-paper", "edf-shed", "srpf-shed", "srpf", "edf", "fcfs")
+    ]
+
+
+def _held_out_parts(mooncake: Experiment) -> list[Part]:
+    """In overload: Mooncake's conversations at their own times, and a mixture of lengths."""
+    conversations = replace(mooncake, tiers=LONG_CONTEXT_TIERS, trace_arrivals=True)
+    mixed = replace(mooncake, trace=mixture())
+    limit_qps = throughput_limit_qps(mixed.profile.latency, mixed.trace.lengths)
+    loads = (("mooncake", conversations, 1.6), ("mixture", mixed, 1.3 * limit_qps))
+    return [
+        _run_part(f"held-out {name} {policy}", experiment, policy, qps)
+        for name, experiment, qps in loads
+        for policy in ("niyama", "niyama-paper", "srpf-shed", "edf-shed", "srpf", "edf")
     ]
 
 

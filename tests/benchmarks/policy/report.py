@@ -30,6 +30,8 @@ OVERLOAD_LINES = (
     *(f"{policy} seed 1" for policy in OVERLOAD_BASELINES),
 )
 MISSING = "-"
+_SINGLE_RUNS = ("burst", "cached", "diurnal", "held-out", "minute", "nonnegative")
+_PARTS_OF_A_RUN = ("important", "interactive", "batch")
 _SHOWN_DAY = "code smooth"
 _SHOWN = 1.6
 """The overload that is shown in detail."""
@@ -161,8 +163,9 @@ def _others(results: Results) -> Iterable[str]:
     yield from _head("part", ("result",))
     for name, result in results.items():
         kind = name.split()[0]
-        if kind in ("burst", "cached", "diurnal", "minute", "nonnegative"):
-            yield _row(name, [f"{_missed([result])}, important {_percent(result['important'])}"])
+        if kind in _SINGLE_RUNS:
+            parts = (f"{part} {_percent(result.get(part))}" for part in _PARTS_OF_A_RUN)
+            yield _row(name, [f"{_missed([result])}: {', '.join(parts)}"])
         elif kind in ("cluster", "predictor", "silo"):
             found = {key: value for key, value in result.items() if key != "runs"}
             yield _row(name, [json.dumps(found)])

@@ -38,7 +38,7 @@ def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     assert "| bound | 5.80 / 11.00 / - | - / - / - | - / - / - |" in lines
     assert "| niyama seed 1 | 20.00 / 5.00; 0 0 0 0 0 0 0 0 0 100 | - | - |" in lines
     assert "| niyama/no-cutoff | - | 100.00 | - |" in lines
-    assert "| diurnal 1.3 niyama | 8.27, important 0.02 |" in lines
+    assert "| diurnal 1.3 niyama | 8.27: important 0.02, interactive -, batch - |" in lines
     assert '| silo code | {"qps_per_gpu": 1.5} |' in lines
     # Three peaks of 4 / 3 * 1.6 requests/s against one of 6.4 where a GPU carries 1.6.
     row = "| code, smooth, 0 | 9 / 8 / 4 | 18 / 17 / 10 | 57 / 57 / 35 | 50% / 41% / 39% |"
