@@ -65,21 +65,17 @@ def decode_schedule(
     prefill: Prefill,
     end_s: float,
     pressure: float,
-    least_s: float,
     lengths: DecodeLengths,
     settings: Settings,
 ) -> Schedule:
-    """The schedule of a prompt that was complete, and had its first token, at `end_s`.
-
-    No decode can go faster than `least_s` per token.
-    """
+    """The schedule of a prompt that was complete, and had its first token, at `end_s`."""
     kind = prefill.request.qos.kind
     match kind:
         case Kind.INTERACTIVE:
             return _interactive_schedule(prefill, end_s, pressure, settings)
         case Kind.DEADLINE | Kind.TASK:
             generated = prefill.generated_tokens + 1
-            return just_enough(prefill.request, generated, end_s, least_s, lengths, settings)
+            return just_enough(prefill.request, generated, end_s, lengths, settings)
         case Kind.BATCH:
             return _batch_schedule(prefill, end_s, lengths, settings)
         case _:
@@ -90,15 +86,15 @@ def just_enough(
     request: Request,
     generated_tokens: int,
     now_s: float,
-    least_s: float,
     lengths: DecodeLengths,
     settings: Settings,
 ) -> Schedule:
     """The slowest schedule by which an answer is complete in time, as of now.
 
-    By the length that few answers exceed, or else by the one that is expected, at a pace of
-    `least_s` per token or slower. An answer for which that is not enough is treated as one that
-    nobody waits for, until it turns out to be short.
+    By the length that few answers exceed, or else by the one that is expected, at `deadline_tbt_s`
+    per token or slower: a shorter pace makes the iterations of everybody short, and the prompts
+    that are not computed meanwhile are worth more. An answer for which that is not enough goes on
+    like one that nobody waits for; it may turn out to be short.
     """
     high = max(_MORE_TOKENS, lengths.high_tokens(request) - generated_tokens)
     mean = max(1.0, min(high, lengths.mean_tokens(request) - generated_tokens))
@@ -109,7 +105,7 @@ def just_enough(
     )
     for due_s, tokens in cases:
         pace_s = (due_s - now_s) / tokens
-        if pace_s >= least_s:
+        if pace_s >= settings.deadline_tbt_s:
             pace_s = _stepped(min(pace_s, settings.batch_tbt_s), settings.batch_tbt_s)
             return Schedule(due_s - tokens * pace_s + pace_s, pace_s)
     return Schedule(now_s + settings.batch_tbt_s, settings.batch_tbt_s)

@@ -232,9 +232,7 @@ class NiyamaPolicy:
     def _start_decode(self, prefill: Prefill, end_s: float) -> Release | None:
         """How the tokens are shown; None: immediately."""
         request, lengths = prefill.request, self._learned.lengths
-        schedule = decode_schedule(
-            prefill, end_s, self._backlog.pressure, self._least_token_s(), lengths, self.settings
-        )
+        schedule = decode_schedule(prefill, end_s, self._backlog.pressure, lengths, self.settings)
         self._decodes.add(
             request,
             next_due_s=schedule.next_due_s,
@@ -244,11 +242,6 @@ class NiyamaPolicy:
             expected_tokens=lengths.mean_tokens(request),
         )
         return schedule.release
-
-    def _least_token_s(self) -> float:
-        """Time of an iteration of the running decodes alone, with the margin of every plan."""
-        model = self.calibration.corrected
-        return model.iteration_s(0, 0, *self._decodes.load) * self.settings.slack_margin
 
     def _finish(self, request_id: str) -> None:
         if request_id in self._decodes:

@@ -57,10 +57,50 @@ class UpperBounds:
         return max(generated + 1, bound if most is None else min(bound, most))
 
 
+class CallCounts:
+    """How many calls the tasks of an application have, by those that have come."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], list[int]] = {}
+        """First, second, third ... calls of tasks."""
+
+    def observe(self, request: Request) -> None:
+        seen = self._seen.setdefault((request.qos.tenant, request.qos.application), [])
+        call = _call(request)
+        seen.extend([0] * (call - len(seen)))
+        seen[call - 1] += 1
+
+    def share_s(self, request: Request) -> float:
+        """By when the answer has to be complete: the time left is shared with the calls to come.
+
+        In equal parts. The artifact shares it by the time that the stages of the most similar task
+        took; stages that it does not know are alike.
+        """
+        qos = request.qos
+        if qos.task is None:
+            return qos.deadline_s
+        left = qos.task.calls_left
+        calls = 1.0 + (self._expected_left(request) if left is None else left)
+        return qos.arrival_s + (qos.deadline_s - qos.arrival_s) / calls
+
+    def _expected_left(self, request: Request) -> float:
+        seen = self._seen.get((request.qos.tenant, request.qos.application), [])
+        call = _call(request)
+        so_far = seen[call - 1] if call <= len(seen) else 0
+        return sum(seen[call:]) / max(1, so_far)
+
+
+def _call(request: Request) -> int:
+    task = request.qos.task
+    return 1 if task is None or task.call is None else task.call
+
+
 class Progress(NamedTuple):
     """How far a request is. Lengths in tokens."""
 
     request: Request
+    share_s: float
+    """By when its answer has to be complete; `CallCounts.share_s`."""
     prompt_left: int
     generated: int
     bound: int
@@ -104,12 +144,13 @@ def margin_of(
     The gain of what would finish late is multiplied by (time allowed / time taken) ** penalty. A
     request with gaps to keep is allowed TTFT + bound * TBT for its answer, and gains what is left
     of it; any other gains all of it, at its deadline. `urgent` is "just enough": of those that are
-    in time as long as they wait, none needs to be served before the others.
+    in time as long as they wait, none needs to be served before the others. A call of a task is
+    urgent by its share of the task's time, and late by the task's deadline.
     """
     qos, remaining_s = progress.request.qos, pace.remaining_s(progress)
     served_s = now_s - qos.arrival_s
     allowed_s = qos.deadline_s - qos.arrival_s
-    gain, slack_s = 0.0, allowed_s - served_s - remaining_s
+    gain, slack_s = 0.0, progress.share_s - now_s - remaining_s
     answer = progress.bound
     if qos.deadline_is_first_token:
         if progress.generated == 0:

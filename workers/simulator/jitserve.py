@@ -20,7 +20,15 @@ from workers.policy.plan import Chunk, IterationResult
 from workers.policy.release import Release
 from workers.policy.request import Prefill, Request
 from workers.simulator.engine_state import EngineState
-from workers.simulator.gmax import Margin, Pace, Progress, UpperBounds, best_group, margin_of
+from workers.simulator.gmax import (
+    CallCounts,
+    Margin,
+    Pace,
+    Progress,
+    UpperBounds,
+    best_group,
+    margin_of,
+)
 from workers.simulator.planner import PausingPlan
 
 FRAME_ITERATIONS = 50
@@ -36,8 +44,8 @@ _FIRST_ITERATION_S = 0.02
 @dataclass(slots=True)
 class _Answer:
     request: Request
-    context_tokens: int
     generated: int
+    share_s: float
 
 
 class JitServePolicy:
@@ -61,6 +69,7 @@ class JitServePolicy:
         self._state = EngineState()
         self._answers: dict[str, _Answer] = {}
         self._bounds = UpperBounds(QUANTILE)
+        self._calls = CallCounts()
         self._batch: dict[str, None] = {}
         """Ids of the chosen that are still here, the best first."""
         self._others: list[tuple[Margin, str]] = []
@@ -72,6 +81,7 @@ class JitServePolicy:
 
     def add(self, request: Request, now_s: float) -> None:
         prefill = self._state.add(request)
+        self._calls.observe(request)
         insort(self._others, (self._margin(self._waiting(prefill), now_s), request.request_id))
 
     def abort(self, request_id: str) -> None:
@@ -109,7 +119,9 @@ class JitServePolicy:
                 self._answers[request_id].generated += 1
         for prefill in self._state.compute(result):
             self._answers[prefill.request_id] = _Answer(
-                prefill.request, prefill.computed_tokens, prefill.generated_tokens + 1
+                prefill.request,
+                prefill.generated_tokens + 1,
+                self._calls.share_s(prefill.request),
             )
         for request_id in result.finished:
             answer = self._answers.get(request_id)
@@ -170,14 +182,21 @@ class JitServePolicy:
     def _all(self) -> list[Progress]:
         waiting = [self._waiting(prefill) for prefill in self._state.prefills.values()]
         return waiting + [
-            Progress(a.request, 0, a.generated, self._bounds.tokens(a.request, a.generated))
+            Progress(
+                a.request, a.share_s, 0, a.generated, self._bounds.tokens(a.request, a.generated)
+            )
             for a in self._answers.values()
         ]
 
     def _waiting(self, prefill: Prefill) -> Progress:
-        generated = prefill.generated_tokens
-        bound = self._bounds.tokens(prefill.request, generated)
-        return Progress(prefill.request, prefill.remaining_tokens, generated, bound)
+        request, generated = prefill.request, prefill.generated_tokens
+        return Progress(
+            request,
+            self._calls.share_s(request),
+            prefill.remaining_tokens,
+            generated,
+            self._bounds.tokens(request, generated),
+        )
 
     def _margin(self, progress: Progress, now_s: float) -> Margin:
         mean_s = sum(self._recent_s) / len(self._recent_s) if self._recent_s else 0.0

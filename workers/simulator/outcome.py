@@ -29,6 +29,7 @@ class Outcome:
         "relegated",
         "sim",
         "token_times",
+        "tokens_in_time",
     )
 
     def __init__(self, sim: SimRequest) -> None:
@@ -41,6 +42,9 @@ class Outcome:
         self.gaps = 0
         self.late_gaps = 0
         self.longest_gap_s = 0.0
+        self.tokens_in_time = 0
+        """Of an answer that limits gaps, tokens that are not behind arrival + TTFT + (n - 1) * TBT;
+        of any other, and of a task, all tokens, or none when the last is late."""
         self.relegated = False
         self.release: Release | None = None
 
@@ -58,12 +62,17 @@ class Outcome:
         if qos.limits_gaps:
             times = numpy.concatenate([numpy.asarray(part) for part in self.token_times])
             self._score_tokens(_released(times, self.release), qos.tbt_s)
+        elif not self.missed_first_or_last() and not self.sim.calls_left:
+            self.tokens_in_time = self.sim.tokens
         self.token_times = []
 
     def _score_tokens(self, times: Times, tbt_s: float) -> None:
         self.first_token_s, self.last_token_s = float(times[0]), float(times[-1])
         schedule = times - tbt_s * numpy.arange(len(times))
         self.envelope_late_s = float(schedule.max()) - self.sim.request.qos.deadline_s
+        self.tokens_in_time = int(
+            (schedule <= self.sim.request.qos.deadline_s + CLOCK_ERROR_S).sum()
+        )
         if len(times) > 1:
             gaps = times[1:] - times[:-1]
             self.gaps = len(gaps)

@@ -89,6 +89,9 @@ def _combined(
         longest_gap_p99_s=max(run.longest_gap_p99_s for run in runs),
         relegated=0.0,
         goodput_qps=sum(gpu * run.goodput_qps for gpu, run in zip(gpus, runs, strict=True)),
+        goodput_tokens_per_s=sum(
+            gpu * run.goodput_tokens_per_s for gpu, run in zip(gpus, runs, strict=True)
+        ),
         replicas=experiment.replicas,
         retractions=sum(run.retractions for run in runs),
         seed=experiment.seed,

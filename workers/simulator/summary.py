@@ -51,7 +51,9 @@ class Summary:
     longest_gap_p99_s: float
     relegated: float
     goodput_qps: float
-    """Requests per second that met everything."""
+    """Requests and tasks per second that met everything."""
+    goodput_tokens_per_s: float = 0.0
+    """Tokens of answers per second that were in time (`Outcome.tokens_in_time`)."""
     replicas: int = 1
     retractions: int = 0
     seed: int = 1
@@ -111,6 +113,7 @@ def summarize(
         longest_gap_p99_s=percentile([o.longest_gap_s for o in outcomes if o.gaps], 99),
         relegated=_share(outcomes, _is_relegated),
         goodput_qps=sum(not o.missed_envelope() for o in outcomes) / window_s,
+        goodput_tokens_per_s=sum(o.tokens_in_time for o in outcomes) / window_s,
         replicas=replicas,
         retractions=retractions,
         seed=seed,

@@ -16,6 +16,7 @@ from tests.benchmarks.policy.busy_hour import (
     pool_capacities,
 )
 from tests.benchmarks.policy.held_out import LONG_CONTEXT_TIERS, mixture
+from tests.benchmarks.policy.jitserve import goodput, jitserve_runs
 from workers.latency.profiles import A100_LLAMA3_8B
 from workers.simulator.capacity import SCORINGS, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import TierAware
@@ -90,6 +91,7 @@ def parts(traces: Path, duration_s: float = 10_800.0) -> list[Part]:
         *_busy_hour_parts(paper),
         *_minute_parts(paper["code"]),
         *_held_out_parts(experiments["mooncake"]),
+        *_jitserve_parts(paper),
     ]
 
 
@@ -314,6 +316,10 @@ def _held_out_parts(mooncake: Experiment) -> list[Part]:
         for name, experiment, qps in loads
         for policy in ("niyama", "niyama-paper", "srpf-shed", "edf-shed", "srpf", "edf")
     ]
+
+
+def _jitserve_parts(experiments: dict[str, Experiment]) -> list[Part]:
+    return [Part(run.name, partial(goodput, run)) for run in jitserve_runs(experiments)]
 
 
 def _run_part(name: str, experiment: Experiment, policy: str, qps: float) -> Part:

@@ -5,8 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.requests import batch, chat
+from workers.policy.qos import RequestQos, Task
+from workers.policy.request import Request
 from workers.simulator.gmax import (
     FIRST_ESTIMATE_TOKENS,
+    CallCounts,
     Margin,
     Pace,
     Progress,
@@ -24,7 +27,7 @@ def _margin(progress: Progress, now_s: float, penalty: float = 100.0) -> Margin:
 
 def _whole(ttlt_s: float, *, prompt_left: int = 1_000, generated: int = 0) -> Progress:
     request = batch("a", 1_000, ttlt_s=ttlt_s)
-    return Progress(request, prompt_left, generated, bound=100)
+    return Progress(request, ttlt_s, prompt_left, generated, bound=100)
 
 
 def test_before_there_is_any_history_answers_may_be_long() -> None:
@@ -93,15 +96,46 @@ def test_what_is_late_anyway_is_not_urgent() -> None:
 
 def test_a_chat_is_urgent_when_its_next_token_is_due_before_the_next_choice() -> None:
     request = chat("a", 1_000, ttft_s=6.0, tbt_s=0.1)
-    ahead = Progress(request, 0, 50, bound=100)  # token 51 is due at 6 + 50 * 0.1
+    ahead = Progress(request, 6.0, 0, 50, bound=100)  # token 51 is due at 6 + 50 * 0.1
     assert not _margin(ahead, 8.4).urgent
     assert _margin(ahead, 8.6).urgent
 
 
 def test_a_chat_that_started_has_the_rest_of_its_answer_to_gain() -> None:
     request = chat("a", 1_000, ttft_s=6.0, tbt_s=0.1)
-    rest = Progress(request, 0, 60, bound=100)
+    rest = Progress(request, 6.0, 0, 60, bound=100)
     assert _margin(rest, 5.0).density == pytest.approx(8 * 40 / (40 * 0.05))
+
+
+def _call(
+    name: str, call: int, *, calls_left: int | None = None, arrival_s: float = 0.0
+) -> Request:
+    task = Task(name, call, calls_left)
+    return Request(name, RequestQos.call(arrival_s, task=task, deadline_s=60.0), 1_000)
+
+
+def test_the_time_of_a_task_is_shared_with_the_calls_that_usually_follow() -> None:
+    counts = CallCounts()
+    assert counts.share_s(_call("new", 1)) == 60.0
+    for name, calls in (("a", 1), ("b", 3)):
+        for call in range(1, calls + 1):
+            counts.observe(_call(name, call))
+    # Of two first calls one was followed by two others.
+    assert counts.share_s(_call("c", 1)) == 30.0
+    assert counts.share_s(_call("c", 2, arrival_s=20.0)) == 40.0
+    assert counts.share_s(_call("c", 3, arrival_s=20.0)) == 60.0
+    assert counts.share_s(_call("c", 9, arrival_s=20.0)) == 60.0
+
+
+def test_a_task_that_says_how_many_calls_follow_is_believed() -> None:
+    assert CallCounts().share_s(_call("a", 1, calls_left=5)) == 10.0
+
+
+def test_a_call_is_urgent_by_its_share_and_late_by_the_deadline_of_its_task() -> None:
+    request = _call("a", 1)
+    fair = _margin(Progress(request, 20.0, 1_000, 0, bound=100), 0.0)
+    urgent = _margin(Progress(request, 5.2, 1_000, 0, bound=100), 0.0)
+    assert urgent == Margin(True, fair.density)
 
 
 def test_the_group_is_of_similar_length() -> None:
