@@ -1,14 +1,18 @@
-"""Requests and a latency model with which worked arithmetic stays simple."""
+"""Requests, a latency model with which worked arithmetic stays simple, and a plan carried out."""
 
 from typing import Unpack
 
 from workers.latency.model import Coefficients, LatencyModel
+from workers.policy.plan import IterationPlan, IterationResult
+from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import Owner, RequestQos
 from workers.policy.request import Request
 
 _REGIME = Coefficients(0.010, 0.0001, 0.0, 0.0, 0.0, 0.0)
 FLAT_MODEL = LatencyModel(_REGIME, _REGIME, split_tokens=512)
 """10 ms and 0.1 ms per token, whatever the batch."""
+PLENTY = 1_000_000
+"""More KV than anything here needs, tokens."""
 
 
 def chat(
@@ -52,3 +56,13 @@ def either(
     return chat(
         request_id, prompt_tokens, arrival_s=arrival_s, ttft_s=target_s, tbt_s=tbt_s, **owner
     )
+
+
+def serve(
+    policy: NiyamaPolicy, now_s: float, free: int = PLENTY, finished: tuple[str, ...] = ()
+) -> tuple[IterationPlan, float]:
+    """Plan one iteration and let it take exactly what was predicted."""
+    plan = policy.plan(now_s, free)
+    end_s = now_s + plan.predicted_s
+    policy.observe(IterationResult(end_s, plan.predicted_s, plan.chunks, finished))
+    return plan, end_s

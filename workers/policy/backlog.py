@@ -16,7 +16,7 @@ from workers.policy.overdue import OverdueQueue
 from workers.policy.plan import Chunk
 from workers.policy.prefixes import Prefixes
 from workers.policy.queue import Entry, WaitingQueue
-from workers.policy.ranking import Ranking
+from workers.policy.ranking import FIRST_RANK, Ranking
 from workers.policy.request import Prefill, Request
 from workers.policy.selection import Order
 from workers.policy.settings import Overload, Settings
@@ -101,7 +101,7 @@ class Backlog:
     def cutoff(self) -> int:
         """The highest rank whose deadlines can all be met."""
         if self._settings.overload is Overload.CUTOFF:
-            return self._lookahead.cutoff
+            return max(FIRST_RANK, self._lookahead.cutoff)
         return NO_CUTOFF
 
     def reserved_kv_tokens(self) -> int:

@@ -12,6 +12,7 @@ from workers.policy.lookahead import NO_CUTOFF
 from workers.policy.memory import lets_others_pass, victims_for_prompt
 from workers.policy.qos import Kind
 from workers.policy.queue import Entry
+from workers.policy.ranking import FIRST_RANK
 from workers.policy.request import Prefill
 from workers.policy.selection import choose, is_too_late, most_urgent_first, order_of
 from workers.policy.settings import Settings
@@ -178,7 +179,9 @@ class Planning:
         return self._overdue.head()
 
     def _gives_up(self, entry: Entry) -> bool:
-        return entry.expires_s < self._now_s or is_too_late(
+        if entry.expires_s < self._now_s:
+            return True
+        return entry.rank != FIRST_RANK and is_too_late(
             entry.due_s, entry.prompt_tokens, self._now_s, self._token_s, self._settings
         )
 

@@ -14,6 +14,8 @@ _MIN_WORK = 64.0
 _STEP = math.log(1.2)
 _LOW_IMPORTANCE = 100
 _CHANCE_RANKS = 32
+FIRST_RANK = -1
+"""Of answers that are being read: no other rank is as low."""
 
 
 class Ranking:
@@ -45,12 +47,7 @@ class Ranking:
         if self.may_be_stretched(prefill, now_s):
             prefill.due_s = prefill.latest_s
         qos, work = prefill.request.qos, self._learned.work(prefill)
-        rank = rank_of(
-            prefill.request_id,
-            work,
-            important=qos.is_important or not self._settings.use_importance,
-            size_bias=self._settings.size_bias,
-        )
+        rank = self._rank(prefill, work)
         return Entry(
             prefill.due_s,
             prefill.request_id,
@@ -58,6 +55,16 @@ class Ranking:
             rank,
             prefill.own_tokens,
             qos.expires_s if may_expire and qos.expires_s is not None else math.inf,
+        )
+
+    def _rank(self, prefill: Prefill, work: float) -> int:
+        if prefill.is_being_read:
+            return FIRST_RANK
+        return rank_of(
+            prefill.request_id,
+            work,
+            important=prefill.request.qos.is_important or not self._settings.use_importance,
+            size_bias=self._settings.size_bias,
         )
 
 

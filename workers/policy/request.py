@@ -94,6 +94,15 @@ class Prefill:
         return self.request.request_id
 
     @property
+    def is_being_read(self) -> bool:
+        """A part of its answer is out, and gaps in the rest are noticed.
+
+        It does not yield, however late: what it costs to resume was admitted once, and is bounded
+        by what the decodes held.
+        """
+        return self.generated_tokens > 0 and self.request.qos.limits_gaps
+
+    @property
     def has_kv(self) -> bool:
         """The engine has computed a part of the prompt."""
         return self.computed_tokens > 0

@@ -61,5 +61,7 @@ class Review:
                 self._backlog.requeue(prefill, now_s)
 
     def _is_too_late(self, prefill: Prefill, due_s: float, now_s: float) -> bool:
+        if prefill.is_being_read:
+            return False
         token_s = self._learned.prefill_token_s
         return is_too_late(due_s, prefill.own_tokens, now_s, token_s, self._settings)

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.requests import FLAT_MODEL, batch, chat, either
+from tests.support.requests import FLAT_MODEL, PLENTY, batch, chat, either, serve
 from workers.policy.decision import Decision, DecisionKind
 from workers.policy.expiry import Expiries
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
@@ -13,19 +13,9 @@ from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Request
 from workers.policy.settings import Overload, Settings
 
-PLENTY = 1_000_000
-
 
 def _batch(name: str, prompt: int, *, ttlt_s: float = 600.0, expires_s: float | None) -> Request:
     return batch(name, prompt, ttlt_s=ttlt_s, expire_after_s=expires_s)
-
-
-def _serve(policy: NiyamaPolicy, now_s: float) -> tuple[IterationPlan, float]:
-    """Plan one iteration and let it take exactly what was predicted."""
-    plan = policy.plan(now_s, PLENTY)
-    end_s = now_s + plan.predicted_s
-    policy.observe(IterationResult(end_s, plan.predicted_s, plan.chunks))
-    return plan, end_s
 
 
 def _expired(plan: IterationPlan) -> list[Decision]:
@@ -39,7 +29,7 @@ def test_a_request_that_has_not_started_in_time_is_dropped_with_reason_and_forec
     now_s, expired = 0.0, []
     while not expired:
         backlog_s = policy.backlog_s()
-        plan, now_s = _serve(policy, now_s)
+        plan, now_s = serve(policy, now_s)
         expired = _expired(plan)
     (decision,) = expired
     assert decision.request_id == "late"
@@ -73,23 +63,23 @@ def test_it_may_start_at_the_very_moment() -> None:
 def test_what_was_relegated_as_too_late_expires_too() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(_batch("first", 300_000, ttlt_s=50.0, expires_s=None), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(chat("chat", 1_000, ttft_s=0.01, expire_after_s=1.0), now_s)
-    relegated, _ = _serve(policy, now_s)
+    relegated, _ = serve(policy, now_s)
     assert [d.reason for d in relegated.decisions] == ["too late to be met"]
-    plan, _ = _serve(policy, 1.1)
+    plan, _ = serve(policy, 1.1)
     assert [d.request_id for d in _expired(plan)] == ["chat"]
 
 
 def test_a_parked_prompt_and_a_decode_that_lost_its_memory_do_not_expire() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(_batch("parked", 10_000, expires_s=0.5), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(chat("chat", 2_000, arrival_s=now_s, expire_after_s=0.5 - now_s), now_s)
-    _, now_s = _serve(policy, now_s)
+    _, now_s = serve(policy, now_s)
     policy.retract("chat", now_s)
     policy.retract("parked", now_s)
-    plan, _ = _serve(policy, 5.0)
+    plan, _ = serve(policy, 5.0)
     assert _expired(plan) == []
     assert plan.chunks[0].request_id == "chat"
 

@@ -6,24 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.requests import FLAT_MODEL, batch, chat, either
+from tests.support.requests import FLAT_MODEL, PLENTY, batch, chat, either, serve
 from workers.latency.model import Coefficients, LatencyModel
 from workers.policy.decision import DecisionKind
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
-
-PLENTY = 1_000_000
-
-
-def _serve(
-    policy: NiyamaPolicy, now_s: float, free: int = PLENTY, finished: tuple[str, ...] = ()
-) -> tuple[IterationPlan, float]:
-    """Plan one iteration and let it take exactly what was predicted."""
-    plan = policy.plan(now_s, free)
-    end_s = now_s + plan.predicted_s
-    policy.observe(IterationResult(end_s, plan.predicted_s, plan.chunks, finished))
-    return plan, end_s
 
 
 def test_an_idle_replica_takes_the_largest_chunk() -> None:
@@ -46,7 +34,7 @@ def test_prompts_are_packed_in_order_of_their_due_times() -> None:
 def test_a_running_chat_bounds_the_iteration_by_its_next_gap() -> None:
     policy = NiyamaPolicy(FLAT_MODEL, Settings(token_timing=TokenTiming.GAPS))
     policy.add(chat("chat", 100), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
     plan = policy.plan(now_s, PLENTY)
     # The gap is 50 ms and the margin 20% until it is known: (41.7 - 10 - 0.1) / 0.1 tokens.
@@ -58,7 +46,7 @@ def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
         FLAT_MODEL, Settings(token_timing=TokenTiming.ENVELOPE, slack_spread_tokens=100)
     )
     policy.add(chat("chat", 100), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
     # The second token is due at 6.05 s: 50 ms and a hundredth of the slack.
     limit_s = 0.05 + (6.05 - now_s) / 100
@@ -69,7 +57,7 @@ def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
 def test_short_answers_spend_their_slack_over_their_own_length() -> None:
     policy = NiyamaPolicy(FLAT_MODEL, Settings(token_timing=TokenTiming.ENVELOPE))
     policy.add(replace(chat("chat", 100), max_output_tokens=60), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
     limit_s = 0.05 + (6.05 - now_s) / 60
     tokens = policy.plan(now_s, PLENTY).chunks[0].tokens
@@ -81,11 +69,11 @@ def test_large_batches_alternate_with_decodes_alone_when_that_carries_more() -> 
     settings = Settings(token_timing=TokenTiming.ENVELOPE, alternation=Alternation.PREDICTED)
     policy = NiyamaPolicy(LatencyModel(small, FLAT_MODEL.large, 512), settings)
     policy.add(chat("chat", 100, ttft_s=0.2), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(batch("b", 100_000), now_s)
     sizes, due_s = [], 0.25
     for _ in range(20):
-        plan, now_s = _serve(policy, now_s)
+        plan, now_s = serve(policy, now_s)
         sizes.append(sum(chunk.tokens for chunk in plan.chunks))
         assert now_s <= due_s
         due_s += 0.05
@@ -95,7 +83,7 @@ def test_large_batches_alternate_with_decodes_alone_when_that_carries_more() -> 
 def test_decodes_without_slack_leave_the_smallest_chunk() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(chat("chat", 100), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
     assert policy.plan(now_s + 5.0, PLENTY).chunks[0].tokens == 128
 
@@ -103,12 +91,12 @@ def test_decodes_without_slack_leave_the_smallest_chunk() -> None:
 def test_a_prefill_in_progress_is_parked_for_a_closer_deadline_and_resumed() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("b", 10_000), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(chat("chat", 3_000, arrival_s=now_s), now_s)
-    parked, now_s = _serve(policy, now_s)
+    parked, now_s = serve(policy, now_s)
     assert parked.chunks == (Chunk("chat", 2560),)
     assert [(d.request_id, d.kind) for d in parked.decisions] == [("b", DecisionKind.PARKED)]
-    resumed, _ = _serve(policy, now_s)
+    resumed, _ = serve(policy, now_s)
     assert resumed.chunks == (Chunk("chat", 440), Chunk("b", 2120))
     assert resumed.decisions == ()
 
@@ -116,9 +104,9 @@ def test_a_prefill_in_progress_is_parked_for_a_closer_deadline_and_resumed() -> 
 def test_without_parking_the_prefill_in_progress_continues() -> None:
     policy = NiyamaPolicy(FLAT_MODEL, Settings(park=False))
     policy.add(batch("b", 10_000), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     policy.add(chat("chat", 3_000, arrival_s=now_s), now_s)
-    assert _serve(policy, now_s)[0].chunks == (Chunk("b", 2560),)
+    assert serve(policy, now_s)[0].chunks == (Chunk("b", 2560),)
 
 
 def _overload(policy: NiyamaPolicy, *, important: bool) -> list[str]:
@@ -130,7 +118,7 @@ def _overload(policy: NiyamaPolicy, *, important: bool) -> list[str]:
         policy.add(request, 0.0)
     relegated, now_s = [], 0.0
     for _ in range(40):
-        plan, now_s = _serve(policy, now_s)
+        plan, now_s = serve(policy, now_s)
         relegated += [d.request_id for d in plan.decisions if d.kind is DecisionKind.RELEGATED]
     return relegated
 
@@ -183,12 +171,12 @@ def test_a_relegated_request_that_starts_in_time_is_restored() -> None:
     reported: list[tuple[str, DecisionKind]] = []
     now_s = 0.0
     for _ in range(3):
-        plan, now_s = _serve(policy, now_s)
+        plan, now_s = serve(policy, now_s)
         reported += [(d.request_id, d.kind) for d in plan.decisions]
     assert ("0", DecisionKind.RELEGATED) in reported
     for index in range(1, 4):
         policy.abort(f"{index}")
-    plan, _ = _serve(policy, now_s)
+    plan, _ = serve(policy, now_s)
     assert [chunk.request_id for chunk in plan.chunks] == ["0"]
     assert [(d.request_id, d.kind) for d in plan.decisions] == [("0", DecisionKind.RESTORED)]
 
@@ -196,7 +184,7 @@ def test_a_relegated_request_that_starts_in_time_is_restored() -> None:
 def test_a_prompt_waits_for_memory_and_smaller_work_in_progress_continues() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("first", 4_000), 0.0)
-    _, now_s = _serve(policy, 0.0, free=5_000)
+    _, now_s = serve(policy, 0.0, free=5_000)
     policy.add(batch("second", 4_000, ttlt_s=300.0), now_s)
     plan = policy.plan(now_s, 5_000 - 2_560)
     assert plan.chunks == (Chunk("first", 1_440),)
@@ -222,7 +210,7 @@ def test_after_half_of_its_time_memory_gathers_for_a_prompt_that_found_no_room()
 def test_no_prompt_loses_its_memory_for_one_that_finds_too_little_even_so() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("b", 4_000), 0.0)
-    _, now_s = _serve(policy, 0.0, free=5_000)
+    _, now_s = serve(policy, 0.0, free=5_000)
     policy.add(chat("chat", 6_000, arrival_s=now_s), now_s)
     plan = policy.plan(now_s, 2_440)
     assert plan.reclaim_kv == ()
@@ -236,14 +224,14 @@ def _names(plan: IterationPlan) -> list[str]:
 def test_a_parked_batch_prompt_loses_its_memory_to_a_chat_and_starts_over() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("b", 4_000), 0.0)
-    _, now_s = _serve(policy, 0.0, free=5_000)
+    _, now_s = serve(policy, 0.0, free=5_000)
     policy.add(chat("chat", 3_000, arrival_s=now_s), now_s)
-    plan, now_s = _serve(policy, now_s, free=2_440)
+    plan, now_s = serve(policy, now_s, free=2_440)
     assert plan.reclaim_kv == ("b",)
     assert plan.chunks[0].request_id == "chat"
     assert DecisionKind.RECLAIMED in {d.kind for d in plan.decisions}
-    _serve(policy, now_s, free=2_440)  # the chat's prompt is done
-    plan, _ = _serve(policy, now_s + 1.0, free=5_000)
+    serve(policy, now_s, free=2_440)  # the chat's prompt is done
+    plan, _ = serve(policy, now_s + 1.0, free=5_000)
     assert plan.chunks[0] == Chunk("b", min(plan.chunks[0].tokens, 4_000))
 
 
@@ -271,7 +259,7 @@ def test_an_aborted_request_is_never_planned_again() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("waiting", 1_000), 0.0)
     policy.add(batch("started", 9_000, ttlt_s=100.0), 0.0)
-    _, now_s = _serve(policy, 0.0)
+    _, now_s = serve(policy, 0.0)
     for name in ("waiting", "started", "unknown"):
         policy.abort(name)
     assert policy.plan(now_s, PLENTY).chunks == ()
