@@ -6,9 +6,12 @@ iteration looks at every decode.
 """
 
 import math
+from collections import OrderedDict
+from operator import itemgetter
 from typing import NamedTuple
 
 from workers.policy.cadence import Cadence
+from workers.policy.decode_length import DecodeLengths
 from workers.policy.request import Request
 
 _LATE_PER_CALL = 16
@@ -23,7 +26,11 @@ class _Decode(NamedTuple):
     joined_iteration: int
     context_tokens: int
     generated_tokens: int
-    expected_tokens: float
+    """When it joined."""
+    counted_tokens: int
+    """Of all that it has generated, what the beliefs about lengths have heard of."""
+    tokens_to_come: float
+    """What was expected then."""
 
 
 class DecodeLoad(NamedTuple):
@@ -34,26 +41,29 @@ class DecodeLoad(NamedTuple):
 
 
 class MostUrgent(NamedTuple):
-    """When a token is due, the pace of its decode, and the answer length that is expected."""
+    """When a token is due, the pace of its decode, and how many are expected from it on."""
 
     due_s: float
     pace_s: float
-    expected_tokens: float
+    tokens_to_come: float
     request_id: str = ""
 
 
 class Decodes:
-    def __init__(self) -> None:
+    def __init__(self, lengths: DecodeLengths | None = None) -> None:
+        """`lengths` hear how far answers have come, whether they end or not."""
+        self._lengths = lengths or DecodeLengths(learn=False)
         self._iteration = 0
-        self._running: dict[str, _Decode] = {}
+        self._running: OrderedDict[str, _Decode] = OrderedDict()
+        """Of whose length was estimated last, last."""
         self._cadences: dict[float, Cadence] = {}
         """By pace; none is empty."""
         self._unmixed = 0
         """Decodes that keep all others from sharing an iteration with prompts."""
         self.context_tokens = 0
         """Sum of the context lengths."""
-        self.expected_tokens = 0.0
-        """Sum of the growth that was expected when each started."""
+        self.tokens_to_come = 0.0
+        """Sum of what was expected of each when it was estimated last."""
 
     def __len__(self) -> int:
         return len(self._running)
@@ -78,7 +88,6 @@ class Decodes:
         pace_s: float,
         context_tokens: int,
         generated_tokens: int,
-        expected_tokens: float = 0.0,
     ) -> None:
         """A prompt is complete and `generated_tokens` are out; later ones follow at `pace_s`.
 
@@ -88,32 +97,42 @@ class Decodes:
         pace_s = min(pace_s, _MAX_PACE_S)
         due_s = math.inf if next_due_s is None else next_due_s
         self._join_cadence(request.request_id, due_s, pace_s)
+        to_come = self._lengths.to_come(request, generated_tokens)
         self._running[request.request_id] = _Decode(
             request,
             pace_s,
             self._iteration,
             context_tokens,
             generated_tokens,
-            expected_tokens,
+            generated_tokens - 1,
+            to_come,
         )
         self._unmixed += not request.decode_mixes
-        self.expected_tokens += expected_tokens
+        self.tokens_to_come += to_come
         self.context_tokens += context_tokens
 
     def remove(self, request_id: str) -> tuple[Request, int]:
-        """Take a decode out; returns its request and the tokens generated so far."""
-        decode = self._running.pop(request_id)
-        self._unmixed -= not decode.request.decode_mixes
-        progressed = self._iteration - decode.joined_iteration
-        self.context_tokens -= decode.context_tokens + progressed
-        self.expected_tokens -= decode.expected_tokens
-        self._leave_cadence(request_id, decode.pace_s)
-        return decode.request, decode.generated_tokens + progressed
+        """Take a decode out; returns its request and the tokens generated so far.
+
+        How long its answer would have been, nobody knows.
+        """
+        decode = self._take_out(request_id)
+        generated = self._generated(decode)
+        self._lengths.passed(decode.request, generated, counted=decode.counted_tokens)
+        return decode.request, generated
+
+    def finish(self, request_id: str) -> None:
+        """The answer of a decode has ended."""
+        decode = self._take_out(request_id)
+        generated = self._generated(decode)
+        self._lengths.ended(decode.request, generated, counted=decode.counted_tokens)
 
     def advance(self) -> None:
-        """Every running decode produced one token."""
+        """Every running decode produced one token; the length of one is estimated anew."""
         self._iteration += 1
         self.context_tokens += len(self._running)
+        if self._running:
+            self._review(next(iter(self._running)))
 
     def shortest_gap_s(self) -> float:
         """The least pace of the decodes without a schedule; infinity without any."""
@@ -122,18 +141,17 @@ class Decodes:
 
     def most_urgent(self) -> MostUrgent | None:
         """The decode whose next token is due first, infinity without a schedule; None for none."""
-        first: MostUrgent | None = None
-        for pace_s, cadence in self._cadences.items():
-            due_s, request_id = cadence.first(self._iteration)
-            if first is None or due_s < first.due_s:
-                expected_tokens = self._running[request_id].expected_tokens
-                first = MostUrgent(due_s, pace_s, expected_tokens, request_id)
-        return first
+        if (first := self._first()) is None:
+            return None
+        due_s, request_id = first
+        decode = self._running[request_id]
+        to_come = self._lengths.to_come(decode.request, self._generated(decode))
+        return MostUrgent(due_s, decode.pace_s, to_come, request_id)
 
     def next_due_s(self) -> float:
         """When the most urgent next token is due; infinity without decodes."""
-        first = self.most_urgent()
-        return math.inf if first is None else first.due_s
+        first = self._first()
+        return math.inf if first is None else first[0]
 
     def shift_late(self, end_s: float) -> None:
         """Tokens that came out late at `end_s` move the rest of their schedule back."""
@@ -146,22 +164,52 @@ class Decodes:
         Only those whose next tokens would be due first are looked at: the others hold nobody up.
         """
         for _ in range(_LATE_PER_CALL):
-            urgent = self.most_urgent()
-            if urgent is None or urgent.pace_s >= min(pace_s, _MAX_PACE_S):
+            if (first := self._first()) is None:
                 return
-            decode = self._running[urgent.request_id]
+            _, request_id = first
+            decode = self._running[request_id]
+            if decode.pace_s >= min(pace_s, _MAX_PACE_S):
+                return
             qos = decode.request.qos
             if qos.deadline_is_first_token or now_s <= qos.deadline_s:
                 return
-            self._leave_cadence(urgent.request_id, decode.pace_s)
+            self._leave_cadence(request_id, decode.pace_s)
             decode = decode._replace(pace_s=min(pace_s, _MAX_PACE_S))
-            self._running[urgent.request_id] = decode
-            self._join_cadence(urgent.request_id, now_s + decode.pace_s, decode.pace_s)
+            self._running[request_id] = decode
+            self._join_cadence(request_id, now_s + decode.pace_s, decode.pace_s)
 
     def clock_stepped(self, step_s: float) -> None:
         """The clock was set by `step_s`: what is due, is due as much later."""
         for cadence in self._cadences.values():
             cadence.clock_stepped(step_s)
+
+    def _first(self) -> tuple[float, str] | None:
+        """When the first of the next tokens is due, and of which decode."""
+        firsts = (cadence.first(self._iteration) for cadence in self._cadences.values())
+        return min(firsts, key=itemgetter(0), default=None)
+
+    def _generated(self, decode: _Decode) -> int:
+        return decode.generated_tokens + self._iteration - decode.joined_iteration
+
+    def _take_out(self, request_id: str) -> _Decode:
+        decode = self._running.pop(request_id)
+        self._unmixed -= not decode.request.decode_mixes
+        self.context_tokens -= decode.context_tokens + self._iteration - decode.joined_iteration
+        self.tokens_to_come -= decode.tokens_to_come
+        self._leave_cadence(request_id, decode.pace_s)
+        return decode
+
+    def _review(self, request_id: str) -> None:
+        """Estimate anew how many tokens a decode still has to come."""
+        decode = self._running[request_id]
+        generated = self._generated(decode)
+        self._lengths.passed(decode.request, generated, counted=decode.counted_tokens)
+        to_come = self._lengths.to_come(decode.request, generated)
+        self.tokens_to_come += to_come - decode.tokens_to_come
+        self._running[request_id] = decode._replace(
+            counted_tokens=generated, tokens_to_come=to_come
+        )
+        self._running.move_to_end(request_id)
 
     def _join_cadence(self, request_id: str, due_s: float, pace_s: float) -> None:
         cadence = self._cadences.get(pace_s)

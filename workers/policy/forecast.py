@@ -13,8 +13,8 @@ def forecast(
     """The forecast of a request that waits `queue_wait_s` and then runs without a pause."""
     finish_s = now_s + queue_wait_s + prefill.own_tokens / learned.tokens_per_s
     if not prefill.request.qos.deadline_is_first_token:
-        tbt_s = expected_tbt_s(prefill.request.qos, settings)
-        finish_s += learned.lengths.mean_tokens(prefill.request) * tbt_s
+        to_come = learned.lengths.to_come(prefill.request, prefill.generated_tokens)
+        finish_s += to_come * expected_tbt_s(prefill.request.qos, settings)
     return Forecast(queue_wait_s, finish_s)
 
 

@@ -4,7 +4,7 @@ from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
 from workers.policy.calibration import Calibration
 from workers.policy.decode_length import DecodeLengths
-from workers.policy.request import Prefill, Request
+from workers.policy.request import Prefill
 from workers.policy.settings import Settings
 from workers.policy.throughput import Throughput
 
@@ -14,7 +14,7 @@ class Learning:
 
     def __init__(self, latency: LatencyModel, settings: Settings) -> None:
         self.calibration = Calibration(latency, correct=settings.calibrate)
-        self.lengths = DecodeLengths()
+        self.lengths = DecodeLengths(learn=settings.learn_answer_lengths)
         self._throughput = Throughput(latency)
         self._settings = settings
 
@@ -33,7 +33,7 @@ class Learning:
     def work(self, prefill: Prefill) -> float:
         """Prefill-equivalent tokens that the request still costs, its answer included."""
         request = prefill.request
-        decode_tokens = self.lengths.mean_tokens(request)
+        decode_tokens = self.lengths.to_come(request, prefill.generated_tokens)
         work = self._throughput.work(prefill.own_tokens, decode_tokens, request.prompt_tokens)
         return work if self._settings.discount_cached_prefixes else work + request.cached_tokens
 
@@ -54,8 +54,3 @@ class Learning:
         """Continue with another latency model."""
         self.calibration = self.calibration.refitted(latency)
         self._throughput.use(latency)
-
-    def answer(self, request: Request, output_tokens: int) -> None:
-        """A request finished by itself after `output_tokens`."""
-        if self._settings.learn_answer_lengths:
-            self.lengths.observe(request, output_tokens)

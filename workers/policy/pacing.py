@@ -11,7 +11,7 @@ from workers.policy.settings import Settings, TokenTiming
 
 _STEP = math.log(1.2)
 _MORE_TOKENS = 16.0
-"""What an answer that is longer than was expected is expected to have still, at least."""
+"""What an answer, however long it is, may have still, at least."""
 
 
 class Schedule(NamedTuple):
@@ -43,10 +43,12 @@ def prompt_due(prefill: Prefill, lengths: DecodeLengths, settings: Settings) -> 
             due_s = qos.deadline_s + prefill.generated_tokens * qos.tbt_s
             return PromptDue(due_s, due_s)
         case Kind.DEADLINE | Kind.TASK | Kind.BATCH:
-            tbt_s = expected_tbt_s(qos, settings)
+            tbt_s, generated = expected_tbt_s(qos, settings), prefill.generated_tokens
+            high = lengths.high(request, generated) - generated
+            mean = min(high, lengths.to_come(request, generated))
             return PromptDue(
-                _before(request.answer_due_s, qos, lengths.high_tokens(request) * tbt_s),
-                _before(request.answer_latest_s, qos, lengths.mean_tokens(request) * tbt_s),
+                _before(request.answer_due_s, qos, high * tbt_s),
+                _before(request.answer_latest_s, qos, mean * tbt_s),
             )
         case _:
             assert_never(qos.kind)
@@ -96,8 +98,8 @@ def just_enough(
     that are not computed meanwhile are worth more. An answer for which that is not enough goes on
     like one that nobody waits for; it may turn out to be short.
     """
-    high = max(_MORE_TOKENS, lengths.high_tokens(request) - generated_tokens)
-    mean = max(1.0, min(high, lengths.mean_tokens(request) - generated_tokens))
+    high = max(_MORE_TOKENS, lengths.high(request, generated_tokens) - generated_tokens)
+    mean = max(1.0, min(high, lengths.to_come(request, generated_tokens)))
     cases = (
         (request.answer_due_s, high),
         (request.answer_latest_s, high),
@@ -147,6 +149,7 @@ def _batch_schedule(
     prefill: Prefill, first_token_s: float, lengths: DecodeLengths, settings: Settings
 ) -> Schedule:
     request, pace_s = prefill.request, settings.batch_tbt_s
-    to_come = max(1.0, lengths.high_tokens(request) - (prefill.generated_tokens + 1))
+    produced = prefill.generated_tokens + 1
+    to_come = max(1.0, lengths.high(request, produced) - produced)
     start_s = max(first_token_s, request.qos.deadline_s - to_come * pace_s)
     return Schedule(start_s + pace_s, pace_s)

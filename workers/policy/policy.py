@@ -38,7 +38,7 @@ class NiyamaPolicy:
         self._learned = Learning(latency, self.settings)
         self._backlog = Backlog(self.settings, self._learned)
         self._review = Review(self._backlog, self._learned, self.settings, self._limits)
-        self._decodes = Decodes()
+        self._decodes = Decodes(self._learned.lengths)
         self._decoded_s = 0.0
         """When the running decodes had their last tokens."""
         self._decodes_wait = False
@@ -169,7 +169,7 @@ class NiyamaPolicy:
 
     def _memory(self, free_kv_tokens: int) -> Memory:
         free = free_kv_tokens - len(self._decodes)
-        growth = int(self.settings.kv_growth_share * self._decodes.expected_tokens)
+        growth = int(self.settings.kv_growth_share * self._decodes.tokens_to_come)
         return Memory(free, free - self._backlog.reserved_kv_tokens() - growth)
 
     # ---- learning
@@ -239,11 +239,10 @@ class NiyamaPolicy:
             pace_s=schedule.pace_s,
             context_tokens=prefill.computed_tokens,
             generated_tokens=prefill.generated_tokens + 1,
-            expected_tokens=lengths.mean_tokens(request),
         )
         return schedule.release
 
     def _finish(self, request_id: str) -> None:
         if request_id in self._decodes:
-            self._learned.answer(*self._decodes.remove(request_id))
+            self._decodes.finish(request_id)
         self._backlog.leave(request_id)

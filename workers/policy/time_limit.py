@@ -48,7 +48,7 @@ def _slack_limit_s(at: Situation, calibration: Calibration, settings: Settings) 
     affordable_s = slack_s / settings.slack_margin
     if not settings.slack_spread_tokens:
         return affordable_s
-    tokens = min(float(settings.slack_spread_tokens), max(1.0, at.urgent.expected_tokens))
+    tokens = min(float(settings.slack_spread_tokens), max(1.0, at.urgent.tokens_to_come))
     equal_s = at.urgent.pace_s + slack_s / tokens
     step_s = _large_step_s(equal_s, at, calibration, settings) if slack_s > 0 else None
     if step_s is None:

@@ -21,7 +21,7 @@ def _request(ttlt_s: float) -> Request:
 def _always(tokens: int) -> DecodeLengths:
     lengths = DecodeLengths()
     for _ in range(10 * _LONG_AGO):
-        lengths.observe(_request(10.0), tokens)
+        lengths.ended(_request(10.0), tokens)
     return lengths
 
 
@@ -30,9 +30,12 @@ def _schedule(ttlt_s: float, lengths: DecodeLengths, generated: int = 1) -> Sche
 
 
 def test_the_pace_is_what_meets_the_deadline() -> None:
-    schedule = _schedule(14.0, _always(201))
-    assert 0.07 / 1.2 <= schedule.pace_s <= 0.0701
-    assert schedule.next_due_s == pytest.approx(14.0 - 199 * schedule.pace_s, abs=0.3)
+    lengths = _always(201)
+    schedule = _schedule(14.0, lengths)
+    to_come = lengths.high(_request(14.0), 1) - 1
+    assert to_come == pytest.approx(200, rel=0.1)
+    assert 14.0 / to_come / 1.2 <= schedule.pace_s <= 14.0 / to_come
+    assert schedule.next_due_s == pytest.approx(14.0 - (to_come - 1) * schedule.pace_s)
 
 
 def test_no_answer_makes_iterations_shorter_than_it_was_planned_with() -> None:
@@ -45,7 +48,7 @@ def test_a_pace_is_between_that_of_deadlines_and_that_of_batch(
     ttlt_s: float, tokens: int, generated: int
 ) -> None:
     lengths = DecodeLengths()
-    lengths.observe(_request(ttlt_s), tokens)
+    lengths.ended(_request(ttlt_s), tokens)
     schedule = _schedule(ttlt_s, lengths, generated)
     # A pace is rounded down by less than a step of 20%.
     assert _SETTINGS.deadline_tbt_s / 1.2 <= schedule.pace_s <= _SETTINGS.batch_tbt_s

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.support.requests import FLAT_MODEL, PLENTY, batch, chat, either, serve
 from workers.latency.model import Coefficients, LatencyModel
 from workers.policy.decision import DecisionKind
+from workers.policy.decode_length import DecodeLengths
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
@@ -56,10 +57,11 @@ def test_the_envelope_spreads_its_slack_over_the_tokens_to_come() -> None:
 
 def test_short_answers_spend_their_slack_over_their_own_length() -> None:
     policy = NiyamaPolicy(FLAT_MODEL, Settings(token_timing=TokenTiming.ENVELOPE))
-    policy.add(replace(chat("chat", 100), max_output_tokens=60), 0.0)
+    request = replace(chat("chat", 100), max_output_tokens=60)
+    policy.add(request, 0.0)
     _, now_s = serve(policy, 0.0)
     policy.add(batch("b", 10_000), now_s)
-    limit_s = 0.05 + (6.05 - now_s) / 60
+    limit_s = 0.05 + (6.05 - now_s) / DecodeLengths().to_come(request, produced=1)
     tokens = policy.plan(now_s, PLENTY).chunks[0].tokens
     assert tokens == pytest.approx((limit_s - 0.0101) / 0.0001, abs=2)
 
@@ -263,7 +265,7 @@ def test_an_aborted_request_is_never_planned_again() -> None:
     for name in ("waiting", "started", "unknown"):
         policy.abort(name)
     assert policy.plan(now_s, PLENTY).chunks == ()
-    assert policy.backlog_s() == 0
+    assert policy.backlog_s() == pytest.approx(0)
 
 
 def test_a_prompt_that_the_engine_did_not_take_waits_again() -> None:

@@ -22,11 +22,11 @@ NOTHING_RUNS = Situation(
 )
 
 
-def _due_in(slack_s: float, *, expected_tokens: float, waiting_work: float = 0.0) -> Situation:
+def _due_in(slack_s: float, *, tokens_to_come: float, waiting_work: float = 0.0) -> Situation:
     """One decode with a token every 50 ms."""
     return NOTHING_RUNS._replace(
         decodes=DecodeLoad(1, 100),
-        urgent=MostUrgent(10.0 + slack_s, 0.05, expected_tokens),
+        urgent=MostUrgent(10.0 + slack_s, 0.05, tokens_to_come),
         waiting_work=waiting_work,
     )
 
@@ -43,25 +43,25 @@ def test_without_decodes_there_is_no_limit() -> None:
 
 
 def test_slack_is_spread_over_the_tokens_to_come() -> None:
-    assert _limit_s(_due_in(1.0, expected_tokens=50.0)) == pytest.approx(0.05 + 1.0 / 50)
+    assert _limit_s(_due_in(1.0, tokens_to_come=50.0)) == pytest.approx(0.05 + 1.0 / 50)
 
 
 def test_slack_is_spread_over_no_more_tokens_than_the_setting_says() -> None:
     settings = Settings(slack_spread_tokens=20)
-    assert _limit_s(_due_in(1.0, expected_tokens=50.0), settings) == pytest.approx(0.05 + 1.0 / 20)
+    assert _limit_s(_due_in(1.0, tokens_to_come=50.0), settings) == pytest.approx(0.05 + 1.0 / 20)
 
 
 def test_no_iteration_plans_to_use_the_slack_beyond_its_margin() -> None:
-    assert _limit_s(_due_in(0.06, expected_tokens=2.0)) == pytest.approx(0.06 / 1.2)
+    assert _limit_s(_due_in(0.06, tokens_to_come=2.0)) == pytest.approx(0.06 / 1.2)
 
 
 def test_slack_can_be_spent_on_one_iteration() -> None:
     settings = Settings(slack_spread_tokens=0)
-    assert _limit_s(_due_in(1.2, expected_tokens=50.0), settings) == pytest.approx(1.0)
+    assert _limit_s(_due_in(1.2, tokens_to_come=50.0), settings) == pytest.approx(1.0)
 
 
 def test_slack_is_the_same_however_slow_the_device() -> None:
-    limit_s = _limit_s(_due_in(1.0, expected_tokens=50.0), bias=2.0)
+    limit_s = _limit_s(_due_in(1.0, tokens_to_come=50.0), bias=2.0)
     assert limit_s == pytest.approx(0.05 + 1.0 / 50)
 
 
@@ -75,7 +75,7 @@ def test_a_gap_is_kept_by_the_margin_of_recent_errors() -> None:
 
 
 def test_the_shorter_of_slack_and_gap_counts() -> None:
-    both = _due_in(1.0, expected_tokens=50.0)._replace(gap_due_s=10.06)
+    both = _due_in(1.0, tokens_to_come=50.0)._replace(gap_due_s=10.06)
     assert _limit_s(both) == pytest.approx(0.06 / 1.2)
 
 
@@ -88,7 +88,7 @@ def test_the_shorter_of_slack_and_gap_counts() -> None:
 def test_large_batches_wait_until_the_slack_affords_them(slack_s: float, limit_s: float) -> None:
     small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)
     calibration = Calibration(LatencyModel(small, FLAT_MODEL.large, 512))
-    at = _due_in(slack_s, expected_tokens=100.0, waiting_work=5_000.0)
+    at = _due_in(slack_s, tokens_to_come=100.0, waiting_work=5_000.0)
     predicted = Settings(alternation=Alternation.PREDICTED)
     assert time_limit_s(at, calibration, predicted) == pytest.approx(limit_s, abs=1e-4)
 
@@ -96,7 +96,7 @@ def test_large_batches_wait_until_the_slack_affords_them(slack_s: float, limit_s
 def test_equal_batches_stay_where_too_little_waits_for_a_large_one() -> None:
     small = Coefficients(0.030, 0.0001, 0.0, 0.0, 0.0, 0.0)
     calibration = Calibration(LatencyModel(small, FLAT_MODEL.large, 512))
-    at = _due_in(0.10, expected_tokens=100.0, waiting_work=400.0)
+    at = _due_in(0.10, tokens_to_come=100.0, waiting_work=400.0)
     predicted = Settings(alternation=Alternation.PREDICTED)
     assert time_limit_s(at, calibration, predicted) == pytest.approx(0.05 + 0.001)
 
@@ -124,7 +124,7 @@ def test_large_batches_alternate_by_themselves_only_where_measurements_say_so(
     true = LatencyModel(
         Coefficients(small_s, 0.0001, 0.0, 0.0, 0.0, 0.0), FLAT_MODEL.large, split_tokens=512
     )
-    at = _due_in(0.10, expected_tokens=100.0, waiting_work=5_000.0)
+    at = _due_in(0.10, tokens_to_come=100.0, waiting_work=5_000.0)
     calibration = _measured(true, spread=spread)
     assert time_limit_s(at, calibration, Settings()) == pytest.approx(limit_s, abs=2e-4)
     off = Settings(alternation=Alternation.OFF)
@@ -134,7 +134,7 @@ def test_large_batches_alternate_by_themselves_only_where_measurements_say_so(
 
 def test_under_load_decodes_alone_are_tried_now_and_then_until_they_are_measured() -> None:
     calibration = Calibration(FLAT_MODEL)
-    at = _due_in(0.10, expected_tokens=100.0, waiting_work=5_000.0)
+    at = _due_in(0.10, tokens_to_come=100.0, waiting_work=5_000.0)
     trials = 0
     for number in range(1_000):
         alone = time_limit_s(at, calibration, Settings()) == 0.0
@@ -150,7 +150,7 @@ def test_decodes_alone_are_not_tried_where_nothing_hangs_on_it() -> None:
     calibration = Calibration(FLAT_MODEL)
     for _ in range(100):
         calibration.observe(Sample(600, 0, 1, 100, FLAT_MODEL.iteration_s(600, 0, 1, 100)))
-    due = _due_in(0.10, expected_tokens=100.0, waiting_work=5_000.0)
+    due = _due_in(0.10, tokens_to_come=100.0, waiting_work=5_000.0)
     assert time_limit_s(due, calibration, Settings()) == 0.0
     assert time_limit_s(due, calibration, Settings(alternation=Alternation.OFF)) > 0.0
     assert time_limit_s(due._replace(waiting_work=100.0), calibration, Settings()) > 0.0
