@@ -3,7 +3,7 @@ simulation."""
 
 from typing import Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from niyama.flags import variable_of
 from workers.policy.settings import Alternation, Overload, Settings, TokenTiming
@@ -33,11 +33,34 @@ class SchedulingOptions(BaseModel):
         default=_POLICY.size_bias,
         ge=0,
         le=1,
-        description="Who yields when not all can be met. 1: the largest requests; 0: chance",
+        description="Share of the requests of which the largest yield when not all can be met; "
+        "the others, by chance, yield like small ones",
     )
-    use_importance: bool = Field(
-        default=_POLICY.use_importance,
-        description="Requests of low importance yield no sooner than others",
+    interactive_weight: float = Field(
+        default=_POLICY.interactive_weight,
+        ge=0.001,
+        le=1_000,
+        description="What it is worth to meet a request that somebody waits for, beside one of "
+        "batch: when not all can be met, the most work per worth yields first",
+    )
+    low_importance_weight: float = Field(
+        default=_POLICY.low_importance_weight,
+        ge=1e-6,
+        le=1,
+        description="The same of a request of low importance, beside one of high; 1: importance "
+        "is nothing, 0.000001: all of low importance yield before all others",
+    )
+    tenant_weights: str = Field(
+        default="",
+        description="The same of some tenants' requests, beside those of others, and their fair "
+        "shares: NAME=WEIGHT, comma-separated",
+    )
+    tenant_fairness: float = Field(
+        default=_POLICY.tenant_fairness,
+        ge=0,
+        le=8,
+        description="How much sooner requests of tenants yield that ask for more than their fair "
+        "share when not all can be met; 0: no sooner",
     )
     lookahead_base_s: float = Field(
         default=_POLICY.lookahead_base_s,
@@ -126,11 +149,32 @@ class SchedulingOptions(BaseModel):
             raise ValueError("--hold-full must be above --hold-from")
         return self
 
+    @field_validator("tenant_weights")
+    @classmethod
+    def _tenant_weights_parse(cls, text: str) -> str:
+        parse_weights(text)
+        return text
+
     def policy_settings(self) -> Settings:
         names = SchedulingOptions.model_fields
-        return Settings(**{name: getattr(self, name) for name in names})
+        values = {name: getattr(self, name) for name in names}
+        return Settings(**{**values, "tenant_weights": parse_weights(self.tenant_weights)})
 
     def variables(self) -> dict[str, str]:
         """The environment from which `SchedulingSettings` reads these options."""
         names = SchedulingOptions.model_fields
         return {variable_of(name): str(getattr(self, name)) for name in names}
+
+
+def parse_weights(text: str) -> tuple[tuple[str, float], ...]:
+    """`acme=2,other=0.5`: a weight from 0.001 to 1,000 for each name."""
+    weights: dict[str, float] = {}
+    for part in text.split(",") if text.strip() else ():
+        name, _, number = (each.strip() for each in part.rpartition("="))
+        try:
+            weights[name] = float(number)
+        except ValueError:
+            weights[name] = 0.0
+        if not name or not 0.001 <= weights[name] <= 1_000:
+            raise ValueError(f"{part!r} is not NAME=WEIGHT with a weight from 0.001 to 1,000")
+    return tuple(weights.items())

@@ -116,6 +116,7 @@ class Backlog:
         if not self._settings.share_prefixes:
             request = replace(request, prefix_keys=())
         self._expiries.add(request)
+        self._ranking.arrived(request, now_s)
         prefill = Prefill(request)
         self._wait(prefill, now_s)
         self.prefixes.matched(prefill)

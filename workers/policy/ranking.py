@@ -6,14 +6,18 @@ import zlib
 from workers.policy.learning import Learning
 from workers.policy.pacing import prompt_due
 from workers.policy.queue import Entry
-from workers.policy.request import Prefill
+from workers.policy.request import Prefill, Request
 from workers.policy.selection import is_too_late
 from workers.policy.settings import Settings
+from workers.policy.tenants import Tenants
+from workers.policy.value import weight_of
 
 _MIN_WORK = 64.0
 _STEP = math.log(1.2)
-_LOW_IMPORTANCE = 100
-_CHANCE_RANKS = 32
+_MIDDLE = 100
+"""The rank of the smallest requests with a weight of 1."""
+_LEAST, _MOST = 1, 400
+_CHANCE_RANKS = 16
 FIRST_RANK = -1
 """Of answers that are being read: no other rank is as low."""
 
@@ -24,6 +28,12 @@ class Ranking:
     def __init__(self, settings: Settings, learned: Learning) -> None:
         self._settings = settings
         self._learned = learned
+        self._tenants = Tenants(settings.tenant_weights)
+
+    def arrived(self, request: Request, now_s: float) -> None:
+        """A request is new: what its tenant asks for counts once."""
+        work = self._learned.work(Prefill(request))
+        self._tenants.asks(request.qos.tenant, work, now_s, self._learned.tokens_per_s)
 
     def may_be_stretched(self, prefill: Prefill, now_s: float) -> bool:
         """Too late for its due time, but not for what is left without the margin of an answer.
@@ -60,21 +70,21 @@ class Ranking:
     def _rank(self, prefill: Prefill, work: float) -> int:
         if prefill.is_being_read:
             return FIRST_RANK
-        return rank_of(
-            prefill.request_id,
-            work,
-            important=prefill.request.qos.is_important or not self._settings.use_importance,
-            size_bias=self._settings.size_bias,
-        )
+        qos, settings = prefill.request.qos, self._settings
+        excess = self._tenants.excess(qos.tenant) ** settings.tenant_fairness
+        weight = weight_of(qos, settings) / excess
+        return rank_of(prefill.request_id, work, weight=weight, size_bias=settings.size_bias)
 
 
-def rank_of(request_id: str, work: float, *, important: bool, size_bias: float) -> int:
-    """How soon a request yields in overload: higher ranks first.
+def rank_of(request_id: str, work: float, *, weight: float = 1.0, size_bias: float = 1.0) -> int:
+    """How soon a request yields in overload: higher ranks first, by work per weight.
 
-    Every low-importance request ranks above every other; then size counts, in steps of 20%, mixed
-    with chance (a hash of the id) as far as `size_bias` is below 1.
+    In steps of 20%. Of one request in 1 / (1 - `size_bias`), by a hash of the id, the size does not
+    count: it ranks by chance among small ones.
     """
-    size_class = math.log(max(work, _MIN_WORK) / _MIN_WORK) / _STEP
-    chance = zlib.crc32(request_id.encode()) % _CHANCE_RANKS if size_bias < 1 else 0
-    rank = int(size_bias * size_class + (1 - size_bias) * chance)
-    return min(rank, _LOW_IMPORTANCE - 1) + (0 if important else _LOW_IMPORTANCE)
+    steps = math.log(max(work, _MIN_WORK) / _MIN_WORK) / _STEP
+    if size_bias < 1:
+        chance, draw = divmod(zlib.crc32(request_id.encode()), 1_000)
+        steps = steps if draw < 1_000 * size_bias else chance % _CHANCE_RANKS
+    rank = int(_MIDDLE + steps - math.log(weight) / _STEP)
+    return min(max(rank, _LEAST), _MOST)

@@ -80,9 +80,17 @@ class Settings:
     lookahead_share * t). The rest is left to later arrivals."""
     lookahead_share: float = 0.5
     size_bias: float = 1.0
-    """1: the largest requests yield first, 0: chance decides. Lower values spare long prompts."""
-    use_importance: bool = True
-    """Requests of low importance yield before all others."""
+    """Share of the requests, by chance, that yield by size; the others as if they were small."""
+    interactive_weight: float = 1.0
+    """What a request that somebody waits for is worth beside one of batch: that many times its size
+    it yields like one of batch."""
+    low_importance_weight: float = 0.125
+    """What a request of low importance is worth beside one of high."""
+    tenant_weights: tuple[tuple[str, float], ...] = ()
+    """What a request of these tenants is worth beside one of others; and their fair shares."""
+    tenant_fairness: float = 1.0
+    """How much sooner a tenant's requests yield when it asks for more than its fair share: as if
+    they were larger by the excess to this power. 0: no sooner."""
 
     srpf_weight_high_s: float = 0.1
     """HYBRID: seconds per token at and beyond a backlog of 260 s."""

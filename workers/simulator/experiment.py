@@ -57,6 +57,8 @@ class Experiment:
     seed: int = 1
     noise: float = 0.03
     low_importance: float = 0.0
+    tenants: tuple[tuple[str, float], ...] = ()
+    """Names, and how many requests each has beside the others."""
     kv_tokens: int | None = None
     trace_arrivals: bool = False
     """Arrival times of the trace instead of Poisson; its rate is scaled to the one asked for."""
@@ -91,6 +93,7 @@ class Experiment:
             self.tiers,
             rng=rng,
             low_importance=self.low_importance,
+            tenants=self.tenants,
             # Drawn at random, the same prompts would come again and again.
             in_order=self.trace_arrivals or self.trace.shares_prefixes,
         )
@@ -128,6 +131,7 @@ class Experiment:
             replicas=self.replicas,
             retractions=sum(replica.engine.retractions for replica in replicas),
             seed=self.seed,
+            settings=self.settings,
         )
 
     def replica(self, policy: str, index: int = 0) -> Replica:

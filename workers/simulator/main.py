@@ -18,6 +18,7 @@ from rich.progress import (
 )
 
 from niyama.errors import ConfigurationError
+from workers.engine.scheduling import parse_weights
 from workers.latency.profiles import Profile, load_profile
 from workers.simulator.capacity import Capacity, capacity_of, gpus_for
 from workers.simulator.cluster import RoundRobin, Router, TierAware
@@ -40,6 +41,7 @@ from workers.simulator.tables import (
     misses_table,
     sweep_table,
     title_of,
+    value_table,
 )
 from workers.simulator.traces import read_trace
 
@@ -84,6 +86,7 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
         seed=settings.seed,
         noise=settings.noise,
         low_importance=settings.low_importance,
+        tenants=parse_weights(settings.tenants),
         kv_tokens=settings.kv_tokens,
         trace_arrivals=settings.arrivals == "trace",
         square_wave=parse_square(settings.square) if settings.arrivals == "square" else None,
@@ -136,6 +139,7 @@ def _show(
     else:
         console.print(sweep_table(results, experiment))
         console.print(misses_table(results))
+        console.print(value_table(results))
 
 
 def _run_all(

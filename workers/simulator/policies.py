@@ -63,8 +63,12 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/size-bias-50": replace(_DEFAULT, size_bias=0.5),
     "niyama/size-bias-0": replace(_DEFAULT, size_bias=0.0),
     "niyama/no-history": replace(_DEFAULT, learn_answer_lengths=False),
-    "niyama/no-importance": replace(_DEFAULT, use_importance=False),
     "niyama/no-shared-prefixes": replace(_DEFAULT, share_prefixes=False),
+    "niyama/size-bias-90": replace(_DEFAULT, size_bias=0.9),
+    "niyama/no-fairness": replace(_DEFAULT, tenant_fairness=0.0),
+    "niyama/strict-fairness": replace(_DEFAULT, tenant_fairness=3.0),
+    "niyama/strict-importance": replace(_DEFAULT, low_importance_weight=1e-6),
+    "niyama/no-importance": replace(_DEFAULT, low_importance_weight=1.0),
     "niyama/no-cached-prefixes": replace(_DEFAULT, discount_cached_prefixes=False),
 }
 """Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`."""

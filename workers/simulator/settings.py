@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from niyama.command_settings import CommandSettings
-from workers.engine.scheduling import SchedulingOptions
+from workers.engine.scheduling import SchedulingOptions, parse_weights
 from workers.latency.profiles import BUILT_IN
 from workers.policy.settings import Settings
 from workers.simulator.capacity import Scoring
@@ -80,6 +80,11 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
     warm_up_s: float = Field(default=3_600, ge=0, description="Not scored at the start, seconds")
     low_importance: float = Field(
         default=0.0, ge=0, le=1, description="Share of requests of low importance, 0 to 1"
+    )
+    tenants: str = Field(
+        default="",
+        description="Who sends the requests: NAME=SHARE, comma-separated, the shares in proportion"
+        " to each other; default: one tenant",
     )
     replicas: int = Field(
         default=1, ge=1, le=64, description="Replicas that share the load, 1 to 64"
@@ -158,6 +163,12 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
     @classmethod
     def _slo_parses(cls, text: str) -> str:
         parse_tiers(text)
+        return text
+
+    @field_validator("tenants")
+    @classmethod
+    def _tenants_parse(cls, text: str) -> str:
+        parse_weights(text)
         return text
 
     @field_validator("square")

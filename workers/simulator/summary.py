@@ -1,13 +1,17 @@
 """The figures of one run."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
+from workers.policy.settings import Settings
+from workers.policy.value import weight_of
+from workers.simulator.fairness import by_tenant, jains_index
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import Tier
 
 PERCENTILES = (50, 90, 99)
+_DEFAULT = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,12 @@ class Summary:
     """Requests and tasks per second that met everything."""
     goodput_tokens_per_s: float = 0.0
     """Tokens of answers per second that were in time (`Outcome.tokens_in_time`)."""
+    value_kept: float = 1.0
+    """Weight of those that met everything, of the weight of all (`workers.policy.value`)."""
+    fairness: float = 1.0
+    """See `workers.simulator.fairness.jains_index`."""
+    missed_by_tenant: Mapping[str, float] = field(default_factory=dict)
+    """The same as `missed`, of each tenant's requests."""
     replicas: int = 1
     retractions: int = 0
     seed: int = 1
@@ -89,8 +99,12 @@ def summarize(
     replicas: int = 1,
     retractions: int = 0,
     seed: int = 1,
+    settings: Settings = _DEFAULT,
 ) -> Summary:
-    """`outcomes` are the requests that arrived within a window of `window_s` seconds."""
+    """`outcomes` are the requests that arrived within a window of `window_s` seconds.
+
+    `settings` say what requests are worth.
+    """
     gaps = sum(outcome.gaps for outcome in outcomes)
     return Summary(
         policy=policy,
@@ -114,6 +128,12 @@ def summarize(
         relegated=_share(outcomes, _is_relegated),
         goodput_qps=sum(not o.missed_envelope() for o in outcomes) / window_s,
         goodput_tokens_per_s=sum(o.tokens_in_time for o in outcomes) / window_s,
+        value_kept=_value_kept(outcomes, settings),
+        fairness=jains_index(outcomes, dict(settings.tenant_weights)),
+        missed_by_tenant={
+            tenant: _share(theirs, Outcome.missed_envelope)
+            for tenant, theirs in sorted(by_tenant(outcomes).items())
+        },
         replicas=replicas,
         retractions=retractions,
         seed=seed,
@@ -134,6 +154,12 @@ def _tier(name: str, outcomes: list[Outcome]) -> TierSummary:
 def _class(outcomes: list[Outcome]) -> ClassSummary:
     missed, relegated = (_share(outcomes, of) for of in (Outcome.missed_envelope, _is_relegated))
     return ClassSummary(len(outcomes), missed, relegated)
+
+
+def _value_kept(outcomes: Sequence[Outcome], settings: Settings) -> float:
+    weights = [weight_of(outcome.sim.request.qos, settings) for outcome in outcomes]
+    kept = (w for o, w in zip(outcomes, weights, strict=True) if not o.missed_envelope())
+    return sum(kept) / sum(weights) if outcomes else 1.0
 
 
 def _by_size(outcomes: Sequence[Outcome]) -> Iterator[float]:

@@ -81,6 +81,31 @@ def misses_table(results: Sequence[Summary]) -> Table:
     return table
 
 
+def value_table(results: Sequence[Summary]) -> Table:
+    """What was kept of what it all was worth, and how evenly over the tenants."""
+    table = Table(
+        title="value and fairness, %",
+        caption="Jain's index of the tenants' parts of their fair shares: 100 is even",
+        box=box.SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    table.add_column("policy", no_wrap=True)
+    for column in ("req/s", "value\nkept", "Jain's\nindex"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("missed, by tenant")
+    for result in results:
+        tenants = result.missed_by_tenant.items()
+        table.add_row(
+            result.policy,
+            f"{result.qps:g}",
+            f"{100 * result.value_kept:.1f}",
+            f"{100 * result.fairness:.1f}",
+            " ".join(f"{tenant} {_percent(share)}" for tenant, share in tenants if tenant),
+        )
+    return table
+
+
 def intervals_table(results: Sequence[Summary], title: str) -> Table:
     """Means over the seeds of each policy and rate; of misses also less the first policy's.
 

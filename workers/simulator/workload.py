@@ -58,6 +58,7 @@ class Tier:
         arrival_s: float,
         importance: Importance = "high",
         *,
+        tenant: str = "",
         task: Task | None = None,
         deadline_s: float = math.inf,
     ) -> RequestQos:
@@ -65,7 +66,11 @@ class Tier:
 
         A call of a `task` has that task's `deadline_s`.
         """
-        owner: Owner = {"importance": importance, "application": self.name}
+        owner: Owner = {
+            "importance": importance,
+            "tenant": tenant,
+            "application": self.name,
+        }
         target_s = self.target_s
         match self.kind:
             case Kind.INTERACTIVE:
@@ -123,6 +128,7 @@ class SimTask:
     tier: Tier
     importance: Importance
     calls: tuple[SimCall, ...]
+    tenant: str = ""
 
     def qos(self, call: int, arrival_s: float) -> RequestQos:
         """The QoS of one of its calls, the first of which is 0."""
@@ -130,6 +136,7 @@ class SimTask:
         return self.tier.qos(
             arrival_s,
             self.importance,
+            tenant=self.tenant,
             task=Task(self.name, call + 1, left),
             deadline_s=self.arrival_s + self.tier.target_s,
         )
@@ -224,28 +231,41 @@ def make_requests(
     *,
     rng: random.Random,
     low_importance: float = 0.0,
+    tenants: Sequence[tuple[str, float]] = (),
     in_order: bool = False,
 ) -> list[SimRequest]:
     """One request per arrival time; of a task, its first call.
 
     Lengths are drawn at random with replacement, or taken `in_order` (arrival times that belong
     to the lengths). `low_importance` is the share of requests that may be relegated first.
+    `tenants` are names and how many requests each has beside the others.
     """
     requests = []
+    owners = _draw_tenants(tenants, random.Random(len(times_s)))
     for index, time_s in enumerate(times_s):
         size = lengths[index % len(lengths)] if in_order else rng.choice(lengths)
         tier = rng.randrange(len(tiers))
         importance: Importance = "high" if rng.random() >= low_importance else "low"
-        name = f"{index:07d}"
+        name, tenant = f"{index:07d}", next(owners)
         task = None
         if tiers[tier].kind is Kind.TASK:
             calls = tuple(task_calls(size, tiers[tier], rng, index))
-            task = SimTask(name, time_s, tiers[tier], importance, calls)
+            task = SimTask(name, time_s, tiers[tier], importance, calls, tenant)
             size = calls[0].size
-        qos = task.qos(0, time_s) if task is not None else tiers[tier].qos(time_s, importance)
+        if task is not None:
+            qos = task.qos(0, time_s)
+        else:
+            qos = tiers[tier].qos(time_s, importance, tenant=tenant)
         request = Request(name, qos, size.prompt_tokens, prefix_keys=prefix_keys(size))
         requests.append(SimRequest(request, size.output_tokens, tier, size.blocks, task))
     return requests
+
+
+def _draw_tenants(tenants: Sequence[tuple[str, float]], rng: random.Random) -> Iterator[str]:
+    """Of a stream of its own, so that other draws are the same with and without tenants."""
+    names, shares = [name for name, _ in tenants], [share for _, share in tenants]
+    while True:
+        yield rng.choices(names, shares)[0] if tenants else ""
 
 
 def task_calls(first: Lengths, tier: Tier, rng: random.Random, index: int) -> Iterator[SimCall]:

@@ -54,8 +54,8 @@ ABLATIONS = (
 )  # fmt: skip
 
 DIURNAL_POLICIES = (
-    "niyama", "niyama/no-importance", "niyama-paper", "niyama-paper/artifact", "srpf-shed",
-    "edf-shed", "srpf", "edf", "fcfs",
+    "niyama", "niyama/strict-importance", "niyama/no-importance", "niyama-paper",
+    "niyama-paper/artifact", "srpf-shed", "edf-shed", "srpf", "edf", "fcfs",
 )  # fmt: skip
 BURSTS_FROM = {"sharegpt": "conv"}
 """ShareGPT has no arrival times."""
@@ -84,6 +84,7 @@ def parts(traces: Path, duration_s: float = 10_800.0) -> list[Part]:
         *_nonnegative_parts(paper["conv"]),
         *_cluster_parts(paper["conv"]),
         *_diurnal_parts(paper["code"]),
+        *_fairness_parts(paper["conv"]),
         *_burst_parts(paper["code"]),
         *_ablation_parts(paper),
         *_cache_parts(experiments["mooncake"]),
@@ -220,6 +221,14 @@ def _diurnal_parts(code: Experiment) -> list[Part]:
     ]
 
 
+def _fairness_parts(conv: Experiment) -> list[Part]:
+    """One of four tenants sends 70% of the requests, and chance spares one request in ten."""
+    tenants = (("flood", 7.0), ("a", 1.0), ("b", 1.0), ("c", 1.0))
+    flooded, qps = replace(conv, tenants=tenants), 1.6 * REFERENCE_QPS["conv"]
+    policies = ("niyama", "niyama/no-fairness", "niyama/strict-fairness", "niyama/size-bias-90")
+    return [_run_part(f"fairness conv 1.6 {policy}", flooded, policy, qps) for policy in policies]
+
+
 def _burst_parts(code: Experiment) -> list[Part]:
     """Azure Code's own arrival times, TTFT 1 s, KV for 60,000 tokens; and for 16,000."""
     tiers = (Tier.interactive("Q1", ttft_s=1.0, tbt_s=0.05), *PAPER_TIERS[1:])
@@ -338,6 +347,9 @@ def _brief(summary: Summary) -> dict[str, Any]:
         "late_gaps": round(summary.late_gaps, 5),
         "by_size": [round(share, 4) for share in summary.missed_by_size],
         "important": round(summary.missed_important, 5),
+        "value_kept": round(summary.value_kept, 5),
+        "fairness": round(summary.fairness, 5),
+        "tenants": {name: round(share, 5) for name, share in summary.missed_by_tenant.items()},
         "ttft_s": [round(value, 3) for value in summary.tiers[0].latency_s],
         "retractions": summary.retractions,
     }

@@ -30,8 +30,8 @@ OVERLOAD_LINES = (
     *(f"{policy} seed 1" for policy in OVERLOAD_BASELINES),
 )
 MISSING = "-"
-_SINGLE_RUNS = ("burst", "cached", "diurnal", "held-out", "minute", "nonnegative")
-_PARTS_OF_A_RUN = ("important", "interactive", "batch")
+_SINGLE_RUNS = ("burst", "cached", "diurnal", "fairness", "held-out", "minute", "nonnegative")
+_PARTS_OF_A_RUN = ("important", "interactive", "batch", "value_kept", "fairness")
 _SHOWN_DAY = "code smooth"
 _SHOWN = 1.6
 """The overload that is shown in detail."""
@@ -164,11 +164,17 @@ def _others(results: Results) -> Iterable[str]:
     for name, result in results.items():
         kind = name.split()[0]
         if kind in _SINGLE_RUNS:
-            parts = (f"{part} {_percent(result.get(part))}" for part in _PARTS_OF_A_RUN)
-            yield _row(name, [f"{_missed([result])}: {', '.join(parts)}"])
+            yield _row(name, [_summary(result)])
         elif kind in ("cluster", "predictor", "silo"):
             found = {key: value for key, value in result.items() if key != "runs"}
             yield _row(name, [json.dumps(found)])
+
+
+def _summary(run: dict[str, Any]) -> str:
+    """% missed: in total, of parts and of tenants; and the value kept and Jain's index."""
+    shown = [f"{part} {_percent(run.get(part))}" for part in _PARTS_OF_A_RUN]
+    shown += [f"{name} {_percent(share)}" for name, share in run.get("tenants", {}).items() if name]
+    return f"{_missed([run])}: {', '.join(shown)}"
 
 
 def _curves(results: Results) -> dict[str, dict[str, list[tuple[float, float]]]]:

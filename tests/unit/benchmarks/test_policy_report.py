@@ -15,7 +15,7 @@ RESULTS = {
     "overload code 1.3 niyama seed 1": RUN,
     "overload code 1.6 niyama seed 1": {"missed": 0.141, "important": 0.141, **BY_CLASS},
     "ablation conv 1.6 niyama/no-cutoff": {"missed": 1.0, "important": 1.0},
-    "diurnal 1.3 niyama": RUN,
+    "diurnal 1.3 niyama": {**RUN, "value_kept": 0.9, "tenants": {"a": 0.05}},
     "busy hour code smooth Q1": {"fcfs-256": 0.9, "srpf-256": 1.0},
     **{f"busy hour code smooth {pool}": {"edf-2048": 1.0} for pool in ("Q2", "Q3", "Q2+Q3")},
     "busy hour code smooth all": {"niyama": 1.6},
@@ -38,7 +38,8 @@ def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     assert "| bound | 5.80 / 11.00 / - | - / - / - | - / - / - |" in lines
     assert "| niyama seed 1 | 20.00 / 5.00; 0 0 0 0 0 0 0 0 0 100 | - | - |" in lines
     assert "| niyama/no-cutoff | - | 100.00 | - |" in lines
-    assert "| diurnal 1.3 niyama | 8.27: important 0.02, interactive -, batch - |" in lines
+    parts = "important 0.02, interactive -, batch -, value_kept 90.00, fairness -, a 5.00"
+    assert f"| diurnal 1.3 niyama | 8.27: {parts} |" in lines
     assert '| silo code | {"qps_per_gpu": 1.5} |' in lines
     # Three peaks of 4 / 3 * 1.6 requests/s against one of 6.4 where a GPU carries 1.6.
     row = "| code, smooth, 0 | 9 / 8 / 4 | 18 / 17 / 10 | 57 / 57 / 35 | 50% / 41% / 39% |"

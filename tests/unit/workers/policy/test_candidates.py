@@ -114,7 +114,7 @@ def test_the_head_is_the_smallest_key_of_those_still_there(
     kept: list[Entry] = []
     for index, (due_s, work, remove) in enumerate(items):
         name = f"{index:03d}"
-        entry = Entry(due_s, name, work, rank_of(name, work, important=True, size_bias=1.0))
+        entry = Entry(due_s, name, work, rank_of(name, work))
         queue.push(entry)
         if remove:
             queue.remove(name)

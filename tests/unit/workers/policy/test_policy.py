@@ -137,7 +137,7 @@ def test_low_importance_is_relegated_before_size_counts() -> None:
 
 
 def test_without_importance_only_size_counts() -> None:
-    policy = NiyamaPolicy(FLAT_MODEL, Settings(use_importance=False))
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(low_importance_weight=1.0))
     assert all(int(name) % 2 for name in _overload(policy, important=False))
 
 

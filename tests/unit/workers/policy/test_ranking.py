@@ -1,20 +1,42 @@
 """Who yields before whom."""
 
+from tests.support.requests import batch, chat
 from workers.policy.ranking import rank_of
-
-
-def test_low_importance_yields_before_any_size_of_high_importance() -> None:
-    tiny = rank_of("a", 10, important=False, size_bias=1.0)
-    huge = rank_of("b", 1e6, important=True, size_bias=1.0)
-    assert tiny > huge
+from workers.policy.settings import Settings
+from workers.policy.value import weight_of
 
 
 def test_larger_requests_yield_first() -> None:
-    ranks = [rank_of("a", work, important=True, size_bias=1.0) for work in (64, 640, 6_400, 64_000)]
+    ranks = [rank_of("a", work) for work in (64, 640, 6_400, 64_000)]
     assert ranks == sorted(set(ranks))
 
 
-def test_without_size_bias_only_chance_decides() -> None:
-    small = {rank_of(str(i), 64, important=True, size_bias=0.0) for i in range(200)}
-    large = {rank_of(str(i), 64_000, important=True, size_bias=0.0) for i in range(200)}
+def test_a_weight_counts_as_that_much_less_work() -> None:
+    assert rank_of("a", 6_400, weight=10.0) == rank_of("a", 640)
+    assert rank_of("a", 640, weight=0.125) > rank_of("a", 8 * 640 - 100)
+
+
+def test_the_smallest_weight_yields_before_any_size() -> None:
+    assert rank_of("a", 10, weight=1e-6) > rank_of("b", 1_000_000)
+
+
+def test_one_in_so_many_is_spared_whatever_its_size() -> None:
+    ranks = [rank_of(str(i), 64_000, size_bias=0.9) for i in range(1_000)]
+    small = rank_of("a", 1_200)
+    assert 70 <= sum(rank <= small for rank in ranks) <= 130
+
+
+def test_without_size_bias_only_chance_and_weight_decide() -> None:
+    small = {rank_of(str(i), 64, size_bias=0.0) for i in range(200)}
+    large = {rank_of(str(i), 64_000, size_bias=0.0) for i in range(200)}
     assert small == large
+    assert min(rank_of(str(i), 64, weight=0.01, size_bias=0.0) for i in range(200)) > max(small)
+
+
+def test_weights_are_those_of_class_importance_and_tenant_together() -> None:
+    settings = Settings(
+        interactive_weight=3.0, low_importance_weight=0.25, tenant_weights=(("acme", 2.0),)
+    )
+    assert weight_of(batch("a", 100, tenant="other").qos, settings) == 1.0
+    assert weight_of(batch("a", 100, tenant="acme").qos, settings) == 2.0
+    assert weight_of(chat("a", 100, tenant="acme", importance="low").qos, settings) == 1.5

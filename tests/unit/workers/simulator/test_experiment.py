@@ -296,7 +296,7 @@ def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert second.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
-    assert shown.count("silo") == 4  # two rates, in two tables
+    assert shown.count("silo") == 6  # two rates, in three tables
     assert "who misses" in shown
 
 
@@ -348,7 +348,7 @@ def test_an_interrupted_sweep_shows_what_it_has(
     monkeypatch.setattr(Experiment, "run", interrupted)
     assert main(["--trace", str(trace), "--policy", "edf", "--qps", "2,4", *FLAGS]) == 130
     shown = capsys.readouterr().out
-    assert shown.count("edf") == 2  # one rate, in two tables
+    assert shown.count("edf") == 3  # one rate, in three tables
 
 
 def test_gpus_for_a_load(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
