@@ -9,6 +9,9 @@ is written again after each. The model is Llama-3-8B's shape with random weights
 """
 
 import argparse
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -45,13 +48,22 @@ def _ran(stage: str, options: argparse.Namespace) -> bool:
     command += ["--limit-s", str(options.limit_s), *(["--rehearse"] if options.rehearse else [])]
     print(f"{stage} ...", flush=True)
     began_s = time.monotonic()
+    process = subprocess.Popen(command, start_new_session=True)
     try:
-        status = subprocess.run(command, timeout=options.limit_s + GRACE_S).returncode
+        status = process.wait(timeout=options.limit_s + GRACE_S)
     except subprocess.TimeoutExpired:
         status = -1
+    finally:
+        _end(process.pid)
     said = {0: "done", -1: "stopped at its limit"}.get(status, f"failed with status {status}")
     print(f"{stage}: {said} after {time.monotonic() - began_s:.0f} s", flush=True)
     return status == 0
+
+
+def _end(session: int) -> None:
+    """Whatever a stage left running, SGLang's servers included."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
