@@ -43,6 +43,8 @@ class PrefillBatch:
         self._max_tokens = max_tokens
         self._held: set[str] = set()
         self._computed = NO_CHUNKS
+        self._asked: tuple[str, int] = ("", 0)
+        """The prompt that is about to be taken, and the room that it has been found to have."""
 
     @property
     def is_alone(self) -> bool:
@@ -55,7 +57,8 @@ class PrefillBatch:
 
     def has_time_for(self, prefill: Prefill) -> bool:
         """Could the next tokens be this prompt's, if there is memory?"""
-        return self._room(prefill) > 0
+        self._asked = (prefill.request_id, self._room(prefill))
+        return self._asked[1] > 0
 
     def holds(self, request_id: str) -> bool:
         return request_id in self._held
@@ -68,7 +71,10 @@ class PrefillBatch:
     def take(self, prefill: Prefill) -> bool:
         """Add as much of a prompt as fits; false, and `full`, when nothing of it does."""
         free, admissible = self.memory
-        room = self._room(prefill)
+        asked, room = self._asked
+        if asked != prefill.request_id:
+            room = self._room(prefill)
+        self._asked = ("", 0)
         cached = 0 if prefill.has_kv else prefill.missing_kv_tokens - prefill.remaining_tokens
         tokens = min(room, prefill.remaining_tokens, free - cached)
         if tokens <= 0:

@@ -12,12 +12,12 @@ class PlanLimits:
     The defaults bound the time of a plan; `tests/benchmarks/policy/plan_cost.py` measures it.
     """
 
-    chunks: int = 32
+    chunks: int = 20
     """Prompts in one iteration."""
-    decisions: int = 6
+    decisions: int = 5
     """Requests that expire, that are found to be too late, and that the cutoff relegates: of each
     as many."""
-    set_aside: int = 125
+    set_aside: int = 100
     """Waiting requests that are passed over because they have expired or are too late."""
     blocked: int = 8
     """Prompts that find no memory while those behind them are considered."""
@@ -27,6 +27,10 @@ class PlanLimits:
     """Sums of the look-ahead that are changed or compared to find the cutoff."""
     in_progress: int = 64
     """Prompts in progress; beyond that, none is parked for another."""
+
+    def further_expiries(self, chunks: int) -> int:
+        """Beyond `decisions`, in a plan of so few prompts: one for three that are not in it."""
+        return max(0, self.chunks - chunks) // 3
 
     @classmethod
     def none(cls) -> Self:

@@ -122,6 +122,7 @@ class NiyamaPolicy:
         victims = victims_for_decodes(batch.memory, backlog.started.values())
         planning.reclaim_kv(victims, "memory for running decodes")
         planning.fill()
+        backlog.expire(now_s, limits.further_expiries(len(batch.chunks)))
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
             chunks=tuple(batch.chunks),

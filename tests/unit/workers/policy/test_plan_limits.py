@@ -60,7 +60,7 @@ class Run:
 
 
 def test_requests_that_expire_together_leave_a_few_per_plan_and_hold_nobody_up() -> None:
-    run = Run(PlanLimits(decisions=5, set_aside=40))
+    run = Run(PlanLimits(chunks=2, decisions=5, set_aside=40))
     run.add(*(batch(f"{n:03d}", 100, ttlt_s=600, expire_after_s=1.0) for n in range(200)))
     run.now_s = 2.0
     run.add(batch("good", 100, arrival_s=2.0, ttlt_s=9_000))
@@ -71,6 +71,15 @@ def test_requests_that_expire_together_leave_a_few_per_plan_and_hold_nobody_up()
     assert run.started == {"good": run.started["good"]}
     assert run.started["good"] <= 200 / 40
     assert abs(run.policy.backlog_s()) < 1e-6
+
+
+def test_a_plan_of_few_prompts_tells_more_requests_that_they_have_expired() -> None:
+    run = Run(PlanLimits(chunks=31, decisions=5))
+    run.add(*(batch(f"{n:03d}", 100, ttlt_s=600, expire_after_s=1.0) for n in range(60)))
+    run.now_s = 2.0
+    run.add(batch("good", 100_000, arrival_s=2.0, ttlt_s=9_000))
+    told = [sum(d.kind is DecisionKind.EXPIRED for d in run.step().decisions) for _ in range(4)]
+    assert told == [20, 20, 20, 0]
 
 
 def test_a_shared_deadline_that_passes_is_decided_a_few_per_plan_and_holds_nobody_up() -> None:
