@@ -20,10 +20,13 @@ SCORED_S = 1_800.0
 WARM_UP_S = 600.0
 INTERACTIVE_CHUNKS = (256, 304, 352)
 """Silos of interactive requests have the best of these: their TBT bounds the chunk."""
-BATCH_CHUNK = 2048
 LOADS = ("bursts", "smooth")
-POOLS = {"Q1": 0.4, "Q2": 0.9, "Q3": 1.0, "Q2+Q3": 1.0, "all": 0.9}
-"""Tiers of each pool, and where searches start, as a share of what all make of a replica."""
+POOLS = {"Q1": 0.5, "all": 0.8}
+"""Tiers of each pool, and where searches start, as a share of what all make of a replica.
+
+There is none of batch tiers: their deadlines hide a backlog for as long as an hour lasts, so a
+search finds more than a replica can compute. They are bounded by the throughput limit instead.
+"""
 _RESOLUTION = 0.03
 
 
@@ -108,8 +111,7 @@ def pool_capacities(hour: BusyHour, pool: str, start_qps: float) -> dict[str, fl
     """Requests/s of one replica of one of `POOLS`, by policy."""
     if pool == "all":
         return _capacities(hour, ["niyama"], start_qps)
-    silo = _interactive_silo if pool == "Q1" else _batch_silo
-    return silo(hour.pool(pool.split("+")), start_qps)
+    return _interactive_silo(hour.pool([pool]), start_qps)
 
 
 def _capacities(hour: BusyHour, policies: Sequence[str], start_qps: float) -> dict[str, float]:
@@ -117,7 +119,9 @@ def _capacities(hour: BusyHour, policies: Sequence[str], start_qps: float) -> di
     found = {}
     for policy in policies:
         run = partial(hour.run, policy)
-        qps, _ = find_capacity(run, "gaps", start_qps=start_qps, growth=1.3, resolution=_RESOLUTION)
+        qps, _ = find_capacity(
+            run, "gaps", start_qps=start_qps, growth=1.15, resolution=_RESOLUTION
+        )
         found[policy] = round(qps, 4)
         start_qps = qps or start_qps
     return found
@@ -129,7 +133,3 @@ def _interactive_silo(hour: BusyHour, start_qps: float) -> dict[str, float]:
     best = max(INTERACTIVE_CHUNKS, key=lambda chunk: found[f"fcfs-{chunk}"])
     others = [f"srpf-{best}", f"edf-shed-{best}"]
     return found | _capacities(hour, others, found[f"fcfs-{best}"])
-
-
-def _batch_silo(hour: BusyHour, start_qps: float) -> dict[str, float]:
-    return _capacities(hour, [f"edf-{BATCH_CHUNK}", f"srpf-{BATCH_CHUNK}"], start_qps)

@@ -1,14 +1,16 @@
 """GPUs that a day needs: a pool for each kind of request against one fleet for all.
 
 Each pool is sized in whole GPUs for the busiest hour of its own tiers, by what a replica carries
-then (`busy_hour`). Over the day a tier's rate follows a cosine around its mean, which is assumed:
-no public trace of requests with lengths is a day long.
+(`busy_hour`; batch pools are credited with the throughput limit). Over the day a tier's rate
+follows a cosine around its mean, which is assumed: no public trace of requests is a day long.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+TIERS = 3
+"""The first is interactive, the others are batch."""
 SWING = 0.6
 """A tier has 1.6 times its mean rate at its peak, 0.4 times at the bottom."""
 FIRST_PEAK_HOUR = 10.0
@@ -25,12 +27,12 @@ Needs = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Capacities:
-    """Requests/s of one replica in its busiest hour, by what it serves; the best policy's."""
+    """Requests/s that one replica carries for hours, by what it serves."""
 
     interactive: float
-    batch: tuple[float, ...]
-    """One for each batch tier alone."""
-    all_batch: float
+    """Of one tier, by the best policy."""
+    batch: float
+    """Of two tiers; no more than the throughput limit, and no less is assumed."""
     shared: float
     """All tiers, equal shares."""
 
@@ -73,24 +75,23 @@ def pools(
     capacities: Capacities, mean_qps: float, hours_apart: float
 ) -> tuple[Sequence[Needs], Sequence[Needs], Sequence[Needs]]:
     """Of two silos, of three, and of the shared fleet."""
-    tiers = 1 + len(capacities.batch)
 
     def qps(tier: int, hour: float) -> float:
-        return mean_qps / tiers * rate(tier, hour, hours_apart)
+        return mean_qps / TIERS * rate(tier, hour, hours_apart)
 
     def of_tier(tier: int, capacity_qps: float) -> Needs:
         return lambda hour: qps(tier, hour) / capacity_qps
 
     def batch(hour: float) -> float:
-        return sum(qps(tier, hour) for tier in range(1, tiers)) / capacities.all_batch
+        return sum(qps(tier, hour) for tier in range(1, TIERS)) / capacities.batch
 
     def shared(hour: float) -> float:
         first = qps(0, hour)
-        total = sum(qps(tier, hour) for tier in range(tiers))
-        return total * _shared_s(capacities, first / total, 1 / tiers)
+        total = sum(qps(tier, hour) for tier in range(TIERS))
+        return total * _shared_s(capacities, first / total, 1 / TIERS)
 
     interactive = of_tier(0, capacities.interactive)
-    alone = [of_tier(tier, each) for tier, each in enumerate(capacities.batch, 1)]
+    alone = [of_tier(tier, capacities.batch) for tier in range(1, TIERS)]
     return (interactive, batch), (interactive, *alone), (shared,)
 
 

@@ -32,7 +32,9 @@ OVERLOAD_LINES = (
 MISSING = "-"
 _SINGLE_RUNS = ("burst", "cached", "diurnal", "fairness", "held-out", "minute", "nonnegative")
 _PARTS_OF_A_RUN = ("important", "interactive", "batch", "value_kept", "fairness")
-_SHOWN_DAY = "code smooth"
+_SHOWN_DAY = ("code", "smooth")
+_SHARED = "niyama/no-alternation"
+"""Serves all tiers of a day: what it carries on devices without that quirk, too."""
 _SHOWN = 1.6
 """The overload that is shown in detail."""
 
@@ -56,7 +58,7 @@ def main(arguments: list[str]) -> int:
         from tests.benchmarks.policy.plots import plot_overload  # matplotlib is an extra
 
         plot_overload(_curves(results), settings.png)
-    if settings.day_png is not None and (found := _busy(results, _SHOWN_DAY)) is not None:
+    if settings.day_png is not None and (found := _busy(results, *_SHOWN_DAY)) is not None:
         from tests.benchmarks.policy.plots import plot_day
 
         plot_day(found, day.FLEETS_QPS[-1], day.HOURS_APART[1], settings.day_png)
@@ -123,7 +125,7 @@ def _day(results: Results) -> Iterable[str]:
     yield from _head("trace, arrivals, hours between peaks", [*columns, "fewer", "resized"])
     for dataset in REFERENCE_QPS:
         for load in LOADS:
-            found = _busy(results, f"{dataset} {load}")
+            found = _busy(results, dataset, load)
             for apart in day.HOURS_APART if found is not None else ():
                 sizes = [day.sizes(found, qps, apart) for qps in day.FLEETS_QPS]
                 cells = [f"{s.three_silos} / {s.two_silos} / {s.shared}" for s in sizes]
@@ -132,16 +134,20 @@ def _day(results: Results) -> Iterable[str]:
                 yield _row(f"{dataset}, {load}, {apart:g}", [*cells, fewer, last])
 
 
-def _busy(results: Results, which: str) -> day.Capacities | None:
-    """By the best policy of each pool; None until all pools are measured."""
-    best = []
-    for pool in POOLS:
-        found = results.get(f"busy hour {which} {pool}")
-        if found is None:
-            return None
-        best.append(max(found.values()))
-    interactive, *batch, all_batch, shared = best
-    return day.Capacities(interactive, tuple(batch), all_batch, shared)
+def _busy(results: Results, dataset: str, load: str) -> day.Capacities | None:
+    """None until all is measured.
+
+    The shared fleet has the lower of what it carries for hours and in bursts.
+    """
+    try:
+        interactive = max(results[f"busy hour {dataset} {load} Q1"].values())
+        shared = results[f"capacity {dataset} {_SHARED}"]["gaps"]
+        if load == "bursts":
+            shared = min(shared, *results[f"busy hour {dataset} {load} all"].values())
+        limit = results[f"bound {dataset}"]["throughput_limit_qps"]
+    except KeyError:
+        return None
+    return day.Capacities(interactive, limit, shared)
 
 
 def _silos(results: Results) -> Iterable[str]:

@@ -13,7 +13,7 @@ from workers.simulator.experiment import Experiment
 from workers.simulator.traces import Trace
 from workers.simulator.workload import Lengths, SimRequest
 
-ALIKE = Capacities(interactive=1.0, batch=(1.0, 1.0), all_batch=1.0, shared=1.0)
+ALIKE = Capacities(interactive=1.0, batch=1.0, shared=1.0)
 """Sharing gains nothing on a replica: what is left is peaks and whole GPUs."""
 
 
@@ -44,7 +44,7 @@ def test_silos_that_are_resized_need_the_load_of_each_hour() -> None:
 
 
 def test_more_interactive_requests_than_measured_cost_the_shared_fleet_more() -> None:
-    costly = Capacities(interactive=0.5, batch=(1.0, 1.0), all_batch=1.0, shared=1.0)
+    costly = Capacities(interactive=0.5, batch=1.0, shared=1.0)
     _, _, (shared,) = pools(costly, 3.0, hours_apart=8.0)
     # At its peak the first tier has 1.6 of 3 requests/s, 0.3 more of a share than a third.
     share = (1.6 / 3 - 1 / 3) / (2 / 3)

@@ -17,8 +17,7 @@ RESULTS = {
     "ablation conv 1.6 niyama/no-cutoff": {"missed": 1.0, "important": 1.0},
     "diurnal 1.3 niyama": {**RUN, "value_kept": 0.9, "tenants": {"a": 0.05}},
     "busy hour code smooth Q1": {"fcfs-256": 0.9, "srpf-256": 1.0},
-    **{f"busy hour code smooth {pool}": {"edf-2048": 1.0} for pool in ("Q2", "Q3", "Q2+Q3")},
-    "busy hour code smooth all": {"niyama": 1.6},
+    "capacity code niyama/no-alternation": {"first": 3.2, "envelope": 3.2, "gaps": 3.2},
     "silo code": {"qps_per_gpu": 1.5, "runs": []},
 }
 
@@ -41,8 +40,8 @@ def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     parts = "important 0.02, interactive -, batch -, value_kept 90.00, fairness -, a 5.00"
     assert f"| diurnal 1.3 niyama | 8.27: {parts} |" in lines
     assert '| silo code | {"qps_per_gpu": 1.5} |' in lines
-    # Three peaks of 4 / 3 * 1.6 requests/s against one of 6.4 where a GPU carries 1.6.
-    row = "| code, smooth, 0 | 9 / 8 / 4 | 18 / 17 / 10 | 57 / 57 / 35 | 50% / 41% / 39% |"
+    # Peaks of 2.13 requests/s at 1 per GPU and 4.27 at 4.8, against 6.4 at 3.2.
+    row = "| code, smooth, 0 | 5 / 4 / 2 | 10 / 9 / 5 | 27 / 27 / 18 | 50% / 44% / 33% |"
     assert [line for line in lines if line.startswith(row)]
     assert "| smooth, Q1 | fcfs-256 0.90, srpf-256 1.00 | - | - |" in lines
     for picture in pictures.values():
