@@ -57,6 +57,8 @@ class Client:
         self.engine = engine
         self.decisions: list[Decision] = []
         self.ttft_s: dict[str, float] = {}
+        self.cached_tokens: dict[str, int] = {}
+        """Of each prompt, those that were found in the prefix cache."""
 
     async def collect(self) -> None:
         async for decision in self.engine.decisions():
@@ -76,6 +78,7 @@ class Client:
         reason = None
         async for update in self.engine.generate(prepared):
             self.ttft_s.setdefault(prepared.request_id, time.monotonic() - start_s)
+            self.cached_tokens[prepared.request_id] = update.cached_tokens
             generated += update.token_ids
             reason = update.finish_reason
         return generated, reason

@@ -6,7 +6,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.latency.learner import LatencyLearner
@@ -44,6 +44,9 @@ class FakeRequest:
     input_embeds: object | None = None
     positional_embed_overrides: object | None = None
     skip_radix_cache_insert: bool = False
+    extra_key: str | None = None
+    """Its own id: it shares nothing with others."""
+    cache_salt: str | None = None
     return_logprob: bool = False
     logprob_start_len: int = -1
     sent_info: list[dict[str, list[Any]] | None] = field(default_factory=list)
@@ -73,7 +76,12 @@ class FakeRequest:
 def request(rid: str, prompt_tokens: int, max_new_tokens: int = 4, **qos: Any) -> FakeRequest:
     """`qos` as in `custom_params`."""
     params = FakeSamplingParams({"qos": qos}, max_new_tokens)
-    return FakeRequest(rid, [0] * prompt_tokens, params)
+    return FakeRequest(rid, [0] * prompt_tokens, params, extra_key=rid)
+
+
+def about(document: str, req: FakeRequest) -> FakeRequest:
+    """The same request: it begins like all others about this document."""
+    return replace(req, extra_key=document)
 
 
 @dataclass
@@ -207,7 +215,7 @@ class FakeEngine:
         self.step_s: float | None = 0.05
         """How long an iteration takes; None: as `device` says."""
         self.cached: dict[str, int] = {}
-        """Tokens of each request that the prefix cache has."""
+        """Tokens of each request that the prefix cache has, and of what requests are about."""
         self.touched: list[str] = []
         self.dropped: dict[str, Mapping[str, str | int] | None] = {}
         """What ended outside a batch, with the reason that was given."""
@@ -339,7 +347,8 @@ class FakeEngine:
         )
 
     def cached_tokens(self, req: EngineRequest) -> int:
-        return min(self.cached.get(req.rid, 0), _real(req).seqlen - 1)
+        cached = max(self.cached.get(key, 0) for key in (req.rid, req.extra_key or ""))
+        return min(cached, _real(req).seqlen - 1)
 
     def shares_prefixes(self) -> bool:
         return True
@@ -471,6 +480,8 @@ class FakeEngine:
     def _stash(self, req: FakeRequest) -> None:
         req.stash()
         self.cached[req.rid] = req.prefix_len
+        if req.extra_key is not None and req.extra_key != req.rid:
+            self.cached[req.extra_key] = max(self.cached.get(req.extra_key, 0), req.prefix_len)
 
     def _in_batches(self) -> list[FakeRequest]:
         return [*self.running.reqs, *(req for batch in self._unprocessed for req in batch.reqs)]

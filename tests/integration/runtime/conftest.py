@@ -63,14 +63,17 @@ def prompts() -> dict[str, list[int]]:
 
 @pytest.fixture(scope="session")
 def crowd() -> dict[str, list[int]]:
-    """Two dozen prompts of all sizes, some with a common prefix."""
+    """Two dozen prompts of all sizes, some with a common prefix, and short ones with another."""
     sizes = [20, 33, 64, 90, 128, 150, 200, 256, 300, 400, 512, 700]
     alone = {f"alone-{i:02}": prompt_tokens(i + 101, size) for i, size in enumerate(sizes)}
     common = prompt_tokens(200, 190)
     related = {
         f"related-{i:02}": common + prompt_tokens(i + 201, s // 2) for i, s in enumerate(sizes)
     }
-    return alone | related
+    siblings = {
+        f"sibling-{i}": prompt_tokens(400, 70) + prompt_tokens(i + 401, 20) for i in range(4)
+    }
+    return alone | related | siblings
 
 
 @pytest.fixture(scope="session")

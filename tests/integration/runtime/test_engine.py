@@ -103,6 +103,19 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
     assert min(later - earlier for earlier, later in pairwise(shown_s)) > 0.5 * tbt_s, shown_s
 
 
+async def test_a_common_prefix_is_computed_once_and_every_token_is_stock(
+    client: Client,
+    crowd: dict[str, list[int]],
+    stock_outputs: dict[str, list[int]],
+) -> None:
+    """Prompts of 90 tokens, of which the first 70 are the same, in iterations of 128."""
+    names = [name for name in crowd if name.startswith("sibling")]
+    jobs = [client.run(name, batch_qos(), input_ids=crowd[name]) for name in names]
+    generated = await asyncio.gather(*jobs)
+    assert [ids for ids, _ in generated] == [stock_outputs[name] for name in names]
+    assert sorted(client.cached_tokens[name] for name in names) == [0, 70, 70, 70]
+
+
 async def test_aborts_a_request_wherever_it_is(client: Client) -> None:
     running = asyncio.create_task(
         client.run("running", chat_qos(), max_tokens=4000, input_ids=prompt_tokens(21, 20))

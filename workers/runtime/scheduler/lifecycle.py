@@ -7,6 +7,7 @@ from workers.policy.request import Request
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.iteration_clock import IterationClock
 from workers.runtime.scheduler.parking import Parking
+from workers.runtime.scheduler.prefix_keys import prefix_keys
 from workers.runtime.scheduler.prefix_matches import PrefixMatches
 from workers.runtime.scheduler.progress import Progress
 from workers.runtime.scheduler.seams import EngineCalls, EngineRequest
@@ -74,6 +75,7 @@ class RequestLifecycle:
             qos=replace(qos, tbt_s=qos.tbt_s * (1 - _DELIVERY_SHARE)),
             prompt_tokens=len(req.origin_input_ids),
             cached_tokens=self._prefixes.of_new(req),
+            prefix_keys=prefix_keys(req) if self._engine.shares_prefixes() else (),
             max_output_tokens=req.sampling_params.max_new_tokens,
             prompt_mixes=mixes and req.input_embeds is None,
             decode_mixes=mixes and req.beam_group is None,

@@ -30,6 +30,10 @@ class EngineRequest(Protocol):
     customized_info: dict[str, list[Any]] | None
     """Goes with its next output as `meta_info`, one entry per token."""
 
+    extra_key: str | None
+    cache_salt: str | None
+    """The prefix cache takes requests for alike only where both are equal."""
+
     # What of its features keeps a prompt from being parked, or from sharing a batch with decodes.
     session: object | None
     beam_group: object | None
