@@ -48,7 +48,7 @@ class Ranking:
 
     def _is_too_late(self, prefill: Prefill, due_s: float, now_s: float) -> bool:
         token_s = self._learned.prefill_token_s
-        return is_too_late(due_s, prefill.remaining_tokens, now_s, token_s, self._settings)
+        return is_too_late(due_s, prefill.own_tokens, now_s, token_s, self._settings)
 
     def entry(self, prefill: Prefill, now_s: float, *, may_expire: bool) -> Entry:
         """The entry of a prompt as of now; the prompt is told when it is due."""
