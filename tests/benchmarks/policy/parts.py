@@ -202,13 +202,13 @@ def _cluster_capacity(experiment: Experiment, policy: str, start_qps: float) -> 
 
 
 def _diurnal_parts(code: Experiment) -> list[Part]:
-    """2 <-> 5 requests/s every 15 min for 4 h, 20% low importance; and 1.3 times that."""
+    """2 <-> 5 requests/s every 15 min for 1.5 h, 20% low importance; and 1.3 times that."""
     return [
         _run_part(
             f"diurnal {times} {policy}",
             replace(
                 code,
-                duration_s=14_400.0 + 1_800.0,
+                duration_s=5_400.0 + 1_800.0,
                 warm_up_s=0.0,
                 low_importance=0.2,
                 square_wave=SquareWave(2.0 * times, 5.0 * times),

@@ -38,9 +38,11 @@ def plot_day(capacities: day.Capacities, mean_qps: float, hours_apart: float, pa
     figure = Figure(figsize=(11, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _stack(left, three, ("interactive", "batch, 10 min", "batch, 30 min"), sizes.three_silos)
-    _stack(right, shared, ("all, shared",), sizes.shared)
-    left.set_ylabel("GPUs")
-    left.set_ylim(bottom=0)
+    _stack(right, shared, ("all requests",), sizes.shared)
+    left.set_title("three silos")
+    right.set_title("one fleet")
+    left.set_ylabel(f"GPUs, for {mean_qps:g} requests/s on average")
+    left.set_ylim(bottom=0, top=1.5 * sizes.three_silos)
     figure.savefig(path, dpi=110)
 
 
@@ -50,4 +52,4 @@ def _stack(axis: Axes, pools: Sequence[day.Needs], names: Sequence[str], gpus: i
     axis.axhline(gpus, color="black", linestyle="--", label=f"{gpus} GPUs")
     axis.set_xlabel("hour of the day")
     axis.set_xticks(range(0, 25, 4))
-    axis.legend(loc="lower right")
+    axis.legend(loc="upper left")

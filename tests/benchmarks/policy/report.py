@@ -6,6 +6,7 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,25 +123,40 @@ def _ablation(results: Results) -> Iterable[str]:
 def _day(results: Results) -> Iterable[str]:
     """GPUs of three silos / two silos / the shared fleet; resized hourly, silos / shared."""
     columns = [f"{qps:g}/s" for qps in day.FLEETS_QPS]
-    yield from _head("trace, arrivals, hours between peaks", [*columns, "fewer", "resized"])
+    columns += ["fewer", "than without shedding", "resized"]
+    yield from _head("trace, arrivals, hours between peaks", columns)
     for dataset in REFERENCE_QPS:
         for load in LOADS:
             found = _busy(results, dataset, load)
-            for apart in day.HOURS_APART if found is not None else ():
+            plain = _busy(results, dataset, load, shedding=False)
+            if found is None or plain is None:
+                continue
+            for apart in day.HOURS_APART:
                 sizes = [day.sizes(found, qps, apart) for qps in day.FLEETS_QPS]
+                rivals = [
+                    replace(day.sizes(plain, qps, apart), shared=size.shared)
+                    for qps, size in zip(day.FLEETS_QPS, sizes, strict=True)
+                ]
                 cells = [f"{s.three_silos} / {s.two_silos} / {s.shared}" for s in sizes]
-                fewer = " / ".join(f"{100 * s.fewer:.0f}%" for s in sizes)
+                cells += [_fewer(sizes), _fewer(rivals)]
                 last = f"{sizes[-1].resized_silos:.1f} / {sizes[-1].resized_shared:.1f}"
-                yield _row(f"{dataset}, {load}, {apart:g}", [*cells, fewer, last])
+                yield _row(f"{dataset}, {load}, {apart:g}", [*cells, last])
 
 
-def _busy(results: Results, dataset: str, load: str) -> day.Capacities | None:
-    """None until all is measured.
+def _fewer(sizes: Sequence[day.Sizes]) -> str:
+    return " / ".join(f"{100 * each.fewer:.0f}%" for each in sizes)
+
+
+def _busy(
+    results: Results, dataset: str, load: str, *, shedding: bool = True
+) -> day.Capacities | None:
+    """None until all is measured; with `shedding`, interactive silos may serve late work last.
 
     The shared fleet has the lower of what it carries for hours and in bursts.
     """
     try:
-        interactive = max(results[f"busy hour {dataset} {load} Q1"].values())
+        silos = results[f"busy hour {dataset} {load} Q1"]
+        interactive = max(qps for name, qps in silos.items() if shedding or "shed" not in name)
         shared = results[f"capacity {dataset} {_SHARED}"]["gaps"]
         if load == "bursts":
             shared = min(shared, *results[f"busy hour {dataset} {load} all"].values())
