@@ -199,8 +199,9 @@ class FakeEngine:
         overlap: bool = False,
         paces: bool = False,
         mixes: bool = True,
+        verified_tokens: int = 1,
     ) -> None:
-        """`mixes`: as with `--enable-mixed-chunk`."""
+        """`mixes`: as with `--enable-mixed-chunk`. Each decode verifies `verified_tokens`."""
         self.waiting_queue: list[EngineRequest] = []
         self.chunked_req: EngineRequest | None = None
         self.chunked_prefill_size = settings.max_chunk_tokens
@@ -240,7 +241,9 @@ class FakeEngine:
         self._unprocessed: list[FakeBatch] = []
         self._aborting: FakeRequest | None = None
         self._idled = True
-        policy = NiyamaPolicy(latency, settings)
+        self.drafts: list[int] = []
+        """Of how many tokens the drafts are that decodes have accepted, step by step; then none."""
+        policy = NiyamaPolicy(latency, settings, verified_tokens=verified_tokens)
         self.learner = LatencyLearner()
         self.driver = PolicyDriver(policy, self.learner, checked=self._recorded)
         self.niyama = assemble(
@@ -467,7 +470,8 @@ class FakeEngine:
 
     def _generate(self, req: FakeRequest) -> None:
         self._stash(req)
-        req.output_ids.append(0)
+        accepted = self.drafts.pop(0) if self.drafts and req in self.running.reqs else 0
+        req.output_ids.extend([0] * (1 + accepted))
         req.sent_info.append(req.customized_info)
         req.customized_info = None
         limit = req.sampling_params.max_new_tokens or 0

@@ -53,6 +53,10 @@ class Cadence:
                 at += 1
             del self._tiers[at]
 
+    def due_s(self, request_id: str, iteration: int) -> float:
+        """When the next token of a decode is due."""
+        return self._tier_of[request_id].rank_s + self._passed_s(iteration)
+
     def first(self, iteration: int) -> tuple[float, str]:
         """When the first of the next tokens is due, and of which decode."""
         tier = self._tiers[0]

@@ -2,17 +2,19 @@
 
 All decodes take part in every iteration, so each advances by one token per iteration. Decodes
 whose tokens are due every `pace_s` seconds keep their order among each other (see `Cadence`): no
-iteration looks at every decode.
+iteration looks at every decode, unless drafts are accepted.
 """
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from workers.policy.cadence import Cadence
 from workers.policy.decode_length import DecodeLengths
 from workers.policy.request import Request
+from workers.policy.step_tokens import StepTokens
 
 _LATE_PER_CALL = 16
 """Answers that `relax_late` looks at: bounds the cost of a plan when a deadline passes for many."""
@@ -31,12 +33,15 @@ class _Decode(NamedTuple):
     """Of all that it has generated, what the beliefs about lengths have heard of."""
     tokens_to_come: float
     """What was expected then."""
+    accepted_tokens: int = 0
+    """Of drafts: what it has generated beyond one token of each iteration."""
 
 
 class DecodeLoad(NamedTuple):
-    """What the decodes add to an iteration: how many, and the sum of their context lengths."""
+    """What the decodes add to an iteration: their tokens, and the sum of their context lengths."""
 
     decodes: int
+    """One each; with drafts, the tokens that are verified for each."""
     context_tokens: int
 
 
@@ -47,12 +52,24 @@ class MostUrgent(NamedTuple):
     pace_s: float
     tokens_to_come: float
     request_id: str = ""
+    step_tokens: float = 1.0
+    """Tokens that an iteration is expected to give it."""
+
+
+class Answers(Protocol):
+    """What is learned of answers; see `Learning`."""
+
+    lengths: DecodeLengths
+    step_tokens: StepTokens
+    verified_tokens: int
 
 
 class Decodes:
-    def __init__(self, lengths: DecodeLengths | None = None) -> None:
-        """`lengths` hear how far answers have come, whether they end or not."""
-        self._lengths = lengths or DecodeLengths(learn=False)
+    def __init__(self, learned: Answers | None = None) -> None:
+        """`learned` hears how far answers have come, whether they end or not."""
+        self._lengths = learned.lengths if learned else DecodeLengths(learn=False)
+        self._step_tokens = learned.step_tokens if learned else StepTokens()
+        self._verified_tokens = learned.verified_tokens if learned else 1
         self._iteration = 0
         self._running: OrderedDict[str, _Decode] = OrderedDict()
         """Of whose length was estimated last, last."""
@@ -78,7 +95,7 @@ class Decodes:
 
     @property
     def load(self) -> DecodeLoad:
-        return DecodeLoad(len(self._running), self.context_tokens)
+        return DecodeLoad(len(self._running) * self._verified_tokens, self.context_tokens)
 
     def add(
         self,
@@ -134,6 +151,17 @@ class Decodes:
         if self._running:
             self._review(next(iter(self._running)))
 
+    def accepted(self, tokens: Mapping[str, int]) -> None:
+        """What decodes had of the last iteration beyond one token each, by request id.
+
+        Those whose draft was rejected count, with 0; unknown ids are ignored.
+        """
+        known = {each: tokens[each] for each in tokens if each in self._running}
+        self._step_tokens.observe(len(known), len(known) + sum(known.values()))
+        for request_id, more in known.items():
+            if more:
+                self._accept(request_id, more)
+
     def shortest_gap_s(self) -> float:
         """The least pace of the decodes without a schedule; infinity without any."""
         unscheduled = (p for p, each in self._cadences.items() if each.last_rank_s == math.inf)
@@ -146,7 +174,9 @@ class Decodes:
         due_s, request_id = first
         decode = self._running[request_id]
         to_come = self._lengths.to_come(decode.request, self._generated(decode))
-        return MostUrgent(due_s, decode.pace_s, to_come, request_id)
+        steps = self._iteration - decode.joined_iteration
+        step_tokens = self._step_tokens.of(steps, steps + decode.accepted_tokens)
+        return MostUrgent(due_s, decode.pace_s, to_come, request_id, step_tokens)
 
     def next_due_s(self) -> float:
         """When the most urgent next token is due; infinity without decodes."""
@@ -189,12 +219,25 @@ class Decodes:
         return min(firsts, key=itemgetter(0), default=None)
 
     def _generated(self, decode: _Decode) -> int:
-        return decode.generated_tokens + self._iteration - decode.joined_iteration
+        return decode.generated_tokens + self._progress(decode)
+
+    def _progress(self, decode: _Decode) -> int:
+        """Tokens since it joined."""
+        return self._iteration - decode.joined_iteration + decode.accepted_tokens
+
+    def _accept(self, request_id: str, tokens: int) -> None:
+        decode = self._running[request_id]
+        due_s = self._cadences[decode.pace_s].due_s(request_id, self._iteration)
+        self._leave_cadence(request_id, decode.pace_s)
+        self._join_cadence(request_id, due_s + tokens * decode.pace_s, decode.pace_s)
+        accepted_tokens = decode.accepted_tokens + tokens
+        self._running[request_id] = decode._replace(accepted_tokens=accepted_tokens)
+        self.context_tokens += tokens
 
     def _take_out(self, request_id: str) -> _Decode:
         decode = self._running.pop(request_id)
         self._unmixed -= not decode.request.decode_mixes
-        self.context_tokens -= decode.context_tokens + self._iteration - decode.joined_iteration
+        self.context_tokens -= decode.context_tokens + self._progress(decode)
         self.tokens_to_come -= decode.tokens_to_come
         self._leave_cadence(request_id, decode.pace_s)
         return decode

@@ -6,13 +6,17 @@ from workers.policy.calibration import Calibration
 from workers.policy.decode_length import DecodeLengths
 from workers.policy.request import Prefill
 from workers.policy.settings import Settings
+from workers.policy.step_tokens import StepTokens
 from workers.policy.throughput import Throughput
 
 
 class Learning:
     """Estimates of iterations, of work and of answers, corrected by what is observed of them."""
 
-    def __init__(self, latency: LatencyModel, settings: Settings) -> None:
+    def __init__(self, latency: LatencyModel, settings: Settings, verified_tokens: int = 1) -> None:
+        """Each decode computes `verified_tokens` in an iteration."""
+        self.verified_tokens = verified_tokens
+        self.step_tokens = StepTokens()
         self.calibration = Calibration(latency, correct=settings.calibrate)
         self.lengths = DecodeLengths(learn=settings.learn_answer_lengths)
         self._throughput = Throughput(latency)
@@ -33,7 +37,8 @@ class Learning:
     def work(self, prefill: Prefill) -> float:
         """Prefill-equivalent tokens that the request still costs, its answer included."""
         request = prefill.request
-        decode_tokens = self.lengths.to_come(request, prefill.generated_tokens)
+        steps = self.lengths.to_come(request, prefill.generated_tokens) / self.step_tokens.mean
+        decode_tokens = steps * self.verified_tokens
         work = self._throughput.work(prefill.own_tokens, decode_tokens, request.prompt_tokens)
         return work if self._settings.discount_cached_prefixes else work + request.cached_tokens
 

@@ -1,5 +1,7 @@
 """The Niyama policy: which prompts, and how much of them, join the decodes in each iteration."""
 
+from collections.abc import Mapping
+
 from workers.latency.fit import Sample
 from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.backlog import Backlog
@@ -32,13 +34,15 @@ class NiyamaPolicy:
         latency: LatencyModel,
         settings: Settings | None = None,
         limits: PlanLimits | None = None,
+        verified_tokens: int = 1,
     ) -> None:
+        """`verified_tokens`: what each decode computes in an iteration; more than 1 with drafts."""
         self.settings = settings or Settings()
         self._limits = limits or PlanLimits()
-        self._learned = Learning(latency, self.settings)
+        self._learned = Learning(latency, self.settings, verified_tokens)
         self._backlog = Backlog(self.settings, self._learned)
         self._review = Review(self._backlog, self._learned, self.settings, self._limits)
-        self._decodes = Decodes(self._learned.lengths)
+        self._decodes = Decodes(self._learned)
         self._decoded_s = 0.0
         """When the running decodes had their last tokens."""
         self._decodes_wait = False
@@ -169,7 +173,7 @@ class NiyamaPolicy:
         )
 
     def _memory(self, free_kv_tokens: int) -> Memory:
-        free = free_kv_tokens - len(self._decodes)
+        free = free_kv_tokens - self._decodes.load.decodes
         growth = int(self.settings.kv_growth_share * self._decodes.tokens_to_come)
         return Memory(free, free - self._backlog.reserved_kv_tokens() - growth)
 
@@ -189,6 +193,15 @@ class NiyamaPolicy:
         for request_id in result.finished:
             self._finish(request_id)
         return releases
+
+    @property
+    def verified_tokens(self) -> int:
+        """What each decode computes in an iteration."""
+        return self._learned.verified_tokens
+
+    def accepted(self, tokens: Mapping[str, int]) -> None:
+        """See `Decodes.accepted`; told after the iteration was observed."""
+        self._decodes.accepted(tokens)
 
     def measured(self, ran: Sample, *, full: bool) -> None:
         """What an iteration took, for engines that know it only after the plans that follow it.

@@ -49,7 +49,8 @@ def _slack_limit_s(at: Situation, calibration: Calibration, settings: Settings) 
     if not settings.slack_spread_tokens:
         return affordable_s
     tokens = min(float(settings.slack_spread_tokens), max(1.0, at.urgent.tokens_to_come))
-    equal_s = at.urgent.pace_s + slack_s / tokens
+    steps = max(1.0, tokens / at.urgent.step_tokens)
+    equal_s = at.urgent.step_tokens * at.urgent.pace_s + slack_s / steps
     step_s = _large_step_s(equal_s, at, calibration, settings) if slack_s > 0 else None
     if step_s is None:
         return min(equal_s, affordable_s)

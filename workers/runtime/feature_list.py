@@ -86,7 +86,8 @@ _UNPLANNED = (
     Feature(
         "Speculative decoding",
         Support.UNPLANNED,
-        "Decodes take turns with prompts; plans expect one token of each step.",
+        "Decodes take turns with prompts. Plans expect the tokens that steps have yielded, and a "
+        "draft as long as the longest.",
         switches=("speculative_algorithm",),
         options=("spec",),
     ),

@@ -29,6 +29,9 @@ class BatchWatcher:
         self._clock = clock
         self._reporter = reporter
         self._paces = paces
+        self._generated: dict[str, int] = {}
+        """By request id, tokens of the decodes in the batch whose result is being processed; empty
+        where no drafts are verified."""
 
     def launching(self, batch: Batch, *, after_idle: bool) -> None:
         """Note what `batch` computes, and report the prompts that start or resume with it."""
@@ -40,7 +43,7 @@ class BatchWatcher:
         self._driver.launched(
             Launched(
                 chunks=tuple(_computed(req) for req in prefilling),
-                decodes=len(decoding),
+                decodes=len(decoding) * self._driver.policy.verified_tokens,
                 decode_context=sum(req.seqlen for req in decoding),
                 is_own_pace=_is_own_pace(batch, prefilling, len(decoding)),
                 processed_later=self._engine.scheduler.enable_overlap,
@@ -52,7 +55,12 @@ class BatchWatcher:
             self._clock.ended()
 
     def processing(self, batch: Batch) -> None:
-        """Let each prompt's first token carry the schedule by which its tokens are to be shown."""
+        """Note how far decodes are, and let each prompt's first token carry the schedule by which
+        its tokens are to be shown.
+        """
+        if self._driver.policy.verified_tokens > 1:
+            _, decoding = _parts(batch)
+            self._generated = {req.rid: len(req.output_ids) for req in decoding}
         if not self._paces:
             return
         if not self._engine.scheduler.enable_overlap:
@@ -66,12 +74,24 @@ class BatchWatcher:
     def processed(self, batch: Batch) -> None:
         if not self._engine.runs_in_step():
             self._clock.ended()
+        if self._generated:
+            self._driver.accepted(self._accepted(batch))
         for req in batch.reqs:
             if self._engine.was_aborted(req):
                 self._driver.aborted(req.rid)
             elif req.finished():
                 self._driver.finished(req.rid)
         self._parking.requeue()
+
+    def _accepted(self, batch: Batch) -> dict[str, int]:
+        """What decodes had beyond one token each; those that had ended before had none."""
+        before, self._generated = self._generated, {}
+        more = {
+            req.rid: len(req.output_ids) - before[req.rid] - 1
+            for req in batch.reqs
+            if req.rid in before
+        }
+        return {rid: tokens for rid, tokens in more.items() if tokens >= 0}
 
 
 def _parts(batch: Batch) -> tuple[list[EngineRequest], list[EngineRequest]]:

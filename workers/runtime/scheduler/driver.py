@@ -9,7 +9,7 @@ Everything here depends on its arguments only, so ranks with the same arguments 
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from workers.latency.fit import Sample
@@ -118,6 +118,10 @@ class PolicyDriver:
         self.policy.clock_stepped(now_s, step_s)
 
     # ---- iterations
+
+    def accepted(self, tokens: Mapping[str, int]) -> None:
+        """What decodes had of an iteration beyond one token each, by request id."""
+        self.policy.accepted(tokens)
 
     @property
     def idle(self) -> bool:

@@ -1,5 +1,6 @@
 """What an iteration's duration depends on: `LatencyFile` has one file for each."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,9 @@ import sglang
 import torch
 from sglang.srt.platforms import current_platform
 from sglang.srt.runtime_context import get_parallel
+
+from workers.runtime.feature import Argument
+from workers.runtime.sglang_arguments import resolved
 
 
 def latency_subject(scheduler: Any) -> dict[str, object]:
@@ -21,9 +25,16 @@ def latency_subject(scheduler: Any) -> dict[str, object]:
         "attention": arguments.attention_backend,
         "mixed": scheduler.is_mixed_chunk,
         "overlap": scheduler.enable_overlap,
-        "speculative": arguments.speculative_algorithm,
+        "speculative": _drafts(resolved(arguments)),
         "sglang": sglang.__version__,
     }
+
+
+def _drafts(arguments: Mapping[str, Argument]) -> str | None:
+    algorithm = arguments["speculative_algorithm"].value
+    if algorithm is None:
+        return None
+    return f"{algorithm}, {arguments['speculative_num_draft_tokens'].value} tokens"
 
 
 def _device(device: str) -> str:

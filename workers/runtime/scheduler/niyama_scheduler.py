@@ -33,6 +33,7 @@ from workers.runtime.scheduler.ranks import (
 from workers.runtime.scheduler.sglang_calls import PlannedPolicy, SglangCalls
 from workers.runtime.scheduler.supported_modes import check_supported, check_timing
 from workers.runtime.settings import SchedulingSettings
+from workers.runtime.sglang_arguments import resolved
 
 
 class NiyamaScheduler(Scheduler):  # type: ignore[misc]
@@ -104,7 +105,8 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
     known = learner.model()
     has_worker = ADDRESS_VARIABLE in os.environ
     settings = _policy_settings(scheduler.chunked_prefill_size, has_worker=has_worker)
-    policy = NiyamaPolicy(known or FIRST_GUESS, settings)
+    verified_tokens = _verified_tokens(scheduler.server_args)
+    policy = NiyamaPolicy(known or FIRST_GUESS, settings, verified_tokens=verified_tokens)
     driver = PolicyDriver(policy, learner, checked=same_on_every_rank)
 
     def keep(model: LatencyModel) -> None:
@@ -121,6 +123,14 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
         paces=settings.token_timing is TokenTiming.PACED,
         has_worker=has_worker,
     )
+
+
+def _verified_tokens(server_args: Any) -> int:
+    """What a decode computes in an iteration: with drafts, as many tokens as are verified."""
+    arguments = resolved(server_args)
+    tokens = arguments["speculative_num_draft_tokens"].value
+    speculates = arguments["speculative_algorithm"].value is not None
+    return tokens if speculates and isinstance(tokens, int) else 1
 
 
 def _policy_settings(chunk_tokens: int, *, has_worker: bool) -> Settings:
