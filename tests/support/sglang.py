@@ -461,10 +461,11 @@ class FakeEngine:
 
     def _process(self, batch: FakeBatch) -> None:
         self.niyama.watcher.processing(batch)
+        waiting = {id(req) for req in self.waiting_queue}
         for req in batch.reqs:
             if req.inflight_middle_chunks > 0:
                 req.inflight_middle_chunks -= 1
-            elif not req.ended and req not in self.waiting_queue:
+            elif not req.ended and id(req) not in waiting:
                 self._generate(req)
         self.niyama.watcher.processed(batch)
 

@@ -6,10 +6,10 @@ not pay against the noise, there is none.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from workers.latency.least_squares import Sums, Vector
 from workers.latency.model import Coefficients, LatencyModel, attention_pairs
@@ -28,6 +28,12 @@ _TYPICAL_ERRORS = 2.0
 _ROUNDS = 3
 _MIN_TOKEN_S = 1e-9
 """The inverse divides by the cost of a token."""
+_SLICE = 16
+"""Samples that are looked at in one slice."""
+
+_T = TypeVar("_T")
+Slices = Generator[None, None, _T]
+"""Work that returns its result after some slices of about 0.1 ms."""
 
 
 class Sample(NamedTuple):
@@ -71,27 +77,39 @@ def fit(samples: Sequence[Sample], guess: Coefficients = A100_GUESS) -> LatencyM
 
     Raises FitError for fewer than 12 samples or non-positive durations.
     """
+    slices = fitting(samples, guess)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as done:
+            model: LatencyModel = done.value
+            return model
+
+
+def fitting(samples: Sequence[Sample], guess: Coefficients = A100_GUESS) -> Slices[LatencyModel]:
+    """`fit` for those who have something else to do: a fit takes tens of milliseconds."""
     if len(samples) < _MIN_SAMPLES:
         raise FitError(f"{len(samples)} samples; a fit needs at least {_MIN_SAMPLES}")
     if any(not 0 < sample.duration_s < math.inf for sample in samples):
         raise FitError("every duration must be above zero, and finite")
-    known = _scaled_to(samples, guess)
+    known = yield from _scaled_to(samples, guess)
     decode_only = [s for s in samples if not s.prefill_tokens]
     mixed = [s for s in samples if s.prefill_tokens]
-    alone, parts = _summed(decode_only), _by_size(mixed)
+    alone = yield from _summed(decode_only)
+    parts = yield from _by_size(mixed)
     fitted = sum(parts, alone).solve(known, _pulls(known))
     # What fits best without a term may be a regime in which there is one.
     shared = [max(value, _LEAST * usual) for value, usual in zip(fitted, known, strict=True)]
     apart = _differ(alone, sum(parts[1:], parts[0]), shared)
     if not apart:
-        mixed, parts = list(samples), _by_size(samples)
-    split = _best_split(parts, shared)
-    decodes = _regime(decode_only, shared) if apart else None
+        mixed, parts = list(samples), (yield from _by_size(samples))
+    split = yield from _best_split(parts, shared)
+    decodes = (yield from _regime(decode_only, shared)) if apart else None
     if split is None:
-        both = _regime(mixed, shared)
+        both = yield from _regime(mixed, shared)
         return LatencyModel(both, both, _DEFAULT_SPLIT, decodes)
-    small = _regime([s for s in mixed if _tokens(s) <= split], shared)
-    large = _regime([s for s in mixed if _tokens(s) > split], shared)
+    small = yield from _regime([s for s in mixed if _tokens(s) <= split], shared)
+    large = yield from _regime([s for s in mixed if _tokens(s) > split], shared)
     return LatencyModel(small, large, split, decodes)
 
 
@@ -113,10 +131,11 @@ def _differ(one: Sums, other: Sums, shared: Vector) -> bool:
     return gained > (both.size + 1) * math.log(both.count)
 
 
-def _best_split(parts: Sequence[Sums], shared: Vector) -> int | None:
+def _best_split(parts: Sequence[Sums], shared: Vector) -> Slices[int | None]:
     """Where two regimes fit best; None when one fits as well."""
     best, least_error = None, math.inf
     for index, split in enumerate(_SPLITS, 1):
+        yield
         below, above = sum(parts[1:index], parts[0]), sum(parts[index + 1 :], parts[index])
         if not _differ(below, above, shared):
             continue
@@ -131,8 +150,8 @@ def _error(sums: Sums, shared: Vector) -> float:
     return sums.error(sums.solve(shared, pulls))
 
 
-def _regime(samples: Sequence[Sample], shared: Vector) -> Coefficients:
-    return _coefficients(_robust(samples, shared))
+def _regime(samples: Sequence[Sample], shared: Vector) -> Slices[Coefficients]:
+    return _coefficients((yield from _robust(samples, shared)))
 
 
 def _pulls(expected: Vector) -> Vector:
@@ -143,19 +162,21 @@ def _pulls(expected: Vector) -> Vector:
     return [(_SURPRISE / value) ** 2 for value in expected]
 
 
-def _robust(samples: Sequence[Sample], shared: Vector) -> Vector:
+def _robust(samples: Sequence[Sample], shared: Vector) -> Slices[Vector]:
     """Coefficients that a few iterations with stalls in them do not move.
 
     Huber's weights (Annals of Mathematical Statistics 35(1), 1964), by errors relative to the
     prediction; the typical error is the median one.
     """
-    solution = _summed(samples).solve(shared, _pulls(shared))
+    solution = (yield from _summed(samples)).solve(shared, _pulls(shared))
     for _ in range(_ROUNDS - 1):
-        predicted_s = [_predicted_s(sample, solution) for sample in samples]
+        predicted_s = yield from _predictions(samples, solution)
         errors = [abs(s.duration_s / p - 1) for s, p in zip(samples, predicted_s, strict=True)]
         usual = _TYPICAL_ERRORS * max(1.5 * median(errors), 1e-6)
         sums = Sums(len(shared))
-        for sample, p, error in zip(samples, predicted_s, errors, strict=True):
+        for index, (sample, p, error) in enumerate(zip(samples, predicted_s, errors, strict=True)):
+            if index % _SLICE == 0:
+                yield
             counts = min(1.0, usual / error) if error else 1.0
             sums.add(_row(sample), sample.duration_s, math.sqrt(counts) / p)
         solution = sums.solve(shared, _pulls(shared))
@@ -179,23 +200,35 @@ def _predicted_s(sample: Sample, solution: Vector) -> float:
     return max(total, sample.duration_s * 1e-3)  # a stall, or coefficients that are all zero
 
 
-def _summed(samples: Sequence[Sample]) -> Sums:
+def _predictions(samples: Sequence[Sample], solution: Vector) -> Slices[Vector]:
+    predicted_s = []
+    for index, sample in enumerate(samples):
+        if index % _SLICE == 0:
+            yield
+        predicted_s.append(_predicted_s(sample, solution))
+    return predicted_s
+
+
+def _summed(samples: Sequence[Sample]) -> Slices[Sums]:
     """Weighted by 1 / duration, so that errors count in proportion."""
     sums = Sums(6)
-    for sample in samples:
+    for index, sample in enumerate(samples):
+        if index % _SLICE == 0:
+            yield
         sums.add(_row(sample), sample.duration_s, 1.0 / sample.duration_s)
     return sums
 
 
-def _by_size(samples: Sequence[Sample]) -> list[Sums]:
+def _by_size(samples: Sequence[Sample]) -> Slices[list[Sums]]:
     """The sums of samples between neighbouring splits, in order."""
     edges = (-1, *_SPLITS, math.inf)
-    return [
-        _summed([s for s in samples if low < _tokens(s) <= high]) for low, high in pairwise(edges)
-    ]
+    parts = []
+    for low, high in pairwise(edges):
+        parts.append((yield from _summed([s for s in samples if low < _tokens(s) <= high])))
+    return parts
 
 
-def _scaled_to(samples: Sequence[Sample], guess: Coefficients) -> Vector:
+def _scaled_to(samples: Sequence[Sample], guess: Coefficients) -> Slices[Vector]:
     """The guess, made as slow or fast as the samples are."""
     vector = [
         guess.intercept_s,
@@ -205,7 +238,8 @@ def _scaled_to(samples: Sequence[Sample], guess: Coefficients) -> Vector:
         guess.prefill_context_token_s,
         guess.pair_s,
     ]
-    factor = median(s.duration_s / _predicted_s(s, vector) for s in samples)
+    predicted_s = yield from _predictions(samples, vector)
+    factor = median(s.duration_s / p for s, p in zip(samples, predicted_s, strict=True))
     return [factor * value for value in vector]
 
 

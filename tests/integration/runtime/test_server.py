@@ -47,7 +47,7 @@ async def server(tiny_model: Path) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def serving(client: httpx.AsyncClient, process: "subprocess.Popen[bytes]") -> None:
-    end_s = time.monotonic() + 180
+    end_s = time.monotonic() + 420
     while time.monotonic() < end_s:
         assert process.poll() is None, "the server ended"
         try:

@@ -7,6 +7,7 @@ from workers.policy.qos import RequestQos
 
 _ROUNDS = 2
 _MIN_PROMPT_TOKENS = 16
+_LONG_CHUNKS = 4
 _TOGETHER = 8
 _TOGETHER_PROMPT_TOKENS = 64
 _TOGETHER_OUTPUT_TOKENS = 16
@@ -29,7 +30,8 @@ def profile(chunk_tokens: int, context_tokens: int) -> Iterator[list[GenerationR
     """Requests to be run together, list after list, that make iterations of many kinds.
 
     Prompts of doubling length up to one and a half chunks, each alone; then several together,
-    so that they decode beside each other.
+    so that they decode beside each other. At the end one of several chunks: what comes before a
+    chunk costs, too.
     """
     longest = min(chunk_tokens * 3 // 2, context_tokens // 2)
     seed = 0
@@ -45,6 +47,11 @@ def profile(chunk_tokens: int, context_tokens: int) -> Iterator[list[GenerationR
             for i in together
         ]
         seed = together[-1]
+    yield [
+        _request(
+            "long", _prompt(seed + 1, min(_LONG_CHUNKS * chunk_tokens, context_tokens // 2)), 2
+        )
+    ]
 
 
 def _prompt(seed: int, tokens: int) -> list[int]:

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.support.latency import sample, taught
-from workers.latency.fit import Sample
+from workers.latency.fit import Sample, fit, fitting
 from workers.latency.learner import LatencyLearner
+from workers.latency.least_squares import Sums
 
 
 def test_learns_what_iterations_take() -> None:
@@ -30,7 +31,30 @@ def test_hours_of_decodes_do_not_wash_out_prompts() -> None:
 def test_fits_often_at_first_then_rarely() -> None:
     learner = LatencyLearner()
     fitted = [n for n in range(1, 300) if learner.add(sample(2 ** (n % 10), n % 7)) is not None]
-    assert fitted == [32, 64, 128, 256]
+    assert len(fitted) == 4
+    assert all(n < at <= n + n // 4 for n, at in zip((32, 64, 128, 256), fitted, strict=True))
+
+
+def test_a_model_that_was_made_in_slices_is_that_of_its_samples() -> None:
+    learner = LatencyLearner()
+    made, samples = None, []
+    for number in range(1, 100):
+        made = learner.add(sample(2 ** (number % 10), number % 7)) or made
+        if number == 32:
+            samples = learner.samples
+        if made is not None:
+            break
+    assert made == fit(samples)
+
+
+def test_no_slice_of_a_fit_looks_at_many_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = []
+    add = Sums.add
+    monkeypatch.setattr(Sums, "add", lambda *args: added.append(1) or add(*args))
+    most, before = 0, 0
+    for _ in fitting([sample(2 ** (n % 12), n % 9) for n in range(1, 1_000)]):
+        most, before = max(most, len(added) - before), len(added)
+    assert 0 < most <= 16
 
 
 def test_an_iteration_without_a_duration_is_ignored() -> None:
