@@ -5,9 +5,9 @@ The artifact is github.com/UIUC-MLSys/JITServe. Every `FRAME_ITERATIONS` the bat
 Between these choices places that become free go to the best of those that wait.
 
 Where sources leave something open it is read in JITServe's favour: preemption costs nothing (the
-artifact swaps KV to the host; here it stays), free places are filled at once and by margin (there:
-first come, first served), and remaining time includes the prompt's. `just_enough` is the paper's
-rule of that name, of which the artifact has nothing but the batch for compound requests.
+artifact swaps KV to the host; here it stays), free places are filled and prompts computed by margin
+(there: first come, first served), and remaining time includes the prompt's. `just_enough` is the
+paper's rule of that name, of which the artifact has only what it does for compound requests.
 """
 
 from bisect import insort
@@ -70,8 +70,8 @@ class JitServePolicy:
         self._answers: dict[str, _Answer] = {}
         self._bounds = UpperBounds(QUANTILE)
         self._calls = CallCounts()
-        self._batch: dict[str, None] = {}
-        """Ids of the chosen that are still here, the best first."""
+        self._batch: dict[str, Margin] = {}
+        """The chosen that are still here, and what they were chosen by."""
         self._others: list[tuple[Margin, str]] = []
         """All others, the best last; those that are gone are skipped."""
         self._iterations = 0
@@ -140,8 +140,7 @@ class JitServePolicy:
             self._batch_requests,
             breadth=self._breadth,
         )
-        group.sort(key=lambda request_id: margins[request_id][0], reverse=True)
-        self._batch = dict.fromkeys(group)
+        self._batch = {request_id: margins[request_id][0] for request_id in group}
         self._others = sorted(
             (margin, request_id)
             for request_id, (margin, _) in margins.items()
@@ -151,16 +150,16 @@ class JitServePolicy:
     def _fill(self) -> None:
         """Places that are free go to the best of the others."""
         while len(self._batch) < self._batch_requests and self._others:
-            _, request_id = self._others.pop()
+            margin, request_id = self._others.pop()
             if request_id in self._answers or request_id in self._state.prefills:
-                self._batch[request_id] = None
+                self._batch[request_id] = margin
 
     def _chunks(self, running: int, free_kv_tokens: int) -> list[Chunk]:
-        """Prompts of the batch in its order, those in progress first."""
+        """Prompts of the batch, the best first."""
         budget = min(self._chunk_tokens, free_kv_tokens) - running
         unreserved = free_kv_tokens - running - self._state.reserved_kv_tokens()
         prompts = [self._state.prefills[i] for i in self._batch if i in self._state.prefills]
-        prompts.sort(key=lambda prefill: not prefill.has_kv)
+        prompts.sort(key=lambda p: (self._batch[p.request_id], p.request_id), reverse=True)
         chunks: list[Chunk] = []
         for prefill in prompts:
             if budget <= 0:

@@ -15,6 +15,7 @@ from pydantic import Field
 from niyama.command_settings import CommandSettings
 from tests.benchmarks.policy import day
 from tests.benchmarks.policy.busy_hour import LOADS, POOLS
+from tests.benchmarks.policy.jitserve import OWN_POLICIES, POLICIES, RATES
 from tests.benchmarks.policy.parts import (
     ABLATIONS,
     CAPACITY_POLICIES,
@@ -53,7 +54,7 @@ class ReportSettings(CommandSettings):
 def main(arguments: list[str]) -> int:
     settings = ReportSettings.from_command_line(arguments, "report-scheduler")
     results: Results = json.loads(settings.results.read_text())
-    tables = (_capacity, _overload, _classes, _ablation, _day, _silos, _others)
+    tables = (_capacity, _overload, _classes, _ablation, _day, _silos, _jitserve, _others)
     print("\n\n".join("\n".join(table(results)) for table in tables))
     if settings.png is not None:
         from tests.benchmarks.policy.plots import plot_overload  # matplotlib is an extra
@@ -179,6 +180,28 @@ def _by_policy(found: Mapping[str, float] | None) -> str:
     if found is None:
         return MISSING
     return ", ".join(f"{policy} {qps:.2f}" for policy, qps in found.items())
+
+
+def _jitserve(results: Results) -> Iterable[str]:
+    """Requests/s and tokens/s in time: their kind of workload, its bursts, and ours."""
+    yield from _head("requests/s; tokens/s", RATES)
+    for policy in POLICIES:
+        cells = [
+            _goodput(results, [f"{dataset} {qps}" for qps in rates], policy)
+            for dataset, rates in RATES.items()
+        ]
+        yield _row(policy, cells)
+    for line, policies in (("{} bursty", POLICIES), ("own {}", OWN_POLICIES)):
+        for policy in policies:
+            cells = [_goodput(results, [line.format(dataset)], policy) for dataset in RATES]
+            yield _row(f"{line.format('').strip()} {policy}", cells)
+
+
+def _goodput(results: Results, lines: Sequence[str], policy: str) -> str:
+    runs = [results.get(f"jitserve {line} {policy}", {}) for line in lines]
+    requests = " / ".join(_number(run.get("goodput_qps")) for run in runs)
+    tokens = (run.get("goodput_tokens_per_s") for run in runs)
+    return requests + "; " + " / ".join(MISSING if x is None else f"{x:.0f}" for x in tokens)
 
 
 def _others(results: Results) -> Iterable[str]:
