@@ -41,6 +41,19 @@ def batch(
     return Request(request_id, RequestQos.batch(arrival_s, ttlt_s=ttlt_s, **owner), prompt_tokens)
 
 
+def awaited(
+    request_id: str,
+    prompt_tokens: int,
+    *,
+    arrival_s: float = 0.0,
+    ttlt_s: float = 8.0,
+    **owner: Unpack[Owner],
+) -> Request:
+    """A request whose whole answer somebody waits for; `owner` has further fields of a job."""
+    wanted = RequestQos.deadline(arrival_s, ttlt_s=ttlt_s, **owner)
+    return Request(request_id, wanted, prompt_tokens)
+
+
 def either(
     request_id: str,
     prompt_tokens: int,

@@ -5,9 +5,10 @@ whose tokens are due every `pace_s` seconds keep their order among each other (s
 iteration looks at every decode, unless drafts are accepted.
 """
 
+import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
@@ -18,6 +19,8 @@ from workers.policy.step_tokens import StepTokens
 
 _LATE_PER_CALL = 16
 """Answers that `relax_late` looks at: bounds the cost of a plan when a deadline passes for many."""
+_REVISED_TOKENS = 16
+"""Tokens between two looks at the schedule of an answer that has to be complete in time."""
 _MAX_PACE_S = 3_600.0
 """Longer paces count as this one, so that iterations times pace stay exact beside clock times."""
 
@@ -75,6 +78,10 @@ class Decodes:
         """Of whose length was estimated last, last."""
         self._cadences: dict[float, Cadence] = {}
         """By pace; none is empty."""
+        self._revisions: list[tuple[int, str]] = []
+        """A heap of iterations after which the schedule of a decode is looked at again."""
+        self._revise_at: dict[str, int] = {}
+        """What counts of them."""
         self._unmixed = 0
         """Decodes that keep all others from sharing an iteration with prompts."""
         self.context_tokens = 0
@@ -105,11 +112,12 @@ class Decodes:
         pace_s: float,
         context_tokens: int,
         generated_tokens: int,
+        revised: bool = False,
     ) -> None:
         """A prompt is complete and `generated_tokens` are out; later ones follow at `pace_s`.
 
         `next_due_s` None: there is no schedule, and each token is due `pace_s` after the one
-        before it.
+        before it. With `revised` its schedule is looked at again while tokens come (`to_revise`).
         """
         pace_s = min(pace_s, _MAX_PACE_S)
         due_s = math.inf if next_due_s is None else next_due_s
@@ -124,6 +132,8 @@ class Decodes:
             generated_tokens - 1,
             to_come,
         )
+        if revised:
+            self._revise_later(request.request_id)
         self._unmixed += not request.decode_mixes
         self.tokens_to_come += to_come
         self.context_tokens += context_tokens
@@ -138,11 +148,32 @@ class Decodes:
         self._lengths.passed(decode.request, generated, counted=decode.counted_tokens)
         return decode.request, generated
 
-    def finish(self, request_id: str) -> None:
+    def finish(self, request_id: str) -> Request:
         """The answer of a decode has ended."""
         decode = self._take_out(request_id)
         generated = self._generated(decode)
         self._lengths.ended(decode.request, generated, counted=decode.counted_tokens)
+        return decode.request
+
+    def to_revise(self, limit: int) -> Iterator[tuple[Request, int]]:
+        """At most `limit` of those to look at again, and how many tokens of each have come."""
+        left = limit
+        while left and self._revisions and self._revisions[0][0] <= self._iteration:
+            at, request_id = heapq.heappop(self._revisions)
+            if self._revise_at.get(request_id) != at:
+                continue  # it has left
+            left -= 1
+            self._revise_later(request_id)
+            decode = self._running[request_id]
+            yield decode.request, self._generated(decode)
+
+    def reschedule(self, request_id: str, next_due_s: float | None, pace_s: float) -> None:
+        """From its next token on, as in `add`."""
+        decode = self._running[request_id]
+        self._leave_cadence(request_id, decode.pace_s)
+        pace_s = min(pace_s, _MAX_PACE_S)
+        self._running[request_id] = decode._replace(pace_s=pace_s)
+        self._join_cadence(request_id, math.inf if next_due_s is None else next_due_s, pace_s)
 
     def advance(self) -> None:
         """Every running decode produced one token; the length of one is estimated anew."""
@@ -203,10 +234,8 @@ class Decodes:
             qos = decode.request.qos
             if qos.deadline_is_first_token or now_s <= qos.deadline_s:
                 return
-            self._leave_cadence(request_id, decode.pace_s)
-            decode = decode._replace(pace_s=min(pace_s, _MAX_PACE_S))
-            self._running[request_id] = decode
-            self._join_cadence(request_id, now_s + decode.pace_s, decode.pace_s)
+            self._revise_at.pop(request_id, None)
+            self.reschedule(request_id, now_s + min(pace_s, _MAX_PACE_S), pace_s)
 
     def clock_stepped(self, step_s: float) -> None:
         """The clock was set by `step_s`: what is due, is due as much later."""
@@ -236,6 +265,7 @@ class Decodes:
 
     def _take_out(self, request_id: str) -> _Decode:
         decode = self._running.pop(request_id)
+        self._revise_at.pop(request_id, None)
         self._unmixed -= not decode.request.decode_mixes
         self.context_tokens -= decode.context_tokens + self._progress(decode)
         self.tokens_to_come -= decode.tokens_to_come
@@ -253,6 +283,10 @@ class Decodes:
             counted_tokens=generated, tokens_to_come=to_come
         )
         self._running.move_to_end(request_id)
+
+    def _revise_later(self, request_id: str) -> None:
+        at = self._revise_at[request_id] = self._iteration + _REVISED_TOKENS
+        heapq.heappush(self._revisions, (at, request_id))
 
     def _join_cadence(self, request_id: str, due_s: float, pace_s: float) -> None:
         cadence = self._cadences.get(pace_s)

@@ -4,9 +4,10 @@ from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
 from workers.policy.calibration import Calibration
 from workers.policy.decode_length import DecodeLengths
-from workers.policy.request import Prefill
+from workers.policy.request import Prefill, Request
 from workers.policy.settings import Settings
 from workers.policy.step_tokens import StepTokens
+from workers.policy.tasks import Tasks
 from workers.policy.throughput import Throughput
 
 
@@ -20,6 +21,7 @@ class Learning:
         self.calibration = Calibration(latency, correct=settings.calibrate)
         self.lengths = DecodeLengths(learn=settings.learn_answer_lengths)
         self._throughput = Throughput(latency)
+        self._tasks = Tasks()
         self._settings = settings
 
     # ---- estimates
@@ -42,7 +44,20 @@ class Learning:
         work = self._throughput.work(prefill.own_tokens, decode_tokens, request.prompt_tokens)
         return work if self._settings.discount_cached_prefixes else work + request.cached_tokens
 
+    def shared(self, request: Request, now_s: float) -> Request:
+        """A request that is new; if it is a call of a task, with its share of the task's time."""
+        if request.qos.task is None or not self._settings.share_tasks:
+            return request
+        prompt_tokens = max(1, request.prompt_tokens - request.cached_tokens)
+        answer_s = self.lengths.expected(request) * self._settings.deadline_tbt_s
+        call_s = prompt_tokens * self.prefill_token_s + answer_s
+        return self._tasks.arrived(request, now_s, call_s)
+
     # ---- observations
+
+    def answered(self, request: Request, now_s: float) -> None:
+        """The answer to a request has ended."""
+        self._tasks.answered(request, now_s)
 
     def iteration(self, ran: Sample, *, full: bool) -> None:
         """What an iteration took. `full`: more prompts were waiting than fit.

@@ -10,6 +10,8 @@ from workers.policy.request import Prefill, Request
 from workers.policy.settings import Settings, TokenTiming
 
 _STEP = math.log(1.2)
+_HOPE = 0.25
+"""Share of the answers of a kind that is worth a try."""
 _MORE_TOKENS = 16.0
 """What an answer, however long it is, may have still, at least."""
 
@@ -77,7 +79,7 @@ def decode_schedule(
             return _interactive_schedule(prefill, end_s, pressure, settings)
         case Kind.DEADLINE | Kind.TASK:
             generated = prefill.generated_tokens + 1
-            return just_enough(prefill.request, generated, end_s, lengths, settings)
+            return just_enough(prefill.request, generated, end_s, pressure, lengths, settings)
         case Kind.BATCH:
             return _batch_schedule(prefill, end_s, lengths, settings)
         case _:
@@ -88,6 +90,7 @@ def just_enough(
     request: Request,
     generated_tokens: int,
     now_s: float,
+    pressure: float,
     lengths: DecodeLengths,
     settings: Settings,
 ) -> Schedule:
@@ -95,8 +98,9 @@ def just_enough(
 
     By the length that few answers exceed, or else by the one that is expected, at `deadline_tbt_s`
     per token or slower: a shorter pace makes the iterations of everybody short, and the prompts
-    that are not computed meanwhile are worth more. An answer for which that is not enough goes on
-    like one that nobody waits for; it may turn out to be short.
+    that are not computed meanwhile are worth more. An answer for which that is not enough keeps
+    this pace while one in four of its kind would be complete in time by it, if there is no pressure
+    (`Lookahead.pressure`) from prompts; else it goes on like one that nobody waits for.
     """
     high = max(_MORE_TOKENS, lengths.high(request, generated_tokens) - generated_tokens)
     mean = max(1.0, min(high, lengths.to_come(request, generated_tokens)))
@@ -110,7 +114,12 @@ def just_enough(
         if pace_s >= settings.deadline_tbt_s:
             pace_s = _stepped(min(pace_s, settings.batch_tbt_s), settings.batch_tbt_s)
             return Schedule(due_s - tokens * pace_s + pace_s, pace_s)
-    return Schedule(now_s + settings.batch_tbt_s, settings.batch_tbt_s)
+    pace_s = settings.batch_tbt_s
+    left = (request.answer_latest_s - now_s) / settings.deadline_tbt_s
+    short = lengths.quantile(request, generated_tokens, _HOPE) - generated_tokens
+    if pressure < settings.hold_full and left >= max(1.0, short):
+        pace_s = settings.deadline_tbt_s
+    return Schedule(now_s + pace_s, pace_s)
 
 
 def _stepped(pace_s: float, longest_s: float) -> float:

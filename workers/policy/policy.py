@@ -11,7 +11,7 @@ from workers.policy.decodes import Decodes
 from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
 from workers.policy.memory import Memory, victims_for_decodes
-from workers.policy.pacing import decode_schedule
+from workers.policy.pacing import decode_schedule, just_enough
 from workers.policy.plan import IterationPlan, IterationResult
 from workers.policy.planning import Planning
 from workers.policy.release import Release
@@ -68,7 +68,7 @@ class NiyamaPolicy:
     # ---- what happens to requests
 
     def add(self, request: Request, now_s: float) -> None:
-        self._backlog.arrive(request, now_s)
+        self._backlog.arrive(self._learned.shared(request, now_s), now_s)
 
     def abort(self, request_id: str) -> None:
         if request_id in self._decodes:
@@ -160,6 +160,7 @@ class NiyamaPolicy:
 
     def _situation(self, now_s: float) -> Situation:
         started = self._backlog.started.values()
+        self._revise_schedules(now_s)
         self._decodes.relax_late(now_s, self.settings.late_tbt_s)
         return Situation(
             now_s=now_s,
@@ -171,6 +172,19 @@ class NiyamaPolicy:
             decoded_s=self._decoded_s,
             decodes_wait=self._decodes_wait,
         )
+
+    def _revise_schedules(self, now_s: float) -> None:
+        """Answers that have to be complete in time go as fast as it takes by now."""
+        for request, generated in self._decodes.to_revise(self._limits.decisions):
+            schedule = just_enough(
+                request,
+                generated,
+                now_s,
+                self._backlog.pressure,
+                self._learned.lengths,
+                self.settings,
+            )
+            self._decodes.reschedule(request.request_id, schedule.next_due_s, schedule.pace_s)
 
     def _memory(self, free_kv_tokens: int) -> Memory:
         free = free_kv_tokens - self._decodes.load.decodes
@@ -191,7 +205,7 @@ class NiyamaPolicy:
             if (release := self._start_decode(prefill, result.end_s)) is not None:
                 releases[prefill.request_id] = release
         for request_id in result.finished:
-            self._finish(request_id)
+            self._finish(request_id, result.end_s)
         return releases
 
     @property
@@ -253,10 +267,11 @@ class NiyamaPolicy:
             pace_s=schedule.pace_s,
             context_tokens=prefill.computed_tokens,
             generated_tokens=prefill.generated_tokens + 1,
+            revised=request.qos.is_interactive and not request.qos.limits_gaps,
         )
         return schedule.release
 
-    def _finish(self, request_id: str) -> None:
+    def _finish(self, request_id: str, now_s: float) -> None:
         if request_id in self._decodes:
-            self._decodes.finish(request_id)
+            self._learned.answered(self._decodes.finish(request_id), now_s)
         self._backlog.leave(request_id)

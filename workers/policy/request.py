@@ -14,6 +14,15 @@ class PrefixKey(NamedTuple):
     key: int
 
 
+class Share(NamedTuple):
+    """What a call has of its task's time. Absolute times, no later than the task's deadline."""
+
+    due_s: float
+    """When it should be answered, so that there is slack for the calls that follow."""
+    latest_s: float
+    """When it has to be: later is too late for the calls that are known to follow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request as it enters the scheduler. All times are seconds on one clock."""
@@ -31,19 +40,18 @@ class Request:
     decode_mixes: bool = True
     """The engine can compute prompts in one iteration with its decode."""
 
-    share_s: tuple[float, float] | None = None
-    """A call of a task: when its answer should be complete, so that the calls after it have their
-    share of the task's time, and when it has to be, as far as is known."""
+    share: Share | None = None
+    """A call's share of its task's time; None: all of it."""
 
     @property
     def answer_due_s(self) -> float:
         """When an answer that has to be complete should be."""
-        return self.qos.deadline_s if self.share_s is None else self.share_s[0]
+        return self.qos.deadline_s if self.share is None else self.share.due_s
 
     @property
     def answer_latest_s(self) -> float:
         """When its deadline is missed if it is not; no sooner than `answer_due_s`."""
-        return self.qos.deadline_s if self.share_s is None else self.share_s[1]
+        return self.qos.deadline_s if self.share is None else self.share.latest_s
 
     def arrived_by(self, now_s: float) -> Self:
         """The same request, which arrived at `now_s` at the latest."""

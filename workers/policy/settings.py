@@ -72,6 +72,8 @@ class Settings:
     share_prefixes: bool = True
     """Prompts that begin alike: those behind the first wait until it has computed the prefix, and
     batch prompts follow each other where deadlines allow."""
+    share_tasks: bool = True
+    """The time of a task is shared out over its calls; else each call may take all that is left."""
     discount_cached_prefixes: bool = True
     """Prompt tokens in the prefix cache are no work."""
 

@@ -69,6 +69,7 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/strict-fairness": replace(_DEFAULT, tenant_fairness=3.0),
     "niyama/strict-importance": replace(_DEFAULT, low_importance_weight=1e-6),
     "niyama/no-importance": replace(_DEFAULT, low_importance_weight=1.0),
+    "niyama/no-task-shares": replace(_DEFAULT, share_tasks=False),
     "niyama/no-cached-prefixes": replace(_DEFAULT, discount_cached_prefixes=False),
 }
 """Settings that leave out one mechanism each, for `niyama simulate --policy niyama/no-spread`."""

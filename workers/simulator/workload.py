@@ -78,8 +78,8 @@ class Tier:
             case Kind.DEADLINE:
                 return RequestQos.deadline(arrival_s, ttlt_s=target_s, **owner)
             case Kind.TASK:
-                task = task or Task("")
-                deadline_s = min(deadline_s, arrival_s + target_s)
+                if task is None:
+                    task, deadline_s = Task(""), arrival_s + target_s
                 return RequestQos.call(arrival_s, task=task, deadline_s=deadline_s, **owner)
             case Kind.BATCH:
                 return RequestQos.batch(arrival_s, ttlt_s=target_s, **owner)
@@ -125,6 +125,8 @@ class SimTask:
     name: str
     arrival_s: float
     """Of its first call."""
+    deadline_s: float
+    """When its last call has to be answered."""
     tier: Tier
     importance: Importance
     calls: tuple[SimCall, ...]
@@ -138,7 +140,7 @@ class SimTask:
             self.importance,
             tenant=self.tenant,
             task=Task(self.name, call + 1, left),
-            deadline_s=self.arrival_s + self.tier.target_s,
+            deadline_s=self.deadline_s,
         )
 
 
@@ -250,7 +252,8 @@ def make_requests(
         task = None
         if tiers[tier].kind is Kind.TASK:
             calls = tuple(task_calls(size, tiers[tier], rng, index))
-            task = SimTask(name, time_s, tiers[tier], importance, calls, tenant)
+            deadline_s = time_s + tiers[tier].target_s
+            task = SimTask(name, time_s, deadline_s, tiers[tier], importance, calls, tenant)
             size = calls[0].size
         if task is not None:
             qos = task.qos(0, time_s)

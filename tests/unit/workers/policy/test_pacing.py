@@ -25,8 +25,10 @@ def _always(tokens: int) -> DecodeLengths:
     return lengths
 
 
-def _schedule(ttlt_s: float, lengths: DecodeLengths, generated: int = 1) -> Schedule:
-    return just_enough(_request(ttlt_s), generated, 0.0, lengths, _SETTINGS)
+def _schedule(
+    ttlt_s: float, lengths: DecodeLengths, generated: int = 1, pressure: float = 1.0
+) -> Schedule:
+    return just_enough(_request(ttlt_s), generated, 0.0, pressure, lengths, _SETTINGS)
 
 
 def test_the_pace_is_what_meets_the_deadline() -> None:
@@ -41,6 +43,14 @@ def test_the_pace_is_what_meets_the_deadline() -> None:
 def test_no_answer_makes_iterations_shorter_than_it_was_planned_with() -> None:
     """200 tokens in 6 s would be 30 ms for each: it goes on as batch does."""
     assert _schedule(6.0, _always(201)).pace_s == _SETTINGS.batch_tbt_s
+
+
+def test_an_answer_that_may_be_short_keeps_its_pace_while_no_prompt_suffers() -> None:
+    """5 s are 100 tokens of 50 ms: of answers like these, 256 on average, a third are shorter."""
+    lengths, pace_s = DecodeLengths(), _SETTINGS.deadline_tbt_s
+    assert _schedule(5.0, lengths, pressure=0.0).pace_s == pace_s
+    assert _schedule(5.0, lengths, pressure=0.6).pace_s == _SETTINGS.batch_tbt_s
+    assert _schedule(2.0, lengths, pressure=0.0).pace_s == _SETTINGS.batch_tbt_s
 
 
 @given(ttlt_s=st.floats(0.1, 100.0), tokens=st.integers(1, 2_000), generated=st.integers(1, 3_000))

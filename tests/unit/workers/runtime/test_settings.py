@@ -24,6 +24,7 @@ _NO_OPTIONS = {
     "calibrate": "for ablation",
     "learn_answer_lengths": "for ablation",
     "discount_cached_prefixes": "for ablation",
+    "share_tasks": "for ablation",
     "srpf_weight_high_s": "the paper's",
     "srpf_weight_low_s": "the paper's",
 }
