@@ -21,7 +21,7 @@ class PlanLimits:
     """Waiting requests that are passed over because they have expired or are too late."""
     blocked: int = 8
     """Prompts that find no memory while those behind them are considered."""
-    siblings: int = 32
+    siblings: int = 16
     """Prompts that wait for what another computes while those behind them are considered."""
     sums: int = 2_000
     """Sums of the look-ahead that are changed or compared to find the cutoff."""

@@ -8,20 +8,22 @@ What the cache holds is the engine's to know. Here a prefix counts as cached onc
 found, until somebody who should have found it did not.
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from workers.policy.request import Prefill
 
 
 def key_positions(tokens: int, block_tokens: int) -> Iterator[int]:
-    """Where a prompt of so many tokens has keys: after each of the first 16 blocks of
-    `block_tokens`, then 8 times as the length doubles. Its last token always has to be computed.
+    """Where a prompt of so many tokens has keys: after each of the first 8 blocks of
+    `block_tokens`, then 4 times as the length doubles. Its last token always has to be computed.
     """
     at = step = block_tokens
     while at < tokens:
         yield at
-        if at >= 16 * step:
+        if at >= 8 * step:
             step *= 2
         at += step
 
@@ -79,15 +81,21 @@ class Prefixes:
 
     def start(self, prefill: Prefill) -> None:
         """A prompt that waited is computed from now on, with what others have counted."""
-        name = prefill.request_id
+        name, used = prefill.request_id, None
         prefill.elsewhere_tokens = 0
-        for key, prefix in self._of(prefill):
+        for _, key in prefill.request.prefix_keys:
+            if (prefix := self._prefixes.get(key)) is None:
+                continue
             prefix.waiting.pop(name, None)
-            if prefix.is_cached:
-                self._used(key, prefix)
-            elif not prefix.is_computing:
+            if not prefix.waiting:
+                self._warm.pop(key, None)
+            elif prefix.is_cached:
+                used = key
+            if not prefix.is_cached and not prefix.is_computing:
                 self._hand_to(prefix, name)
                 prefix.is_computing = True
+        if used is not None:
+            self._warm.move_to_end(used)
 
     def advanced(self, prefill: Prefill) -> None:
         """A chunk of a prompt was computed."""
@@ -103,8 +111,12 @@ class Prefixes:
         if not cached:
             self._landing.append(prefill)
             return
-        self.advanced(prefill)
-        self.leave(prefill)
+        for key, prefix in list(self._of(prefill)):
+            if not prefix.is_cached:
+                self._found(key, prefix)
+            if not prefix.waiting:
+                del self._prefixes[key]
+                self._warm.pop(key, None)
 
     def land(self) -> None:
         """What was computed before the last iteration is in the prefix cache by now."""
@@ -140,25 +152,23 @@ class Prefixes:
 
     def refresh(self, prefill: Prefill) -> None:
         """Take into account what has been computed, or was not found, since it was looked at."""
-        cached, context = (
-            self._deepest(prefill, lambda each: each.is_cached),
-            prefill.context_tokens,
-        )
-        gone = any(
-            tokens <= context and key in self._prefixes and not self._prefixes[key].is_cached
-            for tokens, key in prefill.request.prefix_keys
-        )
+        cached, context, gone = 0, prefill.context_tokens, False
+        for tokens, key in reversed(prefill.request.prefix_keys):
+            if (prefix := self._prefixes.get(key)) is not None:
+                if prefix.is_cached:
+                    cached = tokens
+                    break
+                gone = gone or tokens <= context
         if cached > context or gone:
             prefill.found_cached(cached)
             self._count(prefill)
 
     def computing(self, prefill: Prefill) -> str | None:
         """The prompt that computes, or has just computed, what this one would have to."""
-        for tokens, key in prefill.request.prefix_keys:
-            if tokens > prefill.context_tokens:
-                prefix = self._prefixes.get(key)
-                return prefix.owner if prefix is not None and prefix.is_computing else None
-        return None
+        keys = prefill.request.prefix_keys
+        at = bisect_right(keys, prefill.context_tokens, key=itemgetter(0))
+        prefix = self._prefixes.get(keys[at].key) if at < len(keys) else None
+        return prefix.owner if prefix is not None and prefix.is_computing else None
 
     def next_warm(self) -> str | None:
         """A waiting prompt that begins with what was computed or found last, if there is one."""
