@@ -107,7 +107,9 @@ _UNPLANNED = (
     Feature(
         "Hierarchical and external KV caches",
         Support.UNPLANNED,
-        "Requests whose prefix is on its way are skipped; the time to load it is not foreseen.",
+        "Requests whose prefix is on its way are skipped. What a parked or retracted request loses"
+        " to others is found again where SGLang has written it back; the time to load it is not"
+        " foreseen. Not run: the caches need a GPU.",
         switches=(
             *("enable_hierarchical_cache", "hicache_storage_backend", "enable_lmcache"),
             *("enable_flexkv", "enable_unified_cache_external_linker", "radix_cache_backend"),

@@ -63,6 +63,9 @@ class BatchMaker:
         plan = self._new_plan()
         self._drop_expired(plan)
         self._parking.reclaim_kv(plan.reclaim_kv)
+        for request_id in plan.reclaim_kv:
+            if request_id in self._waiting:
+                self._prefixes.again(request_id)
         self._reporter.planned(plan, self._waiting, self._clock.now_s)
         handover = self._hand_over(plan, running_batch)
         if handover.park:

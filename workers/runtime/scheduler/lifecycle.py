@@ -56,8 +56,11 @@ class RequestLifecycle:
         if not req.niyama.queued:
             req.niyama.queued = True
             self._driver.arrived(self._policy_request(req), self._clock.now_s)
-        elif not req.niyama.parked:
-            self._driver.retracted(req.rid, self._clock.now_s)
+        else:
+            if not req.niyama.parked:
+                self._driver.retracted(req.rid, self._clock.now_s)
+            if not req.niyama.parked or not req.niyama.keeps_kv:
+                self._prefixes.again(req.rid)
 
     def dropped(self, req: EngineRequest) -> None:
         """SGLang has ended `req` outside a batch: it was aborted, refused, or has expired."""

@@ -1,4 +1,4 @@
-"""How much of new requests is in the prefix cache: looked up for a few of them per plan.
+"""How much of requests is in the prefix cache: looked up for a few of them per plan.
 
 A look-up takes time in proportion to the prompt. When many requests come at once, those that are
 not looked up at once count as not cached until it is their turn; what a plan admits is looked up
@@ -21,7 +21,7 @@ class PrefixMatches:
         self._driver = driver
         self._left = _MAX_PER_PLAN
         self._open: OrderedDict[str, None] = OrderedDict()
-        """New requests that were not looked up, the oldest first."""
+        """Requests that have to be looked up, the oldest first."""
 
     def of_new(self, req: EngineRequest) -> int:
         """Cached tokens of a request that has just come, as far as is known."""
@@ -30,6 +30,12 @@ class PrefixMatches:
             return 0
         self._left -= 1
         return self._engine.cached_tokens(req)
+
+    def again(self, request_id: str) -> None:
+        """A request waits without KV of its own. SGLang may still have what it has computed, on
+        the device or, with its hierarchical cache, in host memory.
+        """
+        self._open[request_id] = None
 
     def forget(self, request_id: str) -> None:
         """The request is gone."""

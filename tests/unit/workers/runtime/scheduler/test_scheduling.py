@@ -218,6 +218,31 @@ def test_a_retracted_decode_computes_its_prompt_and_answer_again(engine: FakeEng
     assert engine.driver.policy.decodes == 0
 
 
+def test_what_the_cache_still_has_of_a_retracted_decode_is_no_work(engine: FakeEngine) -> None:
+    engine.arrive(chat("a", 100, max_new_tokens=10))
+    while len(engine.running.reqs) == 0:
+        engine.step()
+    engine.retract("a")
+    engine.run()
+    assert prompt_tokens_run(engine, "a") < 110
+
+
+def test_what_the_cache_still_has_of_a_reclaimed_prompt_is_no_work() -> None:
+    """In host memory, for instance. 1,200 tokens find no room beside 1,000 of 1,400."""
+    engine = make_engine(kv_tokens=1_400)
+    engine.arrive(batch("long", 1000))
+    engine.step()
+    engine.arrive(chat("chat", 1200))
+    while "started" not in engine.reported("chat"):
+        engine.step()
+    engine.step()
+    prefill = engine.driver.policy._backlog["long"]
+    assert not prefill.has_kv
+    assert prefill.remaining_tokens == 1000 - CHUNK_TOKENS
+    engine.run()
+    assert prompt_tokens_run(engine, "long") == 1000
+
+
 def test_of_many_arrivals_a_few_per_plan_are_looked_up_in_the_prefix_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
