@@ -109,7 +109,7 @@ _UNPLANNED = (
         Support.UNPLANNED,
         "Requests whose prefix is on its way are skipped. What a parked or retracted request loses"
         " to others is found again where SGLang has written it back; the time to load it is not"
-        " foreseen. Not run: the caches need a GPU.",
+        " foreseen. Tested with stand-ins only.",
         switches=(
             *("enable_hierarchical_cache", "hicache_storage_backend", "enable_lmcache"),
             *("enable_flexkv", "enable_unified_cache_external_linker", "radix_cache_backend"),
