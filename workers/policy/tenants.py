@@ -27,8 +27,8 @@ class Tenants:
         """Work that arrived, less the older it is."""
         self._known = 0.0
         """Share of the memory that has been filled, 0 to 1."""
-        self._fair = math.inf
-        """Work that a tenant of weight 1 may ask for, of what is remembered."""
+        self._excess: dict[str, float] = {}
+        """See `excess`, as of the last review."""
         self._reviewed_s: float | None = None
 
     def __len__(self) -> int:
@@ -45,9 +45,11 @@ class Tenants:
             self._asked[tenant] = self._asked.get(tenant, 0.0) + work
 
     def excess(self, tenant: str) -> float:
-        """How many times its fair share a tenant asks for; 1 where that is less, or all fits."""
-        share = self._fair * self._weights.get(tenant, 1.0)
-        return max(1.0, self._asked.get(tenant, 0.0) / share)
+        """How many times its fair share a tenant asks for, beside the one that exceeds it least.
+
+        1 where that is less, or all fits; so also of one tenant alone, and of equal ones.
+        """
+        return self._excess.get(tenant, 1.0)
 
     def _review(self, passed_s: float, tokens_per_s: float) -> None:
         kept = math.exp(-passed_s / _MEMORY_S)
@@ -55,7 +57,14 @@ class Tenants:
         asked = ((work * kept, tenant) for tenant, work in self._asked.items())
         most = heapq.nlargest(_MOST_TENANTS, (each for each in asked if each[0] >= _LEAST_WORK))
         self._asked = {tenant: work for work, tenant in most}
-        self._fair = fair_share(self._asked, self._weights, tokens_per_s * _MEMORY_S * self._known)
+        capacity = tokens_per_s * _MEMORY_S * self._known
+        fair = fair_share(self._asked, self._weights, capacity)
+        self._excess = {
+            tenant: max(1.0, work / (fair * self._weights.get(tenant, 1.0)))
+            for tenant, work in self._asked.items()
+        }
+        least = min(self._excess.values(), default=1.0)
+        self._excess = {tenant: excess / least for tenant, excess in self._excess.items()}
 
 
 def fair_share(asked: Mapping[str, float], weights: Mapping[str, float], capacity: float) -> float:

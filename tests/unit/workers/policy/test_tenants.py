@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.policy.tenants import Tenants
+from workers.policy.tenants import Tenants, fair_share
 
 THROUGHPUT = 1_000.0
 
@@ -28,8 +28,15 @@ def test_who_floods_exceeds_its_share_and_others_do_not() -> None:
 
 def test_a_share_follows_its_weight() -> None:
     tenants = _rates({"a": 1_000.0, "b": 1_000.0}, weights={"a": 3.0})
-    assert tenants.excess("a") == pytest.approx(1_000 / 750, rel=0.02)
-    assert tenants.excess("b") == pytest.approx(4.0, rel=0.02)
+    # 750 and 250 are their shares.
+    assert tenants.excess("a") == 1.0
+    assert tenants.excess("b") == pytest.approx(3.0, rel=0.02)
+
+
+@pytest.mark.parametrize("names", [["one"], ["a", "b", "c"]])
+def test_one_tenant_alone_and_equal_ones_exceed_nothing(names: list[str]) -> None:
+    tenants = _rates(dict.fromkeys(names, 3_000.0))
+    assert all(tenants.excess(name) == pytest.approx(1.0) for name in names)
 
 
 def test_nobody_exceeds_anything_while_all_fits() -> None:
@@ -68,6 +75,9 @@ def test_fair_shares_add_up_to_what_gets_done(
     tenants.asks("0", 0.0, 1.0, throughput)
     fading = math.exp(-1 / 300)
     works = [work * fading for work, _ in asked]
-    granted = sum(work / tenants.excess(f"{i}") for i, work in enumerate(works))
+    weights = {f"{i}": weight for i, (_, weight) in enumerate(asked)}
     capacity = throughput * 300 * (1 - fading)
+    level = fair_share({f"{i}": work for i, work in enumerate(works)}, weights, capacity)
+    granted = sum(min(work, level * weights[f"{i}"]) for i, work in enumerate(works))
     assert granted == pytest.approx(min(capacity, sum(works)))
+    assert all(tenants.excess(f"{i}") >= 1.0 for i in range(len(works)))
