@@ -4,6 +4,7 @@
 `NiyamaScheduler` does. It has no model: a chunk is a count, and every request generates zeros.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -366,7 +367,9 @@ class FakeEngine:
         self._add_to_queue(_real(req))
 
     def drop(self, req: EngineRequest, finish_reason: Mapping[str, str | int]) -> None:
-        assert req not in self.waiting_queue
+        queue, place = self.waiting_queue, req.niyama.place
+        at = bisect_left(queue, place, key=lambda each: each.niyama.place)
+        assert at == len(queue) or queue[at] is not req, "it still waits"
         self._send_abort_output(req, finish_reason)
 
     def was_aborted(self, req: EngineRequest) -> bool:

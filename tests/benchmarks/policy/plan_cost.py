@@ -45,6 +45,8 @@ class Cost(NamedTuple):
 class Replica(ABC):
     """Something that plans, with requests that decode."""
 
+    most_plans = _PLANS
+
     def __init__(self) -> None:
         self.cost = Cost([], [])
         self._rng = random.Random(7)
@@ -103,7 +105,7 @@ class Replica(ABC):
 
     def steps(self, plans: int = _PLANS) -> None:
         """One request arrives before each plan."""
-        for _ in range(plans):
+        for _ in range(min(plans, self.most_plans)):
             self.add()
             self.step()
 
@@ -145,7 +147,9 @@ class Policy(Replica):
 
 
 class Adapter(Replica):
-    """The adapter and the policy, with a stand-in for SGLang."""
+    """The adapter and the policy, with a stand-in for SGLang, which takes longer than they do."""
+
+    most_plans = 400
 
     def __init__(self) -> None:
         settings = Settings(token_timing=TokenTiming.GAPS)
