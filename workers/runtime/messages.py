@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from http import HTTPStatus
 from typing import Any
 
@@ -75,7 +75,9 @@ class DecisionSender:
 
 
 def encode(decisions: Sequence[Decision]) -> bytes:
-    return json.dumps([asdict(decision) for decision in decisions]).encode()
+    names = [field.name for field in fields(Decision)]  # `asdict` copies deeply, ten times slower
+    rows = [{name: getattr(decision, name) for name in names} for decision in decisions]
+    return json.dumps(rows).encode()
 
 
 def decode(message: bytes) -> list[Decision]:
