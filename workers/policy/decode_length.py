@@ -15,8 +15,7 @@ _BEGINNING_WEIGHT = 4.0
 """What an application begins with counts as so many answers of its own."""
 _MOST_GROUPS = 1_000
 """Tenants and applications; those of which nothing was heard for longest are forgotten."""
-_HIGH_SHARE = 0.9
-"""Measured; see "What was tried and left out" in docs/scheduler.md."""
+_HIGH_SHARE = 0.95
 
 _Group = tuple[str, ...]
 """A tenant, or a tenant and an application of it."""

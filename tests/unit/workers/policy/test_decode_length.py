@@ -1,6 +1,5 @@
 """Expected answer lengths: per tenant and application, and given the tokens that have come."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -25,7 +24,7 @@ def _known(app: str, *answers: int, times: int = 500) -> DecodeLengths:
 def test_without_history_the_prior_stands_in() -> None:
     lengths = DecodeLengths()
     assert lengths.expected(_request()) == pytest.approx(PRIOR_TOKENS, rel=0.01)
-    assert lengths.high(_request()) == pytest.approx(math.log(10) * PRIOR_TOKENS, rel=0.02)
+    assert lengths.high(_request()) == pytest.approx(3 * PRIOR_TOKENS, rel=0.02)  # exp(-3) is 5%
     assert lengths.to_come(_request(), 1_000) == pytest.approx(PRIOR_TOKENS, rel=0.05)
 
 

@@ -94,3 +94,11 @@ def test_memory_is_kept_free_for_whole_drafts() -> None:
     policy.add(replace(batch("b", 5_000), max_output_tokens=1), now_s)
     assert sum(chunk.tokens for chunk in policy.plan(now_s, 4).chunks) == 0
     assert policy.plan(now_s, PLENTY).predicted_s >= FLAT_MODEL.iteration_s(128, 0, 4, 0)
+
+
+def test_the_first_answer_is_learned_from() -> None:
+    learned = Learning(FLAT_MODEL, Settings())
+    decodes = _decoding(learned)
+    decodes.advance()
+    decodes.finish("chat")
+    assert len(learned.lengths) == 2  # its tenant, and its application
