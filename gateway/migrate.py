@@ -32,6 +32,12 @@ class MigrateSettings(DatabaseSettings):
     check: bool = Field(
         default=False, description="Change nothing; fail unless the database is up to date"
     )
+    wait_s: float = Field(
+        default=60.0,
+        ge=0.0,
+        le=86_400.0,
+        description="Wait for Postgres, and for another migration, at most this long",
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -43,22 +49,45 @@ def main(arguments: list[str]) -> int:
 
 
 async def migrate(settings: MigrateSettings) -> None:
-    """Do what `settings` say, once no other migration runs."""
-    await wait_for_postgres(settings)
+    """Do what `settings` say, once no other migration runs.
+
+    Raises ConfigurationError when Postgres or another migration keeps it waiting for `wait_s`.
+    """
+    where = settings.shown_database_url
+    try:
+        async with asyncio.timeout(settings.wait_s):
+            await wait_for_postgres(settings)
+    except TimeoutError:
+        raise ConfigurationError(
+            f"no answer from Postgres at {where} within {settings.wait_s:g} s (--wait-s). "
+            "Is it up, and is --database-url (NIYAMA_DATABASE_URL) right?"
+        ) from None
     if settings.check:
         await check_schema(settings)
         sys.stdout.write("the database is up to date\n")
         return
     engine = engine_of_one_use(settings)
     async with engine.connect() as connection:
-        key = AdvisoryLock.MIGRATION.value
-        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
-        await connection.commit()  # the lock is the session's, and outlives the transaction
+        try:
+            async with asyncio.timeout(settings.wait_s):
+                await _lock(connection)
+        except TimeoutError:
+            raise ConfigurationError(
+                f"another migration of {where} has not ended "
+                f"within {settings.wait_s:g} s (--wait-s)"
+            ) from None
         before = await _revision(connection)
         await connection.run_sync(_run, settings)
         after = await _revision(connection)
     moved = f"from {before or 'empty'} to {after or 'empty'}"
     sys.stdout.write("already up to date\n" if before == after else f"migrated {moved}\n")
+
+
+async def _lock(connection: AsyncConnection) -> None:
+    """Wait until no other migration runs; the lock is the session's, not a transaction's."""
+    key = AdvisoryLock.MIGRATION.value
+    await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+    await connection.commit()
 
 
 async def check_schema(settings: DatabaseSettings) -> None:

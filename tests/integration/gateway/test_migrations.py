@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
-from gateway.database import engine_of_one_use
+from gateway.database import AdvisoryLock, engine_of_one_use
 from gateway.ledger import history_partitions
 from gateway.ledger.tables import metadata
 from gateway.migrate import MigrateSettings, check_schema, head, migrate
@@ -121,3 +121,20 @@ def test_an_unknown_revision_is_a_sentence(empty_database_url: str) -> None:
     assert process.returncode == 1
     assert "nonsense" in messages
     assert "Traceback" not in messages
+
+
+async def test_waits_for_postgres_only_so_long() -> None:
+    nowhere = MigrateSettings(database_url="postgresql://niyama@127.0.0.1:1/niyama", wait_s=0.1)
+    with pytest.raises(ConfigurationError, match=r"no answer from Postgres .* within 0\.1 s"):
+        await migrate(nowhere)
+
+
+async def test_waits_for_another_migration_only_so_long(
+    database_url: str, postgres: asyncpg.Connection
+) -> None:
+    key = AdvisoryLock.MIGRATION.value
+    await postgres.execute("SELECT pg_advisory_lock($1)", key)
+    with pytest.raises(ConfigurationError, match=r"another migration .* within 0\.5 s"):
+        await migrate(MigrateSettings(database_url=database_url, wait_s=0.5))
+    await postgres.execute("SELECT pg_advisory_unlock($1)", key)
+    await migrate(MigrateSettings(database_url=database_url, wait_s=30))
