@@ -81,21 +81,34 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
     prompts: dict[str, list[int]],
     stock_outputs: dict[str, list[int]],
 ) -> None:
-    """The queue fills the time until it is due: the chat's tokens, early, wait for their turns."""
+    """The queue fills the time until it is due: the chat's tokens, early, wait for their turns.
+
+    The queue is more than most machines compute in time, and its prompts are of all sizes: what
+    cannot be met yields, and what is left fills the time of a fast machine and of a slow one.
+    """
+    sampling = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
     now_s, ttft_s, tbt_s = time.time(), 2.0, 0.2
     urgent = RequestQos.batch(now_s, ttlt_s=5.0)
-    batch = [
-        asyncio.create_task(client.run(f"urgent-{i}", urgent, input_ids=prompt_tokens(i + 60, 900)))
-        for i in range(20)
+    queue = [
+        GenerationRequest(
+            f"urgent-{i}",
+            urgent,
+            input_ids=prompt_tokens(i + 60, 160 + 32 * i),
+            sampling=sampling,
+        )
+        for i in range(40)
     ]
+    prepared = [await client.engine.prepare(request) for request in queue]
+    batch = [asyncio.create_task(client.finish(request)) for request in prepared]
     await until(lambda: "started" in client.kinds("urgent-0"))
     chat = RequestQos.interactive(now_s, ttft_s=ttft_s, tbt_s=tbt_s)
-    sampling = {"max_tokens": 12, "temperature": 0, "ignore_eos": True}
     request = GenerationRequest("held", chat, input_ids=prompts["chat-0"], sampling=sampling)
     shown_s, ids = [], []
     async for update in client.engine.generate(await client.engine.prepare(request)):
         shown_s.append(time.time())
         ids += update.token_ids
+    for waiting in queue:
+        client.engine.abort(waiting.request_id)
     await asyncio.gather(*batch)
     assert ids == stock_outputs["chat-0"]
     assert shown_s[0] - now_s > ttft_s / 2
