@@ -139,7 +139,8 @@ def _show(
     else:
         console.print(sweep_table(results, experiment))
         console.print(misses_table(results))
-        console.print(value_table(results))
+        if experiment.tenants or experiment.low_importance:
+            console.print(value_table(results))
 
 
 def _run_all(

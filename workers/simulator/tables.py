@@ -60,13 +60,13 @@ def misses_table(results: Sequence[Summary]) -> Table:
     """Who misses: by class, and by tenths of the prompt lengths, the shortest first."""
     table = Table(
         title="who misses, %",
-        caption="i/b: interactive/batch; then tenths by prompt length, the shortest first",
+        caption="i/b: interactive/batch; tenths by prompt length, the shortest first",
         box=box.SIMPLE,
         collapse_padding=True,
         pad_edge=False,
     )
     table.add_column("policy", no_wrap=True)
-    for column in ("req/s", "all", "i/b", "relegated\ni/b", *map(str, range(1, 11))):
+    for column in ("req/s", "all", "i/b", "relegated\ni/b", "by\ntenths", "longest\ntenth"):
         table.add_column(column, justify="right", no_wrap=True)
     for result in results:
         classes = (result.interactive, result.batch)
@@ -76,9 +76,15 @@ def misses_table(results: Sequence[Summary]) -> Table:
             _percent(result.missed),
             "/".join(_percent(each.missed) for each in classes),
             "/".join(_percent(each.relegated) for each in classes),
-            *(f"{100 * share:.0f}" for share in result.missed_by_size),
+            "".join(map(_bar, result.missed_by_size)),
+            _percent(result.missed_by_size[-1]),
         )
     return table
+
+
+def _bar(share: float) -> str:
+    """A share as a bar of one character; a dot below half a percent."""
+    return "·" if share < 0.005 else "▁▂▃▄▅▆▇█"[min(7, int(8 * share))]
 
 
 def value_table(results: Sequence[Summary]) -> Table:

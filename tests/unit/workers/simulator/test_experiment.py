@@ -296,8 +296,16 @@ def test_a_sweep_prints_a_table_and_writes_json_and_a_picture(
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert second.read_bytes().startswith(b"\x89PNG")
     shown = capsys.readouterr().out
-    assert shown.count("silo") == 6  # two rates, in three tables
+    assert shown.count("silo") == 4  # two rates, in two tables
     assert "who misses" in shown
+    assert "value and fairness" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_tenants_have_a_table_of_their_own(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--trace", str(trace), "--policy", "niyama", "--qps", "2", *FLAGS]
+    assert main([*arguments, "--tenants", "big=3,small=1"]) == 0
+    assert "value and fairness" in capsys.readouterr().out
 
 
 def test_several_seeds_are_shown_as_means_with_their_confidence(
