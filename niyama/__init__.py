@@ -8,7 +8,7 @@ async with Producer() as producer:
 
 from niyama.client import EncodedJob, JobAcknowledgement, NotConnectedError, Producer
 from niyama.settings import KafkaSettings
-from schemas import ChatMessage, JobEvent, JobRequest, QosTargets
+from schemas import ChatMessage, JobEvent, JobRequest, QosTargets, Task
 
 __all__ = [
     "ChatMessage",
@@ -20,4 +20,5 @@ __all__ = [
     "NotConnectedError",
     "Producer",
     "QosTargets",
+    "Task",
 ]

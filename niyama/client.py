@@ -27,6 +27,8 @@ class EncodedJob:
     """As it is encoded, with its id."""
     qos: Qos
     topic: str
+    key: bytes
+    """Decides the partition: the calls of a task have one, other jobs one each."""
     value: bytes
 
 
@@ -91,7 +93,8 @@ class Producer:
         """Publish `job` and return once all in-sync replicas have it.
 
         A job without an id gets a UUIDv7. `key` decides the partition: jobs of one key (a
-        session, a shared prefix) meet the same replica; without one it is the job's id.
+        session, a shared prefix) meet the same replica; without one it is the id of the job's
+        task, or of the job.
 
         Raises UnknownQosClassError, JobTooLargeError, or an aiokafka KafkaError.
         """
@@ -107,7 +110,8 @@ class Producer:
         value = job.to_bytes()
         if len(value) > MAX_JOB_BYTES:
             raise JobTooLargeError(len(value))
-        return EncodedJob(job_id, job, qos, self._topics.for_kind(qos.kind).name, value)
+        key = record_key(job_id) if qos.task is None else qos.task.id.encode()
+        return EncodedJob(job_id, job, qos, self._topics.for_kind(qos.kind).name, key, value)
 
     async def send(
         self,
@@ -123,7 +127,7 @@ class Producer:
         record = await self._kafka.send(
             encoded.topic,
             encoded.value,
-            key=key.encode() if key else record_key(encoded.job_id),
+            key=key.encode() if key else encoded.key,
             timestamp_ms=timestamp_ms,
             headers=list(headers),
         )

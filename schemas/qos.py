@@ -2,12 +2,12 @@
 
 import tomllib
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from schemas.message import Name, Payload, UtcDatetime
 
@@ -35,6 +35,12 @@ MAX_CALLS = 10_000
 _CHOICE = "ttft_ms and tbt_ms; ttlt_ms; ttlt_s; or task"
 
 
+def _not_at_the_end_of_time(deadline: datetime) -> datetime:
+    if deadline.year >= MAXYEAR:  # rounded to what an epoch in seconds can say it may be later
+        raise ValueError(f"must be before the year {MAXYEAR}")
+    return deadline
+
+
 class Task(Payload):
     """Calls that depend on each other: each is published after the answer to the one before it.
 
@@ -45,7 +51,7 @@ class Task(Payload):
 
     id: Name
     """The same in all calls of the task; unique within the tenant and application."""
-    deadline: UtcDatetime
+    deadline: Annotated[UtcDatetime, AfterValidator(_not_at_the_end_of_time)]
     """When the answer to the last call is due. An absolute time: the same in all calls."""
     call: Annotated[int, Field(ge=1, le=MAX_CALLS)] | None = None
     """Which of its calls this is, from 1. Without it, a replica counts those that it sees."""

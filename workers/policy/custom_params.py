@@ -14,7 +14,6 @@ all of these count; without it they count from when the scheduler receives the r
 `deadline_s` is in UTC epoch seconds; `call` and `calls_left` are optional.
 """
 
-import math
 from collections.abc import Mapping
 from typing import assert_never
 
@@ -25,6 +24,9 @@ DEFAULT_QOS: Mapping[str, object] = {"ttft_ms": 1000.0, "tbt_ms": 100.0}
 """For requests that say nothing: among themselves they are served in order of arrival."""
 MAX_CALLS = 10_000
 """As in a job (`schemas.qos`)."""
+
+_LARGEST = 1e12
+"""Of any number here. Sums of such times are finite, and exact to a millisecond."""
 
 _TARGETS = frozenset({"ttft_ms", "tbt_ms", "ttlt_ms", "ttlt_s", "task"})
 _FIELDS = frozenset({"arrival_s", *_TARGETS, *JOB_FIELDS})
@@ -157,9 +159,13 @@ def _number(
     fields: Mapping[str, object], name: str, default: float | None = None, within: str = ""
 ) -> float:
     value = fields.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        path = f'["{within}"]["{name}"]' if within else f'["{name}"]'
+    path = f'["{within}"]["{name}"]' if within else f'["{name}"]'
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
         raise ValueError(f'custom_params["qos"]{path} is {value!r}; give a number')
+    if abs(value) > _LARGEST:
+        raise ValueError(
+            f'custom_params["qos"]{path} is {value!r}; give a number of at most {_LARGEST:g}'
+        )
     return float(value)
 
 

@@ -1,10 +1,11 @@
 """A job is encoded once, with its id and for the topic of its kind."""
 
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
 
-from niyama import JobRequest, KafkaSettings, NotConnectedError, Producer, QosTargets
+from niyama import JobRequest, KafkaSettings, NotConnectedError, Producer, QosTargets, Task
 from schemas import Kind, decode_job
 from schemas.job import MAX_JOB_BYTES, JobTooLargeError
 from schemas.qos import UnknownQosClassError
@@ -44,6 +45,18 @@ def test_the_kind_of_a_job_decides_its_topic(
     encoded = producer.encode(JobRequest(model="m", prompt="Hello", qos=qos))
 
     assert (encoded.qos.kind, encoded.topic) == (kind, topic)
+
+
+def test_the_calls_of_a_task_have_one_key_and_other_jobs_one_each(producer: Producer) -> None:
+    task = Task(id="trip-17", deadline=datetime(2026, 11, 22, 10, tzinfo=UTC))
+    calls = [
+        producer.encode(JobRequest(model="m", prompt="Hello", qos=QosTargets(task=task)))
+        for _ in range(2)
+    ]
+    chat = producer.encode(JobRequest(model="m", prompt="Hello", qos="chat"))
+
+    assert [call.key for call in calls] == [b"trip-17", b"trip-17"]
+    assert chat.key == str(chat.job_id).encode()
 
 
 def test_a_job_of_an_unknown_class_or_too_large_is_not_encoded(producer: Producer) -> None:

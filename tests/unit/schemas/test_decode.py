@@ -57,6 +57,11 @@ def test_decodes_what_a_producer_encodes() -> None:
             "qos.task.deadline: needs a time zone",
         ),
         (
+            {"qos": {"task": {"id": "t", "deadline": "9999-12-31T23:59:59.999999Z"}}},
+            "invalid_request",
+            "qos.task.deadline: must be before the year 9999",
+        ),
+        (
             {"qos": {"task": {"id": "t", "deadline": "2026-11-22T10:00:00Z", "calls_left": -1}}},
             "invalid_request",
             "qos.task.calls_left: Input should be greater than or equal to 0",

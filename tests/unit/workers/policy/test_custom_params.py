@@ -73,6 +73,10 @@ def test_a_request_without_qos_is_a_chat(custom_params: dict[str, int] | None) -
         ({"ttlt_s": 1, "expire_after_s": -2.5}, "expire_after_s.*is -2.5; give more than 0"),
         ({"ttlt_s": 1, "expire_after_s": float("inf")}, "expire_after_s.*inf; give a number"),
         ({"ttlt_s": 1, "expire_after_s": None}, "expire_after_s.*None; give a number"),
+        ({"ttlt_s": 5, "arrival_s": 1.7e308}, r"arrival_s.*give a number of at most 1e\+12"),
+        ({"ttlt_s": 10**400}, r"ttlt_s.*give a number of at most 1e\+12"),
+        ({"ttlt_s": float("inf")}, r"ttlt_s.*give a number of at most 1e\+12"),
+        ({"task": {"id": "t", "deadline_s": 1e300}}, r"deadline_s.*at most 1e\+12"),
     ],
 )
 def test_says_what_is_wrong_with_qos(qos: object, reason: str) -> None:
