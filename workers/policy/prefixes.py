@@ -32,8 +32,9 @@ class _Prefix:
     __slots__ = ("is_cached", "is_computing", "owner", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: dict[str, None] = {}
-        """Prompts that begin with it and have no KV, the oldest first."""
+        self.waiting: OrderedDict[str, None] = OrderedDict()
+        """Prompts that begin with it and have no KV, the oldest first. (A dict would look for its
+        first entry among those that were taken out.)"""
         self.is_cached = False
         self.owner: str | None = None
         """Whose work it is; nobody's when it is cached."""
@@ -212,5 +213,5 @@ class Prefixes:
     def _hand_to(self, prefix: _Prefix, owner: str | None) -> None:
         before, prefix.owner = prefix.owner, owner
         for name in (before, owner):
-            if name in prefix.waiting and before != owner:
+            if name is not None and name in prefix.waiting and before != owner:
                 self._on_change(name)

@@ -33,7 +33,8 @@ class Ranking:
     def arrived(self, request: Request, now_s: float) -> None:
         """A request is new: what its tenant asks for counts once."""
         work = self._learned.work(Prefill(request))
-        self._tenants.asks(request.qos.tenant, work, now_s, self._learned.tokens_per_s)
+        qos, tokens_per_s = request.qos, self._learned.tokens_per_s
+        self._tenants.asks(qos.tenant, work, now_s, tokens_per_s, qos.deadline_s - now_s)
 
     def may_be_stretched(self, prefill: Prefill, now_s: float) -> bool:
         """Too late for its due time, but not for what is left without the margin of an answer.

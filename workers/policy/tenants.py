@@ -34,8 +34,15 @@ class Tenants:
     def __len__(self) -> int:
         return len(self._asked)
 
-    def asks(self, tenant: str, work: float, now_s: float, tokens_per_s: float) -> None:
-        """A request arrives at a replica that gets so much work done in a second."""
+    def asks(
+        self, tenant: str, work: float, now_s: float, tokens_per_s: float, due_in_s: float = 0.0
+    ) -> None:
+        """A request arrives at a replica that gets `tokens_per_s` of work done.
+
+        Of work that has more time than the memory reaches back, what it asks of that time counts:
+        jobs for the night, handed in at once, take nothing from anybody's chats.
+        """
+        work *= _MEMORY_S / max(_MEMORY_S, due_in_s)
         if self._reviewed_s is None:
             self._reviewed_s = now_s
         if not 0 <= now_s - self._reviewed_s < _REVIEW_S:

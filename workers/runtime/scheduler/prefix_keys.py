@@ -13,13 +13,18 @@ _BLOCK_TOKENS = 64
 def prefix_keys(req: EngineRequest) -> tuple[PrefixKey, ...]:
     """Equal keys, equal text, and SGLang's cache would find it: by the hashes of this process.
 
-    A request whose computation no other could use has none.
+    A request whose computation no other could use has none, and one that wants log probabilities of
+    its prompt none of what it wants them of: SGLang looks up neither.
     """
-    if req.session is not None or req.input_embeds is not None or req.skip_radix_cache_insert:
+    alone = (req.session, req.input_embeds, req.positional_embed_overrides)
+    if req.skip_radix_cache_insert or any(each is not None for each in alone):
         return ()
+    length = len(req.origin_input_ids)
+    if req.return_logprob and req.logprob_start_len >= 0:
+        length = min(length, req.logprob_start_len + 1)
     keys, start = [], 0
     key = hash((req.extra_key, req.cache_salt))
-    for end in key_positions(len(req.origin_input_ids), _BLOCK_TOKENS):
+    for end in key_positions(length, _BLOCK_TOKENS):
         tokens = array("q", req.origin_input_ids[start:end])
         key = hash((key, tokens.tobytes()))
         keys.append(PrefixKey(end, key))

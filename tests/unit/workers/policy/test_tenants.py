@@ -44,6 +44,13 @@ def test_nobody_exceeds_anything_while_all_fits() -> None:
     assert tenants.excess("a") == 1.0
 
 
+def test_work_for_the_night_handed_in_at_once_exceeds_nothing() -> None:
+    tenants = _rates({"a": 600.0, "b": 600.0})
+    tenants.asks("a", 1_000_000.0, 1_200.0, THROUGHPUT, due_in_s=86_400.0)
+    tenants.asks("a", 0.0, 1_202.0, THROUGHPUT)
+    assert tenants.excess("a") < 1.05
+
+
 def test_tenants_that_come_and_go_leave_nothing_behind() -> None:
     tenants = Tenants()
     for number in range(5_000):

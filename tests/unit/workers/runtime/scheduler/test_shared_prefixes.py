@@ -62,3 +62,13 @@ def test_keys_are_equal_where_the_text_and_its_namespace_are() -> None:
     assert prefix_keys(longer)[0] != prefix_keys(one)[0]
     one.session = object()
     assert prefix_keys(one) == ()
+
+
+def test_what_sglang_does_not_look_up_has_no_keys() -> None:
+    one = chat("a", 300)
+    one.return_logprob, one.logprob_start_len = True, 128
+    assert [key.tokens for key in prefix_keys(one)] == [64, 128]
+    one.logprob_start_len = -1
+    assert len(prefix_keys(one)) == 4
+    one.positional_embed_overrides = object()
+    assert prefix_keys(one) == ()
