@@ -32,7 +32,7 @@ TtltMs = Annotated[float, Field(gt=0, le=DAY_S * 1000, allow_inf_nan=False)]
 TtltS = Annotated[float, Field(gt=0, le=7 * DAY_S, allow_inf_nan=False)]
 MAX_CALLS = 10_000
 """As many calls as a task may say that it has."""
-_CHOICE = "ttft_ms and tbt_ms; ttlt_ms; ttlt_s; or task"
+_CHOICE = "ttft_ms and tbt_ms; ttlt_ms; ttlt_s; task"
 
 
 def _not_at_the_end_of_time(deadline: datetime) -> datetime:

@@ -73,7 +73,9 @@ class PoolTopics:
             )
 
         return cls(
-            interactive=job_topic("interactive", "Jobs that somebody waits for"),
+            interactive=job_topic(
+                "interactive", "Jobs that somebody waits for: interactive, deadline and task"
+            ),
             batch=job_topic(
                 "batch", "Jobs that nobody waits for, with a deadline for their last token"
             ),

@@ -56,15 +56,20 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         default=0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 serves neither"
     )
     max_interactive_jobs: int = Field(
-        default=4096, ge=1, description="Interactive jobs in flight before their topic is paused"
+        default=4096,
+        ge=1,
+        description="Jobs of the interactive topic (interactive, deadline, task) in flight before "
+        "it is paused",
     )
     max_interactive_prompt_tokens: int = Field(
-        default=4_000_000, ge=1, description="Prompt tokens of interactive jobs in flight, likewise"
+        default=4_000_000,
+        ge=1,
+        description="Prompt tokens of these jobs in flight, likewise",
     )
     max_interactive_memory_mib: int = Field(
         default=512,
         ge=1,
-        description="MiB of memory that interactive jobs in flight occupy, likewise; estimated as "
+        description="MiB of memory that these jobs in flight occupy, likewise; estimated as "
         "6 bytes for each byte of a record, 48 for each token of its prompt, and 300 for each log "
         "probability that it asks for",
     )

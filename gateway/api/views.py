@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict, assert_never
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -23,7 +23,7 @@ class DeadlinesView(View):
     first_token_at: datetime | None = None
     """Interactive jobs: when the first token is due."""
     last_token_at: datetime | None = None
-    """Other jobs: when the last token is due. A call of a task: when that of the last call is."""
+    """Other jobs: when the last token is due. For a call of a task: the task's deadline."""
 
 
 class LinksView(View):
@@ -87,6 +87,7 @@ class DeadlinesMetView(View):
     ttft: bool | None = None
     tbt: bool | None = None
     ttlt: bool | None = None
+    """Every call of a task, an early one too, is judged by the deadline of the whole task."""
 
 
 class ResultView(View):
@@ -250,10 +251,27 @@ def _qos(request: Request | None) -> QosView | None:
         kind=request.kind,
         ttft_ms=request.ttft_ms,
         tbt_ms=request.tbt_ms,
-        ttlt_ms=request.ttlt_ms,
-        ttlt_s=request.ttlt_s if request.kind is Kind.BATCH else None,
         task=_task(request),
+        **_whole_answer(request),
     )
+
+
+class _WholeAnswer(TypedDict, total=False):
+    ttlt_ms: float | None
+    ttlt_s: float | None
+
+
+def _whole_answer(request: Request) -> _WholeAnswer:
+    """The target of the last token, in the unit in which jobs of this kind state it."""
+    match request.kind:
+        case Kind.DEADLINE:
+            return {"ttlt_ms": request.ttlt_ms}
+        case Kind.BATCH:
+            return {"ttlt_s": request.ttlt_s}
+        case Kind.INTERACTIVE | Kind.TASK | None:
+            return {}
+        case _:
+            assert_never(request.kind)
 
 
 def _task(request: Request) -> TaskView | None:

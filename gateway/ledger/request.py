@@ -96,8 +96,7 @@ class Request(Origin):
 
     @property
     def ttlt_ms(self) -> float | None:
-        """Of jobs whose whole answer somebody waits for."""
-        return _milliseconds(self.ttlt_s) if self.kind is Kind.DEADLINE else None
+        return _milliseconds(self.ttlt_s)
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -40,20 +40,20 @@ class SchedulingOptions(BaseModel):
         default=_POLICY.interactive_weight,
         ge=0.001,
         le=1_000,
-        description="What it is worth to meet a request that somebody waits for, beside one of "
-        "batch: when not all can be met, the most work per worth yields first",
+        description="Weight of a request that somebody waits for, relative to batch. In overload "
+        "the requests with the most work per weight are relegated first",
     )
     low_importance_weight: float = Field(
         default=_POLICY.low_importance_weight,
         ge=1e-6,
         le=1,
-        description="The same of a request of low importance, beside one of high; 1: importance "
-        "is nothing, 0.000001: all of low importance yield before all others",
+        description="Weight of a request of low importance, relative to one of high. 1: importance "
+        "is ignored; 0.000001: all of low importance are relegated before all others",
     )
     tenant_weights: str = Field(
         default="",
-        description="The same of some tenants' requests, beside those of others, and their fair "
-        "shares: NAME=WEIGHT, comma-separated",
+        description="Weights of tenants, also used for their fair shares; 1 for tenants not named: "
+        "NAME=WEIGHT, comma-separated",
     )
     tenant_fairness: float = Field(
         default=_POLICY.tenant_fairness,
@@ -140,7 +140,7 @@ class SchedulingOptions(BaseModel):
     )
     share_prefixes: bool = Field(
         default=_POLICY.share_prefixes,
-        description="Prompts that begin alike are computed each for itself, in order of due time",
+        description="Do not plan prompts with a common prefix together",
     )
 
     @model_validator(mode="after")

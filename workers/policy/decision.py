@@ -32,7 +32,7 @@ class Forecast(NamedTuple):
     queue_wait_s: float
     """Until its prefill starts."""
     finish_s: float
-    """When its deadline-bearing token comes: the first (interactive) or the last (batch)."""
+    """When the token comes that its deadline is for: the first (interactive) or the last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ class Settings:
     deadline_tbt_s: float = 0.05
     """What the token of an answer that somebody waits for as a whole is expected to take."""
     late_tbt_s: float = 0.5
-    """The same of a batch request past its deadline; bounds how long it may wait for a token."""
+    """The same of any answer past the deadline for its last token, where its request yields to
+    others; bounds how long it may wait for a token."""
     learn_answer_lengths: bool = True
     """Expect answers as long as those of the same application; else all are like the prior."""
     share_prefixes: bool = True

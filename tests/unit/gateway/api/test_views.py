@@ -16,6 +16,7 @@ TARGETS = [
     {"ttft_ms": 300.0, "tbt_ms": 35.0},
     {"ttft_ms": 4.1, "tbt_ms": 0.3},
     {"ttft_ms": 1234.567, "tbt_ms": 57.1},
+    {"ttlt_ms": 8000.0},
     {"ttlt_s": 600.0},
 ]
 

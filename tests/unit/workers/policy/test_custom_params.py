@@ -1,7 +1,11 @@
 """A request's quality of service on its way into the scheduler process."""
 
 import pytest
+from pydantic import ValidationError
 
+import schemas.qos
+from schemas import QosTargets
+from workers.policy import custom_params as of_requests
 from workers.policy.custom_params import from_custom_params, to_custom_params
 from workers.policy.qos import RequestQos, Task
 
@@ -82,3 +86,15 @@ def test_a_request_without_qos_is_a_chat(custom_params: dict[str, int] | None) -
 def test_says_what_is_wrong_with_qos(qos: object, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         from_custom_params({"qos": qos}, received_s=0.0)
+
+
+def test_a_request_has_the_choices_and_the_bounds_of_a_job() -> None:
+    """Stated twice, as the policy may import nothing of jobs."""
+    with pytest.raises(ValidationError) as of_job:
+        QosTargets()
+    with pytest.raises(ValueError, match="needs one of: ") as of_request:
+        from_custom_params({"qos": {}}, received_s=0.0)
+
+    choices = str(of_request.value).partition(" one of: ")[2]
+    assert f"give one of: {choices} [" in str(of_job.value)
+    assert of_requests.MAX_CALLS == schemas.qos.MAX_CALLS
