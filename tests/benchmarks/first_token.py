@@ -7,6 +7,7 @@ token. Both servers run all the time, with the same model and arguments.
     python -m tests.benchmarks.first_token
 """
 
+import argparse
 import asyncio
 import random
 import tempfile
@@ -90,4 +91,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     asyncio.run(main())

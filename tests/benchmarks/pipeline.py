@@ -4,6 +4,7 @@ Everything else is real, on the same machine: Kafka, Postgres, gateway, worker, 
 that publishes. `python -m tests.benchmarks.pipeline`
 """
 
+import argparse
 import asyncio
 import tempfile
 import time
@@ -151,4 +152,7 @@ def report(rounds: list[Throughput], seen_after_s: list[float], memory: dict[str
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     asyncio.run(main())

@@ -1,9 +1,9 @@
 """Three ways to serve chats and batch jobs from one engine, on the same recorded workload.
 
-Stock SGLang in order of arrival, stock SGLang with its own priority scheduling as it did best, and
-SGLang with Niyama. All three servers run all the time, with the same model and arguments, and serve
-the workload one after the other, at 0.7, 1.0, 1.5 and 2.0 times the capacity that stock SGLang
-shows when everything is queued from the start.
+Stock SGLang in order of arrival, stock SGLang with its own priority scheduling (a priority for each
+tier; `--tune` compares it with other ways), and SGLang with Niyama. All three servers run all the
+time, with the same model and arguments, and serve the workload one after the other, at 0.7, 1.0,
+1.5 and 2.0 times the capacity that stock SGLang shows when everything is queued from the start.
 
     python -m tests.benchmarks.scheduler          # the tiny model, on a CPU
     python -m tests.benchmarks.scheduler --gpu    # an 8B shape with random weights, on a GPU

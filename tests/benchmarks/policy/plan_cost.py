@@ -1,4 +1,4 @@
-"""What planning costs, and how it grows: `python -m tests.benchmarks.policy.plan_cost [SCENARIO]`.
+"""What planning costs, and how it grows: `python -m tests.benchmarks.policy.plan_cost [SCENARIO…]`.
 
 CPU time of every plan, and of what is reported to the policy between two of them, of a replica on
 which a number of requests wait and 64 decode: as they come one by one, and in bursts that ask for
@@ -8,13 +8,13 @@ own part of it is left out. Python's garbage collector is off: its pauses depend
 process holds. The last line has the memory of a waiting request.
 """
 
+import argparse
 import gc
 import random
-import sys
 import time
 import tracemalloc
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tests.support.requests import either
@@ -318,8 +318,21 @@ def _quantile(values: list[float], share: float) -> float:
     return sorted(values)[int(share * (len(values) - 1))]
 
 
-def main() -> None:
-    names = sys.argv[1:] or [scenario.__name__ for scenario in SCENARIOS]
+def _chosen(arguments: Sequence[str] | None) -> Sequence[str]:
+    """The names of the scenarios to run."""
+    names = [scenario.__name__ for scenario in SCENARIOS]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scenario", nargs="*", help=f"{', '.join(names)} (default: all)")
+    chosen: list[str] = parser.parse_args(arguments).scenario
+    if unknown := [name for name in chosen if name not in names]:
+        parser.error(f"unknown: {', '.join(unknown)}; choose from {', '.join(names)}")
+    return chosen or names
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    names = _chosen(arguments)
     print(f"{'waiting':>7}  {'':7}  {'':15}  plan p50   p99.9     max  observe p50     max  (ms)")
     for kind in (Policy, Adapter):
         for waiting in SIZES:

@@ -1,4 +1,6 @@
-"""Every figure of docs/scheduler.md: `python -m tests.benchmarks.policy.run --traces DIR`.
+"""The figures of docs/scheduler.md: `python -m tests.benchmarks.policy.run --traces DIR`.
+
+Those that come from other commands have these beside them there.
 
 DIR holds the public traces under their usual names (gzipped), see `parts.FILES`. Results go to a
 JSON file after each run; what is already there is not run again. `report.py` makes the tables.
@@ -14,6 +16,8 @@ from pydantic import Field
 from niyama.command_settings import CommandSettings
 from tests.benchmarks.policy.parts import parts
 
+_PROGRAM = "python -m tests.benchmarks.policy.run"
+
 
 class BenchSettings(CommandSettings):
     """Measure what docs/scheduler.md reports."""
@@ -24,7 +28,7 @@ class BenchSettings(CommandSettings):
 
 
 def main(arguments: list[str]) -> int:
-    settings = BenchSettings.from_command_line(arguments, "bench-scheduler")
+    settings = BenchSettings.from_command_line(arguments, _PROGRAM)
     results = json.loads(settings.out.read_text()) if settings.out.exists() else {}
     for part in parts(settings.traces):
         if re.search(settings.only, part.name) and part.name not in results:
