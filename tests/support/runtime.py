@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # SGLang takes seconds to import
 
 
 def chat_qos() -> RequestQos:
-    return RequestQos.interactive(time.time(), ttft_s=1.0, tbt_s=0.1)
+    """More urgent than `batch_qos`, and not too short for what a slow machine is believed to do."""
+    return RequestQos.interactive(time.time(), ttft_s=5.0, tbt_s=0.1)
 
 
 def batch_qos() -> RequestQos:

@@ -53,11 +53,14 @@ class Wire:
         await self.raw(self._settings.topics.control.name, control.to_bytes(), key=job_id)
 
     async def delete_topic(self, topic: TopicSpec) -> None:
-        """Return once Kafka has forgotten the topic."""
+        """Return once Kafka has forgotten the topic, and this producer has."""
+        await self.kafka.stop()
         async with asyncio.timeout(20), kafka.admin(self._settings) as admin:
             await admin.delete_topics([topic.name])
             while topic.name in await admin.list_topics():
                 await asyncio.sleep(0.1)
+        self.kafka = kafka.producer(self._settings)
+        await self.kafka.start()
 
     async def until_all_is_read(self) -> None:
         """Return once the ledger has every record that there is."""

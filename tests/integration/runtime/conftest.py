@@ -55,8 +55,8 @@ async def engine(tiny_model: Path, latency_dir: Path) -> "AsyncIterator[SglangEn
 
 @pytest.fixture(scope="session")
 def prompts() -> dict[str, list[int]]:
-    """Long batch prompts and shorter chats."""
-    batch = {f"batch-{i}": prompt_tokens(i + 1, 900) for i in range(3)}
+    """Batch prompts, of which one takes so long that others arrive meanwhile, and shorter chats."""
+    batch = {f"batch-{i}": prompt_tokens(i + 1, 900 if i else 2_700) for i in range(3)}
     chats = {f"chat-{i}": prompt_tokens(i + 11, 160) for i in range(4)}
     return batch | chats
 
