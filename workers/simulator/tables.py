@@ -16,22 +16,26 @@ from workers.simulator.summary import Summary
 def sweep_table(results: Sequence[Summary], experiment: Experiment) -> Table:
     """One row per policy and rate; shares in percent, times in seconds."""
     names = "/".join(tier.name for tier in experiment.tiers)
-    table = Table(
-        title=title_of(experiment),
-        caption="p99 of the TTFT or TTLT; ∞: not within the run",
-        box=box.SIMPLE,
-        collapse_padding=True,
-        pad_edge=False,
-    )
-    table.add_column("policy", no_wrap=True)
     columns = ["req/s", "good\nput", f"% missed\n{names}", f"p99 s\n{names}"]
     columns.append("% gaps\nlate")
     if experiment.low_importance:
         columns.append("% missed\nhigh/low")
-    for column in columns:
-        table.add_column(column, justify="right", no_wrap=True)
+    table = _by_policy(
+        title_of(experiment), "p99 of the TTFT or TTLT; ∞: not within the run", columns
+    )
     for result in results:
         table.add_row(*_sweep_row(result, with_importance=experiment.low_importance > 0))
+    return table
+
+
+def _by_policy(title: str, caption: str, columns: Sequence[str]) -> Table:
+    """An empty table with the policy, then these columns of numbers."""
+    table = Table(
+        title=title, caption=caption, box=box.SIMPLE, collapse_padding=True, pad_edge=False
+    )
+    table.add_column("policy", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
@@ -58,16 +62,11 @@ def _sweep_row(result: Summary, *, with_importance: bool) -> list[str]:
 
 def misses_table(results: Sequence[Summary]) -> Table:
     """Who misses: by class, and by tenths of the prompt lengths, the shortest first."""
-    table = Table(
-        title="who misses, %",
-        caption="i/b: interactive/batch; tenths by prompt length, the shortest first",
-        box=box.SIMPLE,
-        collapse_padding=True,
-        pad_edge=False,
+    table = _by_policy(
+        "who misses, %",
+        "i/b: interactive/batch; tenths by prompt length, the shortest first",
+        ("req/s", "all", "i/b", "relegated\ni/b", "by\ntenths", "longest\ntenth"),
     )
-    table.add_column("policy", no_wrap=True)
-    for column in ("req/s", "all", "i/b", "relegated\ni/b", "by\ntenths", "longest\ntenth"):
-        table.add_column(column, justify="right", no_wrap=True)
     for result in results:
         classes = (result.interactive, result.batch)
         table.add_row(
@@ -89,16 +88,11 @@ def _bar(share: float) -> str:
 
 def value_table(results: Sequence[Summary]) -> Table:
     """What was kept of what it all was worth, and how evenly over the tenants."""
-    table = Table(
-        title="value and fairness, %",
-        caption="Jain's index of the tenants' parts of their fair shares: 100 is even",
-        box=box.SIMPLE,
-        collapse_padding=True,
-        pad_edge=False,
+    table = _by_policy(
+        "value and fairness, %",
+        "Jain's index of the tenants' parts of their fair shares: 100 is even",
+        ("req/s", "value\nkept", "Jain's\nindex"),
     )
-    table.add_column("policy", no_wrap=True)
-    for column in ("req/s", "value\nkept", "Jain's\nindex"):
-        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("missed, by tenant")
     for result in results:
         tenants = result.missed_by_tenant.items()
@@ -117,17 +111,12 @@ def intervals_table(results: Sequence[Summary], title: str) -> Table:
 
     The requests of a seed are the same for all policies, so the differences are of pairs.
     """
-    table = Table(
-        title=title,
-        caption="mean ± half the 95% confidence interval; misses in %",
-        box=box.SIMPLE,
-        collapse_padding=True,
-        pad_edge=False,
+    columns = ("req/s", "good\nput", "missed", "inter-\nactive", "batch", "gaps\nlate")
+    table = _by_policy(
+        title,
+        "mean ± half the 95% confidence interval; misses in %",
+        (*columns, "less\nfirst's"),
     )
-    table.add_column("policy", no_wrap=True)
-    for column in ("req/s", "good\nput", "missed", "inter-\nactive", "batch", "gaps\nlate"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("less\nfirst's", justify="right", no_wrap=True)
     first = {(r.qps, r.seed): r.missed for r in results if r.policy == results[0].policy}
     groups = groupby(results, key=lambda result: (result.policy, result.qps))
     for (policy, qps), group in groups:
