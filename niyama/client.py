@@ -7,11 +7,15 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
+from opentelemetry.trace import TracerProvider, get_tracer
 from uuid_utils.compat import uuid7
 
 from niyama import kafka
 from niyama.producers import LastingProducer
 from niyama.settings import KafkaSettings
+from niyama.tracing.context import with_context_of
+from niyama.tracing.names import SCOPE
+from niyama.tracing.send import sending, sent
 from schemas import JobControl, JobRequest, Qos
 from schemas.headers import Headers
 from schemas.job import MAX_JOB_BYTES, JobTooLargeError
@@ -59,10 +63,17 @@ class Producer:
     publications share their round trips to the broker.
     """
 
-    def __init__(self, settings: KafkaSettings | None = None, linger_ms: int = 0) -> None:
+    def __init__(
+        self,
+        settings: KafkaSettings | None = None,
+        linger_ms: int = 0,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
+        """`tracer_provider`: OpenTelemetry's, for spans; by default, the program's own, if any."""
         self._settings = settings or KafkaSettings()
         self._topics = self._settings.topics
         self._catalog = self._settings.qos_catalog
+        self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._create = partial(kafka.producer, self._settings, linger_ms=linger_ms)
         self._entered: LastingProducer | None = None
 
@@ -121,16 +132,24 @@ class Producer:
         headers: Headers = (),
         arrived_at: datetime | None = None,
     ) -> JobAcknowledgement:
-        """Like `publish`, for a job that was encoded before. Raises an aiokafka KafkaError."""
+        """Like `publish`, for a job that was encoded before. Raises an aiokafka KafkaError.
+
+        In a program that traces with OpenTelemetry's SDK this is a span, and the record carries
+        its context; its parent is the `traceparent` in `headers`, or the current span.
+        """
         arrived_at = arrived_at or datetime.now(UTC)
         timestamp_ms = int(arrived_at.timestamp() * 1000)
-        record = await self._kafka.send(
-            encoded.topic,
-            encoded.value,
-            key=key.encode() if key else encoded.key,
-            timestamp_ms=timestamp_ms,
-            headers=list(headers),
-        )
+        with sending(
+            self._tracer, encoded.topic, encoded.job_id, len(encoded.value), headers
+        ) as span:
+            record = await self._kafka.send(
+                encoded.topic,
+                encoded.value,
+                key=key.encode() if key else encoded.key,
+                timestamp_ms=timestamp_ms,
+                headers=list(with_context_of(span, headers)),
+            )
+            sent(span, record.partition, record.offset)
         return JobAcknowledgement(
             job_id=encoded.job_id,
             arrived_at=datetime.fromtimestamp(timestamp_ms / 1000, UTC),

@@ -1,0 +1,34 @@
+"""W3C trace context in Kafka headers: https://www.w3.org/TR/trace-context/."""
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from schemas.headers import Headers, ReceivedHeaders, trace_context
+
+_W3C = TraceContextTextMapPropagator()
+"""Whatever propagators a program has configured: this is what the records of Niyama carry."""
+
+
+def parent_in(headers: ReceivedHeaders) -> Context | None:
+    """The context in a record's headers; None where they have none.
+
+    One that is well-formed and means nothing, such as a trace id of zeros, is an empty context.
+    """
+    found = trace_context(headers)
+    if not found:
+        return None
+    return _W3C.extract({name: value.decode() for name, value in found}, Context())
+
+
+def with_context_of(span: Span, headers: Headers) -> Headers:
+    """`headers` with the context of `span` in place of the one that they have.
+
+    Unchanged when the span has none: without OpenTelemetry's SDK, and without a trace.
+    """
+    carrier: dict[str, str] = {}
+    _W3C.inject(carrier, set_span_in_context(span, Context()))
+    if not carrier:
+        return headers
+    others = [(name, value) for name, value in headers if name not in _W3C.fields]
+    return [*others, *((name, value.encode()) for name, value in carrier.items())]

@@ -1,0 +1,49 @@
+"""The `send` span of a job: the first of its trace, in the program that publishes it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from opentelemetry.trace import Span, SpanKind, Tracer
+
+from niyama.tracing import names
+from niyama.tracing.context import parent_in
+from schemas.headers import Headers
+
+
+@contextmanager
+def sending(
+    tracer: Tracer, topic: str, job_id: UUID, size_bytes: int, headers: Headers
+) -> Iterator[Span]:
+    """The span of publishing one job; it fails with what is raised within.
+
+    Its parent is the context in `headers` or, where they have none, the program's current span.
+    """
+    with tracer.start_as_current_span(
+        f"{names.SEND} {topic}", parent_in(headers), kind=SpanKind.PRODUCER
+    ) as span:
+        if not span.is_recording():
+            yield span
+            return
+        span.set_attributes(
+            {
+                names.MESSAGING_SYSTEM: names.KAFKA,
+                names.MESSAGING_OPERATION_NAME: names.SEND,
+                names.MESSAGING_OPERATION_TYPE: names.SEND,
+                names.MESSAGING_DESTINATION_NAME: topic,
+                names.MESSAGING_MESSAGE_CONVERSATION_ID: str(job_id),
+                names.MESSAGING_MESSAGE_BODY_SIZE: size_bytes,
+            }
+        )
+        try:
+            yield span
+        except BaseException as error:
+            span.set_attribute(names.ERROR_TYPE, type(error).__name__)
+            raise
+
+
+def sent(span: Span, partition: int, offset: int) -> None:
+    """Kafka has acknowledged the job."""
+    if span.is_recording():
+        span.set_attribute(names.MESSAGING_DESTINATION_PARTITION_ID, str(partition))
+        span.set_attribute(names.MESSAGING_KAFKA_OFFSET, offset)
