@@ -25,6 +25,7 @@ from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer, kafka
 from niyama.errors import ConfigurationError
+from niyama.telemetry.telemetry import Telemetry
 
 REQUESTS_GRACE_S = 15
 MAX_CONNECTIONS = MAX_FOLLOWERS + 2_000
@@ -34,6 +35,7 @@ MAX_CONNECTIONS = MAX_FOLLOWERS + 2_000
 def build(settings: GatewaySettings) -> Gateway:
     """A gateway that is not connected to anything yet."""
     engine = database.engine(settings, settings.database_connections)
+    telemetry = Telemetry(settings, "niyama-gateway", settings.pool)
     producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
     readers = max(1, settings.database_connections // 2)
     submissions = Submissions(settings, producer, ledger)
@@ -54,6 +56,7 @@ def build(settings: GatewaySettings) -> Gateway:
         ledger,
         submissions,
         followers,
+        telemetry.metrics,
     )
     server = _server(services)
     parts: dict[str, Part] = {
@@ -62,7 +65,7 @@ def build(settings: GatewaySettings) -> Gateway:
         "the reconciler": reconciler,
         "the relay": relay,
     }
-    return Gateway(settings, engine, producer, parts, server, stopping)
+    return Gateway(settings, engine, producer, parts, server, stopping, telemetry)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

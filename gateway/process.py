@@ -19,6 +19,7 @@ from gateway.settings import GatewaySettings
 from niyama import Producer
 from niyama.logs import Throttle
 from niyama.retry import RETRY_INTERVAL_S, retry
+from niyama.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Gateway:
         parts: Mapping[str, Part],
         server: uvicorn.Server,
         stopping: asyncio.Event,
+        telemetry: Telemetry,
     ) -> None:
         """`parts` are named as in "the ledger failed"."""
         self._settings = settings
@@ -57,6 +59,7 @@ class Gateway:
         self._parts = parts
         self._server = server
         self._stopping = stopping
+        self._telemetry = telemetry
         self._prepared = False
 
     async def run(self, listener: socket.socket) -> bool:
@@ -123,6 +126,7 @@ class Gateway:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CANCEL_GRACE_S):
                 await self._engine.dispose()
+        await asyncio.to_thread(self._telemetry.close)
         if not working.done():
             return False
         with contextlib.suppress(asyncio.CancelledError):

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, field_validator
 from gateway.postgres.url import PostgresUrl
 from niyama.command_settings import CommandSettings
 from niyama.settings import KafkaSettings, LogSettings
+from niyama.telemetry.settings import TelemetrySettings
 
 
 class DatabaseSettings(CommandSettings):
@@ -36,7 +37,7 @@ class DatabaseSettings(CommandSettings):
         return self.postgres.shown
 
 
-class GatewaySettings(LogSettings, KafkaSettings, DatabaseSettings):
+class GatewaySettings(LogSettings, TelemetrySettings, KafkaSettings, DatabaseSettings):
     """Serve the HTTP API, and keep the ledger that it answers from."""
 
     api_host: str = Field(default="127.0.0.1", description="Address that the API listens on")

@@ -51,8 +51,8 @@ class Throttle:
 def configure_logging(level: LogLevel, line_format: str = FORMAT) -> None:
     """Log to stderr, messages of `level` and above.
 
-    Libraries are quieter, except at debug. aiokafka repeats its errors for as long as a broker is
-    away: of those, one is logged now and then.
+    Libraries are quieter, except at debug. aiokafka and OpenTelemetry repeat their errors for as
+    long as a broker or a collector is away: of those, one is logged now and then.
     """
     logging.basicConfig(level=level.upper(), format=line_format, force=True)
     if level == "debug":
@@ -62,7 +62,8 @@ def configure_logging(level: LogLevel, line_format: str = FORMAT) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(line_format))
     handler.addFilter(Throttle())
-    aiokafka = logging.getLogger("aiokafka")
-    aiokafka.setLevel(logging.ERROR)
-    aiokafka.handlers = [handler]
-    aiokafka.propagate = False
+    for library in ("aiokafka", "opentelemetry"):
+        logger = logging.getLogger(library)
+        logger.setLevel(logging.ERROR)
+        logger.handlers = [handler]
+        logger.propagate = False

@@ -1,4 +1,4 @@
-"""/healthz and /readyz, answered by a thread: loading a model blocks the event loop for minutes.
+"""/healthz, /readyz and /metrics, answered by threads: loading a model blocks the loop.
 
 Once a worker serves, nothing may block its event loop; another thread watches that.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from niyama.errors import ConfigurationError
+from niyama.telemetry.metrics import Metrics
 from workers.engine.watchdog import TICK_S, Watchdog
 
 log = logging.getLogger(__name__)
@@ -98,8 +99,8 @@ def _end_process() -> None:
 
 
 @contextmanager
-def serving(health: Health, host: str, port: int) -> Iterator[None]:
-    """Serve `health` at `host:port` inside the context; port 0 serves nothing.
+def serving(health: Health, metrics: Metrics, host: str, port: int) -> Iterator[None]:
+    """Serve both at `host:port` inside the context; port 0 serves nothing.
 
     Raises ConfigurationError when the address is unavailable.
     """
@@ -107,7 +108,7 @@ def serving(health: Health, host: str, port: int) -> Iterator[None]:
         yield
         return
     try:
-        server = ThreadingHTTPServer((host, port), _handler(health))
+        server = ThreadingHTTPServer((host, port), _handler(health, metrics))
     except OSError as error:
         raise ConfigurationError(
             f"cannot serve health at {host}:{port} ({error.strerror}): choose another "
@@ -122,7 +123,7 @@ def serving(health: Health, host: str, port: int) -> Iterator[None]:
         server.server_close()
 
 
-def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
+def _handler(health: Health, metrics: Metrics) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_TIMEOUT_S
 
@@ -133,13 +134,17 @@ def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
                 self._answer(200 if alive else 503, {"status": status})
             elif self.path == "/readyz":
                 self._answer(200 if health.ready else 503, _parts(health))
+            elif self.path == "/metrics":
+                self._send(200, *metrics.text(self.headers.get("Accept")))
             else:
-                self._answer(404, {"error": "not found; there are /healthz and /readyz"})
+                self._answer(404, {"error": "not found; there are /healthz, /readyz and /metrics"})
 
         def _answer(self, status: int, content: dict[str, object]) -> None:
-            body = json.dumps(content).encode()
+            self._send(status, json.dumps(content).encode(), "application/json")
+
+        def _send(self, status: int, body: bytes, content_type: str) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -6,6 +6,7 @@ import logging
 
 from niyama.errors import ConfigurationError
 from niyama.logs import configure_logging
+from niyama.telemetry.telemetry import Telemetry
 from workers.bootstrap import run_worker
 from workers.engine.port import Engine, EngineStartError
 from workers.health import Health, serving, watched_loop
@@ -24,7 +25,10 @@ def main(arguments: list[str]) -> int:
     configure_logging(settings.log_level)
     health = Health()
     with (
-        serving(health, settings.health_host, settings.health_port),
+        contextlib.closing(
+            Telemetry(settings, "niyama-worker", settings.pool, settings.worker_id)
+        ) as telemetry,
+        serving(health, telemetry.metrics, settings.health_host, settings.health_port),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
         runner.run(_serve(settings, health))

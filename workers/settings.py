@@ -12,6 +12,7 @@ from pydantic_settings import CliUnknownArgs, SettingsConfigDict
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings, LogSettings
 from niyama.suggestions import with_suggestions
+from niyama.telemetry.settings import TelemetrySettings
 from workers.engine.scheduling import SchedulingOptions
 
 
@@ -24,7 +25,7 @@ def _model_dir() -> Path:
     return Path(cache) / "niyama" / "models"
 
 
-class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
+class WorkerSettings(SchedulingOptions, LogSettings, TelemetrySettings, KafkaSettings):
     """Serve a model: take jobs from Kafka into SGLang.
 
     Every argument of SGLang's server is accepted too, such as --tp-size 2 or
@@ -51,9 +52,14 @@ class WorkerSettings(SchedulingOptions, LogSettings, KafkaSettings):
         max_length=128,
         description="Name of this process in events (default: host, process id and a random part)",
     )
-    health_host: str = Field(default="127.0.0.1", description="Address of /healthz and /readyz")
+    health_host: str = Field(
+        default="127.0.0.1", description="Address of /healthz, /readyz and /metrics"
+    )
     health_port: int = Field(
-        default=0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 serves neither"
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of /healthz, /readyz and /metrics; 0 serves none of them",
     )
     max_interactive_jobs: int = Field(
         default=4096,

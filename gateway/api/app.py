@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from gateway.api import health, jobs, openapi, problems
+from gateway.api import health, jobs, metrics, openapi, problems
 from gateway.api.services import Services
 
 
@@ -17,6 +17,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.include_router(jobs.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     problems.install(app)
     openapi.install(app)
     return app

@@ -10,6 +10,7 @@ from gateway.api.followers import Followers
 from gateway.api.health import Health
 from gateway.api.submissions import Submissions
 from gateway.ledger.queries import Ledger
+from niyama.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Services:
     ledger: Ledger
     submissions: Submissions
     followers: Followers
+    metrics: Metrics
     bodies: Bodies = field(default_factory=Bodies)
 
 

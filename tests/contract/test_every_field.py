@@ -31,6 +31,7 @@ from schemas import JobRequest, Kind, QosCatalog
 from schemas.decode import decode_job
 from schemas.job import SamplingParameters
 from tests.support.job_documents import job_documents
+from tests.support.metrics import metrics
 from tests.support.records import TOPICS, FakeRecord
 from workers.engine.port import GenerationRequest
 from workers.execution.job import Job, generation_request
@@ -75,7 +76,7 @@ def through_http(document: dict[str, Any]) -> bytes:
         producer, ledger = Producer(), EmptyLedger()
         submissions = Submissions(GatewaySettings(), producer, ledger)
         followers = Followers(ledger.not_open, submissions.is_recent, asyncio.Event(), readers=1)
-        app = create_app(Services(Health({}), ledger, submissions, followers))
+        app = create_app(Services(Health({}), ledger, submissions, followers, metrics()))
         async with httpx.AsyncClient(
             base_url="http://gateway", transport=httpx.ASGITransport(app)
         ) as client:

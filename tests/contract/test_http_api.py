@@ -21,6 +21,7 @@ from gateway.ledger import queries
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, JobAcknowledgement, NotConnectedError
 from schemas import JobRequest
+from tests.support.metrics import metrics
 from tests.support.records import JOB_DOCUMENT
 
 PROBLEM = "application/problem+json"
@@ -80,7 +81,7 @@ def services(ledger: Ledger, producer: Producer) -> Services:
     settings = GatewaySettings(model="m")
     submissions = Submissions(settings, producer, ledger)
     followers = Followers(ledger.not_open, submissions.is_recent, asyncio.Event(), readers=1)
-    return Services(Health({"kafka": missing}), ledger, submissions, followers)
+    return Services(Health({"kafka": missing}), ledger, submissions, followers, metrics())
 
 
 @pytest.fixture
@@ -236,7 +237,13 @@ async def test_a_bug_is_a_problem_document_too(api: httpx.AsyncClient, ledger: L
 async def test_the_document_describes_every_endpoint(api: httpx.AsyncClient) -> None:
     document = (await api.get("/openapi.json")).json()
 
-    assert document["paths"].keys() == {"/v1/jobs", "/v1/jobs/{job_id}", "/healthz", "/readyz"}
+    assert document["paths"].keys() == {
+        "/v1/jobs",
+        "/v1/jobs/{job_id}",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    }
     assert document["paths"]["/v1/jobs/{job_id}"].keys() == {"get", "delete"}
     references = set(_references(document))
     assert {reference.rpartition("/")[2] for reference in references} <= document["components"][
@@ -254,3 +261,10 @@ def _references(node: Any) -> list[str]:
     if isinstance(node, list):
         return [found for child in node for found in _references(child)]
     return []
+
+
+async def test_prometheus_finds_its_metrics(api: httpx.AsyncClient) -> None:
+    response = await api.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "target_info{" in response.text

@@ -12,6 +12,7 @@ from gateway.database import engine
 from gateway.process import Gateway, keep_running, together
 from gateway.settings import GatewaySettings
 from niyama import Producer
+from niyama.telemetry.telemetry import Telemetry
 
 
 class Flaky:
@@ -127,7 +128,10 @@ async def test_a_part_that_hangs_does_not_keep_the_gateway_from_ending(
     monkeypatch.setattr(process, "CANCEL_GRACE_S", 0.01)
     settings, part, stopping = GatewaySettings(), Hung(), asyncio.Event()
     pool = engine(settings, 1)
-    gateway = Gateway(settings, pool, ConnectedProducer(), {"it": part}, Server(), stopping)
+    telemetry = Telemetry(settings, "test", settings.pool)
+    gateway = Gateway(
+        settings, pool, ConnectedProducer(), {"it": part}, Server(), stopping, telemetry
+    )
 
     with socket.socket() as listener:
         running = asyncio.create_task(gateway.run(listener))

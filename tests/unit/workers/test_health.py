@@ -1,4 +1,4 @@
-"""/healthz and /readyz."""
+"""/healthz, /readyz and /metrics."""
 
 import json
 import socket
@@ -9,9 +9,11 @@ import pytest
 
 from niyama.errors import ConfigurationError
 from niyama.local.ports import free_port
+from tests.support.metrics import metrics
 from workers.health import LOOP_STALL_S, Health, LoopWatch, serving
 
 HOST = "127.0.0.1"
+METRICS = metrics()
 
 
 def _get(port: int, path: str) -> tuple[int, dict[str, object]]:
@@ -25,7 +27,7 @@ def _get(port: int, path: str) -> tuple[int, dict[str, object]]:
 
 def test_ready_means_engine_and_partitions_and_no_drain() -> None:
     health, port = Health(), free_port()
-    with serving(health, HOST, port):
+    with serving(health, METRICS, HOST, port):
         assert _get(port, "/healthz") == (200, {"status": "alive"})
         assert _get(port, "/readyz")[0] == 503
         health.engine = health.kafka = True
@@ -36,25 +38,35 @@ def test_ready_means_engine_and_partitions_and_no_drain() -> None:
         assert _get(port, "/elsewhere")[0] == 404
 
 
+def test_metrics_are_served_before_anything_is_ready() -> None:
+    port = free_port()
+    with (
+        serving(Health(), METRICS, HOST, port),
+        urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as response,
+    ):
+        assert response.headers["Content-Type"].startswith("text/plain")
+        assert b"target_info{" in response.read()
+
+
 def test_a_port_in_use_is_a_sentence() -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         with (
             pytest.raises(ConfigurationError, match=r"--health-port \(NIYAMA_HEALTH_PORT\)"),
-            serving(Health(), HOST, port),
+            serving(Health(), METRICS, HOST, port),
         ):
             pass
 
 
 def test_port_zero_serves_nothing() -> None:
-    with serving(Health(), "no such host", 0):
+    with serving(Health(), METRICS, "no such host", 0):
         pass
 
 
 def test_a_stuck_event_loop_is_neither_alive_nor_ready_and_ends_the_process() -> None:
     health, port, ends = Health(engine=True, kafka=True), free_port(), []
     watch = LoopWatch(health, 60.0, lambda: ends.append("process"))
-    with serving(health, HOST, port):
+    with serving(health, METRICS, HOST, port):
         for _ in range(int(LOOP_STALL_S)):
             watch.tick()
         assert _get(port, "/healthz")[0] == 200

@@ -1,0 +1,41 @@
+"""Settings of a command that measures itself."""
+
+import os
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from niyama.command_settings import CommandSettings
+
+
+class TelemetrySettings(CommandSettings):
+    """Metrics and traces. Nothing is sent anywhere without an endpoint."""
+
+    otlp_endpoint: str | None = Field(
+        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+        description="An OpenTelemetry collector (OTLP over HTTP) to send metrics and traces to, "
+        "such as http://localhost:4318; OpenTelemetry's own variables set the rest: "
+        "OTEL_EXPORTER_OTLP_HEADERS, OTEL_METRIC_EXPORT_INTERVAL, OTEL_RESOURCE_ATTRIBUTES, ... "
+        "(default: OTEL_EXPORTER_OTLP_ENDPOINT)",
+    )
+    metrics: bool = Field(default=True, description="Measure what this process does")
+    metric_tenants: int = Field(
+        default=100,
+        ge=0,
+        le=10_000,
+        description="Tenants that have series of their own in the metrics of this process; later "
+        "ones share the series of the tenant 'other'",
+    )
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        if url is not None and urlsplit(url).scheme not in ("http", "https"):
+            raise ValueError("must be a URL that begins with http:// or https://")
+        return url
+
+    def otlp_url(self, signal: str) -> str | None:
+        """Where to post "metrics" or "traces"; None when they are not sent."""
+        if self.otlp_endpoint is None:
+            return None
+        return f"{self.otlp_endpoint.rstrip('/')}/v1/{signal}"

@@ -1,0 +1,126 @@
+"""Metrics as Prometheus reads them and as a collector gets them, there or not."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from niyama.errors import ConfigurationError
+from niyama.telemetry.instrument import Attribute, Instrument, Kind
+from niyama.telemetry.measurements import Measurements
+from niyama.telemetry.metrics import CLOSE_LIMIT_S
+from niyama.telemetry.settings import TelemetrySettings
+from niyama.telemetry.telemetry import Telemetry
+from tests.support.metrics import metrics, shown
+
+WAITS = Instrument(
+    "niyama.waits", Kind.HISTOGRAM, "s", "Waits", (Attribute("a.b", ""),), buckets=(0.1, 1.0)
+)
+JOBS = Instrument("niyama.jobs", Kind.COUNTER, "{job}", "Jobs")
+
+
+@contextmanager
+def collector(status: int = 200) -> Iterator[tuple[str, list[bytes]]]:
+    """An OTLP receiver that answers with `status`: its address, and the requests it got."""
+    received: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/metrics"
+            received.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", received
+        server.shutdown()
+
+
+def telemetry(endpoint: str | None) -> Telemetry:
+    return Telemetry(TelemetrySettings(otlp_endpoint=endpoint), "niyama-test", "default", "one")
+
+
+def test_prometheus_reads_a_histogram_under_its_own_names() -> None:
+    measurements = Measurements()
+    measurements.histogram(WAITS).record(0.5, "x")
+    text, content_type = metrics(measurements).text(None)
+    assert content_type.startswith("text/plain")
+    samples = shown(text)
+    assert samples["niyama_waits_seconds_count"] == {frozenset({("a_b", "x")}): 1}
+    assert samples["niyama_waits_seconds_sum"] == {frozenset({("a_b", "x")}): 0.5}
+    assert samples["niyama_waits_seconds_bucket"][frozenset({("a_b", "x"), ("le", "0.1")})] == 0
+
+
+def test_every_scrape_shows_the_totals_once() -> None:
+    measurements = Measurements()
+    measurements.counter(JOBS).add(2)
+    exposed = metrics(measurements)
+    first, second = (shown(exposed.text(None)[0]) for _ in range(2))
+    assert first["niyama_jobs_total"] == second["niyama_jobs_total"] == {frozenset(): 2}
+
+
+def test_a_librarys_own_instruments_are_beside_ours() -> None:
+    exposed = metrics()
+    exposed.provider.get_meter("library").create_counter("library.calls").add(3)
+    assert shown(exposed.text(None)[0])["library_calls_total"] == {frozenset(): 3}
+
+
+def test_a_collector_gets_what_was_measured_last_and_where_it_comes_from() -> None:
+    with collector() as (endpoint, received):
+        with closing(telemetry(endpoint)) as sending:
+            sending.measurements.counter(JOBS).add(5)
+        (batch,) = (ExportMetricsServiceRequest.FromString(body) for body in received)
+    resource = {
+        item.key: item.value.string_value for item in batch.resource_metrics[0].resource.attributes
+    }
+    assert resource["service.name"] == "niyama-test"
+    assert resource["service.instance.id"] == "one"
+    sums = {
+        metric.name: metric.sum.data_points[0].as_int
+        for scope in batch.resource_metrics[0].scope_metrics
+        for metric in scope.metrics
+    }
+    assert sums["niyama.jobs"] == 5
+
+
+def test_what_a_collector_does_not_take_is_counted() -> None:
+    with collector(status=400) as (endpoint, _):
+        sending = telemetry(endpoint)
+        sending.close()
+    assert sending.metrics.failed_exports == 1
+
+
+def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed() -> None:
+    joins: list[float | None] = []
+
+    class Watched(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            joins.append(timeout)
+            super().join(0.01)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patched:
+        patched.setattr("niyama.telemetry.metrics.threading.Thread", Watched)
+        telemetry(f"http://127.0.0.1:{silent.getsockname()[1]}").close()
+    assert CLOSE_LIMIT_S in joins
+
+
+def test_the_endpoint_is_also_taken_from_opentelemetrys_own_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")
+    assert TelemetrySettings().otlp_url("traces") == "http://collector:4318/v1/traces"
+
+
+def test_an_endpoint_that_is_no_url_is_refused_with_a_sentence() -> None:
+    with pytest.raises(ConfigurationError, match=r"--otlp-endpoint .*http://"):
+        TelemetrySettings.from_command_line(["--otlp-endpoint", "collector:4317"], "x")
