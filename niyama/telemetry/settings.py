@@ -18,7 +18,9 @@ class TelemetrySettings(CommandSettings):
         "OTEL_EXPORTER_OTLP_HEADERS, OTEL_METRIC_EXPORT_INTERVAL, OTEL_RESOURCE_ATTRIBUTES, ... "
         "(default: OTEL_EXPORTER_OTLP_ENDPOINT)",
     )
-    metrics: bool = Field(default=True, description="Measure what this process does")
+    metrics: bool = Field(
+        default=True, description="Whether to measure; --no-metrics: /metrics has nothing of ours"
+    )
     metric_tenants: int = Field(
         default=100,
         ge=0,
