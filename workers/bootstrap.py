@@ -7,9 +7,12 @@ from contextlib import AsyncExitStack
 from typing import TypeVar
 
 from aiokafka.errors import KafkaError
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from niyama import kafka
 from niyama.errors import UnavailableError
+from niyama.telemetry.telemetry import Telemetry
+from niyama.tracing.names import SCOPE
 from workers.connections import Connections, connect
 from workers.engine.port import Engine
 from workers.execution.executor import Executor
@@ -31,6 +34,8 @@ from workers.reporting.record_sizes import check_record_sizes
 from workers.reporting.reporter import Reporter
 from workers.settings import WorkerSettings
 from workers.stop import Stop
+from workers.tracing.spans import PlannedIds, SpanMaker
+from workers.tracing.traces import JobTraces
 from workers.worker import Worker, WorkerParts
 
 MIB = 1024 * 1024
@@ -38,7 +43,9 @@ MIB = 1024 * 1024
 T = TypeVar("T")
 
 
-async def run_worker(settings: WorkerSettings, engine: Engine, health: Health, stop: Stop) -> None:
+async def run_worker(
+    settings: WorkerSettings, engine: Engine, health: Health, stop: Stop, telemetry: Telemetry
+) -> None:
     """Connect, serve until asked to stop, drain and disconnect. Needs a started engine.
 
     Raises ConfigurationError when topics accept only small records, UnavailableError when the
@@ -46,7 +53,7 @@ async def run_worker(settings: WorkerSettings, engine: Engine, health: Health, s
     """
     try:
         async with AsyncExitStack() as stack:
-            starting = _start(settings, engine, health, stack)
+            starting = _start(settings, engine, health, stack, telemetry)
             worker = await _unless(stop.drain, starting)
             if worker is not None:
                 await worker.run(stop)
@@ -55,14 +62,18 @@ async def run_worker(settings: WorkerSettings, engine: Engine, health: Health, s
 
 
 async def _start(
-    settings: WorkerSettings, engine: Engine, health: Health, stack: AsyncExitStack
+    settings: WorkerSettings,
+    engine: Engine,
+    health: Health,
+    stack: AsyncExitStack,
+    telemetry: Telemetry,
 ) -> Worker:
     topics = settings.topics
     await kafka.prepare_topics(settings, topics.of_workers)
     connections = await connect(settings, stack)
     written = [spec.name for spec in (topics.events, topics.tokens, topics.dead_letters)]
     await check_record_sizes(connections.admin, written)
-    parts = _build(settings, engine, health, connections)
+    parts = _build(settings, engine, health, connections, telemetry)
     await parts.control.catch_up()
     connections.jobs.subscribe([spec.name for spec in topics.jobs], listener=parts.rebalances)
     await connections.jobs.start()
@@ -77,6 +88,7 @@ def _build(
     engine: Engine,
     health: Health,
     connections: Connections,
+    telemetry: Telemetry,
 ) -> WorkerParts:
     jobs, sender = connections.jobs, connections.sender
     in_flight, cancellations = InFlightJobs(), Cancellations()
@@ -90,6 +102,7 @@ def _build(
     crash_limit = CrashLimit(settings.max_attempts)
     flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
     reporter = _reporter(settings, sender)
+    traces = _traces(settings, telemetry)
     executor = Executor(
         engine,
         in_flight,
@@ -97,9 +110,12 @@ def _build(
         partitions=partitions,
         on_job_left=flow.update,
         clock=time.time,
+        traces=traces,
     )
     admission = Admission(engine.model, settings.qos_catalog)
-    dispatcher = _dispatcher(admission, in_flight, executor, reporter, cancellations, crash_limit)
+    dispatcher = _dispatcher(
+        admission, in_flight, executor, reporter, cancellations, crash_limit, traces
+    )
     poll_loop = PollLoop(jobs, partitions, flow, dispatcher)
     rebalances = Rebalances(
         jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
@@ -125,6 +141,7 @@ def _dispatcher(
     reporter: Reporter,
     cancellations: Cancellations,
     crash_limit: CrashLimit,
+    traces: JobTraces | None,
 ) -> Dispatcher:
     return Dispatcher(
         admission,
@@ -134,6 +151,7 @@ def _dispatcher(
         cancellations,
         crash_limit=crash_limit,
         clock=time.time,
+        traces=traces,
     )
 
 
@@ -145,6 +163,18 @@ def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:
         pool=settings.pool,
         clock=time.time,
     )
+
+
+def _traces(settings: WorkerSettings, telemetry: Telemetry) -> JobTraces | None:
+    """None: nothing is traced."""
+    ids = PlannedIds()
+    # Which traces are kept is decided before their spans are made.
+    provider = telemetry.traces.start(ALWAYS_ON, ids)
+    if provider is None:
+        return None
+    tracer, events = provider.get_tracer(SCOPE), settings.topics.events.name
+    maker = SpanMaker(tracer, ids, settings.workers_group, events)
+    return JobTraces(maker, settings.trace_sample_ratio, clock=time.time)
 
 
 def _limits(settings: WorkerSettings) -> Limits:

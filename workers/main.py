@@ -31,11 +31,11 @@ def main(arguments: list[str]) -> int:
         serving(health, telemetry.metrics, settings.health_host, settings.health_port),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        runner.run(_serve(settings, health))
+        runner.run(_serve(settings, health, telemetry))
     return 0
 
 
-async def _serve(settings: WorkerSettings, health: Health) -> None:
+async def _serve(settings: WorkerSettings, health: Health, telemetry: Telemetry) -> None:
     engine = _engine(settings)
     try:
         try:
@@ -47,7 +47,7 @@ async def _serve(settings: WorkerSettings, health: Health) -> None:
         stop = Stop()
         stop.on_signals()
         async with watched_loop(health, settings.hang_limit_s):
-            await run_worker(settings, engine, health, stop)
+            await run_worker(settings, engine, health, stop, telemetry)
     finally:
         exit_within()
         await engine.close()

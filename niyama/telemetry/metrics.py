@@ -20,7 +20,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from niyama.telemetry.instruments import FAILED_EXPORTS
 from niyama.telemetry.measurements import Measurements
 from niyama.telemetry.resource import POOL
 
@@ -46,7 +45,6 @@ class Metrics:
         """Measurements that the collector did not take. They are cumulative: the next ones make
         up for them."""
         self._resource = resource
-        measurements.observe(FAILED_EXPORTS, lambda: [(self.failed_exports, ("metrics",))])
         self._rendering = threading.Lock()
         readers = self._readers(otlp_url)
         self.provider = MeterProvider(readers, resource, shutdown_on_exit=False)

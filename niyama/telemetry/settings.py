@@ -29,6 +29,17 @@ class TelemetrySettings(CommandSettings):
         "ones share the series of the tenant 'other'",
     )
 
+    traces: bool = Field(
+        default=True, description="Whether to trace, if there is a collector (--no-traces)"
+    )
+    trace_sample_ratio: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of traces that are kept whatever becomes of the job, of those that "
+        "begin here; workers keep what is late, relegated, retried, failed or expired besides",
+    )
+
     @field_validator("otlp_endpoint")
     @classmethod
     def _http(cls, url: str | None) -> str | None:

@@ -1,9 +1,11 @@
 """The telemetry of one process: set up at its start, closed at its end."""
 
-from niyama.telemetry.measurements import Measurements
+from niyama.telemetry.instruments import FAILED_EXPORTS
+from niyama.telemetry.measurements import Measurements, Observed
 from niyama.telemetry.metrics import Metrics
 from niyama.telemetry.resource import resource_of
 from niyama.telemetry.settings import TelemetrySettings
+from niyama.telemetry.traces import Traces
 
 
 class Telemetry:
@@ -22,7 +24,18 @@ class Telemetry:
             enabled=settings.metrics, outside_values=settings.metric_tenants
         )
         self.metrics = Metrics(self.measurements, self.resource, settings.otlp_url("metrics"))
+        self.traces = Traces(
+            self.resource, settings.otlp_url("traces") if settings.traces else None
+        )
+        self.measurements.observe(FAILED_EXPORTS, self._failed_exports)
 
     def close(self) -> None:
-        """Send what was measured last, for at most CLOSE_LIMIT_S. Blocks."""
+        """Send what was measured last, for at most CLOSE_LIMIT_S of each. Blocks."""
+        self.traces.close()
         self.metrics.close()
+
+    def _failed_exports(self) -> Observed:
+        return [
+            (self.metrics.failed_exports, ("metrics",)),
+            (self.traces.failed_exports, ("traces",)),
+        ]

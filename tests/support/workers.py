@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaConsumer
 
 from niyama import JobRequest, Producer
 from niyama.kafka import ConsumedRecord
+from niyama.telemetry.telemetry import Telemetry
 from schemas import EventType, JobEvent, QosTargets, TokenChunk
 from tests.support.engines import GatedEngine
 from workers.bootstrap import run_worker
@@ -23,6 +24,11 @@ from workers.stop import Stop
 PATIENCE_S = 40.0
 
 EngineT = TypeVar("EngineT", bound=NullEngine)
+
+
+def telemetry_of(settings: WorkerSettings) -> Telemetry:
+    """What `niyama worker` makes before it starts its worker."""
+    return Telemetry(settings, "niyama-worker", settings.pool, settings.worker_id)
 
 
 @dataclass
@@ -77,7 +83,9 @@ class Harness:
         """Start a worker on an engine of the test's own."""
         settings = self.settings.model_copy(update=changes)
         health, stop = Health(engine=True), Stop()
-        task = asyncio.create_task(run_worker(settings, engine, health, stop))
+        telemetry = telemetry_of(settings)
+        self.stack.callback(telemetry.close)
+        task = asyncio.create_task(run_worker(settings, engine, health, stop, telemetry))
         running = RunningWorker(task, stop, health, engine)
         self.stack.push_async_callback(running.close)
         while not health.ready and not task.done():

@@ -8,7 +8,7 @@ seconds: the engine's scheduler is another process, and the wall clock is what t
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
@@ -30,6 +30,9 @@ class GenerationRequest:
     SGLang's further ones (top_k, min_p, regex, ...). Left out or None: the model's default."""
     stream: bool = True
     """False: after the first token, updates may be combined into fewer, larger ones."""
+    traceparent: str | None = None
+    """The W3C trace context of the generation. With one, the first update tells the chunks of its
+    prompt, if the engine computes prompts in chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,28 @@ class TokenLogprob:
     top: tuple["TokenLogprob", ...] = ()
 
 
+class PrefillChunk(NamedTuple):
+    """A part of a prompt that one iteration computed. Times are UTC epoch seconds."""
+
+    start_s: float
+    end_s: float
+    tokens: int
+    iteration: int
+    """Its number, counted by the scheduler since its start."""
+    predicted_s: float
+    """How long the iteration was to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillChunks:
+    """How a prompt was computed, up to its first token."""
+
+    chunks: tuple[PrefillChunk, ...]
+    """In order. The last one made the first token."""
+    left_out: int = 0
+    """There were so many more, before the last one."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationUpdate:
     """What was generated since the previous update; the counts are totals so far."""
@@ -83,6 +108,8 @@ class GenerationUpdate:
     """One for each of `token_ids`, when the request asked for them."""
     ended_by: Decision | None = None
     """The scheduler's decision behind an end as EXPIRED; `Engine.decisions` does not repeat it."""
+    prefill: PrefillChunks | None = None
+    """In the first update of a request with a `traceparent`."""
 
 
 class EngineError(Exception):

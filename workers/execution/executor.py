@@ -20,7 +20,7 @@ from workers.engine.port import (
     PreparedRequest,
 )
 from workers.execution.in_flight import InFlightJob, InFlightJobs
-from workers.execution.job import generation_request
+from workers.execution.job import generation_request, job_facts
 from workers.execution.job_events import JobEvents
 from workers.execution.output import Output
 from workers.execution.token_stream import TokenStream
@@ -28,6 +28,8 @@ from workers.execution.trials import CHECK_INTERVAL_S, RUN_LIMIT_S, START_LIMIT_
 from workers.offsets.partitions import Partitions
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.reporter import Reporter
+from workers.tracing.job_trace import Message
+from workers.tracing.traces import JobTraces
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +50,18 @@ class Executor:
         partitions: Partitions,
         on_job_left: Callable[[], None],
         clock: Callable[[], float],
+        traces: JobTraces | None = None,
     ) -> None:
         """`on_job_left` is called when a job is no longer in flight, and `clock` gives UTC epoch
-        seconds."""
+        seconds. Without `traces` nothing is traced."""
         self._engine = engine
         self._in_flight = in_flight
         self._reporter = reporter
         self._partitions = partitions
         self._on_job_left = on_job_left
         self._clock = clock
-        self._events = JobEvents(reporter, self._ended)
+        self._traces = traces
+        self._events = JobEvents(reporter, self._ended, clock)
         self._trials = Trials(self._trial_over, lambda: engine.silence_s)
         self._engine_death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -66,6 +70,10 @@ class Executor:
     def start(self, job: InFlightJob) -> None:
         """Run `job`. Its end is reported, unless it is released before."""
         job.taken()
+        if self._traces is not None:
+            message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
+            facts, headers = job_facts(job.spec), job.attempt.trace
+            job.trace = self._traces.begin(message, facts, headers, self._clock())
         if job.is_suspect:
             job.held_back()
             self._partitions.commit_soon()
@@ -188,7 +196,9 @@ class Executor:
 
     async def _prepare_now(self, job: InFlightJob) -> PreparedRequest:
         job.preparing()
-        return await self._engine.prepare(generation_request(job.spec, job.request_id))
+        traceparent = None if job.trace is None else job.trace.traceparent
+        request = generation_request(job.spec, job.request_id, traceparent)
+        return await self._engine.prepare(request)
 
     async def _generate(self, job: InFlightJob, prepared: PreparedRequest) -> Output:
         request = job.spec.request
@@ -197,6 +207,8 @@ class Executor:
         try:
             async with aclosing(self._engine.generate(prepared)) as updates:  # type: ignore[type-var]
                 async for update in updates:
+                    if update.prefill is not None and job.trace is not None:
+                        job.trace.prefill = update.prefill
                     # The loop's clock, because nobody sets it.
                     if output.add(update, asyncio.get_running_loop().time()):
                         self._first_token(job, output, self._clock())
@@ -225,6 +237,8 @@ class Executor:
         self._events.decided(job, decision)
 
     def _ended(self, job: InFlightJob) -> None:
+        if self._traces is not None and job.trace is not None:
+            self._traces.ended(job.trace)
         job.tracked.finish()
         self._partitions.commit_soon()
         self._remove(job)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 from uuid import UUID
 
+from niyama.tracing.names import CHAT, TEXT_COMPLETION
 from schemas import JobRequest, Kind, Qos
 from schemas.job import ResponseFormat, SamplingParameters
 from workers.engine.port import GenerationRequest
 from workers.policy.qos import JOB_FIELDS, RequestQos, Task
+from workers.tracing.job_trace import JobFacts
 
 _SAMPLING = tuple(name for name in SamplingParameters.model_fields if name != "response_format")
 
@@ -47,7 +49,9 @@ def qos_of(request: JobRequest, targets: Qos, arrived_s: float) -> RequestQos:
             assert_never(other)
 
 
-def generation_request(job: Job, request_id: str) -> GenerationRequest:
+def generation_request(
+    job: Job, request_id: str, traceparent: str | None = None
+) -> GenerationRequest:
     """The job as a request to the engine."""
     request = job.request
     return GenerationRequest(
@@ -58,7 +62,15 @@ def generation_request(job: Job, request_id: str) -> GenerationRequest:
         input_ids=request.input_ids,
         sampling=_sampling(request),
         stream=request.stream,
+        traceparent=traceparent,
     )
+
+
+def job_facts(job: Job) -> JobFacts:
+    """What the job's trace says of it."""
+    request = job.request
+    operation = TEXT_COMPLETION if request.messages is None else CHAT
+    return JobFacts(request.model, operation, request.max_tokens, job.qos)
 
 
 def _messages(request: JobRequest) -> list[dict[str, Any]] | None:

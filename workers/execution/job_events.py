@@ -22,11 +22,17 @@ _DECISION_EVENTS = {
 class JobEvents:
     """Reports what happens to in-flight jobs as events."""
 
-    def __init__(self, reporter: Reporter, on_ended: Callable[[InFlightJob], None]) -> None:
+    def __init__(
+        self,
+        reporter: Reporter,
+        on_ended: Callable[[InFlightJob], None],
+        clock: Callable[[], float],
+    ) -> None:
         """`on_ended` is called once Kafka has acknowledged a job's terminal event, or once that is
-        superseded."""
+        superseded. `clock` gives UTC epoch seconds."""
         self._reporter = reporter
         self._on_ended = on_ended
+        self._clock = clock
 
     # ---- steps
 
@@ -35,14 +41,21 @@ class JobEvents:
         self._reporter.event(job.attempt, EventType.RETRIED, reason=reason)
 
     def admitted(self, job: InFlightJob) -> None:
+        now_s = self._clock()
+        if job.trace is not None:
+            job.trace.admitted_s = now_s
         usage = Usage(prompt_tokens=job.prompt_tokens)
-        self._reporter.event(job.attempt, EventType.ADMITTED, usage=usage)
+        self._reporter.event(job.attempt, EventType.ADMITTED, at_s=now_s, usage=usage)
 
     def first_token(self, job: InFlightJob, usage: Usage, at_s: float) -> None:
+        if job.trace is not None:
+            job.trace.first_token_s = at_s
         self._reporter.event(job.attempt, EventType.FIRST_TOKEN, at_s=at_s, usage=usage)
 
     def decided(self, job: InFlightJob, decision: Decision) -> None:
         """Report a decision of the scheduler, if it has an event."""
+        if job.trace is not None:
+            job.trace.decided(decision)
         if (kind := _DECISION_EVENTS.get(decision.kind)) is not None:
             self._reporter.event(
                 job.attempt,
@@ -104,11 +117,18 @@ class JobEvents:
         reason = JobError(
             code="prompt_too_long" if too_long else "invalid_request", message=str(error)
         )
+        if job.trace is not None:
+            job.trace.ended(EventType.FAILED, self._clock(), error=reason)
         self._reporter.refused(job.tracked.record, job.attempt, reason, lambda: self._on_ended(job))
 
     def _end(self, job: InFlightJob, kind: EventType, **details: Unpack[EventDetails]) -> None:
         job.ended()
-        self._reporter.event(job.attempt, kind, on_delivered=lambda: self._on_ended(job), **details)
+        now_s = self._clock()
+        if job.trace is not None:
+            job.trace.ended(kind, now_s, **details)
+        self._reporter.event(
+            job.attempt, kind, at_s=now_s, on_delivered=lambda: self._on_ended(job), **details
+        )
 
 
 def _prediction(job: InFlightJob, decision: Decision) -> Prediction:

@@ -7,6 +7,7 @@ from uuid import UUID
 from niyama.kafka import source_of
 from schemas import EventType, JobError, Refusal
 from schemas.event import Source
+from schemas.headers import trace_context
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job
@@ -16,7 +17,10 @@ from workers.intake.id_holders import IdHolders
 from workers.offsets.attempts import AttemptHistory, CrashLimit
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.outgoing import Delivered
 from workers.reporting.reporter import Reporter
+from workers.tracing.job_trace import Message
+from workers.tracing.traces import JobTraces
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +38,9 @@ class Dispatcher:
         *,
         crash_limit: CrashLimit,
         clock: Callable[[], float],
+        traces: JobTraces | None = None,
     ) -> None:
-        """`clock` gives UTC epoch seconds."""
+        """`clock` gives UTC epoch seconds. Without `traces` nothing is traced."""
         self._admission = admission
         self._in_flight = in_flight
         self._executor = executor
@@ -43,6 +48,7 @@ class Dispatcher:
         self._cancellations = cancellations
         self._crash_limit = crash_limit
         self._clock = clock
+        self._traces = traces
         self._ids = IdHolders(lambda job_id: bool(in_flight.by_job(job_id)))
 
     def dispatch(self, tracked: TrackedRecord) -> None:
@@ -97,9 +103,28 @@ class Dispatcher:
             tracked.record,
             attempt,
             error,
-            tracked.finish,
+            self._traced_refusal(tracked, attempt, error),
             duplicate_of=duplicate_of,
         )
+
+    def _traced_refusal(
+        self, tracked: TrackedRecord, attempt: JobAttempt | None, error: JobError
+    ) -> Delivered:
+        """What is called once the refusal was delivered."""
+        traces = self._traces
+        if traces is None:
+            return tracked.finish
+        record, job_id = tracked.record, attempt.job_id if attempt else None
+        message = Message.of(record, job_id, tracked.pending.history.attempts + 1)
+        now_s = self._clock()
+        trace = traces.begin(message, None, trace_context(record.headers), now_s)
+        trace.ended(EventType.FAILED, now_s, error=error)
+
+        def delivered() -> None:
+            tracked.finish()
+            traces.ended(trace)
+
+        return delivered
 
 
 def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:

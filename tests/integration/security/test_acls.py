@@ -16,6 +16,7 @@ from schemas import JobEvent
 from tests.support.acls import give_acls
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.token_endpoint import CLIENT_SECRET, TokenEndpoint, token_endpoint
+from tests.support.workers import telemetry_of
 from workers.bootstrap import run_worker
 from workers.engine.null import NullEngine
 from workers.health import Health
@@ -38,7 +39,9 @@ def shared(topic_prefix: str, pool: str) -> dict[str, Any]:
 @asynccontextmanager
 async def running_worker(settings: WorkerSettings) -> AsyncIterator[None]:
     stop = Stop()
-    task = asyncio.create_task(run_worker(settings, NullEngine(), Health(engine=True), stop))
+    task = asyncio.create_task(
+        run_worker(settings, NullEngine(), Health(engine=True), stop, telemetry_of(settings))
+    )
     try:
         yield
     finally:

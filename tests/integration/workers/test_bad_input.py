@@ -11,7 +11,7 @@ from niyama import kafka
 from niyama.errors import ConfigurationError
 from schemas import EventType, headers
 from schemas.job import MAX_JOB_BYTES
-from tests.support.workers import Harness
+from tests.support.workers import Harness, telemetry_of
 from workers.bootstrap import run_worker
 from workers.engine.null import NullEngine
 from workers.health import Health
@@ -149,7 +149,9 @@ async def test_a_topic_that_accepts_only_small_records_is_named_at_start(
     small = dataclasses.replace(events, max_record_bytes=1_000_000)
     await kafka.ensure_topics(worker_settings, [small])
     with pytest.raises(ConfigurationError, match=f"{events.name}.*max.message.bytes"):
-        await run_worker(worker_settings, NullEngine(), Health(), Stop())
+        await run_worker(
+            worker_settings, NullEngine(), Health(), Stop(), telemetry_of(worker_settings)
+        )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest_asyncio
 from niyama.local.kafka import LocalKafka
 from niyama.local.ports import free_port
 from schemas import EventType
-from tests.support.workers import Harness
+from tests.support.workers import Harness, telemetry_of
 from workers.bootstrap import run_worker
 from workers.engine.null import NullEngine
 from workers.health import Health
@@ -41,7 +41,13 @@ async def test_a_worker_waits_for_kafka_and_can_be_stopped_meanwhile(
     stop = Stop()
     with caplog.at_level(logging.WARNING, "niyama"):
         running = asyncio.create_task(
-            run_worker(worker_settings, NullEngine(), Health(engine=True), stop)
+            run_worker(
+                worker_settings,
+                NullEngine(),
+                Health(engine=True),
+                stop,
+                telemetry_of(worker_settings),
+            )
         )
         while "waiting for Kafka" not in caplog.text:
             await asyncio.sleep(0.05)

@@ -1,0 +1,74 @@
+"""Spans on their way to a collector: from a bounded queue, by a thread that nothing waits for."""
+
+import threading
+from collections.abc import Sequence
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.sdk.trace.sampling import Sampler
+
+CLOSE_LIMIT_S = 2.0
+"""How long the last spans may take to be sent when a process ends."""
+QUEUE_SPANS = 8192
+"""Wait for the collector at most; then the oldest are dropped, and the SDK logs it."""
+BATCH_SPANS = 512
+EXPORT_TIMEOUT_S = 5.0
+"""For one batch and its retries; then it is dropped."""
+
+
+class Traces:
+    """Where the spans of this process go."""
+
+    def __init__(self, resource: Resource, otlp_url: str | None = None) -> None:
+        """They are sent to `otlp_url`; None: no spans are made."""
+        self.failed_exports = 0
+        """Batches that the collector did not take, which are lost."""
+        self._resource = resource
+        self._otlp_url = otlp_url
+        self._provider: TracerProvider | None = None
+
+    @property
+    def enabled(self) -> bool:
+        return self._otlp_url is not None
+
+    def start(self, sampler: Sampler, ids: IdGenerator | None = None) -> TracerProvider | None:
+        """A provider for this process; None: it does not trace. To be called once."""
+        if self._otlp_url is None:
+            return None
+        assert self._provider is None
+        self._provider = TracerProvider(
+            sampler, self._resource, shutdown_on_exit=False, id_generator=ids
+        )
+        self._provider.add_span_processor(
+            BatchSpanProcessor(
+                _CountingExporter(self, self._otlp_url),
+                max_queue_size=QUEUE_SPANS,
+                max_export_batch_size=BATCH_SPANS,
+            )
+        )
+        return self._provider
+
+    def close(self) -> None:
+        """Send the last spans, for at most CLOSE_LIMIT_S."""
+        if self._provider is None:
+            return
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_LIMIT_S)
+
+
+class _CountingExporter(OTLPSpanExporter):
+    """Counts every export that failed; the SDK only logs it."""
+
+    def __init__(self, traces: Traces, endpoint: str) -> None:
+        super().__init__(endpoint, timeout=EXPORT_TIMEOUT_S)
+        self._traces = traces
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = super().export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            self._traces.failed_exports += 1
+        return result

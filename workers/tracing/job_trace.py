@@ -1,0 +1,155 @@
+"""What is noted of one attempt at a job, until it is known whether its trace is kept.
+
+Spans of the SDK are made of it afterwards, if at all: they take some hundred times as long as a
+note does, and of most jobs nothing is kept.
+"""
+
+import random
+from dataclasses import dataclass, field
+from typing import Self
+from uuid import UUID
+
+from niyama.kafka import ConsumedRecord
+from schemas import EventType, JobError, JobResult, Usage
+from schemas.headers import Headers
+from workers.engine.port import PrefillChunks
+from workers.policy.decision import Decision, DecisionKind
+from workers.policy.qos import RequestQos
+
+MAX_DECISIONS = 100
+"""Noted of one job; one that is parked or relegated more often shows the first of them."""
+
+SAMPLED = 0x01
+"""The flag in a traceparent: whoever began the trace keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended."""
+
+    kind: EventType
+    at_s: float
+    usage: Usage | None = None
+    largest_gap_ms: float | None = None
+    finish_reason: str | None = None
+    error: JobError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record that was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    size_bytes: int
+    """Of its value."""
+    job_id: UUID | None
+    """None: it is no job at all."""
+    attempt: int
+
+    @classmethod
+    def of(cls, record: ConsumedRecord, job_id: UUID | None, attempt: int) -> Self:
+        size_bytes = len(record.value or b"")
+        return cls(record.topic, record.partition, record.offset, size_bytes, job_id, attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What a job asks for."""
+
+    model: str
+    operation: str
+    """`gen_ai.operation.name`."""
+    max_tokens: int
+    qos: RequestQos
+
+
+@dataclass(slots=True)
+class JobTrace:
+    """The notes. All times are UTC epoch seconds."""
+
+    message: Message
+    job: JobFacts | None
+    """None: the record was refused before that was known."""
+    taken_s: float
+    """The record was read."""
+    headers: Headers
+    """The trace context in the record, if any."""
+    trace_id: int
+    process_span_id: int
+    chat_span_id: int
+    is_sampled: bool
+    """It is kept, however the job ends."""
+    admitted_s: float | None = None
+    started_s: float | None = None
+    first_token_s: float | None = None
+    """Shown, which may be after it was computed."""
+    decisions: list[Decision] = field(default_factory=list)
+    decisions_left_out: int = 0
+    prefill: PrefillChunks | None = None
+    ending: Ending | None = None
+
+    @classmethod
+    def begin(
+        cls,
+        message: Message,
+        job: JobFacts | None,
+        headers: Headers,
+        taken_s: float,
+        sample_ratio: float,
+    ) -> "JobTrace":
+        """The trace that the record's `headers` name, or a new one.
+
+        Of new ones, the share `sample_ratio` is sampled, by their ids.
+        """
+        process, chat = random.getrandbits(64) or 1, random.getrandbits(64) or 1
+        if (parent := _parent(headers)) is not None:
+            trace_id, flags = parent
+            is_sampled = bool(flags & SAMPLED)
+            return cls(message, job, taken_s, headers, trace_id, process, chat, is_sampled)
+        trace_id = random.getrandbits(128) or 1
+        is_sampled = (trace_id & (2**64 - 1)) < sample_ratio * 2**64
+        return cls(message, job, taken_s, (), trace_id, process, chat, is_sampled)
+
+    @property
+    def traceparent(self) -> str:
+        """The context of the generation, for the engine."""
+        return f"00-{self.trace_id:032x}-{self.chat_span_id:016x}-{int(self.is_sampled):02x}"
+
+    def ended(
+        self,
+        kind: EventType,
+        at_s: float,
+        *,
+        usage: Usage | None = None,
+        largest_gap_ms: float | None = None,
+        result: JobResult | None = None,
+        error: JobError | None = None,
+        **_: object,
+    ) -> None:
+        """The job's last event, with its details, is on its way to Kafka."""
+        finish_reason = None if result is None else result.finish_reason
+        self.ending = Ending(kind, at_s, usage, largest_gap_ms, finish_reason, error)
+
+    def decided(self, decision: Decision) -> None:
+        """The scheduler decided something about the job."""
+        if decision.kind is DecisionKind.STARTED:
+            self.started_s = decision.at_s
+        if len(self.decisions) < MAX_DECISIONS:
+            self.decisions.append(decision)
+        else:
+            self.decisions_left_out += 1
+
+
+def _parent(headers: Headers) -> tuple[int, int] | None:
+    """The trace's id and flags in a well-formed `traceparent`; None without one that is valid.
+
+    OpenTelemetry's propagator says the same in ten times the time, and is asked for those that are
+    kept.
+    """
+    value = next((value for name, value in headers if name == "traceparent"), None)
+    if value is None or value.startswith(b"ff"):
+        return None
+    trace_id, span_id = int(value[3:35], 16), int(value[36:52], 16)
+    return (trace_id, int(value[53:55], 16)) if trace_id and span_id else None

@@ -1,0 +1,41 @@
+"""Which jobs' traces are kept for how they ended, whatever was sampled."""
+
+from schemas import EventType
+from workers.policy.decision import DecisionKind
+from workers.policy.qos import RequestQos
+from workers.tracing.job_trace import Ending, JobTrace
+
+SAMPLED = "sampled"
+LATE = "late"
+RELEGATED = "relegated"
+RETRIED = "retried"
+
+
+def reasons_to_keep(trace: JobTrace) -> list[str]:
+    """Why the trace of a job that has ended is kept; empty: it is not."""
+    ending = trace.ending
+    assert ending is not None
+    found = {
+        SAMPLED: trace.is_sampled,
+        LATE: trace.job is not None and is_late(trace, trace.job.qos, ending),
+        RELEGATED: any(each.kind is DecisionKind.RELEGATED for each in trace.decisions),
+        RETRIED: trace.message.attempt > 1,
+        ending.kind: ending.kind in (EventType.FAILED, EventType.EXPIRED),
+    }
+    return [str(reason) for reason, holds in found.items() if holds]
+
+
+def is_late(trace: JobTrace, qos: RequestQos, ending: Ending) -> bool:
+    """Whether a deadline, or the limit of the gaps between tokens, was missed.
+
+    As the gateway judges it: a cancelled job neither meets nor misses anything.
+    """
+    if ending.kind is EventType.CANCELLED:
+        return False
+    if ending.largest_gap_ms is not None and ending.largest_gap_ms > qos.tbt_s * 1000:
+        return True
+    if qos.deadline_is_first_token:
+        due_s = trace.first_token_s
+    else:
+        due_s = ending.at_s if ending.kind is EventType.COMPLETED else None
+    return due_s is None or due_s > qos.deadline_s
