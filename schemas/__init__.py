@@ -6,6 +6,7 @@ from schemas.event import EventType, JobError, JobEvent, JobResult, Prediction, 
 from schemas.job import ChatMessage, JobRequest
 from schemas.qos import Kind, Qos, QosCatalog, QosTargets, Task
 from schemas.status import JobStatus
+from schemas.times import JobTimes, TimeParts
 from schemas.tokens import TokenChunk
 from schemas.topics import PoolTopics, TopicSpec
 
@@ -18,6 +19,7 @@ __all__ = [
     "JobRequest",
     "JobResult",
     "JobStatus",
+    "JobTimes",
     "Kind",
     "PoolTopics",
     "Prediction",
@@ -26,6 +28,7 @@ __all__ = [
     "QosTargets",
     "Refusal",
     "Task",
+    "TimeParts",
     "TokenChunk",
     "TopicSpec",
     "Usage",

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from schemas.message import Explanation, Message, Payload, UtcDatetime
 from schemas.status import JobStatus
+from schemas.times import JobTimes
 
 
 class EventType(StrEnum):
@@ -130,5 +131,7 @@ class JobEvent(Message):
     """The longest time between two tokens, over the whole generation."""
     reason: Explanation | None = None
     prediction: Prediction | None = None
+    times: JobTimes | None = None
+    """Where the time went, in the event that ends a job which a worker took."""
     result: JobResult | None = None
     error: JobError | None = None

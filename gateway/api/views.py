@@ -5,18 +5,18 @@ from datetime import datetime
 from typing import Any, TypedDict, assert_never
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from gateway.api.time_views import TimesView, times_view
+from gateway.api.view import View
 from gateway.ledger import timing
+from gateway.ledger.breakdown import breakdown
 from gateway.ledger.job import Job, Outcome
+from gateway.ledger.lateness import why_late
 from gateway.ledger.queries import JobRecord
 from gateway.ledger.reply_state import ReplyState
 from gateway.ledger.request import Request
 from schemas import JobStatus, Kind
-
-
-class View(BaseModel):
-    model_config = ConfigDict(use_attribute_docstrings=True, from_attributes=True)
 
 
 class DeadlinesView(View):
@@ -127,7 +127,7 @@ class JobSummary(View):
     qos: QosView | None = None
     expire_after_s: float | None = None
     """It expires when its prefill has not started this long after its arrival."""
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = Field(default_factory=dict)
     arrived_at: datetime | None = None
     """When it was published. Null: the ledger has events of the job, but not yet the job."""
     admitted_at: datetime | None = None
@@ -170,6 +170,10 @@ class ReplyView(View):
 class JobView(JobSummary):
     """A job with its result, its reply and its history."""
 
+    times: TimesView | None = None
+    """Null while only events of the job are known."""
+    why_late: str | None = None
+    """Which decision or wait cost the job its deadline. Null: it missed none."""
     result: ResultView | None = None
     reply: ReplyView | None = None
     """What became of the reply. Null: the job named no reply topic."""
@@ -202,8 +206,11 @@ def accepted(job: Job) -> AcceptedView:
 
 def detailed(record: JobRecord, now: datetime) -> JobView:
     """Everything about a job at the time `now`."""
+    spent = breakdown(record.job, record.history, now)
     return JobView(
         **dict(summary(record.job, now)),
+        times=spent and times_view(spent),
+        why_late=spent and why_late(record.job, spent, record.history, now),
         result=record.result and ResultView.model_validate(record.result),
         reply=record.reply and ReplyView.model_validate(record.reply),
         events=[EventView.model_validate(entry) for entry in record.history],

@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from gateway.ledger.request import Request
-from schemas import JobStatus
+from schemas import JobStatus, JobTimes
 
 
 @dataclass(slots=True)
@@ -38,6 +38,8 @@ class Outcome:
     error_message: str | None
     outcome_reason: str | None
     """Why it was cancelled or expired."""
+    times: JobTimes | None = None
+    """Where the time went. None: its end was not reported by the worker that ran it."""
 
 
 @dataclass(slots=True)

@@ -129,6 +129,7 @@ def _outcome(event: JobEvent) -> Outcome:
         error_code=event.error.code if event.error else None,
         error_message=event.error.message if event.error else None,
         outcome_reason=event.reason,
+        times=event.times,
     )
 
 

@@ -35,6 +35,7 @@ SOURCE_COLUMNS = ("source_topic", "source_partition", "source_offset")
 """Part of the request's, and the only ones of it that events know too."""
 
 _METADATA = REQUEST_COLUMNS.index("metadata")
+_TIMES = OUTCOME_COLUMNS.index("times")
 _request = attrgetter(*REQUEST_COLUMNS)
 _attempt = attrgetter(*ATTEMPT_COLUMNS)
 _outcome = attrgetter(*OUTCOME_COLUMNS)
@@ -53,7 +54,7 @@ def job_row(patch: JobPatch) -> Row:
         patch.status,
         *(_request_row(patch.request) if patch.request else _source_alone(patch.source)),
         *_attempt(patch.attempt),
-        *(_outcome(patch.outcome) if patch.outcome else _NO_OUTCOME),
+        *(_outcome_row(patch.outcome) if patch.outcome else _NO_OUTCOME),
         *_incidents(patch.incidents),
     )
 
@@ -109,6 +110,14 @@ def _request_row(request: Request) -> Row:
     if request.metadata is None:
         return row
     return (*row[:_METADATA], json.dumps(request.metadata), *row[_METADATA + 1 :])
+
+
+def _outcome_row(outcome: Outcome) -> Row:
+    row: Row = _outcome(outcome)
+    if outcome.times is None:
+        return row
+    times = outcome.times.model_dump_json(exclude_none=True)
+    return (*row[:_TIMES], times, *row[_TIMES + 1 :])
 
 
 def _source_alone(source: Position | None) -> Row:

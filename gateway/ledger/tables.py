@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, ENUM, JSONB, UUID
 
-from schemas import JobStatus, Kind
+from schemas import JobStatus, JobTimes, Kind
 
 metadata = MetaData()
 Time = DateTime(timezone=True)
@@ -34,6 +34,16 @@ class KindText(TypeDecorator[Kind]):
 
     def process_result_value(self, value: str | None, dialect: Any) -> Kind | None:
         return None if value is None else Kind(value)
+
+
+class Times(TypeDecorator[JobTimes]):
+    """Where a job's time went, stored as JSON."""
+
+    impl = JSONB
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Any) -> JobTimes | None:
+        return None if value is None else JobTimes.model_validate(value)
 
 
 # In Postgres, too, the later of two statuses is the greater.
@@ -92,6 +102,7 @@ jobs = Table(
     Column("error_code", Text),
     Column("error_message", Text),
     Column("outcome_reason", Text, comment="why it was cancelled or expired"),
+    Column("times", Times, comment="where the time went; null: nobody has said"),
     # On the way.
     Column("cancel_requested_at", Time),
     Column("abandoned_at", Time, comment="since when no worker will report on it, though open"),

@@ -1,8 +1,8 @@
 """The port between a worker and whatever generates tokens for it.
 
 The rest of the worker knows only this file. `workers.runtime.engine` implements it with SGLang,
-`workers.engine.null` without a model, for benchmarks and tests. All times here are UTC epoch
-seconds: the engine's scheduler is another process, and the wall clock is what the two share.
+`workers.engine.null` without a model, for benchmarks and tests. Times here are UTC epoch seconds,
+unless they are said to be monotonic, which all processes of a machine share, too.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
 
@@ -110,6 +111,10 @@ class GenerationUpdate:
     """The scheduler's decision behind an end as EXPIRED; `Engine.decisions` does not repeat it."""
     prefill: PrefillChunks | None = None
     """In the first update of a request with a `traceparent`."""
+    ready_s: float | None = None
+    """Monotonic: when it was there, if it was held back since."""
+    engine_times: EngineTimes | None = None
+    """In the last update: where the request's time in the engine went, in monotonic seconds."""
 
 
 class EngineError(Exception):

@@ -7,6 +7,7 @@ its partitions run them again.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -19,7 +20,7 @@ from workers.engine.port import (
     NotPrepared,
     PreparedRequest,
 )
-from workers.execution.in_flight import InFlightJob, InFlightJobs
+from workers.execution.in_flight import InFlightJob, InFlightJobs, timeline_of
 from workers.execution.job import generation_request, job_facts
 from workers.execution.job_events import JobEvents
 from workers.execution.output import Output
@@ -51,17 +52,20 @@ class Executor:
         on_job_left: Callable[[], None],
         clock: Callable[[], float],
         traces: JobTraces | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_job_left` is called when a job is no longer in flight, and `clock` gives UTC epoch
-        seconds. Without `traces` nothing is traced."""
+        """`on_job_left` is called when a job is no longer in flight. `clock` gives UTC epoch
+        seconds, `monotonic` those of the clock that the engine's processes share. Without `traces`
+        nothing is traced."""
         self._engine = engine
         self._in_flight = in_flight
         self._reporter = reporter
         self._partitions = partitions
         self._on_job_left = on_job_left
         self._clock = clock
+        self._monotonic = monotonic
         self._traces = traces
-        self._events = JobEvents(reporter, self._ended, clock)
+        self._events = JobEvents(reporter, self._ended, clock, monotonic)
         self._trials = Trials(self._trial_over, lambda: engine.silence_s)
         self._engine_death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -70,6 +74,7 @@ class Executor:
     def start(self, job: InFlightJob) -> None:
         """Run `job`. Its end is reported, unless it is released before."""
         job.taken()
+        job.timeline = timeline_of(job, self._clock(), self._monotonic())
         if self._traces is not None:
             message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
             facts, headers = job_facts(job.spec), job.attempt.trace
@@ -169,6 +174,7 @@ class Executor:
             self._events.cancelled(job)
             return
         job.submitted()
+        job.timeline.submitted(self._monotonic())
         self._trials.limit(job, START_LIMIT_S)
         asyncio.get_running_loop().call_later(WAITING_AFTER_S, self._still_waiting, job)
         output = await self._generate(job, prepared)
@@ -207,6 +213,7 @@ class Executor:
         try:
             async with aclosing(self._engine.generate(prepared)) as updates:  # type: ignore[type-var]
                 async for update in updates:
+                    job.timeline.shown(update, self._monotonic())
                     if update.prefill is not None and job.trace is not None:
                         job.trace.prefill = update.prefill
                     # The loop's clock, because nobody sets it.

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from schemas.topics import MAX_VALUE_BYTES
 from workers.execution.job import Job
+from workers.execution.timeline import Timeline, waited
 from workers.offsets.attempts import Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
@@ -38,6 +39,8 @@ class InFlightJob:
     attempt: JobAttempt
     request_id: str
     prompt_tokens: int
+    timeline: Timeline = field(init=False, repr=False)
+    """From when it is started."""
     is_submitted: bool = False
     """The engine has it."""
     has_started: bool = False
@@ -115,6 +118,12 @@ class InFlightJob:
     def _expose(self, exposure: Exposure) -> None:
         if not self.has_ended:
             self.tracked.pending.exposure = Exposure.TRIAL if self._on_trial else exposure
+
+
+def timeline_of(job: InFlightJob, now_s: float, monotonic_s: float) -> Timeline:
+    """A timeline from now on: in UTC epoch seconds, and on the clock of all that follows."""
+    arrived_s, since_s = job.spec.qos.arrival_s, job.tracked.reading_since_s
+    return Timeline(waited(arrived_s, now_s, since_s, job.attempt.number), monotonic_s)
 
 
 @dataclass(slots=True)

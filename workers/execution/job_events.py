@@ -27,12 +27,14 @@ class JobEvents:
         reporter: Reporter,
         on_ended: Callable[[InFlightJob], None],
         clock: Callable[[], float],
+        monotonic: Callable[[], float],
     ) -> None:
         """`on_ended` is called once Kafka has acknowledged a job's terminal event, or once that is
-        superseded. `clock` gives UTC epoch seconds."""
+        superseded. `clock` gives UTC epoch seconds, `monotonic` those of the jobs' timelines."""
         self._reporter = reporter
         self._on_ended = on_ended
         self._clock = clock
+        self._monotonic = monotonic
 
     # ---- steps
 
@@ -119,10 +121,17 @@ class JobEvents:
         )
         if job.trace is not None:
             job.trace.ended(EventType.FAILED, self._clock(), error=reason)
-        self._reporter.refused(job.tracked.record, job.attempt, reason, lambda: self._on_ended(job))
+        self._reporter.refused(
+            job.tracked.record,
+            job.attempt,
+            reason,
+            lambda: self._on_ended(job),
+            times=job.timeline.times(self._monotonic()),
+        )
 
     def _end(self, job: InFlightJob, kind: EventType, **details: Unpack[EventDetails]) -> None:
         job.ended()
+        details["times"] = job.timeline.times(self._monotonic())
         now_s = self._clock()
         if job.trace is not None:
             job.trace.ended(kind, now_s, **details)

@@ -1,5 +1,8 @@
 """Pauses the partitions of topics that have enough in flight, and resumes them."""
 
+import time
+from collections.abc import Callable
+
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from schemas import PoolTopics
@@ -20,7 +23,10 @@ class FlowControl:
         sender: BatchSender,
         topics: PoolTopics,
         limits: Limits,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` gives UTC epoch seconds."""
+        self._clock = clock
         self._consumer = consumer
         self._partitions = partitions
         self._in_flight = in_flight
@@ -29,10 +35,15 @@ class FlowControl:
         self._limits = limits
         self._gates = ALL_OPEN
         self._paused: set[TopicPartition] = set()
+        self._resumed_s: dict[TopicPartition, float] = {}
         self._stopped = False
 
     def is_paused(self, partition: TopicPartition) -> bool:
         return partition in self._paused
+
+    def reading_since_s(self, partition: TopicPartition) -> float:
+        """Since when it has been read without a pause, in UTC epoch seconds."""
+        return self._resumed_s.get(partition, 0.0)
 
     def update(self) -> None:
         """Follow the load. Cheap when no gate changes: call it whenever a job arrives or leaves."""
@@ -47,6 +58,7 @@ class FlowControl:
     def rebalanced(self) -> None:
         """Partitions were assigned, all of them paused."""
         self._paused = {tp for tp, _ in self._partitions}
+        self._resumed_s.clear()
         for tp in self._paused:  # again: what is counted as paused has to be
             self._consumer.pause(tp)
         self._gates = ALL_CLOSED
@@ -88,3 +100,4 @@ class FlowControl:
         else:
             self._consumer.resume(tp)
             self._paused.discard(tp)
+            self._resumed_s[tp] = self._clock()

@@ -72,13 +72,14 @@ class PollLoop:
         return reading.first_new
 
     def _take(self, reading: Reading, records: Sequence[ConsumedRecord]) -> Iterator[TrackedRecord]:
+        since_s = self._flow.reading_since_s(reading.partition)
         for record in records:
             if self._flow.is_paused(reading.partition):  # an earlier record was enough
                 self._consumer.seek(reading.partition, record.offset)
                 return
             pending = reading.progress.take(record.offset)
             if pending is not None:
-                yield TrackedRecord(record, pending, reading.progress)
+                yield TrackedRecord(record, pending, reading.progress, since_s)
 
     async def _write_ahead(self, reading: Reading, records: Sequence[ConsumedRecord]) -> None:
         """Commit that attempts are starting, then start them.

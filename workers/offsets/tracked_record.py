@@ -16,6 +16,8 @@ class TrackedRecord:
     record: ConsumedRecord
     pending: PendingRecord
     progress: PartitionProgress
+    reading_since_s: float = 0.0
+    """UTC epoch seconds: since when its partition had been read without a pause."""
 
     @property
     def partition(self) -> TopicPartition:

@@ -15,6 +15,7 @@ from schemas import (
     JobError,
     JobEvent,
     JobResult,
+    JobTimes,
     PoolTopics,
     Prediction,
     TokenChunk,
@@ -36,6 +37,7 @@ class EventDetails(TypedDict, total=False):
     usage: Usage
     largest_gap_ms: float | None
     prediction: Prediction
+    times: JobTimes | None
     result: JobResult
     error: JobError
     duplicate_of: Source | None
@@ -107,12 +109,15 @@ class Reporter:
         on_delivered: Delivered,
         *,
         duplicate_of: Source | None = None,
+        times: JobTimes | None = None,
     ) -> None:
         """Send a dead letter and then, unless `attempt` is None, the job's `failed` event.
 
-        `duplicate_of` is the record that has the id of the job, if another one has.
+        `duplicate_of` is the record that has the id of the job, if another one has. The job fails
+        now; `times` say where the time went, if it was taken.
         """
         log.info("refused %s: %s", source_of(record), error.message)
+        at_s = self._clock()
 
         def dead_letter_delivered() -> None:
             if attempt is None:
@@ -121,12 +126,14 @@ class Reporter:
                 self.event(
                     attempt,
                     EventType.FAILED,
+                    at_s=at_s,
                     error=error,
                     duplicate_of=duplicate_of,
+                    times=times,
                     on_delivered=on_delivered,
                 )
 
-        at_ms = int(self._clock() * 1000)
+        at_ms = int(at_s * 1000)
 
         def outgoing(letter: DeadLetter) -> OutgoingRecord:
             return OutgoingRecord(

@@ -54,6 +54,20 @@ async def test_an_event_that_comes_twice_counts_once(
     assert await postgres.fetchval("SELECT count(*) FROM job_events") == 2
 
 
+async def test_where_the_time_went_comes_with_the_first_end_and_stays(
+    postgres: asyncpg.Connection, log: Log
+) -> None:
+    submitted = submission(uuid4())
+    times = {"until_end": {"queue_s": 1.5}}
+    await log.write(submitted, report(submitted.job_id, "expired", 2, times=times))
+    later = {"until_end": {"waiting_s": 9.0}}
+    await log.write(report(submitted.job_id, "failed", 9, times=later))
+
+    found = await row(postgres, submitted.job_id)
+
+    assert json.loads(found["times"]) == times
+
+
 @pytest.mark.parametrize("together", [True, False])
 async def test_a_job_that_two_gateways_end_at_different_times_is_answered_once(
     postgres: asyncpg.Connection, log: Log, together: bool

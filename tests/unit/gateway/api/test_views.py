@@ -1,5 +1,6 @@
 """What the API shows of a job."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -9,7 +10,7 @@ from gateway.ledger.job import Attempt, Incidents, Job
 from gateway.ledger.queries import JobRecord, Result
 from gateway.ledger.request import Request
 from gateway.ledger.rows import JOB_COLUMNS
-from schemas import JobRequest, JobStatus, QosCatalog, QosTargets
+from schemas import JobRequest, JobStatus, JobTimes, QosCatalog, QosTargets, TimeParts
 from tests.support.ledger import after, origin, outcome, request
 
 TARGETS = [
@@ -125,3 +126,26 @@ def test_every_field_of_a_summary_is_a_column_or_filled_in() -> None:
     filled = views.summary(job, after(1)).model_fields_set
 
     assert set(views.JobSummary.model_fields) <= filled | set(JOB_COLUMNS)
+
+
+def test_a_job_says_where_its_time_went_and_why_it_was_late() -> None:
+    attempt = Attempt(1, first_token_at=after(3))
+    end = outcome(4)
+    assert end is not None
+    times = JobTimes(
+        until_first_token=TimeParts(publish_s=0.5, parked_s=2.5), until_end=TimeParts(decode_s=1.25)
+    )
+    late = Job(
+        uuid4(), requested(qos="chat"), JobStatus.COMPLETED, attempt, replace(end, times=times)
+    )
+
+    shown = views.detailed(JobRecord(late), after(10))
+
+    assert shown.times is not None
+    assert shown.times.model_dump(exclude_none=True) == {
+        "total_s": 4.0,
+        "until_first_token": {"publish_s": 0.5, "parked_s": 2.5},
+        "until_end": {"decode_s": 1.25},
+        "clocks_s": -0.25,
+    }
+    assert shown.why_late == "Its first token came 2.0 s late: its prompt was parked for 2.5 s."

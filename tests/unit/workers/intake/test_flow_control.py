@@ -1,7 +1,7 @@
 """Partitions are paused while enough of their topic is in flight."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import pytest
@@ -55,12 +55,27 @@ def in_flight() -> InFlightJobs:
     return InFlightJobs()
 
 
+@dataclass
+class Clock:
+    now_s: float = 100.0
+
+    def now(self) -> float:
+        return self.now_s
+
+
 @pytest.fixture
-async def flow(kafka: FakeKafka, in_flight: InFlightJobs, sender: FakeSender) -> FlowControl:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def flow(
+    kafka: FakeKafka, in_flight: InFlightJobs, sender: FakeSender, clock: Clock
+) -> FlowControl:
     partitions = Partitions(kafka, kafka, "group", session_timeout_s=10, clock=lambda: 0.0)
     await partitions.assign(kafka.assignment())
     limits = Limits(Budget(10, 1000, MIB), Budget(2, 1000, MIB))
-    flow = FlowControl(kafka, partitions, in_flight, sender, TOPICS, limits)
+    flow = FlowControl(kafka, partitions, in_flight, sender, TOPICS, limits, clock.now)
     flow.rebalanced()
     return flow
 
@@ -85,6 +100,19 @@ async def test_a_full_topic_is_paused_and_resumed_when_jobs_leave(
     in_flight.remove(jobs[0])
     flow.update()
     assert kafka.paused == set()
+
+
+async def test_a_partition_has_been_read_since_it_was_last_resumed(
+    flow: FlowControl, in_flight: InFlightJobs, clock: Clock
+) -> None:
+    clock.now_s = 101.0
+    jobs = [_batch_job(in_flight) for _ in range(2)]
+    flow.update()
+    clock.now_s = 105.0
+    in_flight.remove(jobs[0])
+    flow.update()
+    flow.update_partitions()
+    assert (flow.reading_since_s(BATCH), flow.reading_since_s(CHAT)) == (105.0, 100.0)
 
 
 async def test_everything_is_paused_while_reports_wait_for_kafka(

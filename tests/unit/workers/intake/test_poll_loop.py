@@ -36,6 +36,9 @@ class FakeFlow(FlowControl):
     def is_paused(self, partition: TopicPartition) -> bool:
         return partition in self._consumer.paused
 
+    def reading_since_s(self, partition: TopicPartition) -> float:
+        return 0.0
+
     def update(self) -> None:
         if len(self._dispatcher.dispatched) < self.room:
             self._consumer.resume(PARTITION)
