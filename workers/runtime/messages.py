@@ -1,9 +1,11 @@
 """What SGLang's scheduler process says to the worker, and how it is encoded.
 
 Decisions are one-way messages, never awaited. A decision that ends a request goes with SGLang's own
-answer to it instead, so that the end and its reason arrive together; so does the schedule by which
-a request's tokens are to be shown. Heartbeats take the way of generated tokens, through every
-process that a token passes: they stop when any of these hangs.
+answer to it instead, so that the end and its reason arrive together; so do, with a request's first
+token, the schedule by which its tokens are to be shown and the chunks of its prompt.
+
+Heartbeats take the way of generated tokens, through every process that a token passes: they stop
+when any of these hangs.
 """
 
 import contextlib
@@ -16,6 +18,7 @@ from typing import Any
 
 import zmq
 
+from workers.engine.port import PrefillChunk, PrefillChunks
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.release import Release
 
@@ -26,6 +29,11 @@ SCHEDULER_INFO_KEY = "niyama"
 """In what a scheduler process reports when it is ready: that Niyama's scheduler is in it."""
 RELEASE_KEY = "niyama_release"
 """Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
+
+PREFILL_KEY = "niyama_prefill"
+"""Likewise of how a traced request's prompt was computed, with its first token."""
+TRACEPARENT_KEY = "traceparent"
+"""In a request's `custom_params`: its W3C trace context."""
 
 HEARTBEAT_S = 1.0
 """Between two heartbeats of a scheduler whose iterations are shorter."""
@@ -118,6 +126,20 @@ def release_in(meta_info: Mapping[str, Any]) -> Release | None:
     """The schedule in an output's `meta_info`, in monotonic seconds; None where there is none."""
     entries = meta_info.get(RELEASE_KEY) or ()
     return next((Release(*entry) for entry in entries if entry), None)
+
+
+def prefill_info(prefill: PrefillChunks) -> list[object]:
+    """The chunks as an entry for `meta_info`, of the one token that they have made."""
+    return [(tuple(map(tuple, prefill.chunks)), prefill.left_out)]
+
+
+def prefill_in(meta_info: Mapping[str, Any]) -> PrefillChunks | None:
+    """The chunks in an output's `meta_info`; None where there are none."""
+    entry = next((entry for entry in meta_info.get(PREFILL_KEY) or () if entry), None)
+    if entry is None:
+        return None
+    chunks, left_out = entry
+    return PrefillChunks(tuple(PrefillChunk(*chunk) for chunk in chunks), left_out)
 
 
 def _decision(kind: str, forecast: list[float] | None, **fields: Any) -> Decision:

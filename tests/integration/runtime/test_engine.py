@@ -358,3 +358,29 @@ async def test_a_tokenizer_that_hangs_is_noticed(
         stuck.set()
     await preparing
     await until(lambda: client.engine.silence_s <= 1)
+
+
+async def test_a_traced_request_tells_the_iterations_that_computed_its_prompt(
+    client: Client, engine: "SglangEngine"
+) -> None:
+    before_s = time.time()
+    request = GenerationRequest(
+        "traced",
+        chat_qos(),
+        input_ids=prompt_tokens(77, 300),
+        sampling={"max_tokens": 4, "ignore_eos": True},
+        traceparent=f"00-{7:032x}-{8:016x}-01",
+    )
+
+    updates = [each async for each in engine.generate(await engine.prepare(request))]
+
+    first, *later = [update.prefill for update in updates]
+    assert first is not None
+    assert not any(later)
+    assert sum(chunk.tokens for chunk in first.chunks) == 300
+    assert len(first.chunks) > 1
+    iterations = [chunk.iteration for chunk in first.chunks]
+    assert iterations == sorted(set(iterations))
+    times = [at_s for chunk in first.chunks for at_s in (chunk.start_s, chunk.end_s)]
+    assert before_s < times[0]
+    assert times[-1] < time.time()

@@ -14,6 +14,7 @@ from sglang.srt.entrypoints.openai.serving_completions import OpenAIServingCompl
 from workers.engine.port import GenerationRequest, InvalidRequest, PreparedRequest
 from workers.policy.custom_params import to_custom_params
 from workers.runtime.engine.limits import TokenLimits
+from workers.runtime.messages import TRACEPARENT_KEY
 
 MAX_THREADS = 4
 _UNSTREAMED_TOKENS = 32
@@ -60,6 +61,10 @@ class RequestTranslator:
         max_tokens = self._limits.max_tokens(prompt_tokens, sampling.get("max_new_tokens"))
         sampling["max_new_tokens"] = max_tokens
         sampling["custom_params"] = to_custom_params(request.qos)
+        if request.traceparent is not None:
+            sampling["custom_params"][TRACEPARENT_KEY] = request.traceparent
+            # For SGLang's own spans, with --enable-trace.
+            generate.external_trace_header = {"traceparent": request.traceparent}
         if self._samples_by_seed and sampling.get("sampling_seed") is None:
             # SGLang's default is one seed for everybody: equal prompts would get equal answers.
             sampling["sampling_seed"] = secrets.randbits(63)

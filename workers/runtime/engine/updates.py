@@ -16,7 +16,7 @@ from workers.engine.port import (
 )
 from workers.policy.decision import Decision
 from workers.policy.release import Release
-from workers.runtime.messages import from_finish_reason, release_in
+from workers.runtime.messages import from_finish_reason, prefill_in, release_in
 
 _EMPTY_LOGPROB_BYTES = len('{"token":"","logprob":0,"bytes":[],"top_logprobs":[]}')
 
@@ -64,6 +64,7 @@ class UpdateReader:
             cached_tokens=self._cached_tokens,
             finish_reason=None if reason is None else FinishReason(reason["type"]),
             logprobs=logprobs,
+            prefill=prefill_in(meta),
         )
 
     def refused(self, error: ValueError) -> InvalidRequest:

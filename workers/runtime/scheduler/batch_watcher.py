@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from workers.runtime.messages import RELEASE_KEY
+from workers.runtime.messages import PREFILL_KEY, RELEASE_KEY, prefill_info
 from workers.runtime.scheduler.batch_maker import total_tokens
 from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
 from workers.runtime.scheduler.iteration_clock import IterationClock
@@ -29,6 +29,8 @@ class BatchWatcher:
         self._clock = clock
         self._reporter = reporter
         self._paces = paces
+        self._iterations = 0
+        """Launched so far."""
         self._generated: dict[str, int] = {}
         """By request id, tokens of the decodes in the batch whose result is being processed; empty
         where no drafts are verified."""
@@ -36,9 +38,13 @@ class BatchWatcher:
     def launching(self, batch: Batch, *, after_idle: bool) -> None:
         """Note what `batch` computes, and report the prompts that start or resume with it."""
         self._clock.launched(after_idle=after_idle)
+        self._iterations += 1
         prefilling, decoding = _parts(batch)
         for req in prefilling:
             self._reporter.launched(req, self._clock.now_s)
+            if (notes := req.niyama.chunks) is not None:
+                start_s, predicted_s = self._clock.own_epoch_s(), self._clock.predicted_s
+                notes.launched(start_s, req.extend_len, self._iterations, predicted_s)
         self._reporter.flush()
         self._driver.launched(
             Launched(
@@ -56,20 +62,32 @@ class BatchWatcher:
 
     def processing(self, batch: Batch) -> None:
         """Note how far decodes are, and let each prompt's first token carry the schedule by which
-        its tokens are to be shown.
+        its tokens are to be shown, and its chunks if it is traced.
         """
         if self._driver.policy.verified_tokens > 1:
             _, decoding = _parts(batch)
             self._generated = {req.rid: len(req.output_ids) for req in decoding}
-        if not self._paces:
-            return
+        self._send_chunks(batch)
+        if self._paces:
+            self._send_releases(batch)
+
+    def _send_chunks(self, batch: Batch) -> None:
+        for req in _parts(batch)[0]:
+            if (notes := req.niyama.chunks) is None:
+                continue
+            notes.ended(self._clock.own_epoch_s())
+            if req.inflight_middle_chunks == 0:  # this was the last one
+                req.niyama.chunks = None
+                _send_with_token(req, PREFILL_KEY, prefill_info(notes.take()))
+
+    def _send_releases(self, batch: Batch) -> None:
         if not self._engine.scheduler.enable_overlap:
             # Overlapped, the plan of the next iteration has reported this one already.
             self._driver.report(self._clock.shared_s())
         if releases := self._driver.take_releases():
             for req in batch.reqs:
                 if (release := releases.get(req.rid)) is not None:
-                    req.customized_info = {RELEASE_KEY: [tuple(self._clock.monotonic(release))]}
+                    _send_with_token(req, RELEASE_KEY, [tuple(self._clock.monotonic(release))])
 
     def processed(self, batch: Batch) -> None:
         if not self._engine.runs_in_step():
@@ -92,6 +110,10 @@ class BatchWatcher:
             if req.rid in before
         }
         return {rid: tokens for rid, tokens in more.items() if tokens >= 0}
+
+
+def _send_with_token(req: EngineRequest, key: str, entries: list[object]) -> None:
+    req.customized_info = {**(req.customized_info or {}), key: entries}
 
 
 def _parts(batch: Batch) -> tuple[list[EngineRequest], list[EngineRequest]]:

@@ -27,6 +27,8 @@ class IterationClock:
         self._on_step = on_step
         self._timer = IterationTimer()
         self._busy_until_s = 0.0
+        self.predicted_s = 0.0
+        """How long the iteration that was planned last is to take."""
         self._now, _ = clock.share(())
 
     @property
@@ -51,13 +53,17 @@ class IterationClock:
         return max(self.now_s, self._busy_until_s) if in_flight else self.now_s
 
     def planned(self, start_s: float, predicted_s: float) -> None:
-        self._busy_until_s = start_s + predicted_s
+        self._busy_until_s, self.predicted_s = start_s + predicted_s, predicted_s
 
     def launched(self, *, after_idle: bool) -> None:
         self._timer.launched(self._clock.own_s(), after_idle=after_idle)
 
     def ended(self) -> None:
         self._timer.ended(self._clock.own_s())
+
+    def own_epoch_s(self) -> float:
+        """This rank's own time at this moment, UTC epoch seconds: to report, not to decide by."""
+        return self._clock.own_s() + self._now.offset_s
 
     def monotonic(self, release: Release) -> Release:
         """The same schedule on the machine's monotonic clock, which nobody sets."""

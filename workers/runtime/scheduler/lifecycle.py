@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from workers.policy.custom_params import from_custom_params
 from workers.policy.request import Request
+from workers.runtime.messages import TRACEPARENT_KEY
+from workers.runtime.scheduler.chunk_notes import ChunkNotes
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.iteration_clock import IterationClock
 from workers.runtime.scheduler.parking import Parking
@@ -42,13 +44,14 @@ class RequestLifecycle:
         """
         if hasattr(req, "niyama"):
             return
-        now_s = self._clock.now_s
+        now_s, params = self._clock.now_s, req.sampling_params.custom_params
         try:
-            qos = from_custom_params(req.sampling_params.custom_params, now_s)
+            qos = from_custom_params(params, now_s)
         except ValueError as error:
             qos = from_custom_params(None, now_s)
             req.set_finish_with_abort(str(error))
-        req.niyama = Progress(qos)
+        is_traced = params is not None and TRACEPARENT_KEY in params
+        req.niyama = Progress(qos, chunks=ChunkNotes() if is_traced else None)
 
     def queued(self, req: EngineRequest) -> None:
         """SGLang has queued `req`: it is new, was parked, or was retracted."""

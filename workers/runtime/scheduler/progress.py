@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
+from workers.runtime.scheduler.chunk_notes import ChunkNotes
 
 
 @dataclass(slots=True)
@@ -25,3 +26,5 @@ class Progress:
     """The policy has restored it; this is reported when it is launched."""
     keeps_kv: bool = True
     """The policy counts on what it has computed."""
+    chunks: ChunkNotes | None = None
+    """Of a request that is traced, until its first token."""
