@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import uvicorn
 from aiokafka.errors import KafkaError
+from fastapi import FastAPI
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from gateway import database
@@ -15,6 +17,7 @@ from gateway.api.followers import MAX_FOLLOWERS, Followers
 from gateway.api.health import Check, Health, PartName
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
+from gateway.api.tracing import trace_requests
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.queries import Ledger
@@ -36,7 +39,9 @@ def build(settings: GatewaySettings) -> Gateway:
     """A gateway that is not connected to anything yet."""
     engine = database.engine(settings, settings.database_connections)
     telemetry = Telemetry(settings, "niyama-gateway", settings.pool)
-    producer, ledger, stopping = Producer(settings), Ledger(engine), asyncio.Event()
+    tracing = telemetry.traces.start(ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)))
+    producer = Producer(settings, tracer_provider=tracing)
+    ledger, stopping = Ledger(engine), asyncio.Event()
     readers = max(1, settings.database_connections // 2)
     submissions = Submissions(settings, producer, ledger)
     followers = Followers(ledger.not_open, submissions.is_recent, stopping, readers)
@@ -58,7 +63,10 @@ def build(settings: GatewaySettings) -> Gateway:
         followers,
         telemetry.metrics,
     )
-    server = _server(services)
+    app = create_app(services)
+    if tracing is not None:
+        trace_requests(app, tracing)
+    server = _server(app)
     parts: dict[str, Part] = {
         "the ledger": consumer,
         "sending dead letters": dead_letters,
@@ -105,10 +113,10 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(services: Services) -> uvicorn.Server:
+def _server(app: FastAPI) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
-            create_app(services),
+            app,
             lifespan="off",
             log_config=None,
             access_log=False,

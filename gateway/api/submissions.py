@@ -11,6 +11,7 @@ from uuid import UUID
 from weakref import WeakValueDictionary
 
 from aiokafka.errors import KafkaError
+from opentelemetry.trace import get_current_span
 
 from gateway.api.idempotency import IdempotencyKeys
 from gateway.api.problems import ProblemError, unavailable, unprocessable
@@ -85,7 +86,9 @@ class Submissions:
             job = job.model_copy(update={"job_id": chosen_id})
         encoded = self._encode(job)
         sha256 = digest(encoded.value)
-        trace = trace_context(headers)
+        # Where requests are traced, this one is a span: it has the client's context already.
+        is_traced = get_current_span().get_span_context().is_valid
+        trace = () if is_traced else trace_context(headers)
         if chosen_id is None:
             return await self._publish(encoded, sha256, trace)
         if found := _same(await self._known(chosen_id), chosen_id, sha256):

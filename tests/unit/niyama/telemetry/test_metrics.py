@@ -2,9 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -17,33 +15,13 @@ from niyama.telemetry.measurements import Measurements
 from niyama.telemetry.metrics import CLOSE_LIMIT_S
 from niyama.telemetry.settings import TelemetrySettings
 from niyama.telemetry.telemetry import Telemetry
+from tests.support.collector import collector
 from tests.support.metrics import metrics, shown
 
 WAITS = Instrument(
     "niyama.waits", Kind.HISTOGRAM, "s", "Waits", (Attribute("a.b", ""),), buckets=(0.1, 1.0)
 )
 JOBS = Instrument("niyama.jobs", Kind.COUNTER, "{job}", "Jobs")
-
-
-@contextmanager
-def collector(status: int = 200) -> Iterator[tuple[str, list[bytes]]]:
-    """An OTLP receiver that answers with `status`: its address, and the requests it got."""
-    received: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            assert self.path == "/v1/metrics"
-            received.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", received
-        server.shutdown()
 
 
 def telemetry(endpoint: str | None) -> Telemetry:

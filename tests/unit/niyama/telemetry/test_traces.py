@@ -1,0 +1,85 @@
+"""Spans reach a collector, and nothing waits for one that does not take them."""
+
+import socket
+import threading
+from contextlib import closing
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from niyama.telemetry import traces
+from niyama.telemetry.settings import TelemetrySettings
+from niyama.telemetry.telemetry import Telemetry
+from tests.support.collector import collector
+from tests.support.metrics import numbers
+
+
+def telemetry(endpoint: str | None, **settings: bool) -> Telemetry:
+    given = TelemetrySettings(otlp_endpoint=endpoint, **settings)
+    return Telemetry(given, "niyama-test", "default", "one")
+
+
+def make_span(of: Telemetry) -> None:
+    provider = of.traces.start(ALWAYS_ON)
+    assert provider is not None
+    provider.get_tracer("test").start_span("work").end()
+
+
+def test_a_collector_gets_the_spans_of_a_process_that_ends() -> None:
+    with collector(signal="traces") as (endpoint, received):
+        with closing(telemetry(endpoint)) as sending:
+            make_span(sending)
+        (batch,) = (ExportTraceServiceRequest.FromString(body) for body in received)
+
+    [spans] = batch.resource_spans
+    resource = {item.key: item.value.string_value for item in spans.resource.attributes}
+    assert resource["service.name"] == "niyama-test"
+    assert [span.name for scope in spans.scope_spans for span in scope.spans] == ["work"]
+
+
+def test_batches_that_a_collector_does_not_take_are_counted() -> None:
+    with collector(status=400, signal="traces") as (endpoint, _):
+        sending = telemetry(endpoint)
+        make_span(sending)
+        sending.close()
+
+    failed = numbers(sending.measurements, "niyama.telemetry.failed_exports")
+    assert failed["traces",] == 1
+
+
+def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed() -> None:
+    joins: list[float | None] = []
+
+    class Watched(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            joins.append(timeout)
+            super().join(0.01)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patched:
+        sending = traces.Traces(telemetry(None).resource, f"http://127.0.0.1:{_port(silent)}")
+        provider = sending.start(ALWAYS_ON)
+        assert provider is not None
+        patched.setattr(traces.threading, "Thread", Watched)
+        sending.close()
+
+    assert joins == [traces.CLOSE_LIMIT_S]
+
+
+def _port(listener: socket.socket) -> int:
+    port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "wanted"),
+    [(None, True), ("http://127.0.0.1:1", False)],
+    ids=["no", "switched off"],
+)
+def test_without_a_collector_there_is_nothing_to_make_spans_with(
+    endpoint: str | None, wanted: bool
+) -> None:
+    off = telemetry(endpoint, traces=wanted)
+
+    assert off.traces.start(ALWAYS_ON) is None
+    off.traces.close()
