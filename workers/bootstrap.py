@@ -11,12 +11,14 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from niyama import kafka
 from niyama.errors import UnavailableError
+from niyama.telemetry import instruments
 from niyama.telemetry.telemetry import Telemetry
 from niyama.tracing.names import SCOPE
 from workers.connections import Connections, connect
 from workers.engine.port import Engine
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
+from workers.execution.job_metrics import JobMetrics
 from workers.health import Health
 from workers.intake.admission import Admission
 from workers.intake.backpressure import Budget, Limits
@@ -26,6 +28,7 @@ from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
+from workers.measuring import observe
 from workers.offsets.attempts import CrashLimit
 from workers.offsets.log_watch import LogWatch
 from workers.offsets.partitions import Partitions
@@ -108,6 +111,7 @@ def _build(
         in_flight,
         reporter,
         partitions=partitions,
+        metrics=JobMetrics(telemetry.measurements, engine.model, settings.workers_group, time.time),
         on_job_left=flow.update,
         clock=time.time,
         traces=traces,
@@ -116,7 +120,12 @@ def _build(
     dispatcher = _dispatcher(
         admission, in_flight, executor, reporter, cancellations, crash_limit, traces
     )
-    poll_loop = PollLoop(jobs, partitions, flow, dispatcher)
+    read = telemetry.measurements.counter(instruments.CONSUMED_MESSAGES)
+    group = settings.workers_group
+    poll_loop = PollLoop(
+        jobs, partitions, flow, dispatcher, lambda topic, count: read.add(count, topic, group)
+    )
+    observe(telemetry.measurements, in_flight, partitions, sender, reporter)
     rebalances = Rebalances(
         jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
     )

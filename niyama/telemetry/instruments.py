@@ -1,12 +1,184 @@
-"""Every instrument of this project, in one place: `docs/telemetry.md` is made from it.
+"""Every instrument of this project, in one place: the tables of docs/telemetry.md are made of it.
 
-Names under `gen_ai`, `messaging` and `http` are OpenTelemetry's semantic conventions'; what these
-do not name is under `niyama`.
+Names under `gen_ai`, `messaging` and `http` are those of OpenTelemetry's semantic conventions, with
+the buckets that these advise; what has no convention is under `niyama`.
 """
 
 from niyama.telemetry.instrument import Attribute, Instrument, Kind
+from niyama.tracing import names
 
-SIGNAL = Attribute("niyama.signal", "metrics or traces")
+_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    *(60.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0),
+)
+"""From what a chat notices to what a batch job may take."""
+_KAFKA = {names.MESSAGING_SYSTEM: names.KAFKA}
+_SGLANG = {names.GEN_AI_PROVIDER_NAME: names.SGLANG}
+
+# ---- attributes
+
+OPERATION = Attribute(names.GEN_AI_OPERATION_NAME, "`chat` or `text_completion`")
+MODEL = Attribute(names.GEN_AI_REQUEST_MODEL, "the model that the worker serves")
+ERROR = Attribute(names.ERROR_TYPE, "why it did not succeed; absent if it did")
+TOPIC = Attribute(names.MESSAGING_DESTINATION_NAME, "the topic")
+GROUP = Attribute(names.MESSAGING_CONSUMER_GROUP_NAME, "the consumer group")
+QOS_KIND = Attribute("niyama.qos.kind", "`interactive`, `deadline`, `task` or `batch`")
+QOS_CLASS = Attribute(
+    "niyama.qos.class", "the class that the job names; absent if it gives targets of its own"
+)
+TENANT = Attribute("niyama.tenant", "the job's tenant", bounded=False)
+IMPORTANCE = Attribute("niyama.importance", "`high` or `low`")
+TARGET = Attribute("niyama.target", "`ttft`, `tbt` or `ttlt`")
+MET = Attribute("niyama.met", "`true` or `false`")
+TOKEN = Attribute("niyama.token", "`first` or `last`: which one the deadline is for")
+DECISION = Attribute("niyama.decision", "`started`, `parked`, `reclaimed`, `restored`, ...")
+REASON = Attribute("niyama.reason", "the scheduler's, in words")
+STATE = Attribute("niyama.job.state", "`waiting`, `relegated`, `running` or `parked`")
+SIGNAL = Attribute("niyama.signal", "`metrics` or `traces`")
+
+# ---- a worker's jobs
+
+REQUEST_DURATION = Instrument(
+    "gen_ai.server.request.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "From when the engine got a request to the end of its answer",
+    (OPERATION, MODEL, ERROR),
+    _SGLANG,
+    (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92),
+)
+TIME_TO_FIRST_TOKEN = Instrument(
+    "gen_ai.server.time_to_first_token",
+    Kind.HISTOGRAM,
+    "s",
+    "From when the engine got a request to its first token",
+    (OPERATION, MODEL),
+    _SGLANG,
+    (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+TIME_PER_OUTPUT_TOKEN = Instrument(
+    "gen_ai.server.time_per_output_token",
+    Kind.HISTOGRAM,
+    "s",
+    "Mean time between the tokens of an answer, after the first",
+    (OPERATION, MODEL),
+    _SGLANG,
+    (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
+)
+JOB_TARGETS = Instrument(
+    "niyama.job.targets",
+    Kind.COUNTER,
+    "{target}",
+    "Targets of jobs that ended here, met or not: attainment is the share that was met",
+    (TARGET, MET, QOS_KIND, QOS_CLASS, TENANT),
+)
+JOB_SLACK = Instrument(
+    "niyama.job.slack",
+    Kind.HISTOGRAM,
+    "s",
+    "How long before its deadline a token came that was in time",
+    (TOKEN, QOS_KIND, QOS_CLASS),
+    buckets=_SECONDS,
+)
+JOB_LATENESS = Instrument(
+    "niyama.job.lateness",
+    Kind.HISTOGRAM,
+    "s",
+    "How long after its deadline a token came that was late",
+    (TOKEN, QOS_KIND, QOS_CLASS),
+    buckets=_SECONDS,
+)
+QUEUE_DURATION = Instrument(
+    "niyama.job.queue.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "From a job's arrival in Kafka to the start of its prefill",
+    (QOS_KIND, QOS_CLASS),
+    buckets=_SECONDS,
+)
+JOBS_IN_FLIGHT = Instrument(
+    "niyama.worker.jobs", Kind.GAUGE, "{job}", "Jobs that the worker has taken", (STATE, TOPIC)
+)
+JOB_RETRIES = Instrument(
+    "niyama.job.retries",
+    Kind.COUNTER,
+    "{job}",
+    "Jobs that were taken again after an attempt was lost with its worker",
+)
+
+# ---- scheduling
+
+RELEGATIONS = Instrument(
+    "niyama.scheduler.relegations",
+    Kind.COUNTER,
+    "{decision}",
+    "Jobs that were relegated: served when capacity is left",
+    (REASON, IMPORTANCE, QOS_KIND),
+)
+DECISIONS = Instrument(
+    "niyama.scheduler.decisions",
+    Kind.COUNTER,
+    "{decision}",
+    "What the scheduler decided about jobs",
+    (DECISION,),
+)
+
+# ---- Kafka
+
+CONSUMED_MESSAGES = Instrument(
+    "messaging.client.consumed.messages",
+    Kind.COUNTER,
+    "{message}",
+    "Records that were read",
+    (TOPIC, GROUP),
+    {**_KAFKA, names.MESSAGING_OPERATION_NAME: "poll"},
+)
+SENT_MESSAGES = Instrument(
+    "messaging.client.sent.messages",
+    Kind.COUNTER,
+    "{message}",
+    "Records that Kafka has acknowledged",
+    (TOPIC,),
+    {**_KAFKA, names.MESSAGING_OPERATION_NAME: names.SEND},
+)
+PROCESS_DURATION = Instrument(
+    "messaging.process.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "From when a job's record was taken until its end was acknowledged",
+    (TOPIC, GROUP, ERROR),
+    {**_KAFKA, names.MESSAGING_OPERATION_NAME: names.PROCESS},
+    _SECONDS,
+)
+WATERMARK_LAG = Instrument(
+    "niyama.worker.watermark_lag",
+    Kind.GAUGE,
+    "{record}",
+    "Records from the oldest unfinished one to the last that was read",
+    (TOPIC,),
+)
+PARTITIONS = Instrument(
+    "niyama.worker.partitions", Kind.GAUGE, "{partition}", "Partitions owned", (TOPIC,)
+)
+UNSENT = Instrument(
+    "niyama.worker.unsent", Kind.GAUGE, "By", "Records that wait to be sent", (TOPIC,)
+)
+DROPPED_MESSAGES = Instrument(
+    "niyama.dropped.messages",
+    Kind.COUNTER,
+    "{message}",
+    "Best-effort records that Kafka did not take in time",
+    (TOPIC,),
+)
+DEAD_LETTERS = Instrument(
+    "niyama.dead_letters",
+    Kind.COUNTER,
+    "{message}",
+    "Records that could not be used, by the code of what is wrong with them",
+    (ERROR,),
+)
+
+# ---- telemetry itself
 
 FAILED_EXPORTS = Instrument(
     "niyama.telemetry.failed_exports",

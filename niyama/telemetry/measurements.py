@@ -113,6 +113,16 @@ class HistogramSeries:
         return self._rows.setdefault(values, [0] * (len(self._bounds) + 1) + [0.0])
 
 
+class _NoCounter(CounterSeries):
+    def add(self, count: float, *values: str) -> None:
+        """Measuring is off."""
+
+
+class _NoHistogram(HistogramSeries):
+    def record(self, value: float, *values: str) -> None:
+        """Measuring is off."""
+
+
 class Measurements:
     """Every instrument of this process."""
 
@@ -126,8 +136,10 @@ class Measurements:
         self._throttle = Throttle()
 
     def counter(self, instrument: Instrument) -> CounterSeries:
-        """A new counter. When measuring is off it counts, and is never collected."""
+        """A new counter; one that counts nothing when measuring is off."""
         assert instrument.kind is Kind.COUNTER
+        if not self.enabled:
+            return _NoCounter(instrument, self._admission)
         series = CounterSeries(instrument, self._admission)
         self.observe(instrument, series.observed)
         return series
@@ -135,6 +147,8 @@ class Measurements:
     def histogram(self, instrument: Instrument) -> HistogramSeries:
         """A new histogram, likewise."""
         assert instrument.kind is Kind.HISTOGRAM
+        if not self.enabled:
+            return _NoHistogram(instrument, self._admission)
         series = HistogramSeries(instrument, self._admission)
         self._histograms.append(series)
         return series
@@ -199,4 +213,5 @@ class Measurements:
 
 def _attributes(instrument: Instrument, values: Values) -> dict[str, str]:
     names = (attribute.name for attribute in instrument.attributes)
-    return {**instrument.constant, **dict(zip(names, values, strict=True))}
+    given = {name: value for name, value in zip(names, values, strict=True) if value}
+    return {**instrument.constant, **given}

@@ -13,6 +13,7 @@ from enum import Enum, auto
 
 from schemas import JobEvent, QosCatalog
 from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
+from tests.support.metrics import job_metrics
 from tests.support.records import TOPICS, FakeRecord, job_bytes
 from tests.support.senders import FakeSender
 from workers.engine.port import (
@@ -146,6 +147,7 @@ class ModelWorker:
             self.in_flight,
             reporter,
             partitions=self.partitions,
+            metrics=job_metrics(),
             on_job_left=flow.update,
             clock=clock,
         )
@@ -158,7 +160,7 @@ class ModelWorker:
             crash_limit=CrashLimit(MAX_ATTEMPTS),
             clock=clock,
         )
-        self.poll_loop = PollLoop(self.consumer, self.partitions, flow, dispatcher)
+        self.poll_loop = PollLoop(self.consumer, self.partitions, flow, dispatcher, lambda *_: None)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:

@@ -23,6 +23,7 @@ from workers.engine.port import (
 from workers.execution.in_flight import InFlightJob, InFlightJobs, timeline_of
 from workers.execution.job import generation_request, job_facts
 from workers.execution.job_events import JobEvents
+from workers.execution.job_metrics import JobMetrics
 from workers.execution.output import Output
 from workers.execution.token_stream import TokenStream
 from workers.execution.trials import CHECK_INTERVAL_S, RUN_LIMIT_S, START_LIMIT_S, Trials
@@ -49,6 +50,7 @@ class Executor:
         reporter: Reporter,
         *,
         partitions: Partitions,
+        metrics: JobMetrics,
         on_job_left: Callable[[], None],
         clock: Callable[[], float],
         traces: JobTraces | None = None,
@@ -61,11 +63,12 @@ class Executor:
         self._in_flight = in_flight
         self._reporter = reporter
         self._partitions = partitions
+        self._metrics = metrics
         self._on_job_left = on_job_left
         self._clock = clock
         self._monotonic = monotonic
         self._traces = traces
-        self._events = JobEvents(reporter, self._ended, clock, monotonic)
+        self._events = JobEvents(reporter, metrics, self._ended, clock, monotonic)
         self._trials = Trials(self._trial_over, lambda: engine.silence_s)
         self._engine_death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -79,6 +82,7 @@ class Executor:
             message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
             facts, headers = job_facts(job.spec), job.attempt.trace
             job.trace = self._traces.begin(message, facts, headers, self._clock())
+        self._metrics.taken(job)
         if job.is_suspect:
             job.held_back()
             self._partitions.commit_soon()
@@ -175,6 +179,7 @@ class Executor:
             return
         job.submitted()
         job.timeline.submitted(self._monotonic())
+        self._metrics.submitted(job)
         self._trials.limit(job, START_LIMIT_S)
         asyncio.get_running_loop().call_later(WAITING_AFTER_S, self._still_waiting, job)
         output = await self._generate(job, prepared)

@@ -25,6 +25,19 @@ _MOST_LOGPROBS = MAX_VALUE_BYTES // 55
 """As JSON each has more bytes: a result with more of them is given up as too large."""
 
 
+@dataclass(slots=True)
+class JobTimes:
+    """How far an attempt came, and when; UTC epoch seconds."""
+
+    taken_s: float = 0.0
+    submitted_s: float | None = None
+    first_token_s: float | None = None
+    error_type: str = ""
+    """Why it ended without success; empty: it has not."""
+    state: str = "waiting"
+    """In its engine: waiting, relegated, running or parked."""
+
+
 @dataclass(slots=True, eq=False)
 class InFlightJob:
     """One attempt at one job, from the moment it is taken until its end is acknowledged.
@@ -50,6 +63,7 @@ class InFlightJob:
     cancelled: bool = False
     """Its cancellation was requested."""
     cancel_reason: str | None = None
+    times: JobTimes = field(default_factory=JobTimes)
     written_ahead: bool = False
     """A dead worker may have been working on it."""
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
@@ -182,6 +196,11 @@ class InFlightJobs:
 
     def load(self, topic: str) -> TopicLoad:
         return self._loads.setdefault(topic, TopicLoad())
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """Those that jobs have come from, or may."""
+        return tuple(self._loads)
 
     def by_job(self, job_id: UUID) -> Sequence[InFlightJob]:
         """More than one: records with the same id, of which the ledger counts the first."""

@@ -7,6 +7,7 @@ from typing import Unpack
 from schemas import EventType, JobError, Prediction, Usage
 from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
 from workers.execution.in_flight import InFlightJob
+from workers.execution.job_metrics import JobMetrics
 from workers.execution.output import Output
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.reporter import EventDetails, Reporter, result_too_large
@@ -25,6 +26,7 @@ class JobEvents:
     def __init__(
         self,
         reporter: Reporter,
+        metrics: JobMetrics,
         on_ended: Callable[[InFlightJob], None],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -32,6 +34,7 @@ class JobEvents:
         """`on_ended` is called once Kafka has acknowledged a job's terminal event, or once that is
         superseded. `clock` gives UTC epoch seconds, `monotonic` those of the jobs' timelines."""
         self._reporter = reporter
+        self._metrics = metrics
         self._on_ended = on_ended
         self._clock = clock
         self._monotonic = monotonic
@@ -52,12 +55,14 @@ class JobEvents:
     def first_token(self, job: InFlightJob, usage: Usage, at_s: float) -> None:
         if job.trace is not None:
             job.trace.first_token_s = at_s
+        self._metrics.first_token(job, at_s)
         self._reporter.event(job.attempt, EventType.FIRST_TOKEN, at_s=at_s, usage=usage)
 
     def decided(self, job: InFlightJob, decision: Decision) -> None:
         """Report a decision of the scheduler, if it has an event."""
         if job.trace is not None:
             job.trace.decided(decision)
+        self._metrics.decided(job, decision)
         if (kind := _DECISION_EVENTS.get(decision.kind)) is not None:
             self._reporter.event(
                 job.attempt,
@@ -119,13 +124,15 @@ class JobEvents:
         reason = JobError(
             code="prompt_too_long" if too_long else "invalid_request", message=str(error)
         )
+        now_s = self._clock()
         if job.trace is not None:
-            job.trace.ended(EventType.FAILED, self._clock(), error=reason)
+            job.trace.ended(EventType.FAILED, now_s, error=reason)
+        self._metrics.ended(job, EventType.FAILED, now_s, error=reason)
         self._reporter.refused(
             job.tracked.record,
             job.attempt,
             reason,
-            lambda: self._on_ended(job),
+            lambda: self._gone(job),
             times=job.timeline.times(self._monotonic()),
         )
 
@@ -135,9 +142,14 @@ class JobEvents:
         now_s = self._clock()
         if job.trace is not None:
             job.trace.ended(kind, now_s, **details)
+        self._metrics.ended(job, kind, now_s, **details)
         self._reporter.event(
-            job.attempt, kind, at_s=now_s, on_delivered=lambda: self._on_ended(job), **details
+            job.attempt, kind, at_s=now_s, on_delivered=lambda: self._gone(job), **details
         )
+
+    def _gone(self, job: InFlightJob) -> None:
+        self._metrics.acknowledged(job)
+        self._on_ended(job)
 
 
 def _prediction(job: InFlightJob, decision: Decision) -> Prediction:

@@ -1,6 +1,6 @@
 """Reading jobs from Kafka. The loop never waits for a generation, only for records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from aiokafka import AIOKafkaConsumer
 
@@ -29,11 +29,14 @@ class PollLoop:
         partitions: Partitions,
         flow: FlowControl,
         dispatcher: Dispatcher,
+        on_read: Callable[[str, int], None],
     ) -> None:
+        """`on_read` is told of each topic how many records came."""
         self._consumer = consumer
         self._partitions = partitions
         self._flow = flow
         self._dispatcher = dispatcher
+        self._on_read = on_read
 
     def rebalanced(self) -> None:
         """Partitions were assigned, all of them paused."""
@@ -49,6 +52,7 @@ class PollLoop:
             batches = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
             fetched = [(self._partitions.reading(tp), records) for tp, records in batches.items()]
             for reading, records in fetched:
+                self._on_read(records[0].topic, len(records))
                 if reading is None or not self._partitions.is_current(reading):
                     continue
                 if records[0].offset < self._first_new(reading, records[0].offset):

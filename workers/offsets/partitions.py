@@ -65,7 +65,8 @@ class Partitions:
         self._commits = GroupCommits(consumer, admin, group, lease=self.lease, clock=clock)
 
     def __iter__(self) -> Iterator[tuple[TopicPartition, PartitionProgress]]:
-        return ((tp, reading.progress) for tp, reading in self._readings.items())
+        readings = list(self._readings.items())  # another thread may be asking, for /metrics
+        return ((tp, reading.progress) for tp, reading in readings)
 
     def get(self, partition: TopicPartition) -> PartitionProgress | None:
         """None: not assigned, or its last commit is not known yet."""

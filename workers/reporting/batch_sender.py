@@ -5,7 +5,7 @@ topic, must not keep events from being delivered.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from workers.reporting.exact_sender import ExactSender
@@ -26,6 +26,11 @@ class BatchSender:
         self._senders: Mapping[str, TopicSender] = {
             sender.topic: sender for sender in (events, *others)
         }
+
+    @property
+    def topics(self) -> Collection[TopicSender]:
+        """The sender of each topic."""
+        return self._senders.values()
 
     @property
     def full(self) -> bool:

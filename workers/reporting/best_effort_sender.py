@@ -44,8 +44,6 @@ class BestEffortSender(TopicSender):
         """The budget is shared evenly by the topic's partitions. `consequence` is a sentence for
         the log: what a lost record means."""
         super().__init__(producer, topic)
-        self.given_up = 0
-        """Records that were not delivered."""
         self._budget_bytes = budget_bytes
         self._consequence = consequence
         self._throttle = Throttle()

@@ -1,6 +1,7 @@
 """Events, tokens and dead letters as records for Kafka."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -61,6 +62,8 @@ class Reporter:
         self._worker_id = worker_id
         self._pool = pool
         self._clock = clock
+        self.refusals: Counter[str] = Counter()
+        """Records that were refused, by the code of the error."""
 
     def event(
         self,
@@ -116,6 +119,7 @@ class Reporter:
         `duplicate_of` is the record that has the id of the job, if another one has. The job fails
         now; `times` say where the time went, if it was taken.
         """
+        self.refusals[error.code] += 1
         log.info("refused %s: %s", source_of(record), error.message)
         at_s = self._clock()
 

@@ -48,6 +48,10 @@ class TopicSender(ABC):
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         """The producer is started before `open`."""
         self.topic = topic
+        self.delivered = 0
+        """Records that Kafka has acknowledged."""
+        self.given_up = 0
+        """Records that were not delivered, and will not be."""
         self._producer = producer
         self._queues: list[PartitionQueue] = []
         self._unsent_bytes = 0
@@ -62,6 +66,10 @@ class TopicSender(ABC):
     @property
     def empty(self) -> bool:
         return not self._unsent_bytes
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._unsent_bytes
 
     def put(self, record: OutgoingRecord) -> None:
         """Queue `record`. Records with the same key arrive in the order of their `put`."""
@@ -130,7 +138,9 @@ class TopicSender(ABC):
         cancelled = KafkaConnectionError("the delivery was cancelled")
         error = cancelled if delivery.cancelled() else delivery.exception()
         if error is None:
-            self._finish(queue.settle())
+            delivered = queue.settle()
+            self.delivered += len(delivered)
+            self._finish(delivered)
         elif isinstance(error, KafkaError):
             self._failed(queue, error)
         else:

@@ -67,7 +67,9 @@ class Harness:
         self.partitions = partitions_of(self.consumer)
         self.dispatcher = FakeDispatcher(self.group)
         self.flow = FakeFlow(self.consumer, self.dispatcher)
-        self.loop = PollLoop(self.consumer, self.partitions, self.flow, self.dispatcher)
+        self.loop = PollLoop(
+            self.consumer, self.partitions, self.flow, self.dispatcher, lambda *_: None
+        )
 
     async def read(self, until: int) -> list[tuple[int, Exposure, int]]:
         """Run the loop until so many records have been dispatched in all; the last of them."""

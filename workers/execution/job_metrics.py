@@ -1,0 +1,158 @@
+"""What is measured of the jobs that a worker runs."""
+
+from collections.abc import Callable, Iterator
+from typing import Unpack
+
+from niyama.telemetry import instruments
+from niyama.telemetry.measurements import Measurements, Observed
+from niyama.tracing import names
+from schemas import EventType, JobError
+from workers.execution.in_flight import InFlightJob, InFlightJobs
+from workers.policy.decision import Decision, DecisionKind
+from workers.reporting.reporter import EventDetails
+
+MET = {True: "true", False: "false"}
+_STATES = {
+    DecisionKind.STARTED: "running",
+    DecisionKind.PARKED: "parked",
+    DecisionKind.RESUMED: "running",
+    DecisionKind.RECLAIMED: "parked",
+    DecisionKind.RELEGATED: "relegated",
+    DecisionKind.RESTORED: "running",
+}
+"""Of a job in its engine, after each decision. A restored prompt is reported when it runs."""
+
+
+class JobMetrics:
+    """Is told of every step of every job, and adds it up."""
+
+    def __init__(
+        self, measurements: Measurements, model: str, group: str, clock: Callable[[], float]
+    ) -> None:
+        """`group` is the consumer group, and `clock` gives UTC epoch seconds."""
+        self._model = model
+        self._group = group
+        self._clock = clock
+        counter, histogram = measurements.counter, measurements.histogram
+        self._request_duration = histogram(instruments.REQUEST_DURATION)
+        self._time_to_first_token = histogram(instruments.TIME_TO_FIRST_TOKEN)
+        self._time_per_token = histogram(instruments.TIME_PER_OUTPUT_TOKEN)
+        self._queue = histogram(instruments.QUEUE_DURATION)
+        self._process = histogram(instruments.PROCESS_DURATION)
+        self._slack = histogram(instruments.JOB_SLACK)
+        self._lateness = histogram(instruments.JOB_LATENESS)
+        self._targets = counter(instruments.JOB_TARGETS)
+        self._retries = counter(instruments.JOB_RETRIES)
+        self._relegations = counter(instruments.RELEGATIONS)
+        self._decisions = counter(instruments.DECISIONS)
+
+    # ---- steps
+
+    def taken(self, job: InFlightJob) -> None:
+        """The worker has it."""
+        job.times.taken_s = self._clock()
+        if job.attempt.number > 1:
+            self._retries.add(1)
+
+    def submitted(self, job: InFlightJob) -> None:
+        """The engine has it."""
+        job.times.submitted_s = self._clock()
+
+    def decided(self, job: InFlightJob, decision: Decision) -> None:
+        qos = job.spec.qos
+        self._decisions.add(1, decision.kind)
+        job.times.state = _STATES.get(decision.kind, job.times.state)
+        if decision.kind is DecisionKind.STARTED:
+            self._queue.record(decision.at_s - qos.arrival_s, qos.kind, _class_of(job))
+        elif decision.kind is DecisionKind.RELEGATED:
+            self._relegations.add(1, decision.reason, qos.importance, qos.kind)
+
+    def first_token(self, job: InFlightJob, at_s: float) -> None:
+        job.times.first_token_s = at_s
+        if job.times.submitted_s is not None:
+            waited_s = at_s - job.times.submitted_s
+            self._time_to_first_token.record(waited_s, _operation_of(job), self._model)
+        if job.spec.qos.deadline_is_first_token:
+            self._due("first", job, at_s)
+
+    # ---- ends
+
+    def ended(
+        self,
+        job: InFlightJob,
+        kind: EventType,
+        now_s: float,
+        **details: Unpack[EventDetails],
+    ) -> None:
+        """Its end is known."""
+        times, operation = job.times, _operation_of(job)
+        usage, error = details.get("usage"), details.get("error")
+        tokens = usage.completion_tokens if usage else 0
+        error_type = "" if kind is EventType.COMPLETED else _error_type(kind, error)
+        if times.submitted_s is not None:
+            duration_s = now_s - times.submitted_s
+            self._request_duration.record(duration_s, operation, self._model, error_type)
+        if times.first_token_s is not None and tokens > 1:
+            per_token_s = (now_s - times.first_token_s) / (tokens - 1)
+            self._time_per_token.record(per_token_s, operation, self._model)
+        if kind is EventType.COMPLETED and not job.spec.qos.deadline_is_first_token:
+            self._due("last", job, now_s)
+        if kind is not EventType.CANCELLED:  # it neither met nor missed anything
+            gap_ms = details.get("largest_gap_ms")
+            for target, met in self._judged(job, kind, gap_ms, now_s):
+                qos = job.spec.qos
+                self._targets.add(1, target, MET[met], qos.kind, _class_of(job), qos.tenant)
+        times.error_type = error_type
+
+    def acknowledged(self, job: InFlightJob) -> None:
+        """Kafka has its end."""
+        topic, times = job.tracked.record.topic, job.times
+        self._process.record(self._clock() - times.taken_s, topic, self._group, times.error_type)
+
+    # ---- deadlines
+
+    def _due(self, token: str, job: InFlightJob, at_s: float) -> None:
+        qos = job.spec.qos
+        slack_s = qos.deadline_s - at_s
+        if slack_s >= 0:
+            self._slack.record(slack_s, token, qos.kind, _class_of(job))
+        else:
+            self._lateness.record(-slack_s, token, qos.kind, _class_of(job))
+
+    @staticmethod
+    def _judged(
+        job: InFlightJob, kind: EventType, largest_gap_ms: float | None, now_s: float
+    ) -> Iterator[tuple[str, bool]]:
+        """The targets of a job that has ended, and whether they were met; as in the status API."""
+        qos, completed = job.spec.qos, kind is EventType.COMPLETED
+        if not qos.deadline_is_first_token:
+            yield "ttlt", completed and now_s <= qos.deadline_s
+            return
+        first_s = job.times.first_token_s
+        yield "ttft", first_s is not None and first_s <= qos.deadline_s
+        if largest_gap_ms is not None and largest_gap_ms > qos.tbt_s * 1000:
+            yield "tbt", False
+        elif completed:
+            yield "tbt", True
+
+
+def jobs_in_flight(in_flight: InFlightJobs) -> Observed:
+    """How many jobs there are now, by state and topic; all states of every topic that had any."""
+    states = ("waiting", "relegated", "running", "parked")
+    counts = {(state, topic): 0 for topic in in_flight.topics for state in states}
+    for job in in_flight:
+        counts[job.times.state, job.tracked.record.topic] += 1
+    return [(count, values) for values, count in counts.items()]
+
+
+def _operation_of(job: InFlightJob) -> str:
+    return names.TEXT_COMPLETION if job.spec.request.messages is None else names.CHAT
+
+
+def _class_of(job: InFlightJob) -> str:
+    qos = job.spec.request.qos
+    return qos if isinstance(qos, str) else ""
+
+
+def _error_type(kind: EventType, error: JobError | None) -> str:
+    return kind if error is None else error.code
