@@ -40,6 +40,12 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.scheduler", "Scheduler.process_batch_result", ["self", "batch", "result"]),
         ("managers.scheduler", "Scheduler.run_batch", ["self", "batch", "pp_proxy_tensors"]),
         ("managers.scheduler", "Scheduler.send_abort_output", ["self", "abort_req", "req"]),
+        ("managers.scheduler", "Scheduler.get_output_streamer_class", ["self"]),
+        (
+            "managers.scheduler_components.output_streamer",
+            "SchedulerOutputStreamer.build_additional_customized_info",
+            ["self", "reqs"],
+        ),
         ("managers.scheduler", "Scheduler._release_aborted_request", ["self", "req"]),
         ("managers.scheduler", "Scheduler.init_grammar_manager", ["self"]),
         (
@@ -107,6 +113,25 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
                 "self.chunked_req.inflight_middle_chunks += 1",
                 "self.waiting_queue = [x for x in self.waiting_queue if x not in can_run_set]",
                 "new_batch.decoding_reqs = running_batch.reqs",
+            ],
+        ),
+        # Where a request's time went goes with its last output, or in the reason why it was dropped.
+        (
+            "managers.scheduler_components.output_streamer",
+            "SchedulerOutputStreamer._stream_output_generation",
+            ["self.has_additional_customized_info", "acc.customized_info[key] = values"],
+        ),
+        (
+            "managers.tokenizer_manager",
+            "_slice_streaming_output_meta_info",
+            ["meta_info[key] = meta_info[key][last_output_offset:]"],
+        ),
+        (
+            "managers.tokenizer_manager",
+            "TokenizerManager._handle_abort_req",
+            [
+                'recv_obj.abort_message or "Abort in waiting queue"',
+                "finish_reason = recv_obj.finished_reason",
             ],
         ),
         # When decodes do not join a batch of prompts.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workers.engine.port import FinishReason, GenerationRequest, PreparedRequest
+from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
 
@@ -58,6 +59,8 @@ class Client:
         self.engine = engine
         self.decisions: list[Decision] = []
         self.ttft_s: dict[str, float] = {}
+        self.times: dict[str, EngineTimes] = {}
+        """Where the time of each request that ended went."""
         self.cached_tokens: dict[str, int] = {}
         """Of each prompt, those that were found in the prefix cache."""
 
@@ -81,6 +84,10 @@ class Client:
             self.ttft_s.setdefault(prepared.request_id, time.monotonic() - start_s)
             self.cached_tokens[prepared.request_id] = update.cached_tokens
             generated += update.token_ids
+            if update.engine_times is not None:
+                assert start_s <= update.engine_times.entered_s
+                assert update.engine_times.ended_s <= time.monotonic()
+                self.times[prepared.request_id] = update.engine_times
             reason = update.finish_reason
         return generated, reason
 

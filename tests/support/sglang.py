@@ -12,10 +12,13 @@ from typing import Any
 
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
+from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision
 from workers.policy.plan import IterationPlan
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Settings
+from workers.runtime.messages import TIMES_KEY, times_in
+from workers.runtime.scheduler import accounts
 from workers.runtime.scheduler.driver import Plan, PolicyDriver
 from workers.runtime.scheduler.parts import assemble
 from workers.runtime.scheduler.progress import Progress
@@ -55,6 +58,8 @@ class FakeRequest:
     abort_reason: str | None = None
     """Set: it ends, with this reason, when its next result is processed."""
     ended: bool = False
+    times: EngineTimes | None = None
+    """Where its time went, with its last output."""
 
     @property
     def seqlen(self) -> int:
@@ -398,6 +403,7 @@ class FakeEngine:
         self, req: EngineRequest, reason: Mapping[str, str | int] | None
     ) -> None:
         self.dropped[req.rid] = reason
+        _real(req).times = accounts.ended(req, self.clock.own_s())
         self.niyama.requests.dropped(req)
 
     def _abort_chunked(self) -> None:
@@ -480,6 +486,8 @@ class FakeEngine:
         req.customized_info = None
         limit = req.sampling_params.max_new_tokens or 0
         req.ended = req.abort_reason is not None or len(req.output_ids) >= limit
+        if infos := accounts.of_outputs([req], self.clock.own_s()):
+            req.times = times_in({TIMES_KEY: infos[TIMES_KEY][0][len(req.output_ids) - 1 :]})
         if req in self.running.reqs and req.ended:
             self.running.reqs.remove(req)
         elif req not in self.running.reqs and not req.ended:

@@ -7,6 +7,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from workers.engine.port import (
     EngineDead,
@@ -16,6 +17,7 @@ from workers.engine.port import (
     PreparedRequest,
     PromptTooLong,
 )
+from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.qos import RequestQos
 
@@ -66,15 +68,19 @@ class NullEngine:
             yield _update(prepared, 0, 0, FinishReason.EXPIRED, decision)
             return
         self._running.add(request_id)
+        start_s = time.monotonic()
         self._decisions.put_nowait(Decision(request_id, DecisionKind.STARTED, time.time()))
         try:
             if not self._token_delay_s:
-                yield _update(prepared, prepared.max_tokens, 0, FinishReason.LENGTH)
+                yield _timed(
+                    _update(prepared, prepared.max_tokens, 0, FinishReason.LENGTH), start_s
+                )
                 return
             for done in range(1, prepared.max_tokens + 1):
                 await asyncio.sleep(self._token_delay_s)
                 finish = self._finish_reason(prepared, done)
-                yield _update(prepared, done, done - 1, finish)
+                update = _update(prepared, done, done - 1, finish)
+                yield _timed(update, start_s, self._token_delay_s) if finish else update
                 if finish:
                     return
         finally:
@@ -128,3 +134,13 @@ def _update(
         finish_reason=finish,
         ended_by=ended_by,
     )
+
+
+def _timed(
+    last: GenerationUpdate, start_s: float, first_token_after_s: float = 0.0
+) -> GenerationUpdate:
+    """The last update of a request that began at `start_s`; up to its first token it computed."""
+    now_s = time.monotonic()
+    first_s = min(start_s + first_token_after_s, now_s)
+    times = EngineTimes(start_s, 0.0, first_s - start_s, 0.0, first_s, 0.0, now_s)
+    return replace(last, engine_times=times)

@@ -19,6 +19,7 @@ from typing import Any
 import zmq
 
 from workers.engine.port import PrefillChunk, PrefillChunks
+from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.release import Release
 
@@ -34,6 +35,9 @@ PREFILL_KEY = "niyama_prefill"
 """Likewise of how a traced request's prompt was computed, with its first token."""
 TRACEPARENT_KEY = "traceparent"
 """In a request's `custom_params`: its W3C trace context."""
+TIMES_KEY = "niyama_times"
+"""Likewise where the request's time went. Of a request that was dropped it is in the finish reason,
+as JSON."""
 
 HEARTBEAT_S = 1.0
 """Between two heartbeats of a scheduler whose iterations are shorter."""
@@ -120,6 +124,26 @@ def from_finish_reason(reason: Mapping[str, Any]) -> Decision | None:
     """The decision that ended a request; None when something else did."""
     message = reason.get(_FINISH_REASON_KEY)
     return None if message is None else decode(message.encode())[0]
+
+
+def with_times(
+    reason: Mapping[str, Any] | None, message: str | None, times: EngineTimes
+) -> dict[str, Any]:
+    """The finish reason of a request that was dropped, with where its time went.
+
+    Without a reason it is the one that SGLang makes of `message`.
+    """
+    reason = reason or {"type": "abort", "message": message or "Abort in waiting queue"}
+    return {**reason, TIMES_KEY: json.dumps(times)}
+
+
+def times_in(meta_info: Mapping[str, Any]) -> EngineTimes | None:
+    """Where the time of a request that has ended went; None where nobody says so."""
+    reason = meta_info.get("finish_reason") or {}
+    if TIMES_KEY in reason:
+        return EngineTimes(*json.loads(reason[TIMES_KEY]))
+    entries = meta_info.get(TIMES_KEY) or ()
+    return next((EngineTimes(*entry) for entry in entries if entry), None)
 
 
 def release_in(meta_info: Mapping[str, Any]) -> Release | None:

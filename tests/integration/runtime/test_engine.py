@@ -152,6 +152,28 @@ async def test_aborts_a_request_wherever_it_is(client: Client) -> None:
     assert client.kinds("parked") == ["started", "parked"]
 
 
+async def test_every_end_says_where_the_time_went(client: Client) -> None:
+    long = asyncio.create_task(
+        client.run("long", batch_qos(), input_ids=prompt_tokens(71, 2_700), max_tokens=40)
+    )
+    await until(lambda: "started" in client.kinds("long"))
+    waiting = asyncio.create_task(
+        client.run("waiting", batch_qos(), input_ids=prompt_tokens(72, 2_700))
+    )
+    await client.run("chat", chat_qos(), input_ids=prompt_tokens(73, 160), max_tokens=1)
+    client.engine.abort("waiting")
+    await asyncio.gather(long, waiting)
+
+    for times in client.times.values():
+        first_s = times.ended_s if times.first_token_s is None else times.first_token_s
+        prompt_s = times.waiting_s + times.computing_s + times.parked_s
+        assert prompt_s == pytest.approx(first_s - times.entered_s)
+    assert client.times["long"].parked_s > 0
+    assert client.times["long"].computing_s > client.times["chat"].computing_s > 0
+    assert client.times["waiting"].first_token_s is None
+    assert client.times["waiting"].waiting_s > 0
+
+
 async def test_aborts_a_prefill_in_progress(client: Client) -> None:
     task = asyncio.create_task(client.run("long", batch_qos(), input_ids=prompt_tokens(25, 2000)))
     await until(lambda: "started" in client.kinds("long"))

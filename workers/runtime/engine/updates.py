@@ -1,6 +1,8 @@
 """SGLang's outputs on their way back: cumulative counts, incremental text and tokens."""
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from itertools import zip_longest
 from typing import Any
@@ -16,7 +18,7 @@ from workers.engine.port import (
 )
 from workers.policy.decision import Decision
 from workers.policy.release import Release
-from workers.runtime.messages import from_finish_reason, prefill_in, release_in
+from workers.runtime.messages import from_finish_reason, prefill_in, release_in, times_in
 
 _EMPTY_LOGPROB_BYTES = len('{"token":"","logprob":0,"bytes":[],"top_logprobs":[]}')
 
@@ -28,7 +30,14 @@ class UpdateReader:
     all of them back, so they are counted here.
     """
 
-    def __init__(self, prepared: PreparedRequest, cancelled: Collection[str]) -> None:
+    def __init__(
+        self,
+        prepared: PreparedRequest,
+        cancelled: Collection[str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock` gives monotonic seconds."""
+        self._clock = clock
         self.finished = False
         self.release: Release | None = None
         """When its tokens are due to be shown; known with the first update."""
@@ -48,7 +57,7 @@ class UpdateReader:
         reason = meta.get("finish_reason")
         self.finished = reason is not None
         if reason is not None and reason["type"] == "abort":
-            return self._aborted(reason)
+            return replace(self._aborted(reason), engine_times=times_in(meta))
         self.release = self.release or release_in(meta)
         self._completion_tokens = meta["completion_tokens"]
         self._cached_tokens = meta["cached_tokens"]
@@ -65,6 +74,8 @@ class UpdateReader:
             finish_reason=None if reason is None else FinishReason(reason["type"]),
             logprobs=logprobs,
             prefill=prefill_in(meta),
+            ready_s=self._clock(),
+            engine_times=None if reason is None else times_in(meta),
         )
 
     def refused(self, error: ValueError) -> InvalidRequest:

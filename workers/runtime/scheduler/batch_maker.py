@@ -188,6 +188,7 @@ class BatchMaker:
             tokens = handover.prefill_tokens
             continuing = Handover(prefill_tokens=tokens, in_progress_tokens=tokens)
             return self._built(continuing, batch.running_batch, build)
+        parked.niyama.account.parked(self._clock.own_s())
         self._reporter.parked(parked, plan, self._clock.now_s)
         return batch
 

@@ -31,6 +31,8 @@ class BatchWatcher:
         self._paces = paces
         self._iterations = 0
         """Launched so far."""
+        self._unfinished: list[EngineRequest] = []
+        """Those of the last batch whose prompts go on after it."""
         self._generated: dict[str, int] = {}
         """By request id, tokens of the decodes in the batch whose result is being processed; empty
         where no drafts are verified."""
@@ -40,6 +42,7 @@ class BatchWatcher:
         self._clock.launched(after_idle=after_idle)
         self._iterations += 1
         prefilling, decoding = _parts(batch)
+        self._account(prefilling)
         for req in prefilling:
             self._reporter.launched(req, self._clock.now_s)
             if (notes := req.niyama.chunks) is not None:
@@ -55,6 +58,17 @@ class BatchWatcher:
                 processed_later=self._engine.scheduler.enable_overlap,
             )
         )
+
+    def _account(self, prefilling: Sequence[EngineRequest]) -> None:
+        now_s = self._clock.own_s()
+        for req in self._unfinished:
+            if req not in prefilling:
+                req.niyama.account.left_out(now_s)
+        for req in prefilling:
+            req.niyama.account.launched(now_s)
+        self._unfinished = [
+            req for req in prefilling if req.prefix_len + req.extend_len < total_tokens(req)
+        ]
 
     def launched(self) -> None:
         if self._engine.runs_in_step():
@@ -94,6 +108,9 @@ class BatchWatcher:
             self._clock.ended()
         if self._generated:
             self._driver.accepted(self._accepted(batch))
+        now_s = self._clock.own_s()
+        for req in _parts(batch)[0]:
+            req.niyama.account.generated(len(req.output_ids), now_s)
         for req in batch.reqs:
             if self._engine.was_aborted(req):
                 self._driver.aborted(req.rid)

@@ -36,6 +36,10 @@ class IterationClock:
         """The time that all ranks agree on, as of the last arrival or plan; UTC epoch seconds."""
         return self._now.epoch_s
 
+    def own_s(self) -> float:
+        """This rank's own monotonic time at this moment."""
+        return self._clock.own_s()
+
     def tick(self) -> None:
         self._share(())
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from workers.policy.account import Account
 from workers.policy.custom_params import from_custom_params
 from workers.policy.request import Request
 from workers.runtime.messages import TRACEPARENT_KEY
@@ -51,7 +52,8 @@ class RequestLifecycle:
             qos = from_custom_params(None, now_s)
             req.set_finish_with_abort(str(error))
         is_traced = params is not None and TRACEPARENT_KEY in params
-        req.niyama = Progress(qos, chunks=ChunkNotes() if is_traced else None)
+        account, chunks = Account(self._clock.own_s()), ChunkNotes() if is_traced else None
+        req.niyama = Progress(qos, account, chunks=chunks)
 
     def queued(self, req: EngineRequest) -> None:
         """SGLang has queued `req`: it is new, was parked, or was retracted."""
@@ -61,6 +63,7 @@ class RequestLifecycle:
             self._driver.arrived(self._policy_request(req), self._clock.now_s)
         else:
             if not req.niyama.parked:
+                req.niyama.account.retracted(len(req.output_ids), self._clock.own_s())
                 self._driver.retracted(req.rid, self._clock.now_s)
             if not req.niyama.parked or not req.niyama.keeps_kv:
                 self._prefixes.again(req.rid)

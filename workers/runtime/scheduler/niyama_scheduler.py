@@ -8,18 +8,26 @@ batch is made, SGLang sees only the requests that the plan admits.
 """
 
 import os
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
+from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
 from workers.latency.learner import FIRST_GUESS, LatencyLearner
 from workers.latency.model import LatencyModel
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Settings, TokenTiming
-from workers.runtime.messages import ADDRESS_VARIABLE, SCHEDULER_INFO_KEY, DecisionSender
-from workers.runtime.scheduler import grammar_cache
+from workers.runtime.messages import (
+    ADDRESS_VARIABLE,
+    SCHEDULER_INFO_KEY,
+    DecisionSender,
+    with_times,
+)
+from workers.runtime.scheduler import accounts, grammar_cache
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.latency_file import LatencyFile
 from workers.runtime.scheduler.latency_subject import latency_subject
@@ -34,6 +42,15 @@ from workers.runtime.scheduler.sglang_calls import PlannedPolicy, SglangCalls
 from workers.runtime.scheduler.supported_modes import check_supported, check_timing
 from workers.runtime.settings import SchedulingSettings
 from workers.runtime.sglang_arguments import resolved
+
+
+class _OutputStreamer(SchedulerOutputStreamer):  # type: ignore[misc]
+    """SGLang's own, which also says where the time of each request that ends has gone."""
+
+    has_additional_customized_info = True
+
+    def build_additional_customized_info(self, reqs: Sequence[Req]) -> dict[str, list[Any]]:
+        return accounts.of_outputs(reqs, time.monotonic())
 
 
 class NiyamaScheduler(Scheduler):  # type: ignore[misc]
@@ -53,6 +70,10 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def get_init_info(self) -> dict[str, Any]:
         info = {"latency_is_known": self.niyama.latency_is_known}
         return {**super().get_init_info(), SCHEDULER_INFO_KEY: info}
+
+    def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:
+        has_worker = ADDRESS_VARIABLE in os.environ
+        return _OutputStreamer if has_worker else super().get_output_streamer_class()
 
     # ---- requests come and go
 
@@ -74,6 +95,10 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
 
     def send_abort_output(self, abort_req: Any, req: Req) -> None:
         """SGLang reports every request here that it drops outside a batch."""
+        if hasattr(req, "niyama") and ADDRESS_VARIABLE in os.environ:
+            times = accounts.ended(req, time.monotonic())
+            reason, message = abort_req.finished_reason, abort_req.abort_message
+            abort_req.finished_reason = with_times(reason, message, times)
         super().send_abort_output(abort_req, req)
         self.niyama.requests.dropped(req)
 

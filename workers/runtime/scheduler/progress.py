@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from workers.policy.account import Account
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
 from workers.runtime.scheduler.chunk_notes import ChunkNotes
@@ -12,6 +13,8 @@ class Progress:
     """Kept on SGLang's request itself, as `req.niyama`, for as long as SGLang has the request."""
 
     qos: RequestQos
+    account: Account
+    """By this rank's own clock."""
     queued: bool = False
     """SGLang has queued it, and the policy knows it."""
     started: bool = False

@@ -15,9 +15,10 @@ from workers.engine.port import (
     TokenLogprob,
 )
 from workers.execution.output import Output
+from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.runtime.engine.updates import UpdateReader
-from workers.runtime.messages import as_finish_reason
+from workers.runtime.messages import TIMES_KEY, as_finish_reason, with_times
 
 PREPARED = PreparedRequest("r1", prompt_tokens=7, max_tokens=16)
 
@@ -32,8 +33,8 @@ def output(tokens: int, reason: dict[str, Any] | None = None, **meta: Any) -> di
 
 
 def test_reads_text_tokens_and_counts() -> None:
-    reader = UpdateReader(PREPARED, set())
-    assert reader.read(output(1)) == GenerationUpdate("x", (65,), 7, 1, 4)
+    reader = UpdateReader(PREPARED, set(), clock=lambda: 12.5)
+    assert reader.read(output(1)) == GenerationUpdate("x", (65,), 7, 1, 4, ready_s=12.5)
     last = reader.read(output(2, {"type": "length", "length": 2}))
     assert (last.finish_reason, reader.finished) == (FinishReason.LENGTH, True)
 
@@ -43,6 +44,28 @@ def test_a_cancelled_request_ends_with_what_it_had() -> None:
     reader.read(output(3))
     update = reader.read({"meta_info": {"finish_reason": {"type": "abort", "message": "Aborted"}}})
     assert update == GenerationUpdate("", (), 7, 3, 4, FinishReason.CANCELLED)
+
+
+def test_the_last_update_says_where_the_time_went() -> None:
+    times = EngineTimes(1.0, 0.5, 0.25, 0.0, 1.75, 0.0, 2.0)
+    reader = UpdateReader(PREPARED, set())
+    assert reader.read(output(2)).engine_times is None
+    last = output(3, {"type": "stop", "matched": 0}, **{TIMES_KEY: [None, tuple(times)]})
+    assert reader.read(last).engine_times == times
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        None,
+        {"type": "abort", "message": "Aborted"},
+        as_finish_reason(Decision("r1", DecisionKind.EXPIRED, 1030.0, "too late")),
+    ],
+)
+def test_so_does_the_end_of_a_request_that_was_dropped(reason: dict[str, Any] | None) -> None:
+    times = EngineTimes(1.0, 0.5, 0.0, 0.0, None, 0.0, 1.5)
+    ended = {"meta_info": {"finish_reason": with_times(reason, None, times)}}
+    assert UpdateReader(PREPARED, {"r1"}).read(ended).engine_times == times
 
 
 @pytest.mark.parametrize("cancelled", [set(), {"r1"}])
