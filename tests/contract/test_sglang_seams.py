@@ -115,7 +115,7 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
                 "new_batch.decoding_reqs = running_batch.reqs",
             ],
         ),
-        # Where a request's time went goes with its last output, or in the reason why it was dropped.
+        # Where a request's time went comes with its last output, or why it was dropped.
         (
             "managers.scheduler_components.output_streamer",
             "SchedulerOutputStreamer._stream_output_generation",
