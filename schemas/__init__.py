@@ -4,6 +4,7 @@ from schemas.control import JobControl
 from schemas.decode import Refusal, decode_job
 from schemas.event import EventType, JobError, JobEvent, JobResult, Prediction, Usage
 from schemas.job import ChatMessage, JobRequest
+from schemas.load import LoadReport
 from schemas.qos import Kind, Qos, QosCatalog, QosTargets, Task
 from schemas.status import JobStatus
 from schemas.times import JobTimes, TimeParts
@@ -21,6 +22,7 @@ __all__ = [
     "JobStatus",
     "JobTimes",
     "Kind",
+    "LoadReport",
     "PoolTopics",
     "Prediction",
     "Qos",

@@ -15,6 +15,7 @@ from schemas.control import MAX_CONTROL_BYTES, JobControl
 from schemas.document import InvalidDocumentError, M, NoneIfInvalid, read_document
 from schemas.event import JobError, JobEvent
 from schemas.job import MAX_JOB_BYTES, JobRequest, JobTooLargeError
+from schemas.load import MAX_LOAD_BYTES, LoadReport
 from schemas.topics import MAX_RECORD_BYTES
 
 _RECORD_NAMESPACE = uuid.UUID("5e0b1a52-6f0e-5c0c-9b0f-0d6d7b0f7a11")
@@ -63,6 +64,11 @@ def decode_control(value: bytes) -> JobControl | JobError:
 def decode_event(value: bytes) -> JobEvent | JobError:
     """Decode and validate one record value of the events topic; an error says what is wrong."""
     return _decode(JobEvent, value, MAX_RECORD_BYTES)
+
+
+def decode_load(value: bytes) -> LoadReport | JobError:
+    """Decode and validate one record value of the load topic; an error says what is wrong."""
+    return _decode(LoadReport, value, MAX_LOAD_BYTES)
 
 
 def _decode(message: type[M], value: bytes, limit_bytes: int) -> M | JobError:

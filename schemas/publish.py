@@ -12,6 +12,7 @@ from typing import Any
 from schemas.control import JobControl
 from schemas.event import JobEvent
 from schemas.job import JobRequest
+from schemas.load import LoadReport
 from schemas.message import SCHEMA_VERSION, Message
 from schemas.reply import ReplySent
 from schemas.tokens import TokenChunk
@@ -24,6 +25,7 @@ MESSAGES: dict[str, type[Message]] = {
     "job-control": JobControl,
     "token-chunk": TokenChunk,
     "reply-sent": ReplySent,
+    "load-report": LoadReport,
 }
 
 
@@ -87,6 +89,7 @@ def _asyncapi() -> dict[str, Any]:
         (topics.tokens, TokenChunk),
         (topics.control, JobControl),
         (topics.replies_sent, ReplySent),
+        (topics.load, LoadReport),
     ]
     for topic, message in messages:
         _declare(broker, topic, message)

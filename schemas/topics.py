@@ -10,11 +10,18 @@ MAX_RECORD_BYTES = 8 * 1024 * 1024
 """What a topic carries. Larger than any valid job, so that oversized ones can be answered."""
 MAX_VALUE_BYTES = MAX_RECORD_BYTES - 64 * 1024
 """The largest value that we put into a record: leaves room for key, headers and overhead."""
+LOAD_RECORD_BYTES = 128 * 1024
+LOAD_SEGMENT_BYTES = 4 * 1024 * 1024
 
 
 def record_key(job_id: UUID) -> bytes:
     """The key of the records of a job: they stay in order."""
     return str(job_id).encode()
+
+
+def worker_key(pool: str, worker_id: str) -> bytes:
+    """The key of a worker's reports: each replaces the one before it."""
+    return f"{pool}/{worker_id}".encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +37,20 @@ class TopicSpec:
     """Whose clock: the producer's or the broker's. By the broker's, which also decides what it
     keeps, no record is refused for a clock that is wrong, and none is kept for years."""
     max_record_bytes: int = MAX_RECORD_BYTES
+    segment_bytes: int | None = None
+    """The newest segment of a log is never compacted. None: the broker's default, a gigabyte."""
 
     def configs(self) -> dict[str, str]:
         """The broker's topic settings."""
-        return {
+        configs = {
             "cleanup.policy": self.cleanup_policy,
             "retention.ms": str(self.retention_s * 1000),
             "max.message.bytes": str(self.max_record_bytes),
             "message.timestamp.type": self.timestamps,
         }
+        if self.segment_bytes is not None:
+            configs["segment.bytes"] = str(self.segment_bytes)
+        return configs
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class PoolTopics:
     control: TopicSpec
     dead_letters: TopicSpec
     replies_sent: TopicSpec
+    load: TopicSpec
 
     @classmethod
     def of(cls, pool: str, prefix: str = "niyama", partitions: int = 6) -> Self:
@@ -104,6 +117,17 @@ class PoolTopics:
                 30 * DAY_S,
                 "Which replies are in their topics; the gateways' own",
             ),
+            # Read from its beginning by every gateway that starts, so it is kept short: what one
+            # worker reports in an hour would be megabytes.
+            load=TopicSpec(
+                f"{prefix}.load",
+                1,
+                3600,
+                "What each worker serves, and how busy it is: its last report",
+                cleanup_policy="compact,delete",
+                max_record_bytes=LOAD_RECORD_BYTES,
+                segment_bytes=LOAD_SEGMENT_BYTES,
+            ),
         )
 
     @property
@@ -113,12 +137,12 @@ class PoolTopics:
 
     @property
     def of_workers(self) -> tuple[TopicSpec, ...]:
-        """Those that a worker needs."""
+        """Those that a worker cannot serve without."""
         return (*self.jobs, self.events, self.tokens, self.control, self.dead_letters)
 
     @property
     def all(self) -> tuple[TopicSpec, ...]:
-        return (*self.of_workers, self.replies_sent)
+        return (*self.of_workers, self.replies_sent, self.load)
 
     def for_kind(self, kind: Kind) -> TopicSpec:
         """Where a new job of this kind is published."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TypeVar
 
 from aiokafka.errors import KafkaError
@@ -14,6 +15,7 @@ from niyama.errors import UnavailableError
 from niyama.telemetry import instruments
 from niyama.telemetry.telemetry import Telemetry
 from niyama.tracing.names import SCOPE
+from schemas.topics import worker_key
 from workers.connections import Connections, connect
 from workers.engine.port import Engine
 from workers.execution.executor import Executor
@@ -28,6 +30,8 @@ from workers.intake.dispatch import Dispatcher
 from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
+from workers.load.publisher import LoadPublisher, connection
+from workers.load.report import WorkerLoad
 from workers.measuring import observe
 from workers.offsets.attempts import CrashLimit
 from workers.offsets.log_watch import LogWatch
@@ -126,9 +130,13 @@ def _build(
         jobs, partitions, flow, dispatcher, lambda topic, count: read.add(count, topic, group)
     )
     observe(telemetry.measurements, in_flight, partitions, sender, reporter)
-    rebalances = Rebalances(
-        jobs, partitions, in_flight, executor, poll_loop, on_assigned=health.partitions_assigned
-    )
+    load = _load_publisher(settings, engine, health, in_flight, partitions, flow)
+
+    def assigned() -> None:
+        health.partitions_assigned()
+        load.changed()
+
+    rebalances = Rebalances(jobs, partitions, in_flight, executor, poll_loop, on_assigned=assigned)
     log_watch = LogWatch(jobs, connections.admin, partitions, on_restarted=rebalances.release_moved)
     control = ControlReader(connections.control, cancellations, executor.cancel)
     return WorkerParts(
@@ -140,7 +148,32 @@ def _build(
         control=control,
         log_watch=log_watch,
         sender=sender,
+        load=load,
     )
+
+
+def _load_publisher(
+    settings: WorkerSettings,
+    engine: Engine,
+    health: Health,
+    in_flight: InFlightJobs,
+    partitions: Partitions,
+    flow: FlowControl,
+) -> LoadPublisher:
+    load = WorkerLoad(
+        settings.topics,
+        _limits(settings),
+        engine,
+        in_flight,
+        partitions,
+        flow,
+        worker_id=settings.worker_id,
+        pool=settings.pool,
+        is_draining=lambda: health.draining,
+        clock=time.time,
+    )
+    key = worker_key(settings.pool, settings.worker_id)
+    return LoadPublisher(partial(connection, settings, settings.topics.load, key), load.report)
 
 
 def _dispatcher(

@@ -12,6 +12,7 @@ from workers.health import Health
 from workers.intake.control import ControlReader
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
+from workers.load.publisher import LoadPublisher
 from workers.offsets.log_watch import LogWatch
 from workers.offsets.partitions import Partitions
 from workers.reporting.batch_sender import BatchSender
@@ -38,6 +39,7 @@ class WorkerParts:
     control: ControlReader
     log_watch: LogWatch
     sender: BatchSender
+    load: LoadPublisher
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Services:
     decisions: Service
     engine: Service
     rebalances: Service
+    load: Service
 
     def all(self) -> list[Service]:
         return [getattr(self, field.name) for field in fields(self)]
@@ -97,6 +100,7 @@ class Worker:
             decisions=start(parts.executor.follow_decisions()),
             engine=start(parts.executor.watch_engine()),
             rebalances=start(parts.rebalances.watch()),
+            load=start(parts.load.run()),
         )
 
     async def _until_stopped(self, stop: Stop, services: Services) -> None:
@@ -134,6 +138,7 @@ class Worker:
         """Let running jobs finish, leave the others to other workers, commit what is finished."""
         parts = self._parts
         self._health.draining = True
+        parts.load.changed()
         parts.poll_loop.close()
         services.polling.cancel()
         for job in parts.in_flight:
@@ -146,6 +151,7 @@ class Worker:
         await shutdown_step(parts.sender.flush)
         services.committing.cancel()  # the last commit is the one that gives the partitions up
         await shutdown_step(lambda: parts.partitions.commit(crashed=False))
+        await parts.load.withdraw()
 
     async def _finish_running(self, stop: Stop, services: Services) -> None:
         in_flight = self._parts.in_flight

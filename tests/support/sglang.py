@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from workers.engine.load import EngineLoad
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
 from workers.policy.account import EngineTimes
@@ -153,6 +154,10 @@ class FakeDecisionSender:
 
     sent: list[Decision] = field(default_factory=list)
     pending: list[Decision] = field(default_factory=list)
+    loads: list[EngineLoad] = field(default_factory=list)
+
+    def send_load(self, load: EngineLoad, replica: int) -> None:
+        self.loads.append(load)
 
     def add(self, decision: Decision) -> None:
         self.pending.append(decision)
@@ -347,6 +352,9 @@ class FakeEngine:
     def scheduler(self) -> "FakeEngine":
         return self
 
+    def total_kv_tokens(self) -> int:
+        return self.kv_tokens
+
     def free_kv_tokens(self) -> int:
         held = {id(req): req for req in self._in_batches() if not req.ended}
         if self.chunked_req is not None:
@@ -388,6 +396,9 @@ class FakeEngine:
 
     def in_flight(self) -> bool:
         return bool(self._unprocessed)
+
+    def replica(self) -> int:
+        return 0
 
     def send_heartbeat(self) -> None:
         self.heartbeats += 1

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+from workers.engine.load import EngineLoad, TokenRates
 from workers.engine.port import (
     EngineDead,
     FinishReason,
@@ -39,6 +40,15 @@ class NullEngine:
         self._running: set[str] = set()
         self._decisions: asyncio.Queue[Decision | None] = asyncio.Queue()
         self._dead = False
+        self._rates = TokenRates(time.monotonic)
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self._context_tokens
+
+    @property
+    def load(self) -> EngineLoad | None:
+        return EngineLoad(len(self._running), *self._rates.per_s())
 
     @property
     def silence_s(self) -> float:
@@ -68,10 +78,12 @@ class NullEngine:
             yield _update(prepared, 0, 0, FinishReason.EXPIRED, decision)
             return
         self._running.add(request_id)
+        self._rates.add(prompt_tokens=prepared.prompt_tokens)
         start_s = time.monotonic()
         self._decisions.put_nowait(Decision(request_id, DecisionKind.STARTED, time.time()))
         try:
             if not self._token_delay_s:
+                self._rates.add(generated_tokens=prepared.max_tokens)
                 yield _timed(
                     _update(prepared, prepared.max_tokens, 0, FinishReason.LENGTH), start_s
                 )
@@ -79,6 +91,7 @@ class NullEngine:
             for done in range(1, prepared.max_tokens + 1):
                 await asyncio.sleep(self._token_delay_s)
                 finish = self._finish_reason(prepared, done)
+                self._rates.add(generated_tokens=1)
                 update = _update(prepared, done, done - 1, finish)
                 yield _timed(update, start_s, self._token_delay_s) if finish else update
                 if finish:

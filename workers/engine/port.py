@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from workers.engine.load import EngineLoad
 from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
@@ -158,6 +159,17 @@ class Engine(Protocol):
         """How long the engine, or a part that its work waits for, has shown no sign of life.
 
         Seconds, in steps of a second or two while all is well. Infinite once it is dead.
+        """
+
+    @property
+    def context_tokens(self) -> int | None:
+        """What fits into one request, its answer included; None before `start`."""
+
+    @property
+    def load(self) -> EngineLoad | None:
+        """How busy it was when it last said so, some second ago; None: it has not yet.
+
+        What arrives with the decisions: somebody has to read `decisions`.
         """
 
     async def start(self) -> None:

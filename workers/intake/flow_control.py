@@ -45,6 +45,10 @@ class FlowControl:
         """Since when it has been read without a pause, in UTC epoch seconds."""
         return self._resumed_s.get(partition, 0.0)
 
+    def takes(self, topic: str) -> bool:
+        """Whether more jobs of a topic are taken now."""
+        return self._is_open(self._gates)[topic]
+
     def update(self) -> None:
         """Follow the load. Cheap when no gate changes: call it whenever a job arrives or leaves."""
         gates = self._wanted_gates()
@@ -83,13 +87,16 @@ class FlowControl:
 
     def _apply(self, gates: TopicGates) -> None:
         self._gates = gates
-        is_open = {
+        is_open = self._is_open(gates)
+        for tp, progress in self._partitions:
+            self._set_paused(tp, not (is_open[tp.topic] and progress.fits))
+
+    def _is_open(self, gates: TopicGates) -> dict[str, bool]:
+        return {
             self._topics.interactive.name: gates.interactive,
             self._topics.batch.name: gates.batch,
             self._topics.relegated.name: gates.relegated,
         }
-        for tp, progress in self._partitions:
-            self._set_paused(tp, not (is_open[tp.topic] and progress.fits))
 
     def _set_paused(self, tp: TopicPartition, paused: bool) -> None:
         if paused == (tp in self._paused):

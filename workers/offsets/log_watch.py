@@ -96,7 +96,7 @@ class LogWatch:
                 self._created_again(topic)
             return
         if topic in ids or not ids:
-            await self._compare([each for each in read if each.position])
+            await self._compare(read)
         for each in read:
             each.progress.confirmed = min(each.position, each.progress.position)
 
@@ -117,6 +117,9 @@ class LogWatch:
         starts = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
         for each in filter(self._is_here, read):
+            each.progress.log = range(starts[each.partition], ends[each.partition])
+            if not each.position:
+                continue
             if ends[each.partition] < each.position:
                 self._ends_before(each, ends[each.partition])
             else:

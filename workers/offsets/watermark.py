@@ -57,6 +57,8 @@ class PartitionProgress:
         """Offsets between two records that were read one after the other."""
         self.confirmed: int | None = None
         """Up to here it was read of the log that was last seen. None: nobody has looked yet."""
+        self.log: range | None = None
+        """The offsets that the partition had when somebody looked last."""
         self.replaces_commit = False
         """The group's last commit is about what the log was before; not once this is committed."""
 
@@ -69,6 +71,13 @@ class PartitionProgress:
     def resume_at(self) -> int:
         """The offset to read next."""
         return self._to_reread[0] if self._to_reread else self.position
+
+    @property
+    def unread(self) -> int | None:
+        """Offsets that were there and had not been read when somebody looked last."""
+        if self.log is None:
+            return None
+        return max(0, self.log.stop - max(self.resume_at, self.log.start))
 
     def in_flight(self) -> Iterator[int]:
         """Offsets of the records that this worker has read and not finished."""

@@ -1,7 +1,7 @@
 """Prompts that are not computed yet, and every structure that has to agree about them."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
@@ -15,6 +15,7 @@ from workers.policy.lookahead import NO_CUTOFF, Lookahead
 from workers.policy.overdue import OverdueQueue
 from workers.policy.plan import Chunk
 from workers.policy.prefixes import Prefixes
+from workers.policy.qos import Kind
 from workers.policy.queue import Entry, WaitingQueue
 from workers.policy.ranking import FIRST_RANK, Ranking
 from workers.policy.request import Prefill, Request
@@ -91,6 +92,24 @@ class Backlog:
     def work_s(self) -> float:
         """Time that this work takes at the present throughput, seconds."""
         return self._lookahead.work / self._learned.tokens_per_s
+
+    def due_within(self, horizons_s: Sequence[float], now_s: float) -> dict[Kind, list[float]]:
+        """See `Lookahead.due_within`."""
+        return self._lookahead.due_within(horizons_s, now_s)
+
+    def fitting_by(self, due_s: float) -> float:
+        """See `Lookahead.fitting_by`."""
+        return self._lookahead.fitting_by(due_s)
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that have not started, and may be met."""
+        return len(self._waiting) + len(self._aside)
+
+    @property
+    def overdue_count(self) -> int:
+        """Requests that have not started, and can no longer be met."""
+        return len(self._overdue)
 
     @property
     def pressure(self) -> float:
@@ -311,7 +330,12 @@ class Backlog:
 
     def _look_ahead_to(self, entry: Entry, now_s: float) -> None:
         self._lookahead.add(
-            entry.request_id, due_s=entry.due_s, now_s=now_s, rank=entry.rank, work=entry.work
+            entry.request_id,
+            due_s=entry.due_s,
+            now_s=now_s,
+            rank=entry.rank,
+            work=entry.work,
+            kind=self._prompts[entry.request_id].request.qos.kind,
         )
 
     def _dated_entry(self, prefill: Prefill, now_s: float) -> Entry:

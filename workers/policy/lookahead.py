@@ -9,7 +9,10 @@ nothing is lost when it moves back.
 
 import bisect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+from workers.policy.qos import Kind
 
 NO_CUTOFF = 1000
 """A rank that no request has: every rank is admitted."""
@@ -31,8 +34,8 @@ class Lookahead:
         due times can be met."""
         self._base_s = base_s
         self._share = share
-        self._waiting: dict[str, tuple[float, int, float]] = {}
-        self._started: dict[str, tuple[float, float]] = {}
+        self._waiting: dict[str, tuple[float, int, float, Kind]] = {}
+        self._started: dict[str, tuple[float, float, Kind]] = {}
         self._by_rank: dict[int, dict[float, float]] = {}
         self._due_times: list[float] = []
         self._ahead_s: list[float] = []
@@ -42,12 +45,23 @@ class Lookahead:
         """Waiting work up to the cutoff, by due time."""
         self._committed: dict[float, float] = {}
         """Started work, by due time."""
+        self._by_kind: dict[Kind, dict[float, float]] = {}
+        """All work, by due time."""
 
-    def add(self, request_id: str, *, due_s: float, now_s: float, rank: int, work: float) -> None:
+    def add(
+        self,
+        request_id: str,
+        *,
+        due_s: float,
+        now_s: float,
+        rank: int,
+        work: float,
+        kind: Kind,
+    ) -> None:
         """Work whose due time has passed does not count: it will not be done in time."""
         due_s = -math.inf if due_s < now_s else _rounded(due_s, now_s)
-        self._waiting[request_id] = (due_s, rank, work)
-        self._change(due_s, rank, work)
+        self._waiting[request_id] = (due_s, rank, work, kind)
+        self._change(due_s, rank, work, kind)
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._waiting or request_id in self._started
@@ -55,27 +69,27 @@ class Lookahead:
     def start(self, request_id: str) -> None:
         """The request's prefill starts: its work counts whatever the cutoff."""
         if request_id in self._waiting:
-            due_s, rank, work = self._waiting.pop(request_id)
-            self._change(due_s, rank, -work)
-            self._started[request_id] = (due_s, work)
-            self._commit(due_s, work)
+            due_s, rank, work, kind = self._waiting.pop(request_id)
+            self._change(due_s, rank, -work, kind)
+            self._started[request_id] = (due_s, work, kind)
+            self._commit(due_s, work, kind)
 
     def progress(self, request_id: str, work: float) -> None:
         """Some of the work of a started request is done."""
         if request_id in self._started:
-            due_s, left = self._started[request_id]
+            due_s, left, kind = self._started[request_id]
             work = min(work, left)
-            self._started[request_id] = (due_s, left - work)
-            self._commit(due_s, -work)
+            self._started[request_id] = (due_s, left - work, kind)
+            self._commit(due_s, -work, kind)
 
     def remove(self, request_id: str) -> None:
         """The request is done or gone; unknown ids are ignored."""
         if request_id in self._waiting:
-            due_s, rank, work = self._waiting.pop(request_id)
-            self._change(due_s, rank, -work)
+            due_s, rank, work, kind = self._waiting.pop(request_id)
+            self._change(due_s, rank, -work, kind)
         elif request_id in self._started:
-            due_s, work = self._started.pop(request_id)
-            self._commit(due_s, -work)
+            due_s, work, kind = self._started.pop(request_id)
+            self._commit(due_s, -work, kind)
 
     def review(self, now_s: float, throughput: float, limit: int) -> bool:
         """Lower the cutoff until the rest fits, or raise it by one rank if that fits.
@@ -93,6 +107,23 @@ class Lookahead:
             self._raise(ranks, now_s, throughput)
             return True
         return self._lower(ranks, now_s, throughput, limit)
+
+    def due_within(self, horizons_s: Sequence[float], now_s: float) -> dict[Kind, list[float]]:
+        """Work of each kind that there is, due within each of the horizons, which ascend."""
+        due = {}
+        for kind, amounts in self._by_kind.items():
+            sums = [0.0] * len(horizons_s)
+            for due_s, work in amounts.items():
+                within = bisect.bisect_left(horizons_s, due_s - now_s)
+                if within < len(sums):
+                    sums[within] += work
+            due[kind] = [max(0.0, work) for work in accumulate(sums)]
+        return due
+
+    def fitting_by(self, due_s: float) -> float:
+        """Work that is due by then, and is not beyond the cutoff."""
+        by_then = self._due_times[: bisect.bisect_right(self._due_times, due_s)]
+        return max(0.0, sum(self._fitting[each] + self._committed[each] for each in by_then))
 
     def _lower(self, ranks: list[int], now_s: float, throughput: float, limit: int) -> bool:
         below = ranks[: bisect.bisect_right(ranks, self.cutoff)]
@@ -152,7 +183,7 @@ class Lookahead:
                 worst = total / usable_s
         return worst / throughput
 
-    def _change(self, due_s: float, rank: int, work: float) -> None:
+    def _change(self, due_s: float, rank: int, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:
             return
         self._ensure(due_s)
@@ -164,14 +195,19 @@ class Lookahead:
                 del self._by_rank[rank]
         if rank <= self.cutoff:
             self._fitting[due_s] += work
-        self.work += work
+        self._add_up(due_s, work, kind)
 
-    def _commit(self, due_s: float, work: float) -> None:
+    def _commit(self, due_s: float, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:
             return
         self._ensure(due_s)
         self._committed[due_s] += work
+        self._add_up(due_s, work, kind)
+
+    def _add_up(self, due_s: float, work: float, kind: Kind) -> None:
         self.work += work
+        amounts = self._by_kind.setdefault(kind, {})
+        amounts[due_s] = amounts.get(due_s, 0.0) + work
 
     def _ensure(self, due_s: float) -> None:
         if due_s not in self._fitting:
@@ -187,6 +223,8 @@ class Lookahead:
             self._past_s = due_s
             self.work -= self._committed.pop(due_s)
             del self._fitting[due_s]
+            for amounts in self._by_kind.values():
+                amounts.pop(due_s, None)
             for rank in list(self._by_rank):
                 amounts = self._by_rank[rank]
                 self.work -= amounts.pop(due_s, 0.0)

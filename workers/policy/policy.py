@@ -10,6 +10,7 @@ from workers.policy.calibration import Calibration
 from workers.policy.decodes import Decodes
 from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
+from workers.policy.load import QueueLoad, queue_load
 from workers.policy.memory import Memory, victims_for_decodes
 from workers.policy.pacing import decode_schedule, just_enough
 from workers.policy.plan import IterationPlan, IterationResult
@@ -58,7 +59,7 @@ class NiyamaPolicy:
 
     @property
     def decodes(self) -> int:
-        """Requests that are generating; for tests and debugging."""
+        """Requests that are generating."""
         return len(self._decodes)
 
     def backlog_s(self) -> float:
@@ -190,6 +191,23 @@ class NiyamaPolicy:
         free = free_kv_tokens - self._decodes.load.decodes
         growth = int(self.settings.kv_growth_share * self._decodes.tokens_to_come)
         return Memory(free, free - self._backlog.reserved_kv_tokens() - growth)
+
+    def load(self, now_s: float) -> QueueLoad:
+        """How busy this replica is. Changes nothing: it may be asked at any time."""
+        idle = not self._decodes and not self._backlog.started
+        batch = None if idle else self._batch
+        return queue_load(
+            self._backlog,
+            now_s,
+            tokens_per_s=self._learned.tokens_per_s,
+            iteration_s=0.0 if batch is None else batch.predicted_s(),
+            prompt_s=(batch or self._batch_of_prompts()).prompt_s,
+        )
+
+    def _batch_of_prompts(self) -> PrefillBatch:
+        """What an iteration could be if nothing else were here."""
+        max_tokens = self.settings.max_chunk_tokens
+        return PrefillBatch.of_prompts(self.calibration.corrected, max_tokens)
 
     # ---- learning
 

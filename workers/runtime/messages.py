@@ -1,8 +1,9 @@
 """What SGLang's scheduler process says to the worker, and how it is encoded.
 
-Decisions are one-way messages, never awaited. A decision that ends a request goes with SGLang's own
-answer to it instead, so that the end and its reason arrive together; so do, with a request's first
-token, the schedule by which its tokens are to be shown and the chunks of its prompt.
+Decisions, and how busy the scheduler is, are one-way messages, never awaited. A decision that ends
+a request goes with SGLang's own answer to it instead, so that the end and its reason arrive
+together; so do, with a request's first token, the schedule by which its tokens are to be shown and
+the chunks of its prompt.
 
 Heartbeats take the way of generated tokens, through every process that a token passes: they stop
 when any of these hangs.
@@ -12,12 +13,14 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from http import HTTPStatus
 from typing import Any
 
 import zmq
+from pydantic import TypeAdapter
 
+from workers.engine.load import EngineLoad
 from workers.engine.port import PrefillChunk, PrefillChunks
 from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision, DecisionKind, Forecast
@@ -42,6 +45,18 @@ as JSON."""
 HEARTBEAT_S = 1.0
 """Between two heartbeats of a scheduler whose iterations are shorter."""
 _HEARTBEAT_PREFIX = "niyama-heartbeat-"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLoad:
+    """How busy one scheduler is."""
+
+    replica: int
+    """Its data-parallel rank."""
+    load: EngineLoad
+
+
+_LOADS: TypeAdapter[ReplicaLoad] = TypeAdapter(ReplicaLoad)
 
 _FINISH_REASON_KEY = "niyama_decision"
 _UNREAD_MESSAGES = 100_000
@@ -77,11 +92,20 @@ class DecisionSender:
         if self._socket is not None:
             self._pending.append(decision)
 
+    def send_load(self, load: EngineLoad, replica: int) -> None:
+        """How busy the scheduler of this data-parallel rank is. Never blocks."""
+        if self._socket is not None:
+            self._send(_LOADS.dump_json(ReplicaLoad(replica, load)))
+
     def flush(self) -> None:
         """Send what was added as one message. Never blocks: serving goes before reporting."""
         if self._socket is None or not self._pending:
             return
         message, self._pending = encode(self._pending), []
+        self._send(message)
+
+    def _send(self, message: bytes) -> None:
+        assert self._socket is not None
         with contextlib.suppress(zmq.Again):
             self._socket.send(message, zmq.DONTWAIT)
 
@@ -94,6 +118,11 @@ def encode(decisions: Sequence[Decision]) -> bytes:
 
 def decode(message: bytes) -> list[Decision]:
     return [_decision(**fields) for fields in json.loads(message)]
+
+
+def received(message: bytes) -> list[Decision] | ReplicaLoad:
+    """What one message of the scheduler says."""
+    return _LOADS.validate_json(message) if message.startswith(b"{") else decode(message)
 
 
 def heartbeat_id(replica: int) -> str:

@@ -65,6 +65,7 @@ def test_asyncapi_describes_every_channel_with_its_settings() -> None:
     assert set(channels) == {
         "niyama.default.interactive", "niyama.default.batch", "niyama.default.relegated",
         "niyama.events", "niyama.tokens", "niyama.control", "niyama.replies-sent",
+        "niyama.load",
     }  # fmt: skip
     events = channels["niyama.events"]["bindings"]["kafka"]
     assert events["partitions"] == 6

@@ -6,6 +6,7 @@ from typing import Any
 import zmq
 import zmq.asyncio
 
+from workers.engine.load import EngineLoad
 from workers.engine.port import EngineDead
 from workers.policy.decision import Decision
 from workers.runtime import messages
@@ -19,6 +20,8 @@ class DecisionInbox:
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.loads: dict[int, EngineLoad] = {}
+        """How busy each scheduler was when it last said so, by data-parallel rank."""
         self._socket = zmq.asyncio.Context.instance().socket(zmq.PULL)
 
     def open(self) -> None:
@@ -26,7 +29,7 @@ class DecisionInbox:
         self._socket.bind(self.address)
 
     async def next(self, death: asyncio.Future[str]) -> list[Decision]:
-        """The decisions of the next message; none when `death` comes first.
+        """The decisions of the next message, if any; none when `death` comes first.
 
         Raises EngineDead, with the reason, when `death` is done and nothing is left to read.
         """
@@ -37,9 +40,16 @@ class DecisionInbox:
         waiting: set[asyncio.Future[Any]] = {receiving, death}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            return messages.decode(await receiving) if receiving.done() else []
+            return self._decisions_in(await receiving) if receiving.done() else []
         finally:
             receiving.cancel()
+
+    def _decisions_in(self, message: bytes) -> list[Decision]:
+        content = messages.received(message)
+        if isinstance(content, messages.ReplicaLoad):
+            self.loads[content.replica] = content.load
+            return []
+        return content
 
     def close(self) -> None:
         self._socket.close(linger=0)

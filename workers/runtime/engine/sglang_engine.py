@@ -11,6 +11,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from workers.engine.load import EngineLoad, together
 from workers.engine.port import (
     EngineDead,
     EngineStartError,
@@ -86,6 +87,14 @@ class SglangEngine:
     def silence_s(self) -> float:
         running = self._running
         return math.inf if running.death.done() else running.watchdog.silence_s
+
+    @property
+    def context_tokens(self) -> int | None:
+        return self._started.limits.context_tokens if self._started is not None else None
+
+    @property
+    def load(self) -> EngineLoad | None:
+        return together(self._inbox.loads.values())
 
     # ---- start and close
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from workers.engine.load import TokenRates
 from workers.runtime.messages import PREFILL_KEY, RELEASE_KEY, prefill_info
 from workers.runtime.scheduler.batch_maker import total_tokens
 from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
@@ -19,6 +20,7 @@ class BatchWatcher:
         driver: PolicyDriver,
         clock: IterationClock,
         reporter: DecisionReporter,
+        rates: TokenRates,
         *,
         paces: bool,
     ) -> None:
@@ -28,6 +30,7 @@ class BatchWatcher:
         self._driver = driver
         self._clock = clock
         self._reporter = reporter
+        self._rates = rates
         self._paces = paces
         self._iterations = 0
         """Launched so far."""
@@ -49,9 +52,11 @@ class BatchWatcher:
                 start_s, predicted_s = self._clock.own_epoch_s(), self._clock.predicted_s
                 notes.launched(start_s, req.extend_len, self._iterations, predicted_s)
         self._reporter.flush()
+        chunks = tuple(_computed(req) for req in prefilling)
+        self._count(chunks, len(decoding))
         self._driver.launched(
             Launched(
-                chunks=tuple(_computed(req) for req in prefilling),
+                chunks=chunks,
                 decodes=len(decoding) * self._driver.policy.verified_tokens,
                 decode_context=sum(req.seqlen for req in decoding),
                 is_own_pace=_is_own_pace(batch, prefilling, len(decoding)),
@@ -107,7 +112,9 @@ class BatchWatcher:
         if not self._engine.runs_in_step():
             self._clock.ended()
         if self._generated:
-            self._driver.accepted(self._accepted(batch))
+            accepted = self._accepted(batch)
+            self._driver.accepted(accepted)
+            self._rates.add(generated_tokens=sum(accepted.values()))
         now_s = self._clock.own_s()
         for req in _parts(batch)[0]:
             req.niyama.account.generated(len(req.output_ids), now_s)
@@ -117,6 +124,12 @@ class BatchWatcher:
             elif req.finished():
                 self._driver.finished(req.rid)
         self._parking.requeue()
+
+    def _count(self, chunks: Sequence[Computed], decodes: int) -> None:
+        """A complete prompt has its first token."""
+        complete = sum(chunk.tokens == chunk.remaining_tokens for chunk in chunks)
+        prompt_tokens = sum(chunk.tokens for chunk in chunks)
+        self._rates.add(prompt_tokens=prompt_tokens, generated_tokens=decodes + complete)
 
     def _accepted(self, batch: Batch) -> dict[str, int]:
         """What decodes had beyond one token each; those that had ended before had none."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from workers.engine.load import TokenRates
 from workers.latency.model import LatencyModel
 from workers.runtime.scheduler.batch_maker import BatchMaker
 from workers.runtime.scheduler.batch_watcher import BatchWatcher
@@ -10,11 +12,16 @@ from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.heartbeat import Heartbeat
 from workers.runtime.scheduler.iteration_clock import Clock, IterationClock
 from workers.runtime.scheduler.lifecycle import RequestLifecycle
+from workers.runtime.scheduler.load_reports import LoadReports, LoadSender
 from workers.runtime.scheduler.parking import Parking
 from workers.runtime.scheduler.prefix_matches import PrefixMatches
 from workers.runtime.scheduler.reporter import DecisionReporter, Sender
 from workers.runtime.scheduler.seams import EngineCalls
 from workers.runtime.scheduler.waiting import WaitingRequests
+
+
+class WorkerSender(Sender, LoadSender, Protocol):
+    """What the worker is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +42,7 @@ def assemble(
     engine: EngineCalls,
     driver: PolicyDriver,
     shared_clock: Clock,
-    sender: Sender,
+    sender: WorkerSender,
     keep_model: Callable[[LatencyModel], None],
     *,
     latency_is_known: bool,
@@ -46,11 +53,17 @@ def assemble(
 
     `has_worker`: somebody listens for heartbeats.
     """
-    send = engine.send_heartbeat if has_worker else _to_nobody
-    heartbeat = Heartbeat(send, shared_clock.own_s)
     clock = IterationClock(shared_clock, driver.clock_stepped)
     waiting = WaitingRequests(engine.scheduler)
     parking = Parking(engine)
+    rates = TokenRates(shared_clock.own_s)
+    loads = LoadReports(engine, driver, parking, clock, sender, rates)
+
+    def show_life() -> None:
+        engine.send_heartbeat()
+        loads.send()
+
+    heartbeat = Heartbeat(show_life if has_worker else _to_nobody, shared_clock.own_s)
     prefixes = PrefixMatches(engine, waiting, driver)
     reporter = DecisionReporter(sender)
     return Parts(
@@ -60,7 +73,7 @@ def assemble(
         parking,
         RequestLifecycle(engine, waiting, parking, driver, clock, prefixes),
         BatchMaker(engine, waiting, parking, driver, clock, prefixes, reporter, keep_model),
-        BatchWatcher(engine, parking, driver, clock, reporter, paces=paces),
+        BatchWatcher(engine, parking, driver, clock, reporter, rates, paces=paces),
     )
 
 

@@ -183,5 +183,11 @@ class EngineCalls(Protocol):
     def in_flight(self) -> bool:
         """Whether the iteration before the one that is planned still runs."""
 
+    def total_kv_tokens(self) -> int:
+        """All KV that there is."""
+
+    def replica(self) -> int:
+        """The data-parallel rank of this scheduler."""
+
     def send_heartbeat(self) -> None:
         """Send a sign of life the way that generated tokens go."""

@@ -24,6 +24,12 @@ class SglangCalls:
         allocator = scheduler.token_to_kv_pool_allocator
         return int(allocator.create_prefill_budget(scheduler.tree_cache).remaining_current)
 
+    def total_kv_tokens(self) -> int:
+        return int(self.scheduler.max_total_num_tokens)
+
+    def replica(self) -> int:
+        return int(get_parallel().dp_rank or 0)
+
     def cached_tokens(self, req: Any) -> int:
         if req.session is not None:  # a session brings its own
             return 0
@@ -73,7 +79,7 @@ class SglangCalls:
         Only the first rank can send; it stops when one of the others does.
         """
         beat = BatchEmbeddingOutput(
-            rids=[heartbeat_id(get_parallel().dp_rank or 0)],
+            rids=[heartbeat_id(self.replica())],
             http_worker_ipcs=[None],
             finished_reasons=[None],
             embeddings=[[]],

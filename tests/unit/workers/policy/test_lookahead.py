@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.policy.lookahead import NO_CUTOFF, Lookahead
+from workers.policy.qos import Kind
 
 THROUGHPUT = 1000.0
 PLENTY = 1_000_000
@@ -14,7 +15,7 @@ def _lookahead() -> Lookahead:
 
 
 def _add(lookahead: Lookahead, name: str, due_s: float, rank: int, work: float) -> None:
-    lookahead.add(name, due_s=due_s, now_s=0.0, rank=rank, work=work)
+    lookahead.add(name, due_s=due_s, now_s=0.0, rank=rank, work=work, kind=Kind.BATCH)
 
 
 def test_work_that_fits_is_all_admitted() -> None:
@@ -96,7 +97,9 @@ def test_sums_stay_exact_through_any_history(
     for index, (action, due_s, rank, work) in enumerate(steps):
         name = str(index)
         if action < 25 or not alive:
-            lookahead.add(name, due_s=1_000 + due_s, now_s=0.0, rank=rank, work=work)
+            lookahead.add(
+                name, due_s=1_000 + due_s, now_s=0.0, rank=rank, work=work, kind=Kind.BATCH
+            )
             alive[name] = work
         elif action < 32:
             lookahead.start(next(iter(alive)))

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from workers.engine.load import EngineLoad
 from workers.engine.port import EngineDead
 from workers.policy.decision import Decision, DecisionKind
+from workers.policy.load import ChatForecast, QueueLoad
+from workers.policy.qos import Kind
 from workers.runtime.engine.decision_inbox import DecisionInbox
 from workers.runtime.messages import DecisionSender
 
 STARTED = Decision("a", DecisionKind.STARTED, 12.5)
 PARKED = Decision("a", DecisionKind.PARKED, 12.75, "for b")
+
+QUEUE = QueueLoad(1, 2, 3, 0.5, 900.0, {Kind.TASK: (0.0, 1.5)}, (ChatForecast(128, 0.25),))
+LOAD = EngineLoad(4, 10.0, 20.5, used_kv_tokens=7, kv_tokens=9, queue=QUEUE)
 
 
 @pytest.fixture
@@ -38,6 +44,18 @@ async def test_decisions_arrive_message_by_message(
     sender.add(PARKED)
     sender.flush()
     assert await inbox.next(death) == [STARTED, PARKED]
+
+
+async def test_how_busy_the_scheduler_is_comes_between_decisions(
+    inbox: DecisionInbox, sender: DecisionSender
+) -> None:
+    death = asyncio.get_running_loop().create_future()
+    sender.send_load(LOAD, replica=1)
+    sender.add(STARTED)
+    sender.flush()
+    assert await inbox.next(death) == []
+    assert await inbox.next(death) == [STARTED]
+    assert inbox.loads == {1: LOAD}
 
 
 async def test_a_death_ends_the_wait_and_is_raised_next(inbox: DecisionInbox) -> None:

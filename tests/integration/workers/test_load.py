@@ -1,0 +1,43 @@
+"""What workers say about how busy they are."""
+
+import asyncio
+
+from niyama import kafka
+from niyama.kafka import ConsumedRecord
+from schemas import EventType, LoadReport
+from tests.support.workers import PATIENCE_S, Harness
+
+
+async def load_records(harness: Harness) -> list[ConsumedRecord]:
+    """All records of the load topic, up to the first that deletes a report."""
+    consumer = kafka.consumer(harness.settings, harness.settings.topics.load.name)
+    await consumer.start()
+    records: list[ConsumedRecord] = []
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not records or records[-1].value is not None:
+                records.append(await consumer.getone())
+    finally:
+        await consumer.stop()
+    return records
+
+
+async def test_a_worker_reports_its_load_that_it_drains_and_then_deletes_its_report(
+    harness: Harness,
+) -> None:
+    reading = asyncio.create_task(load_records(harness))
+    worker = await harness.worker(worker_id="w-1")
+    job_id = await harness.publish("gate", stream=True)
+    await harness.until_type(job_id, EventType.FIRST_TOKEN)
+    draining = asyncio.create_task(worker.drain())
+    await harness.settle(0.5)
+    worker.engine.gates["gate"].set()
+    await draining
+
+    records = await reading
+    reports = [LoadReport.model_validate_json(each.value or b"") for each in records[:-1]]
+    assert {record.key for record in records} == {f"{harness.settings.pool}/w-1".encode()}
+    assert {report.worker_id for report in reports} == {"w-1"}
+    share = next(t for t in reports[-1].topics if t.topic.endswith(".interactive"))
+    assert (reports[-1].draining, reports[-1].running_decodes, share.jobs) == (True, 1, 1)
+    assert any(len(topic.partitions) == 3 for report in reports for topic in report.topics)

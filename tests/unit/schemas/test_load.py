@@ -1,0 +1,78 @@
+"""Load reports on the wire."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from schemas import JobError, LoadReport, publish
+from schemas.decode import decode_load
+from schemas.load import (
+    MAX_LABEL_CHARACTERS,
+    MAX_LOAD_BYTES,
+    Backlog,
+    PredictedTtft,
+    SchedulerLoad,
+    TopicShare,
+)
+from tests.support.loads import load_report
+
+
+def largest_report() -> LoadReport:
+    """As much of everything as a worker ever reports."""
+    name, many = "x" * MAX_LABEL_CHARACTERS, 2**52
+    topics = [
+        TopicShare(
+            topic=name, partitions=range(8_000, 10_000), jobs=many, prompt_tokens=many, unread=many
+        )
+        for _ in range(3)
+    ]
+    scheduler = SchedulerLoad(
+        waiting=many, prefilling=many, overdue=many, pressure=1e8, capacity_tokens_per_s=1e11,
+        backlog=[Backlog(kind="interactive", due_within_s=3600, work_s=1e8) for _ in range(24)],
+        ttft=[PredictedTtft(prompt_tokens=many, ttft_s=1e8) for _ in range(3)],
+    )  # fmt: skip
+    return load_report(name, pool=name, model=name, topics=topics, scheduler=scheduler)
+
+
+def test_a_report_is_read_as_it_was_written_and_fits_its_schema() -> None:
+    report = largest_report()
+    schema = json.loads((publish.FOLDER / "load-report.v1.schema.json").read_text())
+    assert decode_load(report.to_bytes()) == report
+    jsonschema.validate(json.loads(report.to_bytes()), schema)
+
+
+def test_the_largest_report_of_a_worker_is_accepted() -> None:
+    assert len(largest_report().to_bytes()) < MAX_LOAD_BYTES
+
+
+def test_what_a_newer_worker_adds_is_left_out() -> None:
+    document = load_report().model_dump(mode="json") | {"mood": "fine"}
+    document["limits"] |= {"adapters": 4}
+    assert decode_load(json.dumps(document).encode()) == load_report()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"schema_version": 2},
+        {"worker_id": ""},
+        {"worker_id": "w\x1b[2J"},
+        {"worker_id": "w" * 257},
+        {"running_decodes": -1},
+        {"running_decodes": 2**53},
+        {"generated_tokens_per_s": "NaN"},
+        {"generated_tokens_per_s": 1e300},
+        {"topics": [{"topic": "t", "partitions": [-1], "jobs": 0, "prompt_tokens": 0}]},
+        {"reported_at": "yesterday"},
+    ],
+)
+def test_a_report_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    document = load_report().model_dump(mode="json") | wrong
+    assert isinstance(decode_load(json.dumps(document).encode()), JobError)
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b" " * (MAX_LOAD_BYTES + 1)])
+def test_a_record_that_is_no_report_is_refused(value: bytes) -> None:
+    assert isinstance(decode_load(value), JobError)

@@ -1,0 +1,113 @@
+"""How busy a policy says that it is."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.requests import FLAT_MODEL, batch, chat, serve
+from workers.policy.load import HORIZONS_S
+from workers.policy.lookahead import Lookahead
+from workers.policy.policy import NiyamaPolicy
+from workers.policy.qos import Kind
+
+
+def test_an_idle_replica_predicts_what_a_prompt_takes() -> None:
+    load = NiyamaPolicy(FLAT_MODEL).load(0.0)
+    # 10 ms for each iteration of 2,560 tokens, 0.1 ms for each token.
+    assert dict(load.chats) == pytest.approx(
+        {128: 0.0228, 1024: 0.1124, 8192: 0.8192 + 8192 / 2560 * 0.010}
+    )
+    assert (load.waiting, load.prefilling, load.overdue, load.pressure) == (0, 0, 0, 0.0)
+    assert load.backlog_s == {}
+
+
+def test_work_is_told_apart_by_kind_and_by_when_it_is_due() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(chat("soon", 1_000, ttft_s=5.0), 0.0)
+    policy.add(batch("later", 3_000, ttlt_s=300.0), 0.0)
+    load = policy.load(0.0)
+    soon, later = load.backlog_s[Kind.INTERACTIVE], load.backlog_s[Kind.BATCH]
+    assert load.waiting == 2
+    assert soon[0] == 0.0
+    assert soon[1] == soon[-1] > 0
+    assert later[:3] == (0.0, 0.0, 0.0)
+    assert later[3] == later[-1] > soon[-1]
+
+
+def test_a_chat_waits_for_what_is_due_before_it_and_not_for_batch() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    idle = dict(policy.load(0.0).chats)
+    policy.add(batch("b", 5_000), 0.0)
+    assert dict(policy.load(0.0).chats) == idle
+    policy.add(chat("c", 5_000, ttft_s=0.9), 0.0)
+    waits_s = policy.load(0.0).backlog_s[Kind.INTERACTIVE][0]
+    assert dict(policy.load(0.0).chats) == pytest.approx(
+        {size: ttft_s + waits_s for size, ttft_s in idle.items()}
+    )
+
+
+def test_what_can_no_longer_be_met_is_counted_apart() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(chat("late", 5_000, ttft_s=0.1), 0.0)
+    for number in range(3):
+        policy.plan(1.0 + number, 0)
+    load = policy.load(4.0)
+    assert (load.waiting, load.overdue, load.backlog_s) == (0, 1, {})
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 4_000)), max_size=12))
+def test_asking_changes_no_plan_and_nothing_is_left_once_all_have_left(
+    prompts: list[tuple[bool, int]],
+) -> None:
+    asked, not_asked = NiyamaPolicy(FLAT_MODEL), NiyamaPolicy(FLAT_MODEL)
+    now_s = 0.0
+    for number, (is_chat, tokens) in enumerate(prompts):
+        for policy in (asked, not_asked):
+            make = chat if is_chat else batch
+            policy.add(make(f"{number}", tokens, arrival_s=now_s), now_s)
+        asked.load(now_s)
+        plan, ended_s = serve(asked, now_s)
+        assert (plan, ended_s) == serve(not_asked, now_s)
+        now_s = ended_s
+    for number in range(len(prompts)):
+        asked.abort(f"{number}")
+    assert all(sum(works) < 1e-6 for works in asked.load(now_s).backlog_s.values())
+
+
+_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "start", "progress", "remove", "review"]),
+        st.integers(0, 6),
+        st.floats(1, 9_000),
+        st.sampled_from(list(Kind)),
+    ),
+    max_size=60,
+)
+
+
+@given(_STEPS)
+def test_the_kinds_add_up_to_all_work_through_any_history(
+    steps: list[tuple[str, int, float, Kind]],
+) -> None:
+    lookahead, now_s = Lookahead(base_s=20.0, share=0.5), 0.0
+    for action, number, amount, kind in steps:
+        name = str(number)
+        if action == "add" and name not in lookahead:
+            due_s = now_s + amount
+            lookahead.add(name, due_s=due_s, now_s=now_s, rank=number, work=amount, kind=kind)
+        elif action == "start":
+            lookahead.start(name)
+        elif action == "progress":
+            lookahead.progress(name, amount)
+        elif action == "remove":
+            lookahead.remove(name)
+        elif action == "review":
+            now_s += amount / 100
+            lookahead.review(now_s, 10_000.0, 10**6)
+        due = lookahead.due_within(HORIZONS_S, now_s)
+        assert all(works == sorted(works) for works in due.values())
+        total = sum(works[-1] for works in due.values())
+        assert math.isclose(total, lookahead.work, rel_tol=1e-6, abs_tol=1e-3)
+        assert lookahead.fitting_by(math.inf) <= total + 1e-3

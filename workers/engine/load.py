@@ -1,0 +1,96 @@
+"""How busy an engine is, as it last said."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from workers.policy.load import ChatForecast, QueueLoad
+
+_RATES_OVER_S = 0.9
+"""At least; less than the time between two reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """One engine, or one data-parallel replica in it."""
+
+    decodes: int
+    """Requests that generate tokens."""
+    prompt_tokens_per_s: float
+    """Computed, over the last second or so."""
+    generated_tokens_per_s: float
+    used_kv_tokens: int | None = None
+    """Without what the prefix cache could give up."""
+    kv_tokens: int | None = None
+    queue: QueueLoad | None = None
+    """What the scheduler has before it; None where there is no scheduler."""
+
+
+class TokenRates:
+    """Tokens per second, over the last second or so."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives monotonic seconds."""
+        self._clock = clock
+        self._tokens = [0, 0]
+        self._since_s = clock()
+        self._per_s = (0.0, 0.0)
+
+    def add(self, *, prompt_tokens: int = 0, generated_tokens: int = 0) -> None:
+        self._tokens[0] += prompt_tokens
+        self._tokens[1] += generated_tokens
+
+    def per_s(self) -> tuple[float, float]:
+        """Prompt tokens and generated tokens."""
+        span_s = self._clock() - self._since_s
+        if span_s >= _RATES_OVER_S:
+            self._per_s = (self._tokens[0] / span_s, self._tokens[1] / span_s)
+            self._tokens, self._since_s = [0, 0], self._since_s + span_s
+        return self._per_s
+
+
+def together(loads: Collection[EngineLoad]) -> EngineLoad | None:
+    """Data-parallel replicas as one: their counts and rates, and the times of the busiest.
+
+    A request may get to any of them. None without any.
+    """
+    if not loads:
+        return None
+    queues = [load.queue for load in loads if load.queue is not None]
+    return EngineLoad(
+        decodes=sum(load.decodes for load in loads),
+        prompt_tokens_per_s=sum(load.prompt_tokens_per_s for load in loads),
+        generated_tokens_per_s=sum(load.generated_tokens_per_s for load in loads),
+        used_kv_tokens=_sum_of_known([load.used_kv_tokens for load in loads]),
+        kv_tokens=_sum_of_known([load.kv_tokens for load in loads]),
+        queue=_together(queues) if queues else None,
+    )
+
+
+def _sum_of_known(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _together(queues: list[QueueLoad]) -> QueueLoad:
+    kinds = sorted({kind for queue in queues for kind in queue.backlog_s})
+    return QueueLoad(
+        waiting=sum(queue.waiting for queue in queues),
+        prefilling=sum(queue.prefilling for queue in queues),
+        overdue=sum(queue.overdue for queue in queues),
+        pressure=max(queue.pressure for queue in queues),
+        tokens_per_s=sum(queue.tokens_per_s for queue in queues),
+        backlog_s={
+            kind: tuple(
+                max(each)
+                for each in zip(
+                    *(queue.backlog_s[kind] for queue in queues if kind in queue.backlog_s),
+                    strict=True,
+                )
+            )
+            for kind in kinds
+        },
+        chats=tuple(
+            ChatForecast(same[0].prompt_tokens, max(chat.ttft_s for chat in same))
+            for same in zip(*(queue.chats for queue in queues), strict=True)
+        ),
+    )

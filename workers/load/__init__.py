@@ -1,0 +1,1 @@
+"""What a worker says about how busy it is."""

@@ -1,0 +1,74 @@
+"""How busy a replica is: for whoever routes requests, or decides how many replicas there are.
+
+Made once a second, so that nothing here looks at single requests.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from workers.policy.backlog import Backlog
+from workers.policy.qos import Kind
+
+HORIZONS_S = (1.0, 10.0, 60.0, 600.0, 3600.0, math.inf)
+"""How soon work is due."""
+CHAT_SIZES = (128, 1024, 8192)
+"""Tokens of prompts whose TTFT is predicted."""
+CHAT_TTFT_S = 1.0
+"""When the first token of such a chat is due: others that are due earlier come first."""
+
+
+class ChatForecast(NamedTuple):
+    """Of a chat that arrived now."""
+
+    prompt_tokens: int
+    ttft_s: float
+    """Until its first token is computed; under load it may be shown later, but in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLoad:
+    """What a policy has before it."""
+
+    waiting: int
+    """Requests that have not started, and may be met."""
+    prefilling: int
+    """Requests whose prompts are in progress or parked."""
+    overdue: int
+    """Requests that have not started, and can no longer be met."""
+    pressure: float
+    """See `Lookahead.pressure`."""
+    tokens_per_s: float
+    """Prefill-equivalent tokens that the replica gets done."""
+    backlog_s: Mapping[Kind, tuple[float, ...]]
+    """Work that is due within each of `HORIZONS_S`, as the time that it takes."""
+    chats: tuple[ChatForecast, ...]
+
+
+def queue_load(
+    backlog: Backlog,
+    now_s: float,
+    *,
+    tokens_per_s: float,
+    iteration_s: float,
+    prompt_s: Callable[[int], float],
+) -> QueueLoad:
+    """`iteration_s`: what is left of the iteration that runs. `prompt_s`: how long a prompt of so
+    many tokens takes that is next in line, beside the decodes.
+    """
+    due = backlog.due_within(HORIZONS_S, now_s)
+    wait_s = iteration_s + backlog.fitting_by(now_s + CHAT_TTFT_S) / tokens_per_s
+    return QueueLoad(
+        waiting=backlog.waiting_count,
+        prefilling=len(backlog.started),
+        overdue=backlog.overdue_count,
+        pressure=backlog.pressure,
+        tokens_per_s=tokens_per_s,
+        backlog_s={
+            kind: tuple(work / tokens_per_s for work in works)
+            for kind, works in due.items()
+            if works[-1] > 0
+        },
+        chats=tuple(ChatForecast(size, wait_s + prompt_s(size)) for size in CHAT_SIZES),
+    )
