@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo unit test lint schemas bench bench-scheduler bench-gpu chaos chaos-short test-compose lock clean
+.PHONY: help install demo unit test test-telemetry lint schemas bench bench-scheduler bench-gpu chaos chaos-short test-compose lock clean
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -27,6 +27,10 @@ test: lint ## Check the code, run all tests against the real parts
 
 test-compose: $(STAMP) ## Build the images, test `docker compose up` (heavy)
 	$(BIN)/python -m pytest tests/compose
+
+test-telemetry: $(STAMP) ## Test traces with a real collector (needs Go, once)
+	@scripts/otel-collector.sh >/dev/null
+	$(BIN)/python -m pytest tests/telemetry
 
 bench: $(STAMP) ## Measure the pipeline and time to first token (minutes)
 	$(BIN)/python -m tests.benchmarks.pipeline
