@@ -36,11 +36,11 @@ RELEASE_KEY = "niyama_release"
 
 PREFILL_KEY = "niyama_prefill"
 """Likewise of how a traced request's prompt was computed, with its first token."""
-TRACEPARENT_KEY = "traceparent"
-"""In a request's `custom_params`: its W3C trace context."""
 TIMES_KEY = "niyama_times"
 """Likewise where the request's time went. Of a request that was dropped it is in the finish reason,
 as JSON."""
+TRACEPARENT_KEY = "traceparent"
+"""In a request's `custom_params`: its W3C trace context."""
 
 HEARTBEAT_S = 1.0
 """Between two heartbeats of a scheduler whose iterations are shorter."""

@@ -6,6 +6,7 @@ from uuid import UUID
 from opentelemetry.util.types import AttributeValue
 
 from niyama.tracing import names
+from schemas import JobTimes
 from workers.engine.port import PrefillChunk
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
@@ -67,6 +68,16 @@ def of_generation(job: JobFacts, ending: Ending) -> dict[str, AttributeValue]:
         found[names.GEN_AI_RESPONSE_FINISH_REASONS] = [ending.finish_reason]
     if ending.largest_gap_ms is not None:
         found[names.LARGEST_GAP] = ending.largest_gap_ms / 1000
+    return found
+
+
+def of_times(times: JobTimes | None) -> dict[str, AttributeValue]:
+    """Where the job's time went, in seconds; parts that took none are left out."""
+    found: dict[str, AttributeValue] = {}
+    for stage in ("until_first_token", "until_end"):
+        if (parts := getattr(times, stage, None)) is not None:
+            for name, part_s in parts.model_dump(exclude_none=True).items():
+                found[f"{names.TIME}.{stage}.{name.removesuffix('_s')}"] = part_s
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Self
 from uuid import UUID
 
 from niyama.kafka import ConsumedRecord
-from schemas import EventType, JobError, JobResult, Usage
+from schemas import EventType, JobError, JobResult, JobTimes, Usage
 from schemas.headers import Headers
 from workers.engine.port import PrefillChunks
 from workers.policy.decision import Decision, DecisionKind
@@ -33,6 +33,7 @@ class Ending:
     largest_gap_ms: float | None = None
     finish_reason: str | None = None
     error: JobError | None = None
+    times: JobTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +127,12 @@ class JobTrace:
         largest_gap_ms: float | None = None,
         result: JobResult | None = None,
         error: JobError | None = None,
+        times: JobTimes | None = None,
         **_: object,
     ) -> None:
         """The job's last event, with its details, is on its way to Kafka."""
         finish_reason = None if result is None else result.finish_reason
-        self.ending = Ending(kind, at_s, usage, largest_gap_ms, finish_reason, error)
+        self.ending = Ending(kind, at_s, usage, largest_gap_ms, finish_reason, error, times)
 
     def decided(self, decision: Decision) -> None:
         """The scheduler decided something about the job."""

@@ -70,6 +70,7 @@ class SpanMaker:
         span.set_attributes(attributes.of_message(trace.message, self._group))
         if trace.job is not None:
             span.set_attributes(attributes.of_job(trace.job.qos, trace.taken_s))
+        span.set_attributes(attributes.of_times(ending.times))
         span.set_attribute(names.JOB_OUTCOME, str(ending.kind))
         _fail(span, ending)
         return span

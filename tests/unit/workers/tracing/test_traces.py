@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from schemas import EventType, JobError, JobResult, Usage
+from schemas import EventType, JobError, JobResult, JobTimes, Usage
 from schemas.headers import Headers, trace_context
+from schemas.times import TimeParts
 from tests.support.records import TRACEPARENT
 from tests.support.spans import KeptSpans
 from workers.engine.port import PrefillChunk, PrefillChunks
@@ -270,6 +271,24 @@ def test_a_forecast_is_told_with_the_decision_that_was_made_on_it() -> None:
     events = {event.name: dict(event.attributes or {}) for event in setting.span("chat m").events}
     assert events["niyama.relegated"]["niyama.forecast.queue_wait"] == 4.0
     assert events["niyama.relegated"]["niyama.forecast.slack"] == -4.0
+
+
+def test_it_says_where_the_time_went() -> None:
+    setting = Setting()
+    trace = setting.chat(first_token_s=2.0)
+    times = JobTimes(
+        until_first_token=TimeParts(queue_s=1.5, computing_s=0.5), until_end=TimeParts(decode_s=3)
+    )
+    trace.ended(EventType.COMPLETED, ARRIVED_S + 5, times=times)
+
+    setting.traces.ended(trace)
+
+    told = setting.attributes("process jobs").items()
+    assert {name: value for name, value in told if name.startswith("niyama.time.")} == {
+        "niyama.time.until_first_token.queue": 1.5,
+        "niyama.time.until_first_token.computing": 0.5,
+        "niyama.time.until_end.decode": 3,
+    }
 
 
 def test_all_spans_are_of_the_trace_in_the_record_and_hang_together() -> None:
