@@ -6,7 +6,7 @@ note does, and of most jobs nothing is kept.
 
 import random
 from dataclasses import dataclass, field
-from typing import Self
+from typing import NamedTuple, Self
 from uuid import UUID
 
 from niyama.kafka import ConsumedRecord
@@ -23,8 +23,7 @@ SAMPLED = 0x01
 """The flag in a traceparent: whoever began the trace keeps it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How an attempt ended."""
 
     kind: EventType
@@ -36,8 +35,7 @@ class Ending:
     times: JobTimes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A record that was read."""
 
     topic: str
@@ -55,8 +53,7 @@ class Message:
         return cls(record.topic, record.partition, record.offset, size_bytes, job_id, attempt)
 
 
-@dataclass(frozen=True, slots=True)
-class JobFacts:
+class JobFacts(NamedTuple):
     """What a job asks for."""
 
     model: str
@@ -88,6 +85,7 @@ class JobTrace:
     """Shown, which may be after it was computed."""
     decisions: list[Decision] = field(default_factory=list)
     decisions_left_out: int = 0
+    was_relegated: bool = False
     prefill: PrefillChunks | None = None
     ending: Ending | None = None
 
@@ -138,6 +136,8 @@ class JobTrace:
         """The scheduler decided something about the job."""
         if decision.kind is DecisionKind.STARTED:
             self.started_s = decision.at_s
+        elif decision.kind is DecisionKind.RELEGATED:
+            self.was_relegated = True
         if len(self.decisions) < MAX_DECISIONS:
             self.decisions.append(decision)
         else:

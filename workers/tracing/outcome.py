@@ -1,7 +1,6 @@
 """Which jobs' traces are kept for how they ended, whatever was sampled."""
 
 from schemas import EventType
-from workers.policy.decision import DecisionKind
 from workers.policy.qos import RequestQos
 from workers.tracing.job_trace import Ending, JobTrace
 
@@ -13,16 +12,19 @@ RETRIED = "retried"
 
 def reasons_to_keep(trace: JobTrace) -> list[str]:
     """Why the trace of a job that has ended is kept; empty: it is not."""
-    ending = trace.ending
+    ending, reasons = trace.ending, []
     assert ending is not None
-    found = {
-        SAMPLED: trace.is_sampled,
-        LATE: trace.job is not None and is_late(trace, trace.job.qos, ending),
-        RELEGATED: any(each.kind is DecisionKind.RELEGATED for each in trace.decisions),
-        RETRIED: trace.message.attempt > 1,
-        ending.kind: ending.kind in (EventType.FAILED, EventType.EXPIRED),
-    }
-    return [str(reason) for reason, holds in found.items() if holds]
+    if trace.is_sampled:
+        reasons.append(SAMPLED)
+    if trace.job is not None and is_late(trace, trace.job.qos, ending):
+        reasons.append(LATE)
+    if trace.was_relegated:
+        reasons.append(RELEGATED)
+    if trace.message.attempt > 1:
+        reasons.append(RETRIED)
+    if ending.kind in (EventType.FAILED, EventType.EXPIRED):
+        reasons.append(str(ending.kind))
+    return reasons
 
 
 def is_late(trace: JobTrace, qos: RequestQos, ending: Ending) -> bool:

@@ -11,11 +11,11 @@ from workers.tracing.spans import SpanMaker
 
 log = logging.getLogger(__name__)
 
-KEPT_PER_S = 100.0
-"""Traces kept in a second, in the mean. In an overload in which every job is late, making spans of
-all would take the time of serving them."""
-KEPT_AT_ONCE = 500.0
-"""Kept beyond that after a quiet time."""
+KEPT_PER_S = 50.0
+"""Traces kept for their outcome in a second, in the mean. Each takes half a millisecond of this
+process: beyond that an overload, in which every job is late, would be made worse by watching it."""
+KEPT_AT_ONCE = 100.0
+"""Kept in a moment, after a quiet time: they are made in the loop that tokens pass."""
 
 
 class JobTraces:

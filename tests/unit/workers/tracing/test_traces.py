@@ -52,7 +52,7 @@ class Setting:
     ) -> JobTrace:
         """A job that was read at 0.1 s, admitted at 0.2 s and started at 0.3 s."""
         facts = JobFacts("m", "chat", 100, qos)
-        given = MESSAGE if not message else Message(**{**_fields(MESSAGE), **message})
+        given = MESSAGE._replace(**message)
         trace = self.traces.begin(given, facts, headers, ARRIVED_S + 0.1)
         trace.admitted_s = ARRIVED_S + 0.2
         trace.decided(Decision("r", DecisionKind.STARTED, ARRIVED_S + 0.3))
@@ -77,10 +77,6 @@ class Setting:
 
     def attributes(self, name: str) -> dict[str, Any]:
         return dict(self.span(name).attributes or {})
-
-
-def _fields(message: Message) -> dict[str, Any]:
-    return {name: getattr(message, name) for name in Message.__slots__}
 
 
 def _interval(span: ReadableSpan) -> tuple[float, float]:
