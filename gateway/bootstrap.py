@@ -18,16 +18,20 @@ from gateway.api.health import Check, Health, PartName
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
 from gateway.api.tracing import trace_requests
-from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.backlog import Backlog
+from gateway.ledger.consumer import LedgerConsumer, ledger_group
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.queries import Ledger
 from gateway.ledger.reconciler import Reconciler
 from gateway.ledger.writer import Written
+from gateway.measuring import LedgerMetrics, observe
 from gateway.process import Gateway, Part
 from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer, kafka
 from niyama.errors import ConfigurationError
+from niyama.telemetry.instruments import OPERATION_DURATION
+from niyama.telemetry.measurements import Measurements
 from niyama.telemetry.telemetry import Telemetry
 
 REQUESTS_GRACE_S = 15
@@ -43,11 +47,15 @@ def build(settings: GatewaySettings) -> Gateway:
     producer = Producer(settings, tracer_provider=tracing)
     ledger, stopping = Ledger(engine), asyncio.Event()
     readers = max(1, settings.database_connections // 2)
-    submissions = Submissions(settings, producer, ledger)
+    measurements = telemetry.measurements
+    submissions = _submissions(settings, producer, ledger, measurements)
     followers = Followers(ledger.not_open, submissions.is_recent, stopping, readers)
     relay, reconciler = ReplyRelay(settings), Reconciler(settings)
 
+    ledger_metrics = LedgerMetrics(measurements, ledger_group(settings))
+
     def wake(written: Written) -> None:
+        ledger_metrics.written(written)
         followers.wake(written.ended)
         if written.replies:
             relay.wake()
@@ -55,7 +63,9 @@ def build(settings: GatewaySettings) -> Gateway:
             reconciler.wake()
 
     dead_letters = DeadLetters(settings)
-    consumer = LedgerConsumer(settings, on_written=wake, on_unusable=dead_letters.put)
+    consumer = LedgerConsumer(settings, wake, dead_letters.put, ledger_metrics.stored)
+    backlog = Backlog(engine)
+    observe(measurements, consumer, dead_letters, backlog)
     services = Services(
         Health(_checks(settings, engine, producer, consumer)),
         ledger,
@@ -72,6 +82,7 @@ def build(settings: GatewaySettings) -> Gateway:
         "sending dead letters": dead_letters,
         "the reconciler": reconciler,
         "the relay": relay,
+        "counting the backlog": backlog,
     }
     return Gateway(settings, engine, producer, parts, server, stopping, telemetry)
 
@@ -87,6 +98,18 @@ def listen(settings: GatewaySettings) -> socket.socket:
             f"cannot listen on {settings.api_host} port {settings.api_port}: {error.strerror}. "
             "Stop what uses it, or choose another --api-port (NIYAMA_API_PORT) or --api-host"
         ) from error
+
+
+def _submissions(
+    settings: GatewaySettings, producer: Producer, ledger: Ledger, measurements: Measurements
+) -> Submissions:
+    published = measurements.histogram(OPERATION_DURATION)
+    return Submissions(
+        settings,
+        producer,
+        ledger,
+        lambda topic, error, duration_s: published.record(duration_s, topic, error),
+    )
 
 
 def _checks(

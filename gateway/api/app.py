@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from gateway.api import health, jobs, metrics, openapi, problems
+from gateway.api.measuring import MeasuredRequests
 from gateway.api.services import Services
 
 
@@ -15,6 +16,8 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
+    if services.metrics.measurements.enabled:
+        app.add_middleware(MeasuredRequests, measurements=services.metrics.measurements)
     app.include_router(jobs.router)
     app.include_router(health.router)
     app.include_router(metrics.router)

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from uuid import UUID
@@ -56,11 +57,20 @@ class Submissions:
     a moment later.
     """
 
-    def __init__(self, settings: GatewaySettings, producer: Producer, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        producer: Producer,
+        ledger: Ledger,
+        on_published: Callable[[str, str, float], None] = lambda *_: None,
+    ) -> None:
+        """`on_published` is told the topic of each job, what went wrong ("": nothing), and how
+        many seconds that took."""
         self._pool = settings.pool
         self._model = settings.model
         self._reply_topics = ReplyTopicRule.of(settings)
         self._producer = producer
+        self._on_published = on_published
         self._ledger = ledger
         self._keys = IdempotencyKeys(settings.idempotency_secret, ledger)
         self._recent: OrderedDict[UUID, Job] = OrderedDict()
@@ -162,13 +172,25 @@ class Submissions:
             "Kafka did not confirm the job in time, so it may or may not exist: send it again "
             "with the same Idempotency-Key (or job_id), and it will run once"
         ):
-            ack = await self._producer.send(encoded, headers=trace)
+            with self._measured(encoded.topic):
+                ack = await self._producer.send(encoded, headers=trace)
         origin = Origin(ack.arrived_at, self._pool, ack.topic, ack.partition, ack.offset, sha256)
         job = Job(encoded.job_id, Request.of(encoded.job, encoded.qos, origin))
         self._recent[job.job_id] = job
         if len(self._recent) > REMEMBERED_JOBS:
             self._recent.popitem(last=False)
         return Accepted(job, existed=False)
+
+    @contextmanager
+    def _measured(self, topic: str) -> Iterator[None]:
+        error_type, started_s = "", time.monotonic()
+        try:
+            yield
+        except BaseException as error:
+            error_type = type(error).__name__
+            raise
+        finally:
+            self._on_published(topic, error_type, time.monotonic() - started_s)
 
 
 def _same(job: Job | None, job_id: UUID, sha256: bytes) -> Accepted | None:

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import chain
 
 import asyncpg
@@ -42,6 +43,11 @@ STALL_S = 2.0
 again before anything but jobs has been read: with a slow Postgres, nothing else ever would be."""
 
 
+def ledger_group(settings: GatewaySettings) -> str:
+    """The consumer group of the gateways."""
+    return f"{settings.topic_prefix}-ledger"
+
+
 class SameNumbers(RangePartitionAssignor):  # type: ignore[misc]
     """The partitions of one number, of all topics, go to one gateway: what there is about a job id
     falls behind together when that gateway does."""
@@ -64,11 +70,15 @@ class LedgerConsumer:
         settings: GatewaySettings,
         on_written: Callable[[Written], None] = lambda _: None,
         on_unusable: Callable[[Unusable], None] = lambda _: None,
+        on_stored: Callable[[Mapping[str, int], float], None] = lambda *_: None,
     ) -> None:
+        """`on_stored` is told how many records of each topic were decoded and written, and how
+        many seconds that took."""
         topics = settings.topics
         self._settings = settings
         self._on_written = on_written
         self._on_unusable = on_unusable
+        self._on_stored = on_stored
         self._job_topics = [spec.name for spec in topics.jobs]
         self._later_topics = [topics.events.name, topics.control.name]
         self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
@@ -87,6 +97,11 @@ class LedgerConsumer:
         """Whether it is reading all that is assigned to it, each topic in its turn."""
         positions = self._positions
         return positions is not None and positions.assigned and not positions.unknown()
+
+    def lags(self) -> Mapping[str, int]:
+        """How many records of each topic are in its partitions and not in the ledger yet."""
+        positions = self._positions
+        return {} if positions is None else positions.lags()
 
     async def missing(self) -> str | None:
         """What keeps it from following the log now, or None."""
@@ -108,7 +123,7 @@ class LedgerConsumer:
             return
         consumer = kafka.consumer(
             self._settings,
-            group_id=f"{self._settings.topic_prefix}-ledger",
+            group_id=ledger_group(self._settings),
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             fetch_max_bytes=FETCH_BYTES,
             fetch_max_wait_ms=FETCH_WAIT_MS,
@@ -160,7 +175,12 @@ class LedgerConsumer:
         if ours:
             positions.report_returns({part: ours[part][0].offset for part in ours})
             self._later_read |= any(part.topic in self._later_topics for part in ours)
+            started_s = time.monotonic()
             await self._write(list(chain.from_iterable(ours.values())), positions.known)
+            counts: Counter[str] = Counter()
+            for part, records in ours.items():
+                counts[part.topic] += len(records)
+            self._on_stored(counts, time.monotonic() - started_s)
         await self._pass_over(positions, ours)
 
     async def _load_positions(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:

@@ -6,7 +6,7 @@ dropped with a warning. The original stays in its topic for as long as that reta
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from typing import Protocol
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
@@ -41,10 +41,12 @@ class DeadLetters:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._topic = settings.topics.dead_letters.name
+        self.topic = settings.topics.dead_letters.name
+        self.refusals: Counter[str] = Counter()
+        """Records that were refused, by the code of the error."""
         self._waiting: deque[DeadLetter] = deque()
         self._waiting_bytes = 0
-        self._dropped = 0
+        self.dropped = 0
         self._wake = asyncio.Event()
         self._stopping = False
         self._refusals, self._drops = Throttle(), Throttle()
@@ -56,6 +58,7 @@ class DeadLetters:
     def put(self, unusable: Unusable) -> None:
         """Queue the record's dead letter, or drop it when too many wait."""
         record, error = unusable.record, unusable.error
+        self.refusals[error.code] += 1
         self._refusals.warning(log, "refused %s: %s", kafka.source_of(record), error.message)
         letter = dead_letter(record, error, LEDGER)
         size = len(letter.value or b"")
@@ -124,8 +127,8 @@ class DeadLetters:
             await self._write(producer, letter.without_value())
 
     async def _write(self, producer: Sender, letter: DeadLetter) -> None:
-        await producer.send_and_wait(self._topic, letter.value, letter.key, headers=letter.headers)
+        await producer.send_and_wait(self.topic, letter.value, letter.key, headers=letter.headers)
 
     def _drop(self, reason: str) -> None:
-        self._dropped += 1
-        self._drops.warning(log, "%d dead letters dropped so far: %s", self._dropped, reason)
+        self.dropped += 1
+        self._drops.warning(log, "%d dead letters dropped so far: %s", self.dropped, reason)

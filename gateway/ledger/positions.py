@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -109,6 +110,13 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
         self.known = {}
         self.assigned = True
         self._consumer.pause(*assigned)
+
+    def lags(self) -> Mapping[str, int]:
+        """By topic, how many records there were beyond these offsets when something was fetched."""
+        lags: Counter[str] = Counter()
+        for part, offset in list(self.known.items()):
+            lags[part.topic] += max(0, (self._consumer.highwater(part) or offset) - offset)
+        return lags
 
     def forget(self) -> None:
         """Ask Postgres again, for every partition."""

@@ -1,8 +1,9 @@
 """Writes one poll's records to Postgres: one transaction, a few statements."""
 
 import contextlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import asyncpg
@@ -59,6 +60,10 @@ class Written:
     """Outbox rows that can be sent now."""
     to_cancel: int
     """Queued jobs that somebody asked to cancel: the reconciler ends them."""
+    endings: Mapping[str, int] = field(default_factory=dict)
+    """How many of `ended` there are of each status."""
+    duplicate_endings: int = 0
+    """Terminal events of jobs that had ended before."""
 
 
 class StaleOffsetsError(Exception):
@@ -159,7 +164,13 @@ async def _write_jobs(
     replies = await reply_outbox.add(connection, _replies(endings))
     replies += await reply_outbox.address_held(connection, _ended_before(patches, jobs, endings))
     ended = tuple(ending.report.event.job_id for ending in endings)
-    return Written(ended, replies, to_cancel=sum(map(_is_to_cancel, jobs)))
+    return Written(
+        ended,
+        replies,
+        to_cancel=sum(map(_is_to_cancel, jobs)),
+        endings=Counter(ending.report.event.type.value for ending in endings),
+        duplicate_endings=sum(each.event.type.is_terminal for each in reports) - len(endings),
+    )
 
 
 def _is_end_of(job: asyncpg.Record, report: Report) -> bool:

@@ -35,7 +35,7 @@ class Instrument:
     """In UCUM: "s", "By", "1", or what is counted: "{job}"."""
     description: str
     attributes: tuple[Attribute, ...] = ()
-    constant: Mapping[str, str] = field(default_factory=dict)
+    constant: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Attributes that conventions require and that are the same on every series."""
     buckets: tuple[float, ...] = ()
     """Of a histogram: upper bounds, each included in its bucket."""

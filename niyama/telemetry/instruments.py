@@ -34,6 +34,10 @@ TOKEN = Attribute("niyama.token", "`first` or `last`: which one the deadline is 
 DECISION = Attribute("niyama.decision", "`started`, `parked`, `reclaimed`, `restored`, ...")
 REASON = Attribute("niyama.reason", "the scheduler's, in words")
 STATE = Attribute("niyama.job.state", "`waiting`, `relegated`, `running` or `parked`")
+HTTP_METHOD = Attribute("http.request.method", "`_OTHER` if it is none of the usual ones")
+HTTP_ROUTE = Attribute("http.route", "such as `/v1/jobs/{job_id}`; absent for any other path")
+HTTP_STATUS = Attribute("http.response.status_code", "absent if the client left before it")
+STATUS = Attribute("niyama.job.status", "`completed`, `failed`, `expired` or `cancelled`")
 SIGNAL = Attribute("niyama.signal", "`metrics` or `traces`")
 
 # ---- a worker's jobs
@@ -164,7 +168,7 @@ UNSENT = Instrument(
     "niyama.worker.unsent", Kind.GAUGE, "By", "Records that wait to be sent", (TOPIC,)
 )
 DROPPED_MESSAGES = Instrument(
-    "niyama.dropped.messages",
+    "niyama.messages.dropped",
     Kind.COUNTER,
     "{message}",
     "Best-effort records that Kafka did not take in time",
@@ -176,6 +180,75 @@ DEAD_LETTERS = Instrument(
     "{message}",
     "Records that could not be used, by the code of what is wrong with them",
     (ERROR,),
+)
+
+OPERATION_DURATION = Instrument(
+    "messaging.client.operation.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "How long Kafka took to acknowledge a job that was submitted over HTTP",
+    (TOPIC, ERROR),
+    {**_KAFKA, names.MESSAGING_OPERATION_NAME: names.SEND},
+    _SECONDS,
+)
+
+# ---- the ledger and the API
+
+HTTP_DURATION = Instrument(
+    "http.server.request.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "Requests to the API; those that follow a job last as long as they wait",
+    (HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS),
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+)
+JOBS_ENDED = Instrument(
+    "niyama.ledger.ended_jobs",
+    Kind.COUNTER,
+    "{job}",
+    "Jobs whose end this gateway recorded, each once",
+    (STATUS,),
+)
+DUPLICATE_ENDINGS = Instrument(
+    "niyama.ledger.duplicate_endings",
+    Kind.COUNTER,
+    "{event}",
+    "Terminal events of jobs that had ended before",
+)
+LEDGER_LAG = Instrument(
+    "niyama.ledger.lag",
+    Kind.GAUGE,
+    "{record}",
+    "Records in this gateway's partitions that the ledger has not read",
+    (TOPIC,),
+)
+LEDGER_WRITE_DURATION = Instrument(
+    "niyama.ledger.write.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "How long it took to decode the records of a poll and to write them to Postgres",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+OPEN_JOBS = Instrument(
+    "niyama.ledger.open_jobs",
+    Kind.GAUGE,
+    "{job}",
+    "Jobs in the ledger that have not ended; the same on every gateway, 100,000 at most",
+)
+OVERDUE_JOBS = Instrument(
+    "niyama.ledger.overdue_jobs",
+    Kind.GAUGE,
+    "{job}",
+    "Open jobs whose deadline has passed; likewise",
+)
+REPLIES_PENDING = Instrument(
+    "niyama.replies.pending", Kind.GAUGE, "{reply}", "Replies that wait to be sent; likewise"
+)
+REPLIES_UNDELIVERABLE = Instrument(
+    "niyama.replies.undeliverable",
+    Kind.GAUGE,
+    "{reply}",
+    "Replies that were given up, see `niyama replies`; likewise",
 )
 
 # ---- telemetry itself

@@ -21,7 +21,7 @@ from gateway.ledger import queries
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, JobAcknowledgement, NotConnectedError
 from schemas import JobRequest
-from tests.support.metrics import metrics
+from tests.support.metrics import metrics, numbers
 from tests.support.records import JOB_DOCUMENT
 
 PROBLEM = "application/problem+json"
@@ -268,3 +268,16 @@ async def test_prometheus_finds_its_metrics(api: httpx.AsyncClient) -> None:
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain")
     assert "target_info{" in response.text
+
+
+async def test_requests_are_measured_by_route_and_status(
+    api: httpx.AsyncClient, services: Services
+) -> None:
+    await api.get(f"/v1/jobs/{uuid4()}")
+    await api.get("/v1/nothing/here")
+    await api.request("BREW", "/healthz")
+    assert numbers(services.metrics.measurements, "http.server.request.duration") == {
+        ("GET", "/v1/jobs/{job_id}", "404"): 1,
+        ("GET", "404"): 1,
+        ("_OTHER", "/healthz", "405"): 1,
+    }

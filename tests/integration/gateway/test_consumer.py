@@ -8,11 +8,16 @@ from uuid import uuid4
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 
+from gateway.database import engine
+from gateway.ledger.backlog import Backlog
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.dead_letters import DeadLetters
+from gateway.measuring import LedgerMetrics, observe
 from gateway.settings import GatewaySettings
+from niyama.telemetry.measurements import Measurements
 from schemas import JobEvent, headers
 from tests.support.consuming import consuming, consuming_and_reconciling
+from tests.support.metrics import numbers
 from tests.support.wire import Wire, published
 
 
@@ -198,3 +203,32 @@ async def test_the_offsets_are_committed_to_kafka_for_lag_tools(
 
     batch = [at.offset for part, at in offsets.items() if part.topic == settings.topics.batch.name]
     assert sum(batch) == 1
+
+
+async def test_the_end_of_a_job_is_counted_once_and_what_is_open_is_shown(
+    settings: GatewaySettings, wire: Wire
+) -> None:
+    measurements, pool = Measurements(), engine(settings, 1)
+    metrics, backlog = LedgerMetrics(measurements, "g"), Backlog(pool)
+    ended, _ = await wire.job(), await wire.job()
+    for kind in ("completed", "failed"):
+        await wire.event(ended, kind)
+
+    async with consuming(settings, on_written=metrics.written, on_stored=metrics.stored) as ledger:
+        observe(measurements, ledger, DeadLetters(settings), backlog)
+        await wire.until_all_is_read()
+        lags = numbers(measurements, "niyama.ledger.lag")
+        counting = asyncio.create_task(backlog.run())
+        while not backlog.counts:
+            await asyncio.sleep(0.01)
+        backlog.stop()
+        await counting
+    await pool.dispose()
+
+    assert numbers(measurements, "niyama.ledger.ended_jobs") == {("completed",): 1}
+    assert numbers(measurements, "niyama.ledger.duplicate_endings") == {(): 1}
+    consumed = numbers(measurements, "messaging.client.consumed.messages")
+    assert sum(consumed.values()) == 4
+    assert lags[settings.topics.events.name,] == 0
+    assert numbers(measurements, "niyama.ledger.open_jobs") == {(): 1}
+    assert numbers(measurements, "niyama.replies.pending") == {(): 0}
