@@ -18,6 +18,9 @@ from gateway.api.health import Check, Health, PartName
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
 from gateway.api.tracing import trace_requests
+from gateway.fleet.application import load_broker
+from gateway.fleet.follower import LoadFollower
+from gateway.fleet.known import KnownWorkers
 from gateway.ledger.backlog import Backlog
 from gateway.ledger.consumer import LedgerConsumer, ledger_group
 from gateway.ledger.dead_letters import DeadLetters
@@ -62,7 +65,7 @@ def build(settings: GatewaySettings) -> Gateway:
         if written.to_cancel:
             reconciler.wake()
 
-    dead_letters = DeadLetters(settings)
+    dead_letters, workers = DeadLetters(settings), KnownWorkers()
     consumer = LedgerConsumer(settings, wake, dead_letters.put, ledger_metrics.stored)
     backlog = Backlog(engine)
     observe(measurements, consumer, dead_letters, backlog)
@@ -72,6 +75,7 @@ def build(settings: GatewaySettings) -> Gateway:
         submissions,
         followers,
         telemetry.metrics,
+        workers,
     )
     app = create_app(services)
     if tracing is not None:
@@ -83,6 +87,7 @@ def build(settings: GatewaySettings) -> Gateway:
         "the reconciler": reconciler,
         "the relay": relay,
         "counting the backlog": backlog,
+        "following load reports": LoadFollower(load_broker(settings, workers)),
     }
     return Gateway(settings, engine, producer, parts, server, stopping, telemetry)
 

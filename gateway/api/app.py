@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from gateway.api import health, jobs, metrics, openapi, problems
+from gateway.api import fleet, health, jobs, metrics, openapi, problems
 from gateway.api.measuring import MeasuredRequests
 from gateway.api.services import Services
 
@@ -19,6 +19,7 @@ def create_app(services: Services) -> FastAPI:
     if services.metrics.measurements.enabled:
         app.add_middleware(MeasuredRequests, measurements=services.metrics.measurements)
     app.include_router(jobs.router)
+    app.include_router(fleet.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     problems.install(app)

@@ -9,6 +9,7 @@ from gateway.api.body import Bodies
 from gateway.api.followers import Followers
 from gateway.api.health import Health
 from gateway.api.submissions import Submissions
+from gateway.fleet.known import KnownWorkers
 from gateway.ledger.queries import Ledger
 from niyama.telemetry.metrics import Metrics
 
@@ -22,6 +23,7 @@ class Services:
     submissions: Submissions
     followers: Followers
     metrics: Metrics
+    workers: KnownWorkers = field(default_factory=KnownWorkers)
     bodies: Bodies = field(default_factory=Bodies)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import jsonschema
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
@@ -21,6 +22,7 @@ from gateway.ledger import queries
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, JobAcknowledgement, NotConnectedError
 from schemas import JobRequest
+from tests.support.loads import load_report
 from tests.support.metrics import metrics, numbers
 from tests.support.records import JOB_DOCUMENT
 
@@ -240,6 +242,8 @@ async def test_the_document_describes_every_endpoint(api: httpx.AsyncClient) -> 
     assert document["paths"].keys() == {
         "/v1/jobs",
         "/v1/jobs/{job_id}",
+        "/v1/workers",
+        "/v1/pools",
         "/healthz",
         "/readyz",
         "/metrics",
@@ -281,3 +285,34 @@ async def test_requests_are_measured_by_route_and_status(
         ("GET", "404"): 1,
         ("_OTHER", "/healthz", "405"): 1,
     }
+
+
+async def test_workers_and_pools_are_what_the_document_says(
+    api: httpx.AsyncClient, services: Services
+) -> None:
+    services.workers.reported(b"1", load_report("w1"))
+    services.workers.reported(b"2", load_report("w2", pool="other", draining=True))
+    workers, others, pools = (
+        (await api.get("/v1/workers")).json(),
+        (await api.get("/v1/workers", params={"pool": "other", "state": "draining"})).json(),
+        (await api.get("/v1/pools")).json(),
+    )
+    assert [each["report"]["worker_id"] for each in workers["workers"]] == ["w1", "w2"]
+    assert (others["total"], others["workers"][0]["state"]) == (1, "draining")
+    assert [(each["pool"], each["serving"]) for each in pools["pools"]] == [
+        ("default", 1),
+        ("other", 0),
+    ]
+    document = (await api.get("/openapi.json")).json()
+    for name, answer in (("WorkerList", workers), ("PoolList", pools)):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.validate(answer, schema)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=1001", "state=asleep", "pool=%20"])
+async def test_a_wrong_question_about_workers_is_answered_with_what_to_change(
+    api: httpx.AsyncClient, query: str
+) -> None:
+    answer = await api.get(f"/v1/workers?{query}")
+    assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
+    assert query.partition("=")[0] in answer.json()["detail"]

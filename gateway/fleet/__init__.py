@@ -1,0 +1,1 @@
+"""The workers, as their load reports describe them."""

@@ -1,0 +1,88 @@
+"""The FastStream application: what the gateway reads one message at a time."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiokafka import ConsumerRecord
+from faststream import ExceptionMiddleware
+from faststream.kafka import KafkaMessage
+from faststream.kafka.message import FAKE_CONSUMER
+
+from gateway.fleet.broker import Broker
+from gateway.fleet.known import KnownWorkers
+from niyama.kafka import source_of
+from niyama.logs import Throttle
+from niyama.settings import KafkaSettings
+from schemas import JobError, LoadReport
+from schemas.decode import decode_load
+
+log = logging.getLogger(__name__)
+
+FETCH_BYTES = 256 * 1024
+"""What is handled before anything else in this process has its turn: some 100 reports."""
+
+
+class UnusableReportError(ValueError):
+    """A record of the load topic is no report."""
+
+
+def load_broker(
+    settings: KafkaSettings, known: KnownWorkers, clock: Callable[[], float] = time.time
+) -> Broker:
+    """A broker, not started, that tells `known` of every report. `clock` gives UTC epoch seconds.
+
+    Every gateway reads the whole topic, from its beginning: no consumer group, nothing committed.
+    """
+    throttle = Throttle()
+    unusable = ExceptionMiddleware()
+
+    @unusable.add_handler(UnusableReportError)
+    def skip(error: UnusableReportError) -> None:
+        throttle.warning(log, "skipped a load report: %s", error)
+
+    broker = Broker(settings, middlewares=[unusable])
+    topic = settings.topics.load
+
+    @broker.subscriber(
+        topic.name,
+        title=topic.name,
+        description=topic.description,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=FETCH_BYTES,
+        parser=_parse,
+        decoder=_decode,
+    )
+    async def load_report(report: LoadReport | None, message: KafkaMessage) -> None:
+        record: Any = message.raw_message
+        key = record.key or b""
+        if report is None:
+            known.withdrawn(key)
+        else:
+            known.reported(key, report, max(0.0, clock() - record.timestamp / 1000))
+
+    return broker
+
+
+async def _parse(record: ConsumerRecord) -> KafkaMessage:
+    """Without its headers, which nobody needs and anybody may have written."""
+    return KafkaMessage(
+        raw_message=record,
+        body=record.value,
+        headers={},
+        content_type=None,
+        message_id=f"{record.partition}-{record.offset}",
+        correlation_id=None,
+        consumer=FAKE_CONSUMER,
+    )
+
+
+async def _decode(message: KafkaMessage) -> LoadReport | None:
+    record: Any = message.raw_message
+    if record.value is None:
+        return None
+    report = decode_load(record.value)
+    if isinstance(report, JobError):
+        raise UnusableReportError(f"{source_of(record)}: {report.message}")
+    return report
