@@ -12,8 +12,9 @@ from workers.tracing.spans import SpanMaker
 log = logging.getLogger(__name__)
 
 KEPT_PER_S = 50.0
-"""Traces kept for their outcome in a second, in the mean. Each takes half a millisecond of this
-process: beyond that an overload, in which every job is late, would be made worse by watching it."""
+"""Traces kept in a second, in the mean. Each takes half a millisecond of this process: beyond that an
+overload, in which every job is late, or a producer that samples everything, would slow down the
+serving of jobs."""
 KEPT_AT_ONCE = 100.0
 """Kept in a moment, after a quiet time: they are made in the loop that tokens pass."""
 
@@ -31,7 +32,7 @@ class JobTraces:
         self._allowed_s = clock()
         self.kept = 0
         self.dropped = 0
-        """To be kept for how they ended, and too many, or not possible to make."""
+        """To be kept, and too many, or not possible to make."""
 
     def begin(
         self, message: Message, job: JobFacts | None, headers: Headers, taken_s: float
@@ -47,8 +48,8 @@ class JobTraces:
         reasons = reasons_to_keep(trace)
         if not reasons:
             return
-        if not (trace.is_sampled or self._allows(now_s)):
-            self._drop("too many jobs are late or fail")
+        if not self._allows(now_s):
+            self._drop("there are too many to keep")
             return
         try:
             self._maker.make(trace, reasons, max(now_s, trace.ending.at_s))
