@@ -32,7 +32,7 @@ from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
 from workers.load.publisher import LoadPublisher, connection
 from workers.load.report import WorkerLoad
-from workers.measuring import observe
+from workers.measuring import observe, observe_engine
 from workers.offsets.attempts import CrashLimit
 from workers.offsets.log_watch import LogWatch
 from workers.offsets.partitions import Partitions
@@ -130,6 +130,7 @@ def _build(
         jobs, partitions, flow, dispatcher, lambda topic, count: read.add(count, topic, group)
     )
     observe(telemetry.measurements, in_flight, partitions, sender, reporter)
+    observe_engine(telemetry.measurements, lambda: engine.load)
     load = _load_publisher(settings, engine, health, in_flight, partitions, flow)
 
     def assigned() -> None:

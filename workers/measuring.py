@@ -1,12 +1,16 @@
 """What a worker is asked for when its metrics are collected."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 
 from niyama.telemetry import instruments
-from niyama.telemetry.measurements import Measurements, Observed
+from niyama.telemetry.measurements import Measurements, Observed, ObservedRows
+from workers.engine.load import EngineLoad, IterationCounts
 from workers.execution.in_flight import InFlightJobs
 from workers.execution.job_metrics import jobs_in_flight
 from workers.offsets.partitions import Partitions
+from workers.policy.load import QueueLoad
+from workers.policy.qos import Kind
 from workers.reporting.batch_sender import BatchSender
 from workers.reporting.reporter import Reporter
 
@@ -36,6 +40,62 @@ def observe(
         instruments.DEAD_LETTERS,
         lambda: [(count, (code,)) for code, count in list(reporter.refusals.items())],
     )
+
+
+def observe_engine(measurements: Measurements, load: Callable[[], EngineLoad | None]) -> None:
+    """Show what the engine and its scheduler last said; it is no more than a second old."""
+
+    def of_engine(values: Callable[[EngineLoad], Observed]) -> Callable[[], Observed]:
+        return lambda: () if (current := load()) is None else values(current)
+
+    def of_queue(values: Callable[[QueueLoad], Observed]) -> Callable[[], Observed]:
+        return of_engine(lambda engine: () if engine.queue is None else values(engine.queue))
+
+    def of_iterations(
+        row: Callable[[IterationCounts], Sequence[float]],
+    ) -> Callable[[], ObservedRows]:
+        def rows() -> ObservedRows:
+            current = load()
+            counts = None if current is None else current.iterations
+            return () if counts is None else [(row(counts), ())]
+
+        return rows
+
+    see, see_rows = measurements.observe, measurements.observe_rows
+    see(instruments.PRESSURE, of_queue(lambda queue: [(queue.pressure, ())]))
+    see(instruments.QUEUED_REQUESTS, of_engine(_requests))
+    see(instruments.BACKLOG, of_queue(_backlog))
+    see(instruments.PREDICTED_TTFT, of_queue(_predicted_ttft))
+    see(instruments.KV_USED, of_engine(lambda engine: _known(engine.used_kv_tokens)))
+    see(instruments.KV_SIZE, of_engine(lambda engine: _known(engine.kv_tokens)))
+    see(instruments.THROUGHPUT, of_engine(_throughput))
+    see_rows(instruments.ITERATION_PREDICTED, of_iterations(lambda counts: counts.predicted_s))
+    see_rows(instruments.ITERATION_DURATION, of_iterations(lambda counts: counts.duration_s))
+    see_rows(instruments.CHUNK_TOKENS, of_iterations(lambda counts: counts.chunk_tokens))
+
+
+def _requests(engine: EngineLoad) -> Observed:
+    yield engine.decodes, ("decode",)
+    if (queue := engine.queue) is not None:
+        yield queue.waiting, ("waiting",)
+        yield queue.prefilling, ("prefill",)
+        yield queue.overdue, ("overdue",)
+
+
+def _backlog(queue: QueueLoad) -> Observed:
+    return [(queue.backlog_s[kind][-1] if kind in queue.backlog_s else 0, (kind,)) for kind in Kind]
+
+
+def _predicted_ttft(queue: QueueLoad) -> Observed:
+    return [(chat.ttft_s, (str(chat.prompt_tokens),)) for chat in queue.chats]
+
+
+def _throughput(engine: EngineLoad) -> Observed:
+    return [(engine.prompt_tokens_per_s, ("input",)), (engine.generated_tokens_per_s, ("output",))]
+
+
+def _known(value: int | None) -> Observed:
+    return () if value is None else [(value, ())]
 
 
 def _partitions(partitions: Partitions) -> Observed:

@@ -12,6 +12,11 @@ _SECONDS = (
     *(60.0, 300.0, 600.0, 1800.0, 3600.0, 14_400.0, 86_400.0),
 )
 """From what a chat notices to what a batch job may take."""
+ITERATION_SECONDS = (
+    *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05),
+    *(0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5),
+)
+CHUNK_SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 _KAFKA = {names.MESSAGING_SYSTEM: names.KAFKA}
 _SGLANG = {names.GEN_AI_PROVIDER_NAME: names.SGLANG}
 
@@ -38,6 +43,9 @@ HTTP_METHOD = Attribute("http.request.method", "`_OTHER` if it is none of the us
 HTTP_ROUTE = Attribute("http.route", "such as `/v1/jobs/{job_id}`; absent for any other path")
 HTTP_STATUS = Attribute("http.response.status_code", "absent if the client left before it")
 STATUS = Attribute("niyama.job.status", "`completed`, `failed`, `expired` or `cancelled`")
+REQUEST_STATE = Attribute("niyama.request.state", "`waiting`, `prefill`, `overdue` or `decode`")
+PROMPT_TOKENS = Attribute("niyama.prompt_tokens", "of the chat: 128, 1024 or 8192")
+TOKEN_TYPE = Attribute("gen_ai.token.type", "`input` or `output`")
 SIGNAL = Attribute("niyama.signal", "`metrics` or `traces`")
 
 # ---- a worker's jobs
@@ -125,6 +133,69 @@ DECISIONS = Instrument(
     "{decision}",
     "What the scheduler decided about jobs",
     (DECISION,),
+)
+
+PRESSURE = Instrument(
+    "niyama.scheduler.pressure",
+    Kind.GAUGE,
+    "1",
+    "The most that is due by some time, over what can be done by then: above 1, not all is met",
+)
+QUEUED_REQUESTS = Instrument(
+    "niyama.scheduler.requests",
+    Kind.GAUGE,
+    "{request}",
+    "Requests in the scheduler: waiting, with their prompt in progress, overdue, generating",
+    (REQUEST_STATE,),
+)
+BACKLOG = Instrument(
+    "niyama.scheduler.backlog",
+    Kind.GAUGE,
+    "s",
+    "How long the prompts and answers that the scheduler has take, whenever they are due",
+    (QOS_KIND,),
+)
+PREDICTED_TTFT = Instrument(
+    "niyama.scheduler.predicted_ttft",
+    Kind.GAUGE,
+    "s",
+    "Time to the first token of a chat that arrived now",
+    (PROMPT_TOKENS,),
+)
+KV_USED = Instrument(
+    "niyama.scheduler.kv.used",
+    Kind.GAUGE,
+    "{token}",
+    "KV in use, without what the prefix cache could give up",
+)
+KV_SIZE = Instrument("niyama.scheduler.kv.size", Kind.GAUGE, "{token}", "KV that there is")
+THROUGHPUT = Instrument(
+    "niyama.scheduler.throughput",
+    Kind.GAUGE,
+    "{token}/s",
+    "Tokens per second, over the last second or so",
+    (TOKEN_TYPE,),
+)
+ITERATION_PREDICTED = Instrument(
+    "niyama.scheduler.iteration.predicted",
+    Kind.HISTOGRAM,
+    "s",
+    "How long iterations were planned to take",
+    buckets=ITERATION_SECONDS,
+)
+ITERATION_DURATION = Instrument(
+    "niyama.scheduler.iteration.duration",
+    Kind.HISTOGRAM,
+    "s",
+    "How long they took",
+    buckets=ITERATION_SECONDS,
+)
+CHUNK_TOKENS = Instrument(
+    "niyama.scheduler.chunk",
+    Kind.HISTOGRAM,
+    "{token}",
+    "Tokens of prompts in iterations that had any",
+    buckets=CHUNK_SIZES,
 )
 
 # ---- Kafka

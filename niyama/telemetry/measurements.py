@@ -7,8 +7,8 @@ Here a value costs less than one; it becomes the SDK's data when it is collected
 import logging
 import math
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -21,7 +21,10 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from niyama.logs import Throttle
+from niyama.telemetry.buckets import Buckets
 from niyama.telemetry.instrument import Instrument, Kind
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,8 @@ Values = tuple[str, ...]
 """Of an instrument's attributes, in their order."""
 Observed = Iterable[tuple[float, Values]]
 """Current values, with those of the attributes."""
+ObservedRows = Sequence[tuple[Sequence[float], Values]]
+"""Rows of `Buckets`, with the values of the attributes."""
 CUMULATIVE = AggregationTemporality.CUMULATIVE
 
 
@@ -82,35 +87,18 @@ class HistogramSeries:
     def __init__(self, instrument: Instrument, admission: Admission) -> None:
         self.instrument = instrument
         self._admission = admission
-        self._bounds = instrument.buckets
-        self._rows: dict[Values, list[float]] = {}
-        """The count of each bucket, and at the end the sum."""
+        self._buckets: dict[Values, Buckets] = {}
 
     def record(self, value: float, *values: str) -> None:
-        """Count `value` in the series with these attribute `values`.
+        """Count `value` in the series with these attribute `values`."""
+        (self._buckets.get(values) or self._new(values)).add(value)
 
-        Less than nothing, as a clock that was set can make it, counts as nothing.
-        """
-        row = self._rows.get(values) or self._row(values)
-        if value > 0:
-            row[bisect_left(self._bounds, value)] += 1
-            row[-1] += value
-        else:
-            row[0] += 1
+    def rows(self) -> ObservedRows:
+        return [(buckets.row(), values) for values, buckets in list(self._buckets.items())]
 
-    def add_counts(self, counts: Sequence[float], total: float, *values: str) -> None:
-        """Add what another process has counted in the same buckets, with the sum `total`."""
-        row = self._rows.get(values) or self._row(values)
-        for place, count in enumerate(counts[: len(self._bounds) + 1]):
-            row[place] += count
-        row[-1] += total
-
-    def rows(self) -> list[tuple[list[float], Values]]:
-        return [(row.copy(), values) for values, row in list(self._rows.items())]
-
-    def _row(self, values: Values) -> list[float]:
+    def _new(self, values: Values) -> Buckets:
         values = self._admission.bounded(self.instrument, values)
-        return self._rows.setdefault(values, [0] * (len(self._bounds) + 1) + [0.0])
+        return self._buckets.setdefault(values, Buckets(self.instrument.buckets))
 
 
 class _NoCounter(CounterSeries):
@@ -130,7 +118,7 @@ class Measurements:
         """`outside_values`: how many values of an attribute that is not bounded get series."""
         self.enabled = enabled
         self._admission = Admission(outside_values)
-        self._histograms: list[HistogramSeries] = []
+        self._histograms: list[tuple[Instrument, Callable[[], ObservedRows]]] = []
         self._observed: list[tuple[Instrument, Callable[[], Observed]]] = []
         self._start_ns = time.time_ns()
         self._throttle = Throttle()
@@ -150,7 +138,7 @@ class Measurements:
         if not self.enabled:
             return _NoHistogram(instrument, self._admission)
         series = HistogramSeries(instrument, self._admission)
-        self._histograms.append(series)
+        self.observe_rows(instrument, series.rows)
         return series
 
     def observe(self, instrument: Instrument, current: Callable[[], Observed]) -> None:
@@ -161,13 +149,18 @@ class Measurements:
         assert instrument.kind is not Kind.HISTOGRAM
         self._observed.append((instrument, current))
 
+    def observe_rows(self, instrument: Instrument, current: Callable[[], ObservedRows]) -> None:
+        """Likewise for a histogram that is kept elsewhere, in the instrument's buckets."""
+        assert instrument.kind is Kind.HISTOGRAM
+        self._histograms.append((instrument, current))
+
     def collect(self) -> list[Metric]:
         """What was measured so far, cumulative, in the SDK's form."""
         if not self.enabled:
             return []
         now_ns = time.time_ns()
         numbers = [self._numbers(*observed, now_ns) for observed in list(self._observed)]
-        histograms = [self._histogram(series, now_ns) for series in list(self._histograms)]
+        histograms = [self._histogram(*observed, now_ns) for observed in list(self._histograms)]
         return [metric for metric in (*numbers, *histograms) if metric.data.data_points]
 
     def _numbers(
@@ -182,7 +175,7 @@ class Measurements:
         data = Sum(points, CUMULATIVE, is_monotonic=True) if counter else Gauge(points)
         return Metric(instrument.name, instrument.description, instrument.unit, data)
 
-    def _safely(self, instrument: Instrument, current: Callable[[], Observed]) -> Observed:
+    def _safely(self, instrument: Instrument, current: Callable[[], Iterable[T]]) -> list[T]:
         """One that fails costs nobody the others."""
         try:
             return list(current())
@@ -190,8 +183,9 @@ class Measurements:
             self._throttle.exception(log, "%s cannot be measured", instrument.name)
             return []
 
-    def _histogram(self, series: HistogramSeries, now_ns: int) -> Metric:
-        instrument = series.instrument
+    def _histogram(
+        self, instrument: Instrument, current: Callable[[], ObservedRows], now_ns: int
+    ) -> Metric:
         points = [
             HistogramDataPoint(
                 attributes=_attributes(instrument, values),
@@ -204,7 +198,7 @@ class Measurements:
                 min=None,  # type: ignore[arg-type]  # optional in OTLP, and not kept here
                 max=None,  # type: ignore[arg-type]
             )
-            for row, values in series.rows()
+            for row, values in self._safely(instrument, current)
         ]
         return Metric(
             instrument.name, instrument.description, instrument.unit, Histogram(points, CUMULATIVE)

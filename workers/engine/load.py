@@ -1,12 +1,49 @@
 """How busy an engine is, as it last said."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from niyama.telemetry import instruments
+from niyama.telemetry.buckets import Buckets
 from workers.policy.load import ChatForecast, QueueLoad
 
 _RATES_OVER_S = 0.9
 """At least; less than the time between two reports."""
+
+
+@dataclass(frozen=True, slots=True)
+class IterationCounts:
+    """All iterations since the start, by what they were planned to take, took, and computed.
+
+    Rows of `Buckets`, of the instruments with these names.
+    """
+
+    predicted_s: Sequence[float]
+    duration_s: Sequence[float]
+    chunk_tokens: Sequence[float]
+
+
+class Iterations:
+    """Adds iterations up where they run."""
+
+    def __init__(self) -> None:
+        self._predicted_s = Buckets(instruments.ITERATION_SECONDS)
+        self._duration_s = Buckets(instruments.ITERATION_SECONDS)
+        self._chunk_tokens = Buckets(instruments.CHUNK_SIZES)
+
+    def launched(self, predicted_s: float, prompt_tokens: int) -> None:
+        self._predicted_s.add(predicted_s)
+        if prompt_tokens:
+            self._chunk_tokens.add(prompt_tokens)
+
+    def ended(self, durations_s: Iterable[float]) -> None:
+        for duration_s in durations_s:
+            self._duration_s.add(duration_s)
+
+    def counts(self) -> IterationCounts:
+        return IterationCounts(
+            self._predicted_s.row(), self._duration_s.row(), self._chunk_tokens.row()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +60,8 @@ class EngineLoad:
     kv_tokens: int | None = None
     queue: QueueLoad | None = None
     """What the scheduler has before it; None where there is no scheduler."""
+    iterations: IterationCounts | None = None
+    """Likewise."""
 
 
 class TokenRates:
@@ -63,6 +102,21 @@ def together(loads: Collection[EngineLoad]) -> EngineLoad | None:
         used_kv_tokens=_sum_of_known([load.used_kv_tokens for load in loads]),
         kv_tokens=_sum_of_known([load.kv_tokens for load in loads]),
         queue=_together(queues) if queues else None,
+        iterations=_added([load.iterations for load in loads if load.iterations is not None]),
+    )
+
+
+def _added(counts: list[IterationCounts]) -> IterationCounts | None:
+    if not counts:
+        return None
+
+    def total(rows: Iterable[Sequence[float]]) -> list[float]:
+        return [sum(column) for column in zip(*rows, strict=True)]
+
+    return IterationCounts(
+        total(each.predicted_s for each in counts),
+        total(each.duration_s for each in counts),
+        total(each.chunk_tokens for each in counts),
     )
 
 

@@ -130,6 +130,7 @@ class BatchWatcher:
         complete = sum(chunk.tokens == chunk.remaining_tokens for chunk in chunks)
         prompt_tokens = sum(chunk.tokens for chunk in chunks)
         self._rates.add(prompt_tokens=prompt_tokens, generated_tokens=decodes + complete)
+        self._clock.iterations.launched(self._clock.predicted_s, prompt_tokens)
 
     def _accepted(self, batch: Batch) -> dict[str, int]:
         """What decodes had beyond one token each; those that had ended before had none."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from workers.engine.load import Iterations
 from workers.policy.release import Release
 from workers.runtime.scheduler.iteration_timer import IterationTimer
 from workers.runtime.scheduler.wall_clock import STEP_S, Instant
@@ -29,6 +30,7 @@ class IterationClock:
         self._busy_until_s = 0.0
         self.predicted_s = 0.0
         """How long the iteration that was planned last is to take."""
+        self.iterations = Iterations()
         self._now, _ = clock.share(())
 
     @property
@@ -50,7 +52,9 @@ class IterationClock:
 
     def synchronize(self) -> list[float]:
         """Tick, and take the durations of iterations that ended since the last call, in order."""
-        return self._share(self._timer.take())
+        durations_s = self._share(self._timer.take())
+        self.iterations.ended(durations_s)
+        return durations_s
 
     def start_s(self, *, in_flight: bool) -> float:
         """When the device can start the next iteration: now, or when the one in flight ends."""

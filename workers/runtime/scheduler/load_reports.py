@@ -50,4 +50,5 @@ class LoadReports:
             used_kv_tokens=max(0, kv_tokens - free_tokens),
             kv_tokens=kv_tokens,
             queue=policy.load(self.clock.now_s),
+            iterations=self.clock.iterations.counts(),
         )

@@ -66,13 +66,10 @@ def test_a_bound_is_included_in_its_bucket() -> None:
     assert row == [1, 2, 1, 3.1]
 
 
-def test_what_another_process_has_counted_is_added() -> None:
+def test_a_histogram_may_be_kept_elsewhere() -> None:
     measurements = Measurements()
-    waits = measurements.histogram(WAITS)
-    waits.record(0.5, "chat")
-    waits.add_counts([1, 2, 3], 9.5, "chat")
-    ((row, _),) = waits.rows()
-    assert row == [1, 3, 3, 10.0]
+    measurements.observe_rows(WAITS, lambda: [([1, 2, 3, 9.5], ("chat",))])
+    assert numbers(measurements, "waits") == {("chat",): 6}
 
 
 def test_one_that_fails_costs_nobody_the_others() -> None:
