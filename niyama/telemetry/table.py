@@ -1,0 +1,74 @@
+"""Every instrument as Markdown, for docs/metrics.md: `python -m niyama.telemetry.table`."""
+
+from collections.abc import Iterable
+
+from opentelemetry.sdk.resources import Resource
+
+from niyama.telemetry import instruments
+from niyama.telemetry.instrument import Attribute, Instrument, Kind
+from niyama.telemetry.measurements import Measurements
+from niyama.telemetry.metrics import Metrics
+
+
+def declared() -> list[Instrument]:
+    """All instruments, in their order."""
+    return [each for each in vars(instruments).values() if isinstance(each, Instrument)]
+
+
+def exposed_name(instrument: Instrument) -> str:
+    """Its name for Prometheus, as the exporter makes it: with unit, and `_total`."""
+    measurements = Measurements()
+    values = ("x",) * len(instrument.attributes)
+    if instrument.kind is Kind.HISTOGRAM:
+        measurements.histogram(instrument).record(1.0, *values)
+    else:
+        measurements.observe(instrument, lambda: [(1.0, values)])
+    text, _ = Metrics(measurements, Resource({})).text(None)
+    (line,) = (
+        line
+        for line in text.decode().splitlines()
+        if line.startswith("# TYPE ") and not line.startswith("# TYPE target_info ")
+    )
+    return line.split()[2]
+
+
+def table() -> str:
+    """The instruments, and below them their attributes."""
+    return f"{_instruments()}\n\n{_attributes()}\n"
+
+
+def _instruments() -> str:
+    rows = (
+        f"| `{each.name}` | `{exposed_name(each)}` | {each.kind} | {_labels(each)} | "
+        f"{each.description} |"
+        for each in declared()
+    )
+    return _lines("| OpenTelemetry | Prometheus | | Labels | |\n|---|---|---|---|---|", rows)
+
+
+def _labels(instrument: Instrument) -> str:
+    return ", ".join(f"`{_label(attribute.name)}`" for attribute in instrument.attributes)
+
+
+def _attributes() -> str:
+    used: dict[str, Attribute] = {
+        attribute.name: attribute
+        for instrument in declared()
+        for attribute in instrument.attributes
+    }
+    rows = (
+        f"| `{each.name}` | `{_label(each.name)}` | {each.description} |" for each in used.values()
+    )
+    return _lines("| Attribute | Label | |\n|---|---|---|", rows)
+
+
+def _label(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _lines(head: str, rows: Iterable[str]) -> str:
+    return "\n".join([head, *rows])
+
+
+if __name__ == "__main__":
+    print(table(), end="")  # noqa: T201
