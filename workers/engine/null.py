@@ -7,7 +7,6 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 from workers.engine.load import EngineLoad, TokenRates
 from workers.engine.port import (
@@ -84,18 +83,18 @@ class NullEngine:
         try:
             if not self._token_delay_s:
                 self._rates.add(generated_tokens=prepared.max_tokens)
-                yield _timed(
-                    _update(prepared, prepared.max_tokens, 0, FinishReason.LENGTH), start_s
-                )
+                times = _times(start_s, 0.0)
+                yield _update(prepared, prepared.max_tokens, 0, FinishReason.LENGTH, times=times)
                 return
             for done in range(1, prepared.max_tokens + 1):
                 await asyncio.sleep(self._token_delay_s)
                 finish = self._finish_reason(prepared, done)
                 self._rates.add(generated_tokens=1)
-                update = _update(prepared, done, done - 1, finish)
-                yield _timed(update, start_s, self._token_delay_s) if finish else update
                 if finish:
+                    times = _times(start_s, self._token_delay_s)
+                    yield _update(prepared, done, done - 1, finish, times=times)
                     return
+                yield _update(prepared, done, done - 1, None)
         finally:
             self._running.discard(request_id)
             self._aborted.discard(request_id)
@@ -137,6 +136,7 @@ def _update(
     before: int,
     finish: FinishReason | None,
     ended_by: Decision | None = None,
+    times: EngineTimes | None = None,
 ) -> GenerationUpdate:
     return GenerationUpdate(
         text_delta=_TEXT * (done - before),
@@ -146,14 +146,12 @@ def _update(
         cached_tokens=0,
         finish_reason=finish,
         ended_by=ended_by,
+        engine_times=times,
     )
 
 
-def _timed(
-    last: GenerationUpdate, start_s: float, first_token_after_s: float = 0.0
-) -> GenerationUpdate:
-    """The last update of a request that began at `start_s`; up to its first token it computed."""
+def _times(start_s: float, first_token_after_s: float) -> EngineTimes:
+    """Of a request that began at `start_s`; up to its first token it computed."""
     now_s = time.monotonic()
     first_s = min(start_s + first_token_after_s, now_s)
-    times = EngineTimes(start_s, 0.0, first_s - start_s, 0.0, first_s, 0.0, now_s)
-    return replace(last, engine_times=times)
+    return EngineTimes(start_s, 0.0, first_s - start_s, 0.0, first_s, 0.0, now_s)

@@ -5,9 +5,7 @@ that follows is by the machine's monotonic clock, which the engine's processes s
 added up here is what passed, whoever sets the clock meanwhile.
 """
 
-from collections import defaultdict
-
-from schemas import JobTimes, TimeParts
+from schemas import JobTimes
 from workers.engine.port import GenerationUpdate
 from workers.policy.account import EngineTimes
 
@@ -15,15 +13,18 @@ _DIGITS = 6
 """Microseconds."""
 
 
-def waited(arrived_s: float, read_s: float, reading_since_s: float, attempt: int) -> TimeParts:
+Parts = dict[str, float]
+"""Seconds, by the names of `schemas.TimeParts`: plain, because every job has some."""
+
+
+def waited(arrived_s: float, read_s: float, reading_since_s: float, attempt: int) -> Parts:
     """What came before the worker read the job's record; UTC epoch seconds.
 
     `reading_since_s`: since when it has read the partition without a pause. Which part of it an
     earlier attempt took is in the job's history; the worker does not know.
     """
-    wait_s = round(max(0.0, read_s - arrived_s), _DIGITS)
     is_queue = attempt > 1 or arrived_s < reading_since_s
-    return TimeParts(queue_s=wait_s) if is_queue else TimeParts(publish_s=wait_s)
+    return {"queue_s" if is_queue else "publish_s": max(0.0, read_s - arrived_s)}
 
 
 class Timeline:
@@ -31,7 +32,7 @@ class Timeline:
 
     __slots__ = ("_engine", "_first", "_last", "_read_s", "_submitted_s", "_waited")
 
-    def __init__(self, waited: TimeParts, read_s: float) -> None:
+    def __init__(self, waited: Parts, read_s: float) -> None:
         self._waited = waited
         self._read_s = read_s
         self._submitted_s: float | None = None
@@ -55,21 +56,20 @@ class Timeline:
 
     def times(self, ended_s: float) -> JobTimes:
         """Where the time has gone. The parts sum up to it, whatever the engine says."""
-        before, after = _Parts(self._read_s, ended_s), None
+        before, after = _Walk(self._read_s, ended_s, self._waited), None
         before.until("preparing_s", ended_s if self._submitted_s is None else self._submitted_s)
         before.in_engine(self._prompt_end_s(ended_s), self._engine)
         if self._first is not None:
             before.shown(*self._first)
-            after = _Parts(before.now_s, ended_s)
+            after = _Walk(before.now_s, ended_s, {})
             after.decoding(self._engine_end_s(ended_s), self._engine)
         rest = after or before
         if self._last is not None:
             rest.shown(*self._last)
         rest.until("delivery_s", ended_s)
-        to_first = before.with_(self._waited)
-        if after is None:
-            return JobTimes(until_end=to_first)
-        return JobTimes(until_first_token=to_first, until_end=after.with_(TimeParts()))
+        first = None if after is None else before.rounded()
+        times = {"until_first_token": first, "until_end": rest.rounded()}
+        return JobTimes.model_validate(times)
 
     def _prompt_end_s(self, ended_s: float) -> float:
         """When the engine had made the first token, or had ended the request."""
@@ -84,43 +84,48 @@ class Timeline:
         return ended_s if self._last is None else self._last[0]
 
 
-class _Parts:
-    """Seconds by part, of a time that is gone through once: each moment counts once."""
+class _Walk:
+    """Goes through a time once, and counts each moment as one part."""
 
-    def __init__(self, now_s: float, end_s: float) -> None:
+    __slots__ = ("_end_s", "_seconds", "now_s")
+
+    def __init__(self, now_s: float, end_s: float, before: Parts) -> None:
         self.now_s = now_s
         self._end_s = max(now_s, end_s)
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._seconds = dict(before)
 
     def until(self, part: str, to_s: float) -> None:
         """Count what is left until `to_s` as `part`."""
-        self._seconds[part] += self._go_to(to_s)
+        if to_s > self.now_s:
+            self._add(part, self._go_to(to_s))
 
     def in_engine(self, to_s: float, engine: EngineTimes | None) -> None:
         """Count a prompt's time until `to_s`; what the engine does not account for, it waited."""
         left_s = self._go_to(to_s)
         computing_s = min(left_s, engine.computing_s if engine else 0.0)
         parked_s = min(left_s - computing_s, engine.parked_s if engine else 0.0)
-        self._seconds["computing_s"] += computing_s
-        self._seconds["parked_s"] += parked_s
-        self._seconds["waiting_s"] += left_s - computing_s - parked_s
+        self._add("computing_s", computing_s)
+        self._add("parked_s", parked_s)
+        self._add("waiting_s", left_s - computing_s - parked_s)
 
     def decoding(self, to_s: float, engine: EngineTimes | None) -> None:
         """Count what is left until `to_s`, when the engine had made the last token."""
         left_s = self._go_to(to_s)
         retracted_s = min(left_s, engine.retracted_s if engine else 0.0)
-        self._seconds["retracted_s"] += retracted_s
-        self._seconds["decode_s"] += left_s - retracted_s
+        self._add("retracted_s", retracted_s)
+        self._add("decode_s", left_s - retracted_s)
 
     def shown(self, ready_s: float, shown_s: float) -> None:
         """Count the way of a token to its reader."""
         self.until("delivery_s", ready_s)
         self.until("paced_s", shown_s)
 
-    def with_(self, waited: TimeParts) -> TimeParts:
-        """These parts, after what was waited before."""
-        rounded = {part: round(seconds, _DIGITS) for part, seconds in self._seconds.items()}
-        return waited.model_copy(update={part: s for part, s in rounded.items() if s})
+    def rounded(self) -> Parts:
+        """What took time."""
+        return {part: s for part, each in self._seconds.items() if (s := round(each, _DIGITS))}
+
+    def _add(self, part: str, seconds: float) -> None:
+        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
 
     def _go_to(self, to_s: float) -> float:
         to_s = min(max(to_s, self.now_s), self._end_s)
