@@ -13,6 +13,7 @@ SUMMARIES = {
     "gateway": "serve the HTTP API and keep the ledger",
     "worker": "serve a model: take jobs from Kafka into SGLang",
     "status": "show a job, where its time went, and why it was late",
+    "workers": "show who serves what, how busy, and how far behind",
     "simulate": "predict how scheduling policies fare on a trace, without a GPU",
     "replies": "list, retry or drop undeliverable replies",
     "migrate": "bring the ledger's database to this version's schema",

@@ -1,0 +1,76 @@
+"""`niyama workers`: who serves what, how busy, and how far behind, as a live table."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from niyama.api import ApiSettings, get
+from niyama.errors import NiyamaError
+from niyama.workers_table import tables
+
+Document = dict[str, Any]
+Ask = Callable[[], Document]
+
+
+class WorkersSettings(ApiSettings):
+    """Show who serves what, how busy, and how far behind: a table that is kept up to date."""
+
+    model_config = SettingsConfigDict(cli_shortcuts={"as-json": "json"})
+
+    pool: str | None = Field(default=None, description="Only workers of this pool")
+    once: bool = Field(default=False, description="Print the table once, instead of keeping it")
+    as_json: bool = Field(
+        default=False, description="Print what the API says of workers and pools, once"
+    )
+    interval_s: float = Field(
+        default=1.0, ge=0.2, le=3600, description="Seconds between two looks at the API"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command. Raises NiyamaError with a sentence for people."""
+    settings = WorkersSettings.from_command_line(arguments, "niyama workers")
+    console = Console(highlight=False)
+
+    def ask() -> Document:
+        return _asked(settings)
+
+    if settings.as_json:
+        console.print(json.dumps(ask(), indent=2), soft_wrap=True, markup=False)
+    elif settings.once or not console.is_terminal:
+        console.print(*tables(ask(), console.width), sep="\n")
+    else:
+        _keep_showing(ask, console, settings.interval_s)
+    return 0
+
+
+def _asked(settings: WorkersSettings) -> Document:
+    """The workers, and their pools."""
+    chosen = "" if settings.pool is None else f"?pool={settings.pool}"
+    workers = get(settings.api_url, f"/v1/workers{chosen}")
+    pools = get(settings.api_url, "/v1/pools")["pools"]
+    chosen_pools = [each for each in pools if settings.pool in (None, each["pool"])]
+    return {"workers": workers["workers"], "total": workers["total"], "pools": chosen_pools}
+
+
+def _keep_showing(ask: Ask, console: Console, interval_s: float) -> None:
+    """Until Ctrl-C. Raises NiyamaError when the first look finds nothing."""
+    shown: RenderableType = Group(*tables(ask(), console.width))
+    with Live(shown, console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        try:
+            while True:
+                time.sleep(interval_s)
+                try:
+                    shown = Group(*tables(ask(), console.width))
+                    live.update(shown, refresh=True)
+                except NiyamaError as error:
+                    live.update(Group(shown, Text(str(error), style="red")), refresh=True)
+        except KeyboardInterrupt:
+            return

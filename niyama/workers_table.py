@@ -1,0 +1,116 @@
+"""Workers and pools as tables for a terminal, from what the API says of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+_STYLES = {"serving": "green", "draining": "yellow", "gone": "red"}
+_TTFT_TOKENS = 1024
+"""Of the chat whose TTFT the table shows."""
+_COLUMNS = ("jobs", "unread", "decodes", "tokens /s", "KV", "pressure", "backlog", "TTFT 1k")
+_UNKNOWN = "-"
+_OTHER_COLUMNS = 65
+"""What the columns beside the name take."""
+_SHORTEST_NAME = 12
+
+
+def tables(document: Mapping[str, Any], width: int) -> list[RenderableType]:
+    """A line and a table for each pool, on a terminal of so many columns, 80 at least."""
+    found: list[RenderableType] = []
+    for pool in document["pools"]:
+        members = [each for each in document["workers"] if each["report"]["pool"] == pool["pool"]]
+        found += [_headline(pool), _table(members, width - _OTHER_COLUMNS)]
+    hidden = document["total"] - len(document["workers"])
+    if hidden > 0:
+        found.append(Text(f"and {hidden:,} more workers"))
+    return found or [Text("no worker has reported in the last five minutes")]
+
+
+def _headline(pool: Mapping[str, Any]) -> Text:
+    states = [f"{pool[state]} {state}" for state in _STYLES if pool[state]]
+    unread = "" if pool["unread"] is None else f", {pool['unread']:,} more in Kafka"
+    return Text.assemble(
+        (pool["pool"], "bold"),
+        f" ({', '.join(pool['models'])})" if pool["models"] else "",
+        f": {', '.join(states)}; {pool['jobs']:,} jobs taken{unread}",
+    )
+
+
+def _table(workers: Sequence[Mapping[str, Any]], name_width: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
+    table.add_column("worker", no_wrap=True, vertical="bottom")
+    table.add_column("state", no_wrap=True, vertical="bottom")
+    for name in _COLUMNS:
+        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True, vertical="bottom")
+    for worker in workers:
+        name = _shortened(worker["report"]["worker_id"], name_width)
+        table.add_row(Text(name), _state(worker), *_cells(worker))
+    return table
+
+
+def _shortened(name: str, width: int) -> str:
+    """Without its middle, if it is too long: names often begin alike, or end alike."""
+    width = max(width, _SHORTEST_NAME)
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return f"{name[: width - 1 - tail]}…{name[-tail:]}"
+
+
+def _state(worker: Mapping[str, Any]) -> Text:
+    state = worker["state"]
+    silence = f" {duration(worker['silent_s'])}" if state == "gone" else ""
+    return Text(f"{state}{silence}", style=_STYLES.get(state, ""))
+
+
+def _cells(worker: Mapping[str, Any]) -> list[str]:
+    """Nobody knows what a worker has that is gone."""
+    if worker["state"] == "gone":
+        return [""] * len(_COLUMNS)
+    report = worker["report"]
+    scheduler = report.get("scheduler")
+    topics = report["topics"]
+    unread = [share.get("unread") for share in topics]
+    return [
+        f"{sum(share['jobs'] for share in topics):,}",
+        _UNKNOWN if not unread or None in unread else f"{sum(unread):,}",
+        f"{report['running_decodes']:,}",
+        _rate(report.get("generated_tokens_per_s")),
+        _kv(report),
+        _UNKNOWN if scheduler is None else f"{scheduler['pressure']:.2f}",
+        _UNKNOWN if scheduler is None else duration(_backlog_s(scheduler)),
+        _UNKNOWN if scheduler is None else _ttft(scheduler),
+    ]
+
+
+def _rate(per_s: float | None) -> str:
+    return _UNKNOWN if per_s is None else f"{per_s:,.0f}"
+
+
+def _kv(report: Mapping[str, Any]) -> str:
+    used, total = report.get("used_kv_tokens"), report["limits"].get("kv_tokens")
+    return _UNKNOWN if used is None or not total else f"{used / total:.0%}"
+
+
+def _backlog_s(scheduler: Mapping[str, Any]) -> float:
+    """All of it, whenever it is due."""
+    backlog = scheduler["backlog"]
+    return float(sum(each["work_s"] for each in backlog if each.get("due_within_s") is None))
+
+
+def _ttft(scheduler: Mapping[str, Any]) -> str:
+    predicted = {each["prompt_tokens"]: each["ttft_s"] for each in scheduler["ttft"]}
+    return duration(predicted[_TTFT_TOKENS]) if _TTFT_TOKENS in predicted else _UNKNOWN
+
+
+def duration(seconds: float) -> str:
+    """Short: 0.42s, 8.1s, 75s, 12m, 30h."""
+    if seconds < 10:
+        return f"{seconds:.2f}s" if seconds < 1 else f"{seconds:.1f}s"
+    if seconds < 120:
+        return f"{seconds:.0f}s"
+    return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.0f}h"

@@ -1,0 +1,127 @@
+"""What `niyama workers` prints."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gateway.api import fleet_views
+from gateway.fleet.known import KnownWorker
+from niyama import workers
+from niyama.errors import NiyamaError, UnavailableError
+from niyama.workers_table import duration, tables
+from schemas.load import Backlog, PredictedTtft, SchedulerLoad, TopicShare, WorkerLimits
+from tests.support.loads import load_report
+
+BUSY = load_report(
+    "a-machine-with-a-long-name-31337-ab12",
+    running_decodes=1_420,
+    generated_tokens_per_s=12_345.6,
+    used_kv_tokens=10_000,
+    limits=WorkerLimits(interactive_jobs=1, batch_jobs=1, kv_tokens=10_000),
+    topics=[TopicShare(topic="t", partitions=[0], jobs=2_048, prompt_tokens=9, unread=99_999)],
+    scheduler=SchedulerLoad(
+        waiting=1, prefilling=1, overdue=0, pressure=12.5, capacity_tokens_per_s=1_000,
+        backlog=[
+            Backlog(kind="batch", due_within_s=60, work_s=8),
+            Backlog(kind="batch", work_s=900),
+        ],
+        ttft=[PredictedTtft(prompt_tokens=1_024, ttft_s=0.25)],
+    ),
+)  # fmt: skip
+KNOWN = [
+    KnownWorker(BUSY, 0.4),
+    KnownWorker(load_report("null"), 0.4),
+    KnownWorker(load_report("died"), 42.0),
+]
+
+
+def document(known: list[KnownWorker]) -> dict[str, Any]:
+    return {
+        "workers": [fleet_views.worker(each).model_dump(mode="json") for each in known],
+        "total": len(known),
+        "pools": [each.model_dump(mode="json") for each in fleet_views.pools(known)],
+    }
+
+
+def printed(known: list[KnownWorker], width: int = 80) -> list[str]:
+    console = Console(file=StringIO(), width=width)
+    console.print(*tables(document(known), width), sep="\n")
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def test_a_table_of_a_busy_pool_fits_eighty_columns() -> None:
+    head, _, names, _, busy, null, died = printed(KNOWN)
+    assert head.startswith("default (tiny): 2 serving, 1 gone; 2,048 jobs taken")
+    assert names.split() == [
+        *("worker", "state", "jobs", "unread", "decodes"),
+        *("/s", "KV", "pressure", "backlog", "1k"),
+    ]
+    assert busy.split() == [
+        *("a-machi…37-ab12", "serving", "2,048", "99,999", "1,420"),
+        *("12,346", "100%", "12.50", "15m", "0.25s"),
+    ]
+    assert null.split() == ["null", "serving", "0", "-", "0", "-", "-", "-", "-", "-"]
+    assert died.split() == ["died", "gone", "42s"]
+    assert max(map(len, printed(KNOWN))) <= 80
+    assert "a-machine-with-a-long-name-31337-ab12" in printed(KNOWN, 120)[4]
+
+
+def test_without_workers_it_says_so() -> None:
+    assert printed([]) == ["no worker has reported in the last five minutes"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0.00s"), (0.123, "0.12s"), (9.94, "9.9s"), (75, "75s"), (720, "12m"), (86_400, "24h")],
+)
+def test_times_are_short(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown
+
+
+def answering(known: list[KnownWorker]) -> Callable[[str, str], Any]:
+    def get(url: str, path: str) -> Any:
+        answer = document(known)
+        return {"pools": answer["pools"]} if path == "/v1/pools" else answer
+
+    return get
+
+
+def test_json_is_what_the_api_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workers, "get", answering(KNOWN))
+    assert workers.main(["--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == document(KNOWN)
+
+
+def test_where_there_is_no_terminal_the_table_is_printed_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(workers, "get", answering(KNOWN))
+    assert workers.main(["--pool", "default"]) == 0
+    assert "2 serving, 1 gone" in capsys.readouterr().out
+
+
+def test_the_table_is_kept_until_ctrl_c_whatever_becomes_of_the_gateway(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = iter([document(KNOWN), UnavailableError("it is away"), document(KNOWN[:1])])
+
+    def ask() -> dict[str, Any]:
+        answer = next(looks, None)
+        if answer is None:
+            raise KeyboardInterrupt
+        if isinstance(answer, NiyamaError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    console = Console(file=StringIO(), width=80, force_terminal=True)
+    workers._keep_showing(ask, console, 1.0)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "it is away" in shown
+    assert "1 serving" in shown
