@@ -46,7 +46,7 @@ def build(settings: GatewaySettings) -> Gateway:
     """A gateway that is not connected to anything yet."""
     engine = database.engine(settings, settings.database_connections)
     telemetry = Telemetry(settings, "niyama-gateway", settings.pool)
-    tracing = telemetry.traces.start(ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)))
+    tracing = telemetry.traces.provider(ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)))
     producer = Producer(settings, tracer_provider=tracing)
     ledger, stopping = Ledger(engine), asyncio.Event()
     readers = max(1, settings.database_connections // 2)

@@ -8,13 +8,11 @@ from functools import partial
 from typing import TypeVar
 
 from aiokafka.errors import KafkaError
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from niyama import kafka
 from niyama.errors import UnavailableError
 from niyama.telemetry import instruments
 from niyama.telemetry.telemetry import Telemetry
-from niyama.tracing.names import SCOPE
 from schemas.topics import worker_key
 from workers.connections import Connections, connect
 from workers.engine.port import Engine
@@ -41,7 +39,7 @@ from workers.reporting.record_sizes import check_record_sizes
 from workers.reporting.reporter import Reporter
 from workers.settings import WorkerSettings
 from workers.stop import Stop
-from workers.tracing.spans import PlannedIds, SpanMaker
+from workers.tracing.spans import SpanMaker
 from workers.tracing.traces import JobTraces
 from workers.worker import Worker, WorkerParts
 
@@ -210,13 +208,11 @@ def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:
 
 def _traces(settings: WorkerSettings, telemetry: Telemetry) -> JobTraces | None:
     """None: nothing is traced."""
-    ids = PlannedIds()
-    # Which traces are kept is decided before their spans are made.
-    provider = telemetry.traces.start(ALWAYS_ON, ids)
-    if provider is None:
+    traces = telemetry.traces
+    if traces.processor is None:
         return None
-    tracer, events = provider.get_tracer(SCOPE), settings.topics.events.name
-    maker = SpanMaker(tracer, ids, settings.workers_group, events)
+    events = settings.topics.events.name
+    maker = SpanMaker(traces.processor.on_end, traces.resource, settings.workers_group, events)
     return JobTraces(maker, settings.trace_sample_ratio, clock=time.time)
 
 

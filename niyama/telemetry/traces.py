@@ -5,9 +5,8 @@ from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Sampler
 
 CLOSE_LIMIT_S = 2.0
@@ -23,39 +22,32 @@ class Traces:
     """Where the spans of this process go."""
 
     def __init__(self, resource: Resource, otlp_url: str | None = None) -> None:
-        """They are sent to `otlp_url`; None: no spans are made."""
+        """They are sent to `otlp_url`; None: this process does not trace."""
+        self.resource = resource
         self.failed_exports = 0
         """Batches that the collector did not take, which are lost."""
-        self._resource = resource
-        self._otlp_url = otlp_url
-        self._provider: TracerProvider | None = None
-
-    @property
-    def enabled(self) -> bool:
-        return self._otlp_url is not None
-
-    def start(self, sampler: Sampler, ids: IdGenerator | None = None) -> TracerProvider | None:
-        """A provider for this process; None: it does not trace. To be called once."""
-        if self._otlp_url is None:
-            return None
-        assert self._provider is None
-        self._provider = TracerProvider(
-            sampler, self._resource, shutdown_on_exit=False, id_generator=ids
-        )
-        self._provider.add_span_processor(
-            BatchSpanProcessor(
-                _CountingExporter(self, self._otlp_url),
+        self.processor: SpanProcessor | None = None
+        """Takes spans that have ended; None: they are not to be made."""
+        if otlp_url is not None:
+            self.processor = BatchSpanProcessor(
+                _CountingExporter(self, otlp_url),
                 max_queue_size=QUEUE_SPANS,
                 max_export_batch_size=BATCH_SPANS,
             )
-        )
-        return self._provider
+
+    def provider(self, sampler: Sampler) -> TracerProvider | None:
+        """For spans by the SDK's tracers; None: this process does not trace."""
+        if self.processor is None:
+            return None
+        provider = TracerProvider(sampler, self.resource, shutdown_on_exit=False)
+        provider.add_span_processor(self.processor)
+        return provider
 
     def close(self) -> None:
         """Send the last spans, for at most CLOSE_LIMIT_S."""
-        if self._provider is None:
+        if self.processor is None:
             return
-        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing = threading.Thread(target=self.processor.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_LIMIT_S)
 

@@ -1,7 +1,7 @@
 """W3C trace context in Kafka headers: https://www.w3.org/TR/trace-context/."""
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, set_span_in_context
+from opentelemetry.trace import Span, SpanContext, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from schemas.headers import Headers, ReceivedHeaders, trace_context
@@ -19,6 +19,12 @@ def parent_in(headers: ReceivedHeaders) -> Context | None:
     if not found:
         return None
     return _W3C.extract({name: value.decode() for name, value in found}, Context())
+
+
+def span_context_in(headers: ReceivedHeaders) -> SpanContext | None:
+    """The span that wrote a record's headers; None where they name none that is valid."""
+    found = get_current_span(parent_in(headers) or Context()).get_span_context()
+    return found if found.is_valid else None
 
 
 def with_context_of(span: Span, headers: Headers) -> Headers:

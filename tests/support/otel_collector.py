@@ -16,7 +16,7 @@ import httpx
 from niyama.local.ports import free_port
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "otel-collector.sh"
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 CONFIGURATION = """
 receivers:

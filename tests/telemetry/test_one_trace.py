@@ -18,7 +18,7 @@ from niyama.local.stack import LocalStack, StackOptions
 from tests.support.otel_collector import ReceivedSpan, RunningCollector, otel_collector
 from tests.support.records import TRACEPARENT
 
-START_LIMIT_S = 200.0
+START_LIMIT_S = 400.0
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def of_generation(job: JobFacts, ending: Ending) -> dict[str, AttributeValue]:
         found[names.GEN_AI_USAGE_OUTPUT_TOKENS] = usage.completion_tokens
         found[names.GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS] = usage.cached_tokens
     if ending.finish_reason is not None:
-        found[names.GEN_AI_RESPONSE_FINISH_REASONS] = [ending.finish_reason]
+        found[names.GEN_AI_RESPONSE_FINISH_REASONS] = (ending.finish_reason,)
     if ending.largest_gap_ms is not None:
         found[names.LARGEST_GAP] = ending.largest_gap_ms / 1000
     return found

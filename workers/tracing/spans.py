@@ -1,150 +1,175 @@
-"""From the notes of one attempt at a job to the SDK's spans."""
+"""From the notes of one attempt at a job to spans.
 
-from collections.abc import Iterator
+Spans are made here with all that is known of them, at the end. The SDK's tracers, for spans that
+begin now, take ten times as long, and would choose ids where others have been told them before.
+"""
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
-from opentelemetry.util.types import Attributes
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.util.types import AttributeValue
 
 from niyama.tracing import names
-from niyama.tracing.context import parent_in
+from niyama.tracing.context import span_context_in
 from schemas import EventType
 from workers.policy.decision import Decision, DecisionKind
 from workers.tracing import attributes
 from workers.tracing.job_trace import Ending, JobFacts, JobTrace
 
 Interval = tuple[float, float]
+Export = Callable[[ReadableSpan], None]
 
-
-class PlannedIds(RandomIdGenerator):
-    """Gives spans the ids that were told to others before the spans were made."""
-
-    def __init__(self) -> None:
-        self.trace_id: int | None = None
-        self.span_id: int | None = None
-
-    def generate_trace_id(self) -> int:
-        planned, self.trace_id = self.trace_id, None
-        return super().generate_trace_id() if planned is None else planned
-
-    def generate_span_id(self) -> int:
-        planned, self.span_id = self.span_id, None
-        return super().generate_span_id() if planned is None else planned
+_SCOPE = InstrumentationScope(names.SCOPE)
+_KEPT = TraceFlags(TraceFlags.SAMPLED)
 
 
 class SpanMaker:
     """Makes all spans of one attempt at once, when it is over."""
 
-    def __init__(self, tracer: Tracer, ids: PlannedIds, group: str, events_topic: str) -> None:
-        """`ids` are the id generator of the tracer's provider; `group` is the consumer group."""
-        self._tracer = tracer
-        self._ids = ids
+    def __init__(self, export: Export, resource: Resource, group: str, events_topic: str) -> None:
+        """`export` takes each span; `resource` describes this process, `group` is the consumer
+        group."""
+        self._export = export
+        self._resource = resource
         self._group = group
         self._events_topic = events_topic
 
     def make(self, trace: JobTrace, kept_because: list[str], delivered_s: float) -> None:
         """The job's last event was acknowledged at `delivered_s`."""
-        assert trace.ending is not None
-        process = self._process(trace, trace.ending)
-        process.set_attribute(names.KEPT_BECAUSE, kept_because)
-        within = set_span_in_context(process, Context())
+        ending = trace.ending
+        assert ending is not None
+        process = _context(trace.trace_id, trace.process_span_id)
         if trace.job is not None and trace.admitted_s is not None:
-            self._span(names.ADMISSION, within, (trace.taken_s, trace.admitted_s))
-            self._generation(trace, trace.job, trace.ending, trace.admitted_s, within)
+            self._span(names.ADMISSION, process, (trace.taken_s, trace.admitted_s))
+            self._generation(trace, trace.job, ending, trace.admitted_s, process)
         if trace.message.job_id is not None:
-            name = f"{names.SEND} {self._events_topic}"
-            sent = self._started(name, within, trace.ending.at_s, SpanKind.PRODUCER)
-            sent.set_attributes(attributes.of_sent(self._events_topic, trace.message.job_id))
-            _end(sent, delivered_s)
-        _end(process, delivered_s)
+            self._span(
+                f"{names.SEND} {self._events_topic}",
+                process,
+                (ending.at_s, delivered_s),
+                attributes.of_sent(self._events_topic, trace.message.job_id),
+                kind=SpanKind.PRODUCER,
+            )
+        self._span(
+            f"{names.PROCESS} {trace.message.topic}",
+            span_context_in(trace.headers),
+            (trace.taken_s, delivered_s),
+            self._of_process(trace, ending) | {names.KEPT_BECAUSE: tuple(kept_because)},
+            process,
+            kind=SpanKind.CONSUMER,
+            status=_status(ending),
+        )
 
-    # ---- the job
-
-    def _process(self, trace: JobTrace, ending: Ending) -> Span:
-        self._ids.trace_id, self._ids.span_id = trace.trace_id, trace.process_span_id
-        parent = parent_in(trace.headers) or Context()
-        name = f"{names.PROCESS} {trace.message.topic}"
-        span = self._started(name, parent, trace.taken_s, SpanKind.CONSUMER)
-        self._ids.trace_id = None
-        span.set_attributes(attributes.of_message(trace.message, self._group))
-        if trace.job is not None:
-            span.set_attributes(attributes.of_job(trace.job.qos, trace.taken_s))
-        span.set_attributes(attributes.of_times(ending.times))
-        span.set_attribute(names.JOB_OUTCOME, str(ending.kind))
-        _fail(span, ending)
-        return span
+    def _of_process(self, trace: JobTrace, ending: Ending) -> dict[str, AttributeValue]:
+        job = {} if trace.job is None else attributes.of_job(trace.job.qos, trace.taken_s)
+        return {
+            **attributes.of_message(trace.message, self._group),
+            **job,
+            **attributes.of_times(ending.times),
+            **_error(ending),
+            names.JOB_OUTCOME: str(ending.kind),
+        }
 
     def _generation(
-        self, trace: JobTrace, job: JobFacts, ending: Ending, start_s: float, within: Context
+        self, trace: JobTrace, job: JobFacts, ending: Ending, start_s: float, process: SpanContext
     ) -> None:
-        self._ids.span_id = trace.chat_span_id
-        chat = self._started(f"{job.operation} {job.model}", within, start_s)
-        chat.set_attributes(attributes.of_generation(job, ending))
-        _fail(chat, ending)
-        deadline_s = job.qos.deadline_s
-        for decision in trace.decisions:
-            said = attributes.of_decision(decision, deadline_s)
-            chat.add_event(f"niyama.{decision.kind}", said, _ns(decision.at_s))
+        chat = _context(trace.trace_id, trace.chat_span_id)
+        self._phases(trace, job.qos.deadline_s, (start_s, ending.at_s), chat)
+        said = {**attributes.of_generation(job, ending), **_error(ending)}
         if trace.decisions_left_out:
-            chat.set_attribute(names.EVENTS_LEFT_OUT, trace.decisions_left_out)
-        if trace.first_token_s is not None:
-            slack = {names.SLACK: deadline_s - trace.first_token_s}
-            chat.add_event("niyama.first_token", slack, _ns(trace.first_token_s))
-        self._phases(
-            trace, deadline_s, (start_s, ending.at_s), set_span_in_context(chat, Context())
+            said[names.EVENTS_LEFT_OUT] = trace.decisions_left_out
+        self._span(
+            f"{job.operation} {job.model}",
+            process,
+            (start_s, ending.at_s),
+            said,
+            chat,
+            events=_events(trace, job.qos.deadline_s),
+            status=_status(ending),
         )
-        _end(chat, ending.at_s)
 
-    def _phases(self, trace: JobTrace, deadline_s: float, whole: Interval, within: Context) -> None:
+    def _phases(
+        self, trace: JobTrace, deadline_s: float, whole: Interval, chat: SpanContext
+    ) -> None:
         start_s, end_s = whole
         started_s, computed_s = trace.started_s, _computed_s(trace)
         queued_until_s = end_s if started_s is None else started_s
         slack = {names.SLACK: deadline_s - queued_until_s}
-        self._span(names.QUEUE, within, (start_s, queued_until_s), slack)
+        self._span(names.QUEUE, chat, (start_s, queued_until_s), slack)
         if started_s is None:
             return
         prefilled_s = end_s if computed_s is None else computed_s
         slack = {names.SLACK: deadline_s - prefilled_s}
-        self._prefill(trace, within, (started_s, prefilled_s), slack)
+        self._prefill(trace, (started_s, prefilled_s), slack, chat)
         if computed_s is not None:
             slack = {names.SLACK: deadline_s - end_s}
-            self._span(names.DECODE, within, (computed_s, end_s), slack)
+            self._span(names.DECODE, chat, (computed_s, end_s), slack)
 
     def _prefill(
-        self, trace: JobTrace, within: Context, interval: Interval, slack: Attributes
+        self, trace: JobTrace, interval: Interval, slack: dict[str, float], chat: SpanContext
     ) -> None:
-        start_s, end_s = interval
-        prefill = self._started(names.PREFILL, within, start_s)
-        within = set_span_in_context(prefill, Context())
-        for parked in _parked(trace.decisions, end_s):
-            self._span(names.PARKED, within, parked)
+        prefill = _context(trace.trace_id)
+        for parked in _parked(trace.decisions, interval[1]):
+            self._span(names.PARKED, prefill, parked)
+        said: dict[str, AttributeValue] = {**slack}
         if trace.prefill is not None:
             for chunk in trace.prefill.chunks:
-                interval = chunk.start_s, chunk.end_s
-                self._span(names.PREFILL_CHUNK, within, interval, attributes.of_chunk(chunk))
-            prefill.set_attribute(names.CHUNKS_LEFT_OUT, trace.prefill.left_out)
-        if slack:
-            prefill.set_attributes(slack)
-        _end(prefill, end_s)
-
-    # ---- spans
+                ran = chunk.start_s, chunk.end_s
+                self._span(names.PREFILL_CHUNK, prefill, ran, attributes.of_chunk(chunk))
+            said[names.CHUNKS_LEFT_OUT] = trace.prefill.left_out
+        self._span(names.PREFILL, chat, interval, said, prefill)
 
     def _span(
-        self, name: str, within: Context, interval: Interval, said: Attributes = None
-    ) -> None:
-        start_s, end_s = interval
-        _end(self._started(name, within, start_s, said=said), max(start_s, end_s))
-
-    def _started(
         self,
         name: str,
-        within: Context,
-        start_s: float,
+        parent: SpanContext | None,
+        interval: Interval,
+        said: dict[str, AttributeValue] | dict[str, float] | None = None,
+        context: SpanContext | None = None,
+        *,
         kind: SpanKind = SpanKind.INTERNAL,
-        said: Attributes = None,
-    ) -> Span:
-        return self._tracer.start_span(name, within, kind, said, start_time=_ns(start_s))
+        events: Sequence[Event] = (),
+        status: Status | None = None,
+    ) -> None:
+        """Export a span. Without a `context` of its own it is nobody's parent."""
+        start_s, end_s = interval
+        if context is None:
+            assert parent is not None
+            context = _context(parent.trace_id)
+        self._export(
+            ReadableSpan(
+                name,
+                context,
+                parent,
+                self._resource,
+                said,
+                events,
+                kind=kind,
+                status=status or Status(),
+                start_time=_ns(start_s),
+                end_time=_ns(max(start_s, end_s)),
+                instrumentation_scope=_SCOPE,
+            )
+        )
+
+
+def _context(trace_id: int, span_id: int | None = None) -> SpanContext:
+    """Of a span here, by default with an id of its own."""
+    return SpanContext(trace_id, span_id or random.getrandbits(64) or 1, False, _KEPT)
+
+
+def _events(trace: JobTrace, deadline_s: float) -> list[Event]:
+    found = [
+        Event(f"niyama.{each.kind}", attributes.of_decision(each, deadline_s), _ns(each.at_s))
+        for each in trace.decisions
+    ]
+    if (first_s := trace.first_token_s) is not None:
+        found.append(Event("niyama.first_token", {names.SLACK: deadline_s - first_s}, _ns(first_s)))
+    return found
 
 
 def _computed_s(trace: JobTrace) -> float | None:
@@ -167,17 +192,20 @@ def _parked(decisions: list[Decision], end_s: float) -> Iterator[Interval]:
         yield since_s, end_s
 
 
-def _fail(span: Span, ending: Ending) -> None:
-    """Mark the span as failed, if that is how the job ended."""
-    if ending.kind not in (EventType.FAILED, EventType.EXPIRED):
-        return
-    error = ending.error
-    span.set_attribute(names.ERROR_TYPE, str(ending.kind) if error is None else error.code)
-    span.set_status(StatusCode.ERROR, None if error is None else error.message)
+def _failed(ending: Ending) -> bool:
+    return ending.kind in (EventType.FAILED, EventType.EXPIRED)
 
 
-def _end(span: Span, at_s: float) -> None:
-    span.end(_ns(at_s))
+def _error(ending: Ending) -> dict[str, AttributeValue]:
+    if not _failed(ending):
+        return {}
+    return {names.ERROR_TYPE: str(ending.kind) if ending.error is None else ending.error.code}
+
+
+def _status(ending: Ending) -> Status:
+    if not _failed(ending):
+        return Status()
+    return Status(StatusCode.ERROR, None if ending.error is None else ending.error.message)
 
 
 def _ns(epoch_s: float) -> int:

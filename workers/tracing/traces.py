@@ -11,12 +11,12 @@ from workers.tracing.spans import SpanMaker
 
 log = logging.getLogger(__name__)
 
-KEPT_PER_S = 50.0
-"""Traces kept in a second, in the mean. Each takes half a millisecond of this process: beyond that an
-overload, in which every job is late, or a producer that samples everything, would slow down the
-serving of jobs."""
+KEPT_PER_S = 30.0
+"""Traces kept in a second, in the mean. Each takes half a millisecond of this process, most of it
+to be encoded. In an overload, in which every job is late, or when a producer samples everything,
+keeping more would slow down the serving of jobs."""
 KEPT_AT_ONCE = 100.0
-"""Kept in a moment, after a quiet time: they are made in the loop that tokens pass."""
+"""Kept in a moment, after a quiet time."""
 
 
 class JobTraces:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-
 from niyama.telemetry.instrument import Kind
 from niyama.telemetry.table import declared, exposed_name, table
 

@@ -21,7 +21,7 @@ def telemetry(endpoint: str | None, **settings: bool) -> Telemetry:
 
 
 def make_span(of: Telemetry) -> None:
-    provider = of.traces.start(ALWAYS_ON)
+    provider = of.traces.provider(ALWAYS_ON)
     assert provider is not None
     provider.get_tracer("test").start_span("work").end()
 
@@ -58,7 +58,7 @@ def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed(
 
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patched:
         sending = traces.Traces(telemetry(None).resource, f"http://127.0.0.1:{_port(silent)}")
-        provider = sending.start(ALWAYS_ON)
+        provider = sending.provider(ALWAYS_ON)
         assert provider is not None
         patched.setattr(traces.threading, "Thread", Watched)
         sending.close()
@@ -81,5 +81,5 @@ def test_without_a_collector_there_is_nothing_to_make_spans_with(
 ) -> None:
     off = telemetry(endpoint, traces=wanted)
 
-    assert off.traces.start(ALWAYS_ON) is None
+    assert off.traces.provider(ALWAYS_ON) is None
     off.traces.close()

@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
@@ -19,7 +20,7 @@ from workers.engine.port import PrefillChunk, PrefillChunks
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.qos import RequestQos
 from workers.tracing.job_trace import MAX_DECISIONS, JobFacts, JobTrace, Message
-from workers.tracing.spans import PlannedIds, SpanMaker
+from workers.tracing.spans import SpanMaker
 from workers.tracing.traces import KEPT_AT_ONCE, KEPT_PER_S, JobTraces
 
 ARRIVED_S = 1000.0
@@ -38,9 +39,8 @@ class Setting:
     now_s: float = ARRIVED_S
 
     def __post_init__(self) -> None:
-        ids = PlannedIds()
-        self.spans = KeptSpans(ids=ids)
-        maker = SpanMaker(self.spans.provider.get_tracer("test"), ids, "group", "events")
+        self.spans = KeptSpans()
+        maker = SpanMaker(self.spans.processor.on_end, Resource.get_empty(), "group", "events")
         self.traces = JobTraces(maker, self.sample_ratio, lambda: self.now_s)
 
     def chat(
