@@ -56,6 +56,7 @@ lint: $(STAMP) ## Check style, types and the import rules
 
 schemas: $(STAMP) ## Write the published JSON Schemas and AsyncAPI again
 	$(BIN)/python -m schemas.publish
+	$(BIN)/python -m gateway.contract
 
 lock: ## Choose exact versions again: constraints.txt
 	$$(scripts/install.sh --print-uv) pip compile --quiet --universal --generate-hashes \

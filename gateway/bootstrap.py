@@ -18,7 +18,7 @@ from gateway.api.health import Check, Health, PartName
 from gateway.api.services import Services
 from gateway.api.submissions import Submissions
 from gateway.api.tracing import trace_requests
-from gateway.fleet.application import load_broker
+from gateway.fleet.application import application
 from gateway.fleet.follower import LoadFollower
 from gateway.fleet.known import KnownWorkers
 from gateway.ledger.backlog import Backlog
@@ -87,7 +87,7 @@ def build(settings: GatewaySettings) -> Gateway:
         "the reconciler": reconciler,
         "the relay": relay,
         "counting the backlog": backlog,
-        "following load reports": LoadFollower(load_broker(settings, workers)),
+        "following load reports": LoadFollower(application(settings, workers)),
     }
     return Gateway(settings, engine, producer, parts, server, stopping, telemetry)
 

@@ -6,17 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from aiokafka import ConsumerRecord
-from faststream import ExceptionMiddleware
-from faststream.kafka import KafkaMessage
+from faststream import ExceptionMiddleware, FastStream
+from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
+from faststream.specification import AsyncAPI
 
 from gateway.fleet.broker import Broker
 from gateway.fleet.known import KnownWorkers
+from gateway.fleet.topics import described
 from niyama.kafka import source_of
 from niyama.logs import Throttle
 from niyama.settings import KafkaSettings
 from schemas import JobError, LoadReport
 from schemas.decode import decode_load
+from schemas.message import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,29 @@ FETCH_BYTES = 256 * 1024
 
 class UnusableReportError(ValueError):
     """A record of the load topic is no report."""
+
+
+def application(
+    settings: KafkaSettings, known: KnownWorkers, clock: Callable[[], float] = time.time
+) -> FastStream:
+    """Not started. Its AsyncAPI document (`gateway.contract`) has every topic: what is read here,
+    and what the rest of Niyama reads and writes with aiokafka.
+    """
+    broker = load_broker(settings, known, clock)
+    elsewhere = KafkaBroker(settings.kafka_bootstrap)  # never started
+    for each in described(settings.topics):
+        if each.topic != settings.topics.load:
+            elsewhere.publisher(each.topic.name, schema=each.message or bytes)
+    specification = AsyncAPI(
+        broker,
+        elsewhere,
+        title="Niyama",
+        version=str(SCHEMA_VERSION),
+        description="Topics of the pool 'default'. Other pools have job topics of their own name. "
+        "An operation's action is Niyama's: it receives what producers send.",
+        schema_version="3.0.0",
+    )
+    return FastStream(broker, logger=log, specification=specification)
 
 
 def load_broker(

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from aiokafka.errors import KafkaError
-from faststream.kafka import KafkaBroker
+from faststream import FastStream
 
 from niyama.retry import retry
 
@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class LoadFollower:
-    """Starts a broker as soon as Kafka answers. Nothing waits for it."""
+    """Starts the application as soon as Kafka answers. Nothing waits for it."""
 
-    def __init__(self, broker: KafkaBroker) -> None:
-        self._broker = broker
+    def __init__(self, application: FastStream) -> None:
+        self._application = application
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -24,7 +24,7 @@ class LoadFollower:
             await retry(self._start, KafkaError, notice="load reports cannot be read yet", log=log)
             await self._stopping.wait()
         finally:
-            await self._broker.stop()
+            await self._application.stop()
 
     def stop(self) -> None:
         """End `run` soon."""
@@ -34,7 +34,7 @@ class LoadFollower:
         if self._stopping.is_set():
             return
         try:
-            await self._broker.start()
+            await self._application.start()
         except KafkaError:
-            await self._broker.stop()
+            await self._application.stop()
             raise

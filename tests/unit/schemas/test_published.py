@@ -26,8 +26,8 @@ def test_published_files_are_up_to_date() -> None:
 def test_a_changed_file_is_noticed(tmp_path: Path) -> None:
     for name, content in publish.documents().items():
         (tmp_path / name).write_text(content)
-    (tmp_path / "asyncapi.json").write_text("{}")
-    assert publish.outdated(tmp_path) == ["asyncapi.json"]
+    (tmp_path / "job-event.v1.schema.json").write_text("{}")
+    assert publish.outdated(tmp_path) == ["job-event.v1.schema.json"]
 
 
 def test_a_job_on_the_wire_fits_its_published_schema() -> None:
@@ -57,16 +57,3 @@ def test_an_event_on_the_wire_fits_its_published_schema() -> None:
         prediction=Prediction(finish_at=now), result=JobResult(text="ok", finish_reason="stop"),
     )  # fmt: skip
     jsonschema.validate(json.loads(event.to_bytes()), schema("job-event.v1.schema.json"))
-
-
-def test_asyncapi_describes_every_channel_with_its_settings() -> None:
-    channels = schema("asyncapi.json")["channels"]
-    assert isinstance(channels, dict)
-    assert set(channels) == {
-        "niyama.default.interactive", "niyama.default.batch", "niyama.default.relegated",
-        "niyama.events", "niyama.tokens", "niyama.control", "niyama.replies-sent",
-        "niyama.load",
-    }  # fmt: skip
-    events = channels["niyama.events"]["bindings"]["kafka"]
-    assert events["partitions"] == 6
-    assert events["topicConfiguration"]["retention.ms"] == 7 * 86_400_000

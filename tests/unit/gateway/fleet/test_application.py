@@ -9,7 +9,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 
-from gateway.fleet.application import load_broker
+from gateway.fleet.application import application, load_broker
 from gateway.fleet.follower import LoadFollower
 from gateway.fleet.known import KnownWorkers
 from niyama.settings import KafkaSettings
@@ -78,12 +78,13 @@ async def test_the_follower_starts_as_soon_as_kafka_answers_and_ends_when_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("niyama.retry.RETRY_INTERVAL_S", 0)
-    broker = load_broker(SETTINGS, KnownWorkers())
+    running_application = application(SETTINGS, KnownWorkers())
+    (broker,) = running_application.brokers
     started = AsyncMock(side_effect=[KafkaConnectionError("away"), None])
     stopped = AsyncMock()
     monkeypatch.setattr(broker, "start", started)
     monkeypatch.setattr(broker, "stop", stopped)
-    follower = LoadFollower(broker)
+    follower = LoadFollower(running_application)
     running = asyncio.create_task(follower.run())
     while started.await_count < 2:
         await asyncio.sleep(0)
