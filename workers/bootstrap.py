@@ -213,7 +213,11 @@ def _traces(settings: WorkerSettings, telemetry: Telemetry) -> JobTraces | None:
         return None
     events = settings.topics.events.name
     maker = SpanMaker(traces.processor.on_end, traces.resource, settings.workers_group, events)
-    return JobTraces(maker, settings.trace_sample_ratio, clock=time.time)
+    jobs = JobTraces(maker, settings.trace_sample_ratio, clock=time.time)
+    telemetry.measurements.observe(
+        instruments.TRACES_KEPT, lambda: [(jobs.kept, ("kept",)), (jobs.dropped, ("dropped",))]
+    )
+    return jobs
 
 
 def _limits(settings: WorkerSettings) -> Limits:

@@ -47,6 +47,7 @@ REQUEST_STATE = Attribute("niyama.request.state", "`waiting`, `prefill`, `overdu
 PROMPT_TOKENS = Attribute("niyama.prompt_tokens", "of the chat: 128, 1024 or 8192")
 TOKEN_TYPE = Attribute("gen_ai.token.type", "`input` or `output`")
 SIGNAL = Attribute("niyama.signal", "`metrics` or `traces`")
+TRACE_FATE = Attribute("niyama.trace.fate", "`kept` or `dropped`")
 
 # ---- a worker's jobs
 
@@ -330,4 +331,18 @@ FAILED_EXPORTS = Instrument(
     "{export}",
     "Batches that the OpenTelemetry collector did not take",
     (SIGNAL,),
+)
+DROPPED_SPANS = Instrument(
+    "niyama.telemetry.dropped_spans",
+    Kind.COUNTER,
+    "{span}",
+    "Spans that were dropped because too many waited for the collector",
+)
+TRACES_KEPT = Instrument(
+    "niyama.telemetry.traces",
+    Kind.COUNTER,
+    "{trace}",
+    "Traces of jobs that ended and whose trace was to be kept: kept, or dropped because there were "
+    "too many",
+    (TRACE_FATE,),
 )

@@ -1,6 +1,6 @@
 """The telemetry of one process: set up at its start, closed at its end."""
 
-from niyama.telemetry.instruments import FAILED_EXPORTS
+from niyama.telemetry.instruments import DROPPED_SPANS, FAILED_EXPORTS
 from niyama.telemetry.measurements import Measurements, Observed
 from niyama.telemetry.metrics import Metrics
 from niyama.telemetry.resource import resource_of
@@ -28,6 +28,7 @@ class Telemetry:
             self.resource, settings.otlp_url("traces") if settings.traces else None
         )
         self.measurements.observe(FAILED_EXPORTS, self._failed_exports)
+        self.measurements.observe(DROPPED_SPANS, lambda: [(self.traces.dropped_spans, ())])
 
     def close(self) -> None:
         """Send what was measured last, for at most CLOSE_LIMIT_S of each. Blocks."""

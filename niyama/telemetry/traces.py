@@ -26,14 +26,12 @@ class Traces:
         self.resource = resource
         self.failed_exports = 0
         """Batches that the collector did not take, which are lost."""
+        self.dropped_spans = 0
+        """There was no room for them in the queue."""
         self.processor: SpanProcessor | None = None
         """Takes spans that have ended; None: they are not to be made."""
         if otlp_url is not None:
-            self.processor = BatchSpanProcessor(
-                _CountingExporter(self, otlp_url),
-                max_queue_size=QUEUE_SPANS,
-                max_export_batch_size=BATCH_SPANS,
-            )
+            self.processor = _CountingProcessor(self, _CountingExporter(self, otlp_url))
 
     def provider(self, sampler: Sampler) -> TracerProvider | None:
         """For spans by the SDK's tracers; None: this process does not trace."""
@@ -57,10 +55,33 @@ class _CountingExporter(OTLPSpanExporter):
 
     def __init__(self, traces: Traces, endpoint: str) -> None:
         super().__init__(endpoint, timeout=EXPORT_TIMEOUT_S)
+        self.taken = 0
+        """Spans that have left the queue."""
         self._traces = traces
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += len(spans)
         result = super().export(spans)
         if result is not SpanExportResult.SUCCESS:
             self._traces.failed_exports += 1
         return result
+
+
+class _CountingProcessor(BatchSpanProcessor):
+    """Counts what its queue has no room for; the SDK only logs it."""
+
+    def __init__(self, traces: Traces, exporter: _CountingExporter) -> None:
+        super().__init__(exporter, max_queue_size=QUEUE_SPANS, max_export_batch_size=BATCH_SPANS)
+        self._traces = traces
+        self._exporter = exporter
+        self._queued = 0
+        """Put into the queue so far, without those that others were dropped for."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if span.context is None or not span.context.trace_flags.sampled:
+            return
+        if self._queued - self._exporter.taken >= QUEUE_SPANS:
+            self._traces.dropped_spans += 1
+        else:
+            self._queued += 1
+        super().on_end(span)

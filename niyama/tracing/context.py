@@ -11,14 +11,15 @@ _W3C = TraceContextTextMapPropagator()
 
 
 def parent_in(headers: ReceivedHeaders) -> Context | None:
-    """The context in a record's headers; None where they have none.
+    """The context in a record's headers, the first if there are more; None where they have none.
 
     One that is well-formed and means nothing, such as a trace id of zeros, is an empty context.
     """
     found = trace_context(headers)
     if not found:
         return None
-    return _W3C.extract({name: value.decode() for name, value in found}, Context())
+    first = {name: value.decode() for name, value in reversed(found)}
+    return _W3C.extract(first, Context())
 
 
 def span_context_in(headers: ReceivedHeaders) -> SpanContext | None:

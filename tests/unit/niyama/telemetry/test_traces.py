@@ -48,6 +48,23 @@ def test_batches_that_a_collector_does_not_take_are_counted() -> None:
     assert failed["traces",] == 1
 
 
+def test_spans_that_the_queue_has_no_room_for_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "QUEUE_SPANS", 5)
+    monkeypatch.setattr(traces, "BATCH_SPANS", 5)
+    released = threading.Event()
+    monkeypatch.setattr(traces.OTLPSpanExporter, "export", lambda *_: released.wait(10))
+    sending = telemetry("http://127.0.0.1:1")
+    provider = sending.traces.provider(ALWAYS_ON)
+    assert provider is not None
+
+    for _ in range(20):  # five may be on their way, and five wait
+        provider.get_tracer("test").start_span("work").end()
+
+    assert 10 <= sending.traces.dropped_spans <= 15
+    released.set()
+    sending.close()
+
+
 def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed() -> None:
     joins: list[float | None] = []
 

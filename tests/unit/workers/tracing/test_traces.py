@@ -198,6 +198,19 @@ def test_a_traceparent_that_means_nothing_begins_a_new_trace(value: bytes) -> No
     assert len(contexts) <= 1
 
 
+def test_of_two_traceparents_the_first_counts() -> None:
+    setting = Setting()
+    other = TRACEPARENT.replace(b"0af7", b"ffff")
+
+    trace = setting.chat(headers=[("traceparent", TRACEPARENT), ("traceparent", other)])
+    setting.completed(trace)
+
+    assert trace.traceparent.encode()[:35] == TRACEPARENT[:35]
+    for span in setting.spans.all:
+        assert span.parent is not None
+        assert span.parent.trace_id == trace.trace_id == span.context.trace_id
+
+
 def test_in_an_overload_only_so_many_are_kept_in_a_second_and_the_rest_is_counted() -> None:
     setting = Setting()
     jobs = int(KEPT_AT_ONCE) + 10
