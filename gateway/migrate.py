@@ -18,6 +18,7 @@ import migrations
 from gateway.database import AdvisoryLock, engine_of_one_use, wait_for_postgres
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
+from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging
 
 
@@ -42,8 +43,10 @@ class MigrateSettings(DatabaseSettings):
 
 def main(arguments: list[str]) -> int:
     """Run the command. Raises ConfigurationError with a sentence for people."""
-    configure_logging("warning", line_format="niyama migrate: %(message)s")
     settings = MigrateSettings.from_command_line(arguments, "niyama migrate")
+    configure_logging(
+        "warning", "text", secrets_of(settings), line_format="niyama migrate: %(message)s"
+    )
     asyncio.run(migrate(settings))
     return 0
 

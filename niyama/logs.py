@@ -2,10 +2,14 @@
 
 import logging
 import math
+import sys
 import time
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
+
+from niyama.log_lines import LineFormatter
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 NOTICE_INTERVAL_S = 10.0
@@ -18,6 +22,10 @@ def _lower(value: object) -> object:
 
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 """The least severe messages that are logged; upper case is accepted too."""
+
+
+LogFormat = Annotated[Literal["auto", "text", "json"], BeforeValidator(_lower)]
+"""How they are written: auto is text on a terminal, and JSON elsewhere."""
 
 
 class Throttle:
@@ -48,22 +56,35 @@ class Throttle:
         return self.allows(record.created)
 
 
-def configure_logging(level: LogLevel, line_format: str = FORMAT) -> None:
-    """Log to stderr, messages of `level` and above.
+def configure_logging(
+    level: LogLevel,
+    log_format: LogFormat = "auto",
+    secrets: Collection[str] = (),
+    *,
+    line_format: str = FORMAT,
+) -> None:
+    """Log to stderr, messages of `level` and above; `secrets` never.
 
     Libraries are quieter, except at debug. aiokafka and OpenTelemetry repeat their errors for as
     long as a broker or a collector is away: of those, one is logged now and then.
     """
-    logging.basicConfig(level=level.upper(), format=line_format, force=True)
+    formatter = LineFormatter(line_format if _is_text(log_format) else None, secrets)
+    own = logging.StreamHandler()
+    own.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=[own], force=True)
     if level == "debug":
         return
     for library in ("alembic", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(line_format))
+    handler.setFormatter(formatter)
     handler.addFilter(Throttle())
     for library in ("aiokafka", "opentelemetry"):
         logger = logging.getLogger(library)
         logger.setLevel(logging.ERROR)
         logger.handlers = [handler]
         logger.propagate = False
+
+
+def _is_text(log_format: LogFormat) -> bool:
+    return sys.stderr.isatty() if log_format == "auto" else log_format == "text"

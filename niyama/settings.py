@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from niyama.command_settings import CommandSettings
 from niyama.connection_settings import KafkaConnectionSettings
-from niyama.logs import LogLevel
+from niyama.logs import LogFormat, LogLevel
 from schemas import PoolTopics, QosCatalog
 
 
@@ -15,6 +15,11 @@ class LogSettings(CommandSettings):
 
     log_level: LogLevel = Field(
         default="info", description="Least severe messages that are logged; upper case works too"
+    )
+    log_format: LogFormat = Field(
+        default="auto",
+        description="Readable lines (text), or an object on each line (json); auto: text on a "
+        "terminal, json elsewhere",
     )
 
 

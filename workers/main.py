@@ -5,6 +5,7 @@ import contextlib
 import logging
 
 from niyama.errors import ConfigurationError
+from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging
 from niyama.telemetry.telemetry import Telemetry
 from workers.bootstrap import run_worker
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     """Run until a signal. Raises NiyamaError when the worker cannot start or serve."""
     settings = WorkerSettings.from_command_line(arguments, "niyama worker")
     settings.check()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
     health = Health()
     with (
         contextlib.closing(

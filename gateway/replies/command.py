@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
         asked = action in ("-h", "--help")
         (sys.stdout if asked else sys.stderr).write(f"{USAGE}\n")
         return 0 if asked else 2
-    configure_logging("warning", line_format="niyama replies: %(message)s")
+    configure_logging("warning", "text", line_format="niyama replies: %(message)s")
     asyncio.run(_with_database(*ACTIONS[action](rest, f"niyama replies {action}")))
     return 0
 

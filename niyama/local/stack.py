@@ -1,6 +1,7 @@
 """The whole stack on one machine, as child processes of this one."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -215,6 +216,7 @@ class LocalStack:
         return {
             "NIYAMA_KAFKA_BOOTSTRAP": self.kafka_bootstrap,
             "NIYAMA_DATABASE_URL": self.database_url,
+            "NIYAMA_LOG_FORMAT": os.environ.get("NIYAMA_LOG_FORMAT", "text"),  # for people to read
             **model,
             **self._options.env,
         }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 
+from niyama.log_lines import about
 from schemas import JobControl
 from workers.engine.port import (
     Engine,
@@ -124,6 +125,10 @@ class Executor:
     # ---- one job
 
     async def _run(self, job: InFlightJob) -> None:
+        with about(job.spec.job_id, job.attempt.trace):
+            await self._run_to_its_end(job)
+
+    async def _run_to_its_end(self, job: InFlightJob) -> None:
         try:
             if job.is_suspect:
                 await self._try(job)

@@ -120,7 +120,8 @@ class Reporter:
         now; `times` say where the time went, if it was taken.
         """
         self.refusals[error.code] += 1
-        log.info("refused %s: %s", source_of(record), error.message)
+        extra = {} if attempt is None else {"job_id": attempt.job_id}
+        log.info("refused %s: %s", source_of(record), error.message, extra=extra)
         at_s = self._clock()
 
         def dead_letter_delivered() -> None:

@@ -1,5 +1,6 @@
 """Logging: the levels it accepts, the libraries it quiets, the messages it does not repeat."""
 
+import json
 import logging
 from collections.abc import Iterator
 
@@ -43,7 +44,7 @@ def test_another_level_is_refused_with_those_there_are() -> None:
 
 @pytest.mark.usefixtures("restored")
 def test_errors_of_aiokafka_are_logged_once_in_a_while(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logging("info")
+    configure_logging("info", "text")
     for _ in range(3):
         logging.getLogger("aiokafka.conn").error("no broker")
     logging.getLogger("aiokafka.conn").warning("unimportant")
@@ -60,7 +61,7 @@ def test_debug_shows_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
     library = logging.getLogger("aiokafka")  # as in a fresh process
     library.setLevel(logging.NOTSET)
     library.handlers, library.propagate = [], True
-    configure_logging("debug")
+    configure_logging("debug", "text")
     for _ in range(3):
         logging.getLogger("aiokafka.conn").debug("detail")
     assert capsys.readouterr().err.count("detail") == 3
@@ -83,3 +84,10 @@ def test_a_throttle_lets_something_pass_immediately_and_then_once_per_interval()
     throttle = Throttle()
     times_s = [5.0, 5.1, 5.0 + NOTICE_INTERVAL_S, 5.1 + NOTICE_INTERVAL_S]
     assert [throttle.allows(now_s) for now_s in times_s] == [True, False, True, False]
+
+
+@pytest.mark.usefixtures("restored")
+def test_what_is_not_a_terminal_gets_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info")
+    logging.getLogger("niyama").info("ours")
+    assert json.loads(capsys.readouterr().err)["message"] == "ours"

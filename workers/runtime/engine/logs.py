@@ -1,8 +1,43 @@
-"""SGLang configures the root logger of the process that starts it. Ours stays as it is."""
+"""Logging in SGLang's processes, which are to log as ours do.
+
+SGLang also configures the root logger of the process that starts it. Ours stays as it is.
+"""
 
 import contextlib
+import json
 import logging
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from niyama.log_lines import LineFormatter
+
+CONFIG_VARIABLE = "SGLANG_LOGGING_CONFIG_PATH"
+"""Of SGLang: a file for `logging.config.dictConfig`, in each of its processes."""
+_QUIET = ("httpx", "httpcore", "huggingface_hub", "flashinfer")
+
+
+def logging_variables(folder: str, level: str) -> Mapping[str, str]:
+    """What to add to the environment of SGLang's processes; what the user has set stays.
+
+    They log as this process does, messages of `level` and above. A file in `folder` says so.
+    """
+    formatters = [handler.formatter for handler in logging.getLogger().handlers]
+    ours = next((each for each in formatters if isinstance(each, LineFormatter)), None)
+    if ours is None or CONFIG_VARIABLE in os.environ:
+        return {}
+    line_format = {"()": "niyama.log_lines.LineFormatter", "line_format": ours.line_format}
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"ours": line_format},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+        "root": {"level": level.upper(), "handlers": ["stderr"]},
+        "loggers": {name: {"level": "WARNING"} for name in _QUIET},
+    }
+    path = Path(folder) / "logging.json"
+    path.write_text(json.dumps(config))
+    return {CONFIG_VARIABLE: str(path)}
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from workers.runtime.engine.arguments import server_arguments
 from workers.runtime.engine.decision_inbox import DecisionInbox
 from workers.runtime.engine.grammar_queue import GrammarQueue
 from workers.runtime.engine.launch import launch
+from workers.runtime.engine.logs import logging_variables
 from workers.runtime.engine.pacer import on_schedule
 from workers.runtime.engine.preparations import Preparations
 from workers.runtime.engine.running import Running, run
@@ -135,7 +136,8 @@ class SglangEngine:
 
     def _launch(self) -> Any:
         environment = self._scheduling.variables() | {
-            messages.ADDRESS_VARIABLE: self._inbox.address
+            messages.ADDRESS_VARIABLE: self._inbox.address,
+            **logging_variables(self._folder, self._log_level),
         }
         return launch(
             lambda: server_arguments(

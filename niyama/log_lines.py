@@ -1,0 +1,153 @@
+"""What a line of the log says: readable, or JSON; bounded, without secrets, and about which job."""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from opentelemetry.trace import format_trace_id, get_current_span
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings
+
+MAX_CHARACTERS = 2_000
+"""Of a message: whatever a client sent that is in an error is not logged at length."""
+MAX_TRACEBACK_CHARACTERS = 16_000
+MIN_SECRET_CHARACTERS = 4
+"""Shorter ones would hide half of every line."""
+HIDDEN = "***"
+_SECRET_VARIABLES = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEY|_HEADERS)$")
+_URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
+
+
+class About(NamedTuple):
+    """What is being worked on."""
+
+    job_id: str
+    trace_id: str | None = None
+
+
+_about: ContextVar[About | None] = ContextVar("niyama_about", default=None)
+
+
+@contextmanager
+def about(job_id: object, headers: Iterable[tuple[str, bytes]] = ()) -> Iterator[None]:
+    """What is logged inside is about this job, and the trace in its W3C `headers`."""
+    token = _about.set(About(str(job_id), _trace_id_in(headers)))
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def secrets_of(settings: BaseSettings) -> set[str]:
+    """What of these settings must never be logged."""
+    found: set[str] = set()
+    for _, value in settings:
+        if isinstance(value, SecretStr):
+            found.add(value.get_secret_value())
+        elif isinstance(value, str) and (password := _password_in(value)):
+            found |= {password, unquote(password)}
+    return found
+
+
+class LineFormatter(logging.Formatter):
+    """One line for people, or one JSON object."""
+
+    def __init__(self, line_format: str | None, secrets: Collection[str] = ()) -> None:
+        """`line_format` is that of a readable line; None makes JSON. Hides `secrets`, and those in
+        this process's environment."""
+        super().__init__(line_format)
+        self.line_format = line_format
+        known = {*secrets, *_environment_secrets(os.environ)}
+        hidden = sorted((each for each in known if len(each) >= MIN_SECRET_CHARACTERS), key=len)
+        self._secrets = re.compile("|".join(map(re.escape, reversed(hidden)))) if hidden else None
+
+    def format(self, record: logging.LogRecord) -> str:
+        about_what = _about_of(record)
+        if self.line_format is None:
+            return json.dumps(self._object(record, about_what))
+        job = f" [job {about_what.job_id}]" if about_what else ""
+        # As a record of its own: other handlers may have the record, too.
+        shown = logging.makeLogRecord(record.__dict__ | {"args": None, "exc_info": None})
+        shown.msg, shown.exc_text = self._message(record) + job, None
+        shown.stack_info = None
+        traceback = self._traceback(record)
+        return super().format(shown) + (f"\n{traceback}" if traceback else "")
+
+    def _object(self, record: logging.LogRecord, about_what: About | None) -> dict[str, object]:
+        fields: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": self._message(record),
+            "pid": record.process,
+        }
+        if about_what is not None:
+            fields["job_id"] = about_what.job_id
+        trace_id = about_what.trace_id if about_what else None
+        if trace_id := trace_id or _current_trace_id():
+            fields["trace_id"] = trace_id
+        if traceback := self._traceback(record):
+            fields["exception"] = traceback
+        return fields
+
+    def _message(self, record: logging.LogRecord) -> str:
+        return self._shown(record.getMessage(), MAX_CHARACTERS)
+
+    def _traceback(self, record: logging.LogRecord) -> str:
+        if not record.exc_info:
+            return ""
+        lines = self.formatException(record.exc_info).splitlines()
+        short = "\n".join(bounded(line, MAX_CHARACTERS) for line in lines)
+        return self._shown(short, MAX_TRACEBACK_CHARACTERS)
+
+    def _shown(self, text: str, limit: int) -> str:
+        """`text`, bounded; its secrets are looked for first, so that none is cut in two."""
+        if self._secrets is not None:
+            text = self._secrets.sub(HIDDEN, text)
+        return bounded(_URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text), limit)
+
+
+def bounded(text: str, limit: int) -> str:
+    """`text` without its middle where it has more characters than `limit`."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"
+
+
+def _about_of(record: logging.LogRecord) -> About | None:
+    job_id = getattr(record, "job_id", None)
+    return _about.get() if job_id is None else About(str(job_id), getattr(record, "trace_id", None))
+
+
+def _current_trace_id() -> str | None:
+    context = get_current_span().get_span_context()
+    return format_trace_id(context.trace_id) if context.is_valid else None
+
+
+def _trace_id_in(headers: Iterable[tuple[str, bytes]]) -> str | None:
+    return next((v.decode().split("-")[1] for name, v in headers if name == "traceparent"), None)
+
+
+def _password_in(value: str) -> str | None:
+    try:
+        return urlsplit(value).password
+    except ValueError:
+        return None
+
+
+def _environment_secrets(environment: Mapping[str, str]) -> Iterator[str]:
+    for name, value in environment.items():
+        if _SECRET_VARIABLES.search(name):
+            yield value
+            if name.endswith("_HEADERS"):  # key=value,...
+                for header in value.split(","):
+                    yield header.partition("=")[2].strip()
+                    yield header.split()[-1] if header.strip() else ""  # of "Bearer token"

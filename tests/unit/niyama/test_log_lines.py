@@ -1,0 +1,105 @@
+"""Lines of the log: JSON or readable, about a job, bounded, and without secrets."""
+
+import json
+import logging
+import sys
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from gateway.settings import GatewaySettings
+from niyama.log_lines import HIDDEN, LineFormatter, about, bounded, secrets_of
+from niyama.logs import FORMAT
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+HEADERS = [("traceparent", f"00-{TRACE_ID}-b7ad6b7169203331-01".encode())]
+JSON, TEXT = LineFormatter(None), LineFormatter(FORMAT)
+
+
+def record(message: str, *arguments: object, **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord("niyama.x", logging.WARNING, "x.py", 1, message, arguments, None)
+    made.__dict__.update(extra)
+    return made
+
+
+def failed(error: Exception) -> logging.LogRecord:
+    made = record("it failed")
+    try:
+        raise error
+    except Exception:
+        made.exc_info = sys.exc_info()
+    return made
+
+
+def test_a_json_line_has_what_an_operator_looks_for() -> None:
+    line = json.loads(JSON.format(record("%d records", 3)))
+    assert (line["level"], line["logger"], line["message"]) == ("warning", "niyama.x", "3 records")
+    assert line["time"].endswith("+00:00")
+    assert "job_id" not in line
+
+
+def test_a_line_is_about_the_job_that_is_worked_on_and_its_trace() -> None:
+    with about("job-1", HEADERS):
+        line = json.loads(JSON.format(record("slow")))
+        readable = TEXT.format(record("slow"))
+    assert (line["job_id"], line["trace_id"]) == ("job-1", TRACE_ID)
+    assert readable.endswith("WARNING niyama.x: slow [job job-1]")
+    assert "job-1" not in TEXT.format(record("slow"))
+
+
+def test_a_line_may_name_its_job_itself() -> None:
+    with about("job-1", HEADERS):
+        line = json.loads(JSON.format(record("refused", job_id="job-2")))
+    assert line["job_id"] == "job-2"
+
+
+def test_a_line_inside_a_span_has_its_trace() -> None:
+    with TracerProvider().get_tracer("x").start_as_current_span("POST /v1/jobs") as span:
+        line = json.loads(JSON.format(record("busy")))
+    assert line["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+
+
+@pytest.mark.parametrize("formatter", [JSON, TEXT])
+def test_what_a_client_sent_is_never_logged_at_length(formatter: LineFormatter) -> None:
+    text = "what the client said " * 100_000
+    assert len(formatter.format(record("cannot read %r", text))) < 3_000
+    assert len(formatter.format(failed(ValueError(text)))) < 20_000
+
+
+def test_a_line_stays_one_line_of_json_whatever_is_in_it() -> None:
+    text = JSON.format(failed(ValueError("\n{\x00}\ud800")))
+    assert "\n" not in text
+    assert "ValueError" in json.loads(text)["exception"]
+
+
+@pytest.mark.parametrize("log_format", [FORMAT, None])
+def test_secrets_are_hidden_wherever_they_appear(
+    log_format: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer abc123")
+    monkeypatch.setenv("HF_TOKEN", "hf_xyz987")
+    secrets = ["database-pw", "p@ss w", "s" * 16, "kafka-pw", "abc123", "hf_xyz987"]
+    settings = GatewaySettings(
+        database_url="postgresql://u:database-pw@h/d",
+        idempotency_secret=secrets[2],
+        kafka_security_protocol="SASL_SSL",
+        kafka_username="u",
+        kafka_password="kafka-pw",
+    )
+    odd = settings.model_copy(update={"database_url": "postgresql://u:p%40ss%20w@h/d"})
+    formatter = LineFormatter(log_format, secrets_of(settings) | secrets_of(odd))
+    lines = [
+        formatter.format(record("settings %r %r", settings, odd)),
+        *(formatter.format(record("it was %s!", secret)) for secret in secrets),
+        *(formatter.format(failed(RuntimeError(f"refused {secret}"))) for secret in secrets),
+        formatter.format(record("x" * 1_995 + secrets[2] + "y" * 5_000)),
+        formatter.format(record("postgresql://other:elsewhere-pw@h/d does not answer")),
+    ]
+    shown = "\n".join(lines)
+    assert [each for each in [*secrets, "elsewhere-pw", "p%40ss"] if each in shown] == []
+    assert HIDDEN in shown
+
+
+def test_a_bounded_text_keeps_its_beginning_and_its_end() -> None:
+    assert bounded("abcdef", 6) == "abcdef"
+    assert bounded("abc" + "x" * 100 + "def", 6) == "abc [... 100 characters ...] def"

@@ -1,0 +1,40 @@
+"""SGLang's processes log as ours do."""
+
+import json
+import logging
+import logging.config
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from niyama.logs import configure_logging
+from workers.runtime.engine.logs import CONFIG_VARIABLE, logging_variables, own_logging
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    with own_logging():
+        yield
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_process_of_sglang_logs_json_where_the_worker_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("info", "json")
+    variables = logging_variables(str(tmp_path), "warning")
+    logging.config.dictConfig(json.loads(Path(variables[CONFIG_VARIABLE]).read_text()))
+    logging.getLogger("sglang.srt").warning("KV cache is full")
+    logging.getLogger("sglang.srt").info("a batch")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == "KV cache is full"
+
+
+@pytest.mark.usefixtures("restored")
+def test_an_operators_own_configuration_of_sglang_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging("info", "json")
+    monkeypatch.setenv(CONFIG_VARIABLE, "/etc/sglang-logging.json")
+    assert logging_variables(str(tmp_path), "warning") == {}
