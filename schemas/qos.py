@@ -88,7 +88,7 @@ class QosTargets(Payload):
 
     @property
     def _given(self) -> frozenset[str]:
-        return frozenset(name for name, value in self if value is not None)
+        return frozenset(name for name, value in vars(self).items() if value is not None)
 
 
 _KINDS = {

@@ -27,7 +27,8 @@ class Services:
     bodies: Bodies = field(default_factory=Bodies)
 
 
-def services_of(request: Request) -> Services:
+async def services_of(request: Request) -> Services:
+    """A coroutine, though it waits for nothing: FastAPI runs plain functions in a thread."""
     services: Services = request.app.state.services
     return services
 

@@ -316,3 +316,16 @@ async def test_a_wrong_question_about_workers_is_answered_with_what_to_change(
     answer = await api.get(f"/v1/workers?{query}")
     assert (answer.status_code, answer.headers["content-type"]) == (422, PROBLEM)
     assert query.partition("=")[0] in answer.json()["detail"]
+
+
+async def test_no_request_is_handed_to_a_thread(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a busy process that has to be given its lock again, each time for some milliseconds."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a plain function is called in a thread")
+
+    monkeypatch.setattr("anyio.to_thread.run_sync", refuse)
+    for path in (f"/v1/jobs/{uuid4()}", "/v1/workers", "/healthz"):
+        assert (await api.get(path)).status_code < 500

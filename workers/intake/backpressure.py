@@ -27,11 +27,12 @@ class Budget:
 
     def used(self, *loads: TopicLoad) -> float:
         """The largest share that these loads have together; 1 is all of it."""
-        return max(
-            sum(load.jobs for load in loads) / self.jobs,
-            sum(load.prompt_tokens for load in loads) / self.prompt_tokens,
-            sum(load.memory_bytes for load in loads) / self.memory_bytes,
-        )
+        jobs = tokens = memory = 0
+        for load in loads:  # in one pass: this is asked for every job that comes and that leaves
+            jobs += load.jobs
+            tokens += load.prompt_tokens
+            memory += load.memory_bytes
+        return max(jobs / self.jobs, tokens / self.prompt_tokens, memory / self.memory_bytes)
 
 
 @dataclass(frozen=True, slots=True)

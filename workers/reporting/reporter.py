@@ -152,15 +152,17 @@ class Reporter:
 
 def _record(attempt: JobAttempt, event: JobEvent, on_delivered: Delivered | None) -> OutgoingRecord:
     value, at_ms = event.to_bytes(), int(event.at.timestamp() * 1000)
-    record = OutgoingRecord(
-        attempt.key, value, at_ms, attempt.trace, on_delivered, attempt.is_superseded
+    smaller = None
+    if event.result is not None:  # `event` need not wait: what it says is in `value`
+
+        def smaller() -> OutgoingRecord:
+            sent = JobEvent.model_validate_json(value)
+            return _record(attempt, _too_large(sent, len(value)), on_delivered)
+
+    return OutgoingRecord(
+        *(attempt.key, value, at_ms, attempt.trace),
+        *(on_delivered, attempt.is_superseded, smaller),
     )
-    if event.result is None:
-        return record
-    failed = _too_large(
-        event, len(value)
-    )  # already: `event` need not wait, the result is in `value`
-    return replace(record, smaller=lambda: _record(attempt, failed, on_delivered))
 
 
 def _too_large(event: JobEvent, size_bytes: int) -> JobEvent:
