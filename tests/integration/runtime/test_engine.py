@@ -134,6 +134,8 @@ async def test_aborts_a_request_wherever_it_is(client: Client) -> None:
         client.run("running", chat_qos(), max_tokens=4000, input_ids=prompt_tokens(21, 20))
     )
     await until(lambda: "running" in client.ttft_s)
+    await until(lambda: (load := client.engine.load) is not None and load.decodes == 1)
+    _check_load_of_one_decode(client.engine)
     jobs = {
         name: asyncio.create_task(
             client.run(name, batch_qos(), input_ids=prompt_tokens(seed, 2000))
@@ -150,6 +152,18 @@ async def test_aborts_a_request_wherever_it_is(client: Client) -> None:
     assert (await chat)[1] == FinishReason.LENGTH
     assert client.kinds("queued") == []
     assert client.kinds("parked") == ["started", "parked"]
+
+
+def _check_load_of_one_decode(engine: "SglangEngine") -> None:
+    """What the scheduler's process last said of itself: it does so once a second."""
+    load = engine.load
+    assert load is not None
+    assert load.queue is not None
+    assert load.used_kv_tokens is not None
+    assert 0 < load.used_kv_tokens < (load.kv_tokens or 0) == 6144
+    assert load.generated_tokens_per_s > 0
+    assert (load.queue.waiting, load.queue.backlog_s) == (0, {})
+    assert 0 < load.queue.chats[0].ttft_s < load.queue.chats[-1].ttft_s
 
 
 async def test_every_end_says_where_the_time_went(client: Client) -> None:
