@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import uvicorn
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
+from faststream import FastStream
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -87,9 +88,16 @@ def build(settings: GatewaySettings) -> Gateway:
         "the reconciler": reconciler,
         "the relay": relay,
         "counting the backlog": backlog,
-        "following load reports": LoadFollower(application(settings, workers)),
+        "following load reports": LoadFollower(_application(settings, workers, telemetry)),
     }
     return Gateway(settings, engine, producer, parts, server, stopping, telemetry)
+
+
+def _application(
+    settings: GatewaySettings, workers: KnownWorkers, telemetry: Telemetry
+) -> FastStream:
+    measured = telemetry.measurements.enabled
+    return application(settings, workers, telemetry.metrics.registry if measured else None)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

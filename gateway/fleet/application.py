@@ -9,7 +9,9 @@ from aiokafka import ConsumerRecord
 from faststream import ExceptionMiddleware, FastStream
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
+from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from faststream.specification import AsyncAPI
+from prometheus_client import CollectorRegistry
 
 from gateway.fleet.broker import Broker
 from gateway.fleet.known import KnownWorkers
@@ -32,12 +34,16 @@ class UnusableReportError(ValueError):
 
 
 def application(
-    settings: KafkaSettings, known: KnownWorkers, clock: Callable[[], float] = time.time
+    settings: KafkaSettings, known: KnownWorkers, registry: CollectorRegistry | None = None
 ) -> FastStream:
-    """Not started. Its AsyncAPI document (`gateway.contract`) has every topic: what is read here,
-    and what the rest of Niyama reads and writes with aiokafka.
+    """Not started. FastStream's own metrics go to `registry`.
+
+    Its AsyncAPI document (`gateway.contract`) has every topic: what is read here, and what the rest
+    of Niyama reads and writes with aiokafka.
     """
-    broker = load_broker(settings, known, clock)
+    broker = load_broker(settings, known)
+    if registry is not None:
+        broker.add_middleware(KafkaPrometheusMiddleware(registry=registry, app_name="niyama"))
     elsewhere = KafkaBroker(settings.kafka_bootstrap)  # never started
     for each in described(settings.topics):
         if each.topic != settings.topics.load:
@@ -95,7 +101,7 @@ async def _parse(record: ConsumerRecord) -> KafkaMessage:
     """Without its headers, which nobody needs and anybody may have written."""
     return KafkaMessage(
         raw_message=record,
-        body=record.value,
+        body=record.value or b"",
         headers={},
         content_type=None,
         message_id=f"{record.partition}-{record.offset}",

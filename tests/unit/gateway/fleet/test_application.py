@@ -8,6 +8,7 @@ from unittest.mock import AsyncMock
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from faststream.kafka import KafkaBroker, TestKafkaBroker
+from prometheus_client import CollectorRegistry
 
 from gateway.fleet.application import application, load_broker
 from gateway.fleet.follower import LoadFollower
@@ -43,6 +44,20 @@ async def test_each_report_replaces_its_workers_last(
         await kafka.publish(report.to_bytes(), TOPIC, key=b"default/w1")
     await kafka.publish(load_report("w2").to_bytes(), TOPIC, key=b"default/w2")
     assert [each.report.running_decodes for each in workers.all()] == [2, 0]
+
+
+async def test_faststream_counts_what_was_read_and_what_was_skipped() -> None:
+    registry = CollectorRegistry()
+    (broker,) = application(SETTINGS, KnownWorkers(), registry).brokers
+    assert isinstance(broker, KafkaBroker)
+    async with TestKafkaBroker(broker) as kafka:
+        for value in (load_report().to_bytes(), b"{", None):
+            await kafka.publish(value, TOPIC, key=b"default/w1")
+    labels = {"app_name": "niyama", "broker": "kafka", "handler": TOPIC}
+    assert registry.get_sample_value("faststream_received_messages_total", labels) == 3
+    skipped = labels | {"exception_type": "UnusableReportError"}
+    name = "faststream_received_processed_messages_exceptions_total"
+    assert registry.get_sample_value(name, skipped) == 1
 
 
 async def test_an_empty_record_takes_the_worker_away(
