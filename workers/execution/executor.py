@@ -21,8 +21,8 @@ from workers.engine.port import (
     NotPrepared,
     PreparedRequest,
 )
-from workers.execution.in_flight import InFlightJob, InFlightJobs, timeline_of
-from workers.execution.job import generation_request, job_facts
+from workers.execution.in_flight import InFlightJob, InFlightJobs
+from workers.execution.job import generation_request
 from workers.execution.job_events import JobEvents
 from workers.execution.job_metrics import JobMetrics
 from workers.execution.output import Output
@@ -31,7 +31,6 @@ from workers.execution.trials import CHECK_INTERVAL_S, RUN_LIMIT_S, START_LIMIT_
 from workers.offsets.partitions import Partitions
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.reporter import Reporter
-from workers.tracing.job_trace import Message
 from workers.tracing.traces import JobTraces
 
 log = logging.getLogger(__name__)
@@ -68,8 +67,7 @@ class Executor:
         self._on_job_left = on_job_left
         self._clock = clock
         self._monotonic = monotonic
-        self._traces = traces
-        self._events = JobEvents(reporter, metrics, self._ended, clock, monotonic)
+        self._events = JobEvents(reporter, metrics, traces, self._ended, clock, monotonic)
         self._trials = Trials(self._trial_over, lambda: engine.silence_s)
         self._engine_death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -78,17 +76,10 @@ class Executor:
     def start(self, job: InFlightJob) -> None:
         """Run `job`. Its end is reported, unless it is released before."""
         job.taken()
-        job.timeline = timeline_of(job, self._clock(), self._monotonic())
-        if self._traces is not None:
-            message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
-            facts, headers = job_facts(job.spec), job.attempt.trace
-            job.trace = self._traces.begin(message, facts, headers, self._clock())
-        self._metrics.taken(job)
+        self._events.taken(job)
         if job.is_suspect:
             job.held_back()
             self._partitions.commit_soon()
-        if job.attempt.number > 1:
-            self._events.retried(job)
         job.task = asyncio.create_task(self._run(job))
 
     def cancel(self, request: JobControl) -> None:
@@ -254,8 +245,6 @@ class Executor:
         self._events.decided(job, decision)
 
     def _ended(self, job: InFlightJob) -> None:
-        if self._traces is not None and job.trace is not None:
-            self._traces.ended(job.trace)
         job.tracked.finish()
         self._partitions.commit_soon()
         self._remove(job)

@@ -6,11 +6,14 @@ from typing import Unpack
 
 from schemas import EventType, JobError, Prediction, Usage
 from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
-from workers.execution.in_flight import InFlightJob
+from workers.execution.in_flight import InFlightJob, timeline_of
+from workers.execution.job import job_facts
 from workers.execution.job_metrics import JobMetrics
 from workers.execution.output import Output
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.reporter import EventDetails, Reporter, result_too_large
+from workers.tracing.job_trace import Message
+from workers.tracing.traces import JobTraces
 
 _DECISION_EVENTS = {
     DecisionKind.STARTED: EventType.STARTED,
@@ -27,6 +30,7 @@ class JobEvents:
         self,
         reporter: Reporter,
         metrics: JobMetrics,
+        traces: JobTraces | None,
         on_ended: Callable[[InFlightJob], None],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -35,15 +39,25 @@ class JobEvents:
         superseded. `clock` gives UTC epoch seconds, `monotonic` those of the jobs' timelines."""
         self._reporter = reporter
         self._metrics = metrics
+        self._traces = traces
         self._on_ended = on_ended
         self._clock = clock
         self._monotonic = monotonic
 
     # ---- steps
 
-    def retried(self, job: InFlightJob) -> None:
-        reason = "an earlier attempt was lost with its worker"
-        self._reporter.event(job.attempt, EventType.RETRIED, reason=reason)
+    def taken(self, job: InFlightJob) -> None:
+        """An attempt at the job begins."""
+        now_s = self._clock()
+        job.timeline = timeline_of(job, now_s, self._monotonic())
+        if self._traces is not None:
+            message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
+            facts = job_facts(job.spec)
+            job.trace = self._traces.begin(message, facts, job.attempt.trace, now_s)
+        self._metrics.taken(job)
+        if job.attempt.number > 1:
+            reason = "an earlier attempt was lost with its worker"
+            self._reporter.event(job.attempt, EventType.RETRIED, reason=reason)
 
     def admitted(self, job: InFlightJob) -> None:
         now_s = self._clock()
@@ -149,6 +163,8 @@ class JobEvents:
 
     def _gone(self, job: InFlightJob) -> None:
         self._metrics.acknowledged(job)
+        if self._traces is not None and job.trace is not None:
+            self._traces.ended(job.trace)
         self._on_ended(job)
 
 

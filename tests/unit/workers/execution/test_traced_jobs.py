@@ -1,0 +1,102 @@
+"""A traced job's engine knows its trace, and its spans are made when Kafka has its end."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+from opentelemetry.sdk.resources import Resource
+
+from schemas import JobRequest, QosCatalog
+from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
+from tests.support.metrics import job_metrics
+from tests.support.records import TRACEPARENT, FakeRecord, tracked
+from tests.support.senders import FakeSender
+from tests.support.spans import KeptSpans
+from workers.engine.null import NullEngine
+from workers.engine.port import (
+    FinishReason,
+    GenerationRequest,
+    GenerationUpdate,
+    PrefillChunk,
+    PrefillChunks,
+    PreparedRequest,
+)
+from workers.execution.executor import Executor
+from workers.execution.in_flight import InFlightJob, InFlightJobs
+from workers.execution.job import Job, qos_of
+from workers.reporting.job_attempt import JobAttempt
+from workers.reporting.reporter import Reporter
+from workers.tracing.spans import SpanMaker
+from workers.tracing.traces import JobTraces
+
+NOW_S = 1030.2
+
+
+class TellingEngine(NullEngine):
+    """Tells how it has computed the prompt of whoever has a trace."""
+
+    def __init__(self) -> None:
+        super().__init__("m")
+        self.traceparents: list[str | None] = []
+
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+        self.traceparents.append(request.traceparent)
+        return await super().prepare(request)
+
+    async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
+        chunk = PrefillChunk(NOW_S, NOW_S + 0.1, 7, iteration=12, predicted_s=0.2)
+        prefill = PrefillChunks((chunk,))
+        yield GenerationUpdate("a", (1,), 7, 1, 0, FinishReason.STOP, prefill=prefill)
+
+
+class Harness:
+    def __init__(self, reporter: Reporter) -> None:
+        self.spans, self.engine, self.in_flight = KeptSpans(), TellingEngine(), InFlightJobs()
+        maker = SpanMaker(self.spans.processor.on_end, Resource.get_empty(), "group", "events")
+        self.executor = Executor(
+            self.engine,
+            self.in_flight,
+            reporter,
+            partitions=partitions_of(FakeConsumer(FakeGroup())),
+            metrics=job_metrics(),
+            on_job_left=lambda: None,
+            clock=lambda: NOW_S,
+            traces=JobTraces(maker, 0.0, lambda: NOW_S),
+        )
+
+    def start(self) -> InFlightJob:
+        record = FakeRecord(headers=[("traceparent", TRACEPARENT)])
+        request = JobRequest(model="m", prompt="p", qos="chat")
+        qos = qos_of(request, QosCatalog.shipped().resolve("chat"), NOW_S)
+        job = Job(uuid4(), request, qos)
+        attempt = JobAttempt.of(record, job.job_id, 1)
+        in_flight = self.in_flight.add(job, tracked(record), attempt)
+        self.executor.start(in_flight)
+        return in_flight
+
+
+async def test_spans_are_made_once_the_end_is_acknowledged(
+    sender: FakeSender, reporter: Reporter
+) -> None:
+    harness = Harness(reporter)
+    job = harness.start()
+    assert job.task is not None
+    await job.task
+
+    assert not harness.spans.all
+    sender.deliver(-1)
+
+    names = {span.name for span in harness.spans.all}
+    assert names >= {f"process {job.tracked.record.topic}", "text_completion m", "admission"}
+    assert job.trace is not None
+    assert harness.engine.traceparents == [job.trace.traceparent]
+
+
+async def test_nothing_is_made_of_a_job_that_goes_to_another_worker(
+    sender: FakeSender, reporter: Reporter
+) -> None:
+    harness = Harness(reporter)
+    job = harness.start()
+
+    harness.executor.release(job)
+
+    assert not harness.spans.all
