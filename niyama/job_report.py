@@ -11,6 +11,7 @@ from rich.text import Text
 
 _BAR_COLUMNS = 30
 _CLOCKS_AGREE_S = 0.005
+_SHOWN_S = 0.0005
 _NAMES = {
     "publish_s": "publish",
     "queue_s": "queue",
@@ -94,17 +95,17 @@ def _times(times: Mapping[str, Any]) -> Table:
 
 
 def _add_parts(table: Table, title: str, parts: Mapping[str, Any], longest_s: float) -> None:
-    given = _given(parts)
-    table.add_row(Text(title, style="bold"), seconds(sum(given.values())), "")
-    for name, value in given.items():
+    whole_s = sum(value for value in parts.values() if value)
+    table.add_row(Text(title, style="bold"), seconds(whole_s), "")
+    for name, value in _given(parts).items():
         bar = "█" * round(_BAR_COLUMNS * value / longest_s) or "▏"
         table.add_row(f"  {_NAMES.get(name, name)}", seconds(value), Text(bar, style="cyan"))
 
 
 def _given(parts: Mapping[str, Any]) -> dict[str, float]:
-    """The parts that took time, the known ones first."""
+    """The parts that took time which is shown, the known ones first."""
     names = [*_NAMES, *(name for name in parts if name not in _NAMES)]
-    return {name: parts[name] for name in names if parts.get(name)}
+    return {name: s for name in names if (s := parts.get(name) or 0.0) >= _SHOWN_S}
 
 
 def _events(job: Mapping[str, Any]) -> Table:

@@ -39,7 +39,8 @@ def why_late(
     """The sentence; None when no deadline was missed.
 
     The longest wait, if the job had been in time without it; else the work, if that alone takes
-    longer than there was time; else the two longest parts.
+    longer than there was time, with the longest wait if that was longer still; else the two
+    longest parts.
     """
     if job.status is JobStatus.FAILED:
         return _why_failed(job, now)
@@ -91,7 +92,9 @@ def _sentence(
     if waits and parts[waits[0]] >= late_s:
         causes = waits[:1]
     elif sum(parts[part] for part in work) >= target_s:
-        return f"{what}: {_all_said(work, parts, history)}, more than there was time for."
+        said = f"{what}: {_all_said(work, parts, history)}, more than there was time for"
+        longer = [part for part in waits[:1] if part == longest_first[0]]
+        return f"{said}, and {_all_said(longer, parts, history)}." if longer else f"{said}."
     else:
         causes = longest_first[:2]
     return f"{what}: {_all_said(causes, parts, history)}." if causes else f"{what}."

@@ -1,5 +1,7 @@
 """One job's life in a worker, as its events tell it."""
 
+import pytest
+
 from schemas import EventType
 from schemas.decode import job_id_of_record
 from tests.support.records import TRACEPARENT
@@ -27,6 +29,19 @@ async def test_a_job_is_admitted_started_and_completed_in_order(harness: Harness
     assert completed.source.topic == harness.settings.topics.interactive.name
     times = [event.at for event in harness.events_of(job_id)]
     assert times == sorted(times)
+
+
+async def test_the_end_says_where_the_time_went(harness: Harness) -> None:
+    # Its record comes before anybody reads the topic: it waits in Kafka.
+    job_id = await harness.publish(max_tokens=5)
+    await harness.worker()
+    await harness.until_ended(job_id)
+    _, _, first, completed = harness.events_of(job_id)
+    to_first, rest = completed.times.until_first_token, completed.times.until_end
+    assert to_first.publish_s is None
+    assert to_first.queue_s > 0
+    after_s = sum(rest.model_dump(exclude_none=True).values())
+    assert after_s == pytest.approx((completed.at - first.at).total_seconds(), abs=0.1)
 
 
 async def test_events_are_keyed_by_job_and_carry_its_trace_context(harness: Harness) -> None:

@@ -74,7 +74,7 @@ class UpdateReader:
             finish_reason=None if reason is None else FinishReason(reason["type"]),
             logprobs=logprobs,
             prefill=prefill_in(meta),
-            ready_s=self._clock(),
+            ready_s=None if self.release is None else self._clock(),
             engine_times=None if reason is None else times_in(meta),
         )
 

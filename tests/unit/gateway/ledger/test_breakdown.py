@@ -135,6 +135,18 @@ def test_work_that_takes_longer_than_there_was_time_is_said_so() -> None:
     )
 
 
+def test_a_wait_that_was_longer_than_such_work_is_said_too() -> None:
+    times = JobTimes(
+        until_first_token=TimeParts(waiting_s=12.5, computing_s=6.5), until_end=TimeParts()
+    )
+    job = ended(times, 19.0, first_token_s=19.0)
+    assert said(job, entry("relegated", 0.3, reason="too late to be met")) == (
+        "Its first token came 18.0 s late: computing its prompt took 6.5 s, more than there was "
+        "time for, and its prompt waited 12.5 s in the engine while other work went first "
+        "(relegated: too late to be met)."
+    )
+
+
 def test_where_no_wait_alone_was_too_long_the_two_longest_parts_are_said() -> None:
     times = JobTimes(
         until_first_token=TimeParts(queue_s=20.0, waiting_s=25.0, computing_s=5.0),

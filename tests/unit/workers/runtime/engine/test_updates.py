@@ -18,7 +18,7 @@ from workers.execution.output import Output
 from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.runtime.engine.updates import UpdateReader
-from workers.runtime.messages import TIMES_KEY, as_finish_reason, with_times
+from workers.runtime.messages import RELEASE_KEY, TIMES_KEY, as_finish_reason, with_times
 
 PREPARED = PreparedRequest("r1", prompt_tokens=7, max_tokens=16)
 
@@ -33,8 +33,8 @@ def output(tokens: int, reason: dict[str, Any] | None = None, **meta: Any) -> di
 
 
 def test_reads_text_tokens_and_counts() -> None:
-    reader = UpdateReader(PREPARED, set(), clock=lambda: 12.5)
-    assert reader.read(output(1)) == GenerationUpdate("x", (65,), 7, 1, 4, ready_s=12.5)
+    reader = UpdateReader(PREPARED, set())
+    assert reader.read(output(1)) == GenerationUpdate("x", (65,), 7, 1, 4)
     last = reader.read(output(2, {"type": "length", "length": 2}))
     assert (last.finish_reason, reader.finished) == (FinishReason.LENGTH, True)
 
@@ -44,6 +44,12 @@ def test_a_cancelled_request_ends_with_what_it_had() -> None:
     reader.read(output(3))
     update = reader.read({"meta_info": {"finish_reason": {"type": "abort", "message": "Aborted"}}})
     assert update == GenerationUpdate("", (), 7, 3, 4, FinishReason.CANCELLED)
+
+
+def test_updates_that_may_be_held_back_say_when_they_were_there() -> None:
+    reader = UpdateReader(PREPARED, set(), clock=lambda: 12.5)
+    assert reader.read(output(1, **{RELEASE_KEY: [(13.0, 0.1)]})).ready_s == 12.5
+    assert reader.read(output(2)).ready_s == 12.5
 
 
 def test_the_last_update_says_where_the_time_went() -> None:
