@@ -28,8 +28,9 @@ test: lint ## Check the code, run all tests against the real parts
 test-compose: $(STAMP) ## Build the images, test `docker compose up` (heavy)
 	$(BIN)/python -m pytest tests/compose
 
-test-telemetry: $(STAMP) ## Test traces with a real collector (needs Go, once)
+test-telemetry: $(STAMP) ## Test with a real collector (needs Go, once) and Prometheus
 	@scripts/otel-collector.sh >/dev/null
+	@scripts/prometheus.sh >/dev/null
 	$(BIN)/python -m pytest tests/telemetry
 
 bench: $(STAMP) ## Measure the pipeline and time to first token (minutes)

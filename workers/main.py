@@ -7,6 +7,7 @@ import logging
 from niyama.errors import ConfigurationError
 from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging
+from niyama.telemetry.metrics import Metrics
 from niyama.telemetry.telemetry import Telemetry
 from workers.bootstrap import run_worker
 from workers.engine.port import Engine, EngineStartError
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(settings: WorkerSettings, health: Health, telemetry: Telemetry) -> None:
-    engine = _engine(settings)
+    engine = _engine(settings, telemetry.metrics)
     try:
         try:
             await engine.start()
@@ -54,8 +55,11 @@ async def _serve(settings: WorkerSettings, health: Health, telemetry: Telemetry)
         await engine.close()
 
 
-def _engine(settings: WorkerSettings) -> Engine:
-    """The engine that the settings ask for. SGLang is imported only when it is used."""
+def _engine(settings: WorkerSettings, metrics: Metrics) -> Engine:
+    """The engine that the settings ask for. SGLang is imported only when it is used.
+
+    Where there is a port for it, /metrics has SGLang's own metrics, too.
+    """
     if settings.engine == "null":
         from workers.engine.null import NullEngine
 
@@ -65,13 +69,19 @@ def _engine(settings: WorkerSettings) -> Engine:
         )
     from workers.runtime.engine.sglang_engine import SglangEngine
 
+    arguments = settings.sglang_arguments
+    if settings.metrics and settings.health_port:
+        from workers.runtime.engine.metrics import ARGUMENT, SglangMetrics
+
+        metrics.registry.register(SglangMetrics())
+        arguments = [ARGUMENT, *arguments]
     model, name = _model(settings)
     # SGLang's info is our debug: a line for every batch.
     level = {"debug": "info", "info": "warning"}.get(settings.log_level, settings.log_level)
     return SglangEngine(
         model,
         name,
-        settings.sglang_arguments,
+        arguments,
         level,
         settings,
         settings.flags(),

@@ -71,6 +71,7 @@ class LocalStack:
         self._kafka: LocalKafka | None = None
         self._postgres: LocalPostgres | None = None
         self._api_port = options.api_port
+        self._worker_port = 0
         self._parts: dict[str, Part] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._exit = AsyncExitStack()
@@ -78,6 +79,11 @@ class LocalStack:
     @property
     def api_url(self) -> str:
         return f"http://{self._options.api_host}:{self._api_port}"
+
+    @property
+    def worker_url(self) -> str:
+        """Its /healthz, /readyz and /metrics."""
+        return f"http://{LOOPBACK}:{self._worker_port}"
 
     @property
     def kafka_bootstrap(self) -> str:
@@ -200,13 +206,13 @@ class LocalStack:
         )
 
     def _worker(self) -> LocalCommand:
-        health_port = free_port()
+        self._worker_port = free_port()
         return LocalCommand(
             "worker",
             self._options.worker_arguments,
             folder=self._folder("worker"),
-            env=self._env() | {"NIYAMA_HEALTH_PORT": str(health_port)},
-            address=f"http://{LOOPBACK}:{health_port}",
+            env=self._env() | {"NIYAMA_HEALTH_PORT": str(self._worker_port)},
+            address=self.worker_url,
             start_timeout_s=None,  # a large model takes long to load
             stop_grace_s=WORKER_STOP_GRACE_S,
         )

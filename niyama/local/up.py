@@ -129,6 +129,7 @@ def _show_addresses(console: Console, stack: LocalStack, options: StackOptions) 
         "API": f"{stack.api_url}  (documentation: {stack.api_url}/docs)",
         "Kafka": stack.kafka_bootstrap,
         "Postgres": stack.database_url,
+        "Metrics": f"{stack.api_url}/metrics (gateway), {stack.worker_url}/metrics (worker)",
         "State": f"{options.state_dir}  (logs: */*.log)",
     }
     console.print("\n[bold]Niyama is up.[/bold] Ctrl-C stops it.")

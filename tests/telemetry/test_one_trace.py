@@ -4,41 +4,15 @@ Real everything: Kafka, Postgres, gateway, worker with SGLang, and an OpenTeleme
 `make test-telemetry` runs it: building the collector takes a few minutes once.
 """
 
-import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
-import pytest
 
-from niyama.local.stack import LocalStack, StackOptions
-from tests.support.otel_collector import ReceivedSpan, RunningCollector, otel_collector
+from niyama.local.stack import LocalStack
+from tests.support.otel_collector import ReceivedSpan, RunningCollector
 from tests.support.records import TRACEPARENT
-
-START_LIMIT_S = 400.0
-
-
-@pytest.fixture(scope="module")
-def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector]:
-    with otel_collector(tmp_path_factory.mktemp("collector")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def stack(state_dir: Path, collector: RunningCollector) -> Iterator[LocalStack]:
-    """It samples nothing by itself: what arrives was sampled by the producer, or late."""
-    environment = {"NIYAMA_OTLP_ENDPOINT": collector.endpoint, "NIYAMA_TRACE_SAMPLE_RATIO": "0"}
-    arguments = ("--chunked-prefill-size", "128", "--max-total-tokens", "6144")
-    options = StackOptions(state_dir / "traced", env=environment, worker_arguments=arguments)
-    with ExitStack() as exits:
-        runner = exits.enter_context(asyncio.Runner())
-        running = LocalStack(options)
-        runner.run(asyncio.wait_for(running.__aenter__(), START_LIMIT_S))
-        exits.callback(lambda: runner.run(running.__aexit__()))
-        yield running
 
 
 def run_producer(stack: LocalStack, collector: RunningCollector) -> tuple[str, str]:
