@@ -9,6 +9,7 @@ Each module has the kinds of one sort, and is imported here so that `KINDS` has 
 - `identity`: further records with the id of somebody else's job
 - `transport`: compressed records, and aborted ones
 - `control`, `events`: requests to cancel, and events of jobs that nobody submitted
+- `load`: load reports of workers that there are not
 """
 
 from tests.chaos.hostile import (  # noqa: F401  each adds its kinds
@@ -17,6 +18,7 @@ from tests.chaos.hostile import (  # noqa: F401  each adds its kinds
     headers,
     identity,
     jobs,
+    load,
     replies,
     transport,
     values,

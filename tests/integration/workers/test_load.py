@@ -60,7 +60,8 @@ async def test_a_gateway_shows_who_serves_and_who_is_gone(
     harness: Harness, api: httpx.AsyncClient
 ) -> None:
     topic = harness.settings.topics.load.name
-    await harness._send(topic, b"{nonsense", key=b"x")  # skipped, alone
+    odd = [("odd", None), ("odd", b"\xff")]
+    await harness._send(topic, b"{nonsense", key=b"x", headers=odd)  # skipped, alone
     drained = await harness.worker(worker_id="w-1")
     died = await harness.worker(worker_id="w-2")
     job_id = await harness.publish("gate", stream=True)
