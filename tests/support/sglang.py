@@ -167,12 +167,15 @@ class FakeDevice:
     def __init__(self, latency: LatencyModel) -> None:
         self.decoded_s: list[float] = []
         """When decodes had a token; as all times here, on the monotonic clock."""
+        self.mixed = 0
+        """Batches that had prompts and decodes in them."""
         self._latency = latency
         self._ends_s: deque[float] = deque()
         self._busy_until_s = 0.0
 
     def launched(self, batch: FakeBatch, now_s: float) -> None:
         prompts, decodes = _prefilling(batch), _decoding(batch)
+        self.mixed += bool(prompts and decodes)
         self._busy_until_s = max(self._busy_until_s, now_s) + self._latency.iteration_s(
             sum(req.extend_len for req in prompts),
             sum(req.prefix_len for req in prompts),

@@ -5,13 +5,14 @@ from workers.policy.decodes import DecodeLoad
 from workers.policy.memory import Memory
 from workers.policy.plan import Chunk
 from workers.policy.request import Prefill
-from workers.policy.turns import Limit
+from workers.policy.turns import Limit, are_faster_apart
 
 
 class PrefillBatch:
     """A throwaway object: one iteration's limits in time, tokens and memory.
 
-    Whether decodes take part is settled by its first prompt. If they do, a prompt that the engine
+    Whether decodes take part is settled by its first prompt: where they can, they do unless they
+    are faster apart. If they do, a prompt that the engine
     cannot compute beside them has to wait for another iteration.
     """
 
@@ -34,6 +35,8 @@ class PrefillBatch:
         """Prompts in progress whose KV this iteration takes."""
         self.full = False
         """A prompt had to be left unfinished, or out, for lack of time: more work was waiting."""
+        self.decodes_wait = False
+        """There are decodes that could take part, and they are faster apart."""
         self._model = model
         self._decodes = decodes
         self._taking_part = decodes
@@ -83,7 +86,9 @@ class PrefillBatch:
         if not prefill.has_kv:
             admissible -= prefill.missing_kv_tokens
         self.memory = Memory(free - cached - tokens, admissible)
-        self._taking_part = self._taking_part_with(prefill)
+        if not self.chunks:
+            self._taking_part = self._taking_part_with(prefill)
+            self.decodes_wait = self._are_faster_apart(prefill)
         self.chunks.append(Chunk(prefill.request_id, tokens))
         self._held.add(prefill.request_id)
         self._computed = self._computed.beside(tokens, prefill.context_tokens)
@@ -99,7 +104,15 @@ class PrefillBatch:
         if self.chunks:
             return self._taking_part
         mixes = self._beside is not None and prefill.request.prompt_mixes
-        return self._decodes if mixes else DecodeLoad(0, 0)
+        if mixes and not self._are_faster_apart(prefill):
+            return self._decodes
+        return DecodeLoad(0, 0)
+
+    def _are_faster_apart(self, prefill: Prefill) -> bool:
+        """By the tokens that the first prompt would have beside the decodes."""
+        room = self._tokens_within(self._beside or self._between, prefill, self._decodes)
+        tokens = min(prefill.remaining_tokens, max(1, room))
+        return are_faster_apart(tokens, prefill.context_tokens, self._decodes, self._model)
 
     def _room(self, prefill: Prefill) -> int:
         """Prompt tokens that still fit, of this prompt."""
@@ -108,6 +121,9 @@ class PrefillBatch:
             return 0
         limit = self._beside if decodes.decodes else self._between
         assert limit is not None, "decodes take part, and must not"
+        return self._tokens_within(limit, prefill, decodes)
+
+    def _tokens_within(self, limit: Limit, prefill: Prefill, decodes: DecodeLoad) -> int:
         computed = self._computed
         within_limit = computed.tokens
         if limit.time_s > 0:

@@ -132,6 +132,7 @@ class NiyamaPolicy:
             chunks=tuple(batch.chunks),
             predicted_s=batch.predicted_s(),
             reclaim_kv=tuple(batch.reclaimed),
+            decodes_wait=batch.decodes_wait,
             full=batch.full,
             decisions=backlog.journal.take(),
         )

@@ -1,15 +1,21 @@
-"""Taking turns, where the engine does not compute prompts and decodes in one iteration.
+"""Taking turns, where prompts and decodes are not computed in one iteration.
 
 SGLang leaves decodes out of a batch of prompts when one of them wants log probabilities, for some
-other features, and whenever mixed chunks are off. Decodes then wait until an iteration has no
+other features, and whenever mixed chunks are off. And the policy leaves them out where that takes
+less time: engines have fast paths for decodes alone. Decodes then wait until an iteration has no
 prompts in it, so how long they wait is up to the plan.
 """
 
 from typing import NamedTuple
 
+from workers.latency.model import LatencyModel
 from workers.policy.calibration import Calibration
+from workers.policy.decodes import DecodeLoad
 from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation, time_limit_s
+
+_WORTH_APART = 1.15
+"""One iteration has to take this much longer than two: less may be an error of the model."""
 
 
 class Limit(NamedTuple):
@@ -21,10 +27,26 @@ class Limit(NamedTuple):
     """Prompt tokens that it may compute even where they take longer."""
 
 
+def are_faster_apart(tokens: int, context: int, decodes: DecodeLoad, model: LatencyModel) -> bool:
+    """Whether a chunk after `context` tokens and the decodes take less time in two iterations.
+
+    SGLang's CPU backend computes the whole context of a decode anew beside a prompt, and engines
+    replay a recorded graph only for decodes alone. The weights, on the other hand, are read twice.
+    """
+    if not decodes.decodes:
+        return False
+    mixed_s = model.iteration_s(tokens, context, *decodes)
+    apart_s = model.iteration_s(tokens, context, 0, 0) + model.iteration_s(0, 0, *decodes)
+    return mixed_s > _WORTH_APART * apart_s
+
+
 def beside_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:
-    """Prompts, and all decodes with them."""
-    limit_s = time_limit_s(at, calibration, settings)
-    return Limit(limit_s, settings.min_chunk_tokens if limit_s else 0)
+    """Prompts, and all decodes with them; or decodes alone, to learn what they take."""
+    limit_s, least = time_limit_s(at, calibration, settings), settings.min_chunk_tokens
+    least_s = calibration.corrected.iteration_s(least, 0, *at.decodes)
+    if at.decodes.decodes and least_s > limit_s and calibration.should_try_decodes_alone():
+        return Limit(0.0, 0)
+    return Limit(limit_s, least if limit_s else 0)
 
 
 def between_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:

@@ -91,7 +91,7 @@ class Engine:
     # ---- one iteration
 
     def launch(self, chunks: Sequence[Chunk], *, leaving: int = 0) -> Launch:
-        """Every decode advances, and these chunks are computed.
+        """Every decode that is not paused advances, and these chunks are computed.
 
         `leaving` decodes have all their tokens, which the engine has not noticed yet.
         """
@@ -113,6 +113,8 @@ class Engine:
         if self.memory.free_tokens < -leaving:
             raise SimulationError(f"plan overruns KV memory by {-self.memory.free_tokens}")
         self.memory.evict()
+        if self.paused and decodes == leaving:  # they are not computed by themselves
+            decodes = decode_context = 0
         return launch._replace(work=Work(prompts, decodes, decode_context))
 
     def _run(self, chunk: Chunk, launch: Launch, most_tokens: int) -> int | None:

@@ -114,6 +114,18 @@ class Convex:
         return self.form(work) + self.token_squared_s * work.prompts.tokens**2
 
 
+@dataclass(frozen=True, slots=True)
+class SlowMix:
+    """Beside prompts, each token of a decode's context costs more."""
+
+    form: Form
+    decode_context_token_s: float
+
+    def __call__(self, work: Work) -> float:
+        mixed_tokens = work.decode_context if work.prompts.tokens else 0
+        return self.form(work) + self.decode_context_token_s * mixed_tokens
+
+
 # ---- disturbances
 
 

@@ -148,6 +148,9 @@ class Replica:
             self.engine.reclaim(request_id)
         if isinstance(plan, PausingPlan):
             self.engine.pause_only(plan.paused)
+        elif plan.decodes_wait or self.engine.paused:
+            waiting = self.engine.decoding.keys() | self.engine.paused.keys()
+            self.engine.pause_only(waiting if plan.decodes_wait else frozenset())
         return _Planned(plan, self.engine.make_room())
 
     def _launch(self, planned: _Planned, *, leaving: int = 0) -> _InFlight | None:
