@@ -39,6 +39,7 @@ class NiyamaPolicy:
         """`verified_tokens`: what each decode computes in an iteration; more than 1 with drafts."""
         self.settings = settings or Settings()
         self._limits = limits or PlanLimits()
+        verified_tokens = verified_tokens if self.settings.count_drafts else 1
         self._learned = Learning(latency, self.settings, verified_tokens)
         self._backlog = Backlog(self.settings, self._learned)
         self._review = Review(self._backlog, self._learned, self.settings, self._limits)
@@ -64,6 +65,11 @@ class NiyamaPolicy:
     def backlog_s(self) -> float:
         """See `Backlog.work_s`; for tests and debugging: 0 once every request has left."""
         return self._backlog.work_s
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Of all decodes on average; more than 1 where drafts are accepted."""
+        return self._learned.step_tokens.mean
 
     # ---- what happens to requests
 
@@ -216,7 +222,8 @@ class NiyamaPolicy:
 
     def accepted(self, tokens: Mapping[str, int]) -> None:
         """See `Decodes.accepted`; told after the iteration was observed."""
-        self._decodes.accepted(tokens)
+        if self.settings.count_drafts:
+            self._decodes.accepted(tokens)
 
     def measured(self, ran: Sample, *, full: bool) -> None:
         """What an iteration took, for engines that know it only after the plans that follow it.
