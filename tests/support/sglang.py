@@ -472,12 +472,12 @@ class FakeEngine:
             if req.inflight_middle_chunks > 0:
                 req.inflight_middle_chunks -= 1
             elif not req.ended and id(req) not in waiting:
-                self._generate(req)
+                self._generate(req, drafted=not batch.forward_mode.is_extend())
         self.niyama.watcher.processed(batch)
 
-    def _generate(self, req: FakeRequest) -> None:
+    def _generate(self, req: FakeRequest, *, drafted: bool) -> None:
         self._stash(req)
-        accepted = self.drafts.pop(0) if self.drafts and req in self.running.reqs else 0
+        accepted = self.drafts.pop(0) if self.drafts and drafted else 0
         req.output_ids.extend([0] * (1 + accepted))
         req.sent_info.append(req.customized_info)
         req.customized_info = None

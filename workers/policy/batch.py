@@ -22,12 +22,13 @@ class PrefillBatch:
         decodes: DecodeLoad,
         memory: Memory,
         *,
+        mixed: DecodeLoad,
         beside: Limit | None,
         between: Limit,
         max_tokens: int,
     ) -> None:
         """What prompts may take `beside` the decodes, None where they cannot run together, and
-        `between` two turns of the decodes.
+        `between` two turns of the decodes, which are `mixed` with prompts or have their own.
         """
         self.memory = memory
         self.chunks: list[Chunk] = []
@@ -39,6 +40,7 @@ class PrefillBatch:
         """There are decodes that could take part, and they are faster apart."""
         self._model = model
         self._decodes = decodes
+        self._mixed = mixed
         self._taking_part = decodes
         """The decodes in this iteration: all, or none."""
         self._beside = beside
@@ -105,14 +107,14 @@ class PrefillBatch:
             return self._taking_part
         mixes = self._beside is not None and prefill.request.prompt_mixes
         if mixes and not self._are_faster_apart(prefill):
-            return self._decodes
+            return self._mixed
         return DecodeLoad(0, 0)
 
     def _are_faster_apart(self, prefill: Prefill) -> bool:
         """By the tokens that the first prompt would have beside the decodes."""
-        room = self._tokens_within(self._beside or self._between, prefill, self._decodes)
+        room = self._tokens_within(self._beside or self._between, prefill, self._mixed)
         tokens = min(prefill.remaining_tokens, max(1, room))
-        return are_faster_apart(tokens, prefill.context_tokens, self._decodes, self._model)
+        return are_faster_apart(tokens, prefill.context_tokens, self._mixed, self._model)
 
     def _room(self, prefill: Prefill) -> int:
         """Prompt tokens that still fit, of this prompt."""

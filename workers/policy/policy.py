@@ -7,7 +7,7 @@ from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.backlog import Backlog
 from workers.policy.batch import PrefillBatch
 from workers.policy.calibration import Calibration
-from workers.policy.decodes import Decodes
+from workers.policy.decodes import DecodeLoad, Decodes
 from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
 from workers.policy.memory import Memory, victims_for_decodes
@@ -36,7 +36,9 @@ class NiyamaPolicy:
         limits: PlanLimits | None = None,
         verified_tokens: int = 1,
     ) -> None:
-        """`verified_tokens`: what each decode computes in an iteration; more than 1 with drafts."""
+        """`verified_tokens`: what each decode computes in an iteration without prompts; more than 1
+        with drafts.
+        """
         self.settings = settings or Settings()
         self._limits = limits or PlanLimits()
         verified_tokens = verified_tokens if self.settings.count_drafts else 1
@@ -156,11 +158,13 @@ class NiyamaPolicy:
         # Whatever kept the decodes from the last iteration, they get the next in time.
         mixes = self._decodes.mix and not self._decodes_wait
         learned = (self.calibration, self.settings)
+        mixed = self._decodes.mixed_load
         return PrefillBatch(
             self.calibration.corrected,
             situation.decodes,
             self._memory(free_kv_tokens),
-            beside=beside_decodes(situation, *learned) if mixes else None,
+            mixed=mixed,
+            beside=beside_decodes(situation.mixed(mixed), *learned) if mixes else None,
             between=between_decodes(situation, *learned),
             max_tokens=self.settings.max_chunk_tokens,
         )
@@ -217,7 +221,7 @@ class NiyamaPolicy:
 
     @property
     def verified_tokens(self) -> int:
-        """What each decode computes in an iteration."""
+        """What each decode computes in an iteration without prompts."""
         return self._learned.verified_tokens
 
     def accepted(self, tokens: Mapping[str, int]) -> None:
@@ -244,7 +248,8 @@ class NiyamaPolicy:
             prefill = self._backlog.get(request_id)
             computed = computed.beside(tokens, prefill.context_tokens if prefill else 0)
         tokens, context, pairs = computed
-        decodes = self._decodes.load if result.decoded else (0, 0)
+        decodes = self._decodes.mixed_load if result.chunks else self._decodes.load
+        decodes = decodes if result.decoded else DecodeLoad(0, 0)
         ran = Sample(tokens, context, *decodes, result.duration_s, pairs)
         self._learned.iteration(ran, full=self._batch.full)
 

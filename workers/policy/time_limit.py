@@ -1,7 +1,7 @@
 """How long the next iteration may take, so that the tokens of running decodes come in time."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, MostUrgent
@@ -25,6 +25,11 @@ class Situation(NamedTuple):
     """When the running decodes had their last tokens."""
     decodes_wait: bool = False
     """Prompts have been computed without them since."""
+
+    def mixed(self, decodes: DecodeLoad) -> Self:
+        """The same in an iteration with prompts, where each decode has one token."""
+        urgent = self.urgent._replace(step_tokens=1.0) if self.urgent else None
+        return self._replace(decodes=decodes, urgent=urgent)
 
 
 def time_limit_s(at: Situation, calibration: Calibration, settings: Settings) -> float:

@@ -54,6 +54,14 @@ _TESTED = (
         ),
     ),
     Feature(
+        "Speculative decoding",
+        Support.TESTED,
+        "Decodes take turns with prompts. Plans expect the tokens that steps have yielded, and a "
+        "draft as long as the longest. Tested with n-gram drafts on the CPU, without overlap.",
+        switches=("speculative_algorithm",),
+        options=("spec",),
+    ),
+    Feature(
         "Structured output, reasoning and tool-call parsers, chat templates",
         Support.TESTED,
         "They do not concern the plan.",
@@ -83,14 +91,6 @@ _TESTED = (
 )
 
 _UNPLANNED = (
-    Feature(
-        "Speculative decoding",
-        Support.UNPLANNED,
-        "Decodes take turns with prompts. Plans expect the tokens that steps have yielded, and a "
-        "draft as long as the longest.",
-        switches=("speculative_algorithm",),
-        options=("spec",),
-    ),
     Feature(
         "Beams, input embeddings",
         Support.UNPLANNED,

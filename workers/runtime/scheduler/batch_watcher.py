@@ -40,10 +40,11 @@ class BatchWatcher:
         for req in prefilling:
             self._reporter.launched(req, self._clock.now_s)
         self._reporter.flush()
+        verified_tokens = self._driver.policy.verified_tokens if _has_drafts(batch) else 1
         self._driver.launched(
             Launched(
                 chunks=tuple(_computed(req) for req in prefilling),
-                decodes=len(decoding) * self._driver.policy.verified_tokens,
+                decodes=len(decoding) * verified_tokens,
                 decode_context=sum(req.seqlen for req in decoding),
                 is_own_pace=_is_own_pace(batch, prefilling, len(decoding)),
                 processed_later=self._engine.scheduler.enable_overlap,
@@ -58,9 +59,8 @@ class BatchWatcher:
         """Note how far decodes are, and let each prompt's first token carry the schedule by which
         its tokens are to be shown.
         """
-        if self._driver.policy.verified_tokens > 1:
-            _, decoding = _parts(batch)
-            self._generated = {req.rid: len(req.output_ids) for req in decoding}
+        if self._driver.policy.verified_tokens > 1 and _has_drafts(batch):
+            self._generated = {req.rid: len(req.output_ids) for req in batch.reqs}
         if not self._paces:
             return
         if not self._engine.scheduler.enable_overlap:
@@ -92,6 +92,11 @@ class BatchWatcher:
             if req.rid in before
         }
         return {rid: tokens for rid, tokens in more.items() if tokens >= 0}
+
+
+def _has_drafts(batch: Batch) -> bool:
+    """SGLang verifies no drafts of decodes that run as an extension, beside prompts or not."""
+    return not batch.forward_mode.is_extend()
 
 
 def _parts(batch: Batch) -> tuple[list[EngineRequest], list[EngineRequest]]:

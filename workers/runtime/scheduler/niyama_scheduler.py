@@ -11,6 +11,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from sglang.srt.managers.io_struct import GetInternalStateReq
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
 
@@ -53,6 +54,17 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def get_init_info(self) -> dict[str, Any]:
         info = {"latency_is_known": self.niyama.latency_is_known}
         return {**super().get_init_info(), SCHEDULER_INFO_KEY: info}
+
+    def get_internal_state(self, recv_req: GetInternalStateReq) -> Any:
+        """SGLang's `/server_info` shows what the policy knows, too."""
+        output = super().get_internal_state(recv_req)
+        policy = self.niyama.driver.policy
+        output.internal_state[SCHEDULER_INFO_KEY] = {
+            "decodes": policy.decodes,
+            "backlog_s": policy.backlog_s(),
+            "tokens_per_step": policy.tokens_per_step,
+        }
+        return output
 
     # ---- requests come and go
 
