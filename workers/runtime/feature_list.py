@@ -56,8 +56,9 @@ _TESTED = (
     Feature(
         "Speculative decoding",
         Support.TESTED,
-        "Decodes take turns with prompts. Plans expect the tokens that steps have yielded, and a "
-        "draft as long as the longest. Tested with n-gram drafts on the CPU, without overlap.",
+        "Drafts are verified in iterations without prompts. Plans expect the tokens that steps have"
+        " yielded, and a draft as long as the longest. Tested with n-gram drafts on the CPU, where"
+        " SGLang has no overlap then.",
         switches=("speculative_algorithm",),
         options=("spec",),
     ),
@@ -109,7 +110,7 @@ _UNPLANNED = (
         Support.UNPLANNED,
         "Requests whose prefix is on its way are skipped. What a parked or retracted request loses"
         " to others is found again where SGLang has written it back; the time to load it is not"
-        " foreseen. Tested with stand-ins only.",
+        " foreseen. Tested with stand-ins only: SGLang's host memory takes CUDA's runtime.",
         switches=(
             *("enable_hierarchical_cache", "hicache_storage_backend", "enable_lmcache"),
             *("enable_flexkv", "enable_unified_cache_external_linker", "radix_cache_backend"),

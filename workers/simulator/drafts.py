@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from workers.policy.plan import Chunk
 from workers.policy.request import Request
-from workers.simulator.engine import Engine, Launch, Running, SimulationError
+from workers.simulator.engine import Engine, Launch, Running
 from workers.simulator.laws import Work
 from workers.simulator.outcome import Outcome
 from workers.simulator.workload import SimRequest
@@ -128,7 +128,7 @@ class DraftingEngine(Engine):
         return running.outcome
 
     def pause_only(self, request_ids: Set[str]) -> None:
-        raise SimulationError("decodes are not paused where drafts are verified")
+        """Beside prompts they are anyway."""
 
     # ---- what the engine asks of a decode
 

@@ -12,7 +12,6 @@ from niyama.errors import ConfigurationError
 from tests.support.requests import FLAT_MODEL, either
 from workers.policy.settings import Settings
 from workers.simulator.drafts import DraftingEngine, Drafts
-from workers.simulator.engine import SimulationError
 from workers.simulator.laws import Disturbance, Law, linear, noise
 from workers.simulator.policies import drafting_policy
 from workers.simulator.replica import Replica
@@ -122,8 +121,6 @@ def test_everything_is_served_and_no_kv_is_left(
 def test_only_who_knows_of_drafts_plans_with_them() -> None:
     with pytest.raises(ConfigurationError, match="use --speculate with niyama"):
         drafting("edf")
-    with pytest.raises(SimulationError, match="not paused"):
-        DraftingEngine(1_000, ALL_RIGHT).pause_only(set())
 
 
 def test_no_step_yields_more_than_it_verifies() -> None:
