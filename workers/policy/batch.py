@@ -26,9 +26,12 @@ class PrefillBatch:
         beside: Limit | None,
         between: Limit,
         max_tokens: int,
+        try_turns: bool = False,
     ) -> None:
         """What prompts may take `beside` the decodes, None where they cannot run together, and
-        `between` two turns of the decodes, which are `mixed` with prompts or have their own.
+        if self._try_turns:
+            return True
+        room = self._tokens_within(self._beside or self._between, prefill, self._mixed)
         """
         self.memory = memory
         self.chunks: list[Chunk] = []
@@ -45,6 +48,7 @@ class PrefillBatch:
         """The decodes in this iteration: all, or none."""
         self._beside = beside
         self._between = between
+        self._try_turns = try_turns
         self._max_tokens = max_tokens
         self._held: set[str] = set()
         self._computed = NO_CHUNKS
@@ -112,6 +116,8 @@ class PrefillBatch:
 
     def _are_faster_apart(self, prefill: Prefill) -> bool:
         """By the tokens that the first prompt would have beside the decodes."""
+        if self._try_turns:
+            return True
         room = self._tokens_within(self._beside or self._between, prefill, self._mixed)
         tokens = min(prefill.remaining_tokens, max(1, room))
         return are_faster_apart(tokens, prefill.context_tokens, self._mixed, self._model)

@@ -110,6 +110,11 @@ class Decodes:
         """In an iteration of their own."""
         return DecodeLoad(len(self._running) * self._verified_tokens, self.context_tokens)
 
+    @property
+    def shortest_pace_s(self) -> float:
+        """Time between tokens of the fastest; infinity without decodes."""
+        return min(self._cadences, default=math.inf)
+
     def add(
         self,
         request: Request,

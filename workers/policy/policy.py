@@ -19,7 +19,7 @@ from workers.policy.request import Prefill, Request
 from workers.policy.review import Review
 from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation
-from workers.policy.turns import beside_decodes, between_decodes
+from workers.policy.turns import beside_decodes, between_decodes, should_try_turns
 
 
 class NiyamaPolicy:
@@ -126,7 +126,7 @@ class NiyamaPolicy:
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
         backlog, limits = self._backlog, self._limits
         backlog.expire(now_s, limits.decisions)
-        self._review.run(now_s)
+        self._review.run(now_s, self._learned.decoding(self._decodes))
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
         planning = self._planning = Planning(
             backlog, batch, self._learned, self.settings, limits, now_s
@@ -159,13 +159,16 @@ class NiyamaPolicy:
         mixes = self._decodes.mix and not self._decodes_wait
         learned = (self.calibration, self.settings)
         mixed = self._decodes.mixed_load
+        at_mixed = situation.mixed(mixed)
+        beside = beside_decodes(at_mixed, *learned) if mixes else None
         return PrefillBatch(
             self.calibration.corrected,
             situation.decodes,
             self._memory(free_kv_tokens),
             mixed=mixed,
-            beside=beside_decodes(situation.mixed(mixed), *learned) if mixes else None,
+            beside=beside,
             between=between_decodes(situation, *learned),
+            try_turns=beside is not None and should_try_turns(at_mixed, beside, *learned),
             max_tokens=self.settings.max_chunk_tokens,
         )
 

@@ -40,13 +40,22 @@ def are_faster_apart(tokens: int, context: int, decodes: DecodeLoad, model: Late
     return mixed_s > _WORTH_APART * apart_s
 
 
+def should_try_turns(
+    at: Situation, beside: Limit, calibration: Calibration, settings: Settings
+) -> bool:
+    """Whether to find out what prompts and decodes take apart: together they take too long."""
+    least_s = calibration.corrected.iteration_s(settings.min_chunk_tokens, 0, *at.decodes)
+    return (
+        at.decodes.decodes > 0
+        and least_s > beside.time_s
+        and calibration.should_try_decodes_alone()
+    )
+
+
 def beside_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:
-    """Prompts, and all decodes with them; or decodes alone, to learn what they take."""
-    limit_s, least = time_limit_s(at, calibration, settings), settings.min_chunk_tokens
-    least_s = calibration.corrected.iteration_s(least, 0, *at.decodes)
-    if at.decodes.decodes and least_s > limit_s and calibration.should_try_decodes_alone():
-        return Limit(0.0, 0)
-    return Limit(limit_s, least if limit_s else 0)
+    """Prompts, and all decodes with them."""
+    limit_s = time_limit_s(at, calibration, settings)
+    return Limit(limit_s, settings.min_chunk_tokens if limit_s else 0)
 
 
 def between_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:
