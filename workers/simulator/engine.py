@@ -138,8 +138,8 @@ class Engine:
             launch.begun.append(begun)
             context = begun.cached_tokens
             tokens = min(most_tokens, begun.remaining_tokens)
-        if any(begun.cached_tokens for begun in launch.begun):
-            # Cached blocks that the plan did not know of were free until now.
+        if launch.begun:
+            # The cache may have more of them, in blocks that were free until now, or less.
             tokens = min(tokens, self.memory.free_tokens)
         if tokens <= 0:
             if not prefill.has_kv:
