@@ -47,7 +47,7 @@ def should_try_turns(
     least_s = calibration.corrected.iteration_s(settings.min_chunk_tokens, 0, *at.decodes)
     return (
         at.decodes.decodes > 0
-        and 0 < beside.min_tokens
+        and beside.min_tokens > 0
         and least_s > beside.time_s
         and calibration.should_try_decodes_alone()
     )
