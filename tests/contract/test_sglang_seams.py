@@ -77,6 +77,19 @@ def test_the_pinned_version_is_installed() -> None:
             "TokenizerManager._handle_batch_output",
             ["self", "recv_obj"],
         ),
+        ("managers.scheduler", "Scheduler.get_internal_state", ["self", "recv_req"]),
+        # workers/runtime/cpu_drafts.py:
+        ("platforms.interface", "SRTPlatform.get_speculative_worker_cls", ["self", "algorithm"]),
+        ("platforms.interface", "SRTPlatform.get_kv_pool_cls", ["self", "kind"]),
+        ("mem_cache.memory_pool", "MHATokenToKVPool._init_kv_copy_and_warmup", ["self"]),
+        (
+            "mem_cache.allocation",
+            "assign_req_to_token_pool_func",
+            [
+                *("req_pool_indices", "req_to_token", "start_offset", "end_offset"),
+                *("out_cache_loc", "batch_size"),
+            ],
+        ),
         ("server_args", "prepare_server_args", ["argv"]),
         ("server_args", "ServerArgs.add_cli_args", ["parser"]),
         (
@@ -144,6 +157,12 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
                 "and new_batch.input_embeds is None",
                 "and all(r.beam_group is None for r in running_batch.reqs)",
             ],
+        ),
+        # Beside prompts no drafts are verified.
+        (
+            "managers.schedule_batch",
+            "ScheduleBatch.mix_with_running",
+            ["self.forward_mode = ForwardMode.MIXED", "req.extend_end = prefix_len + 1"],
         ),
         # What is not ready is skipped, and a pass without prompts negotiates with other ranks.
         (

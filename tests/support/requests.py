@@ -1,5 +1,6 @@
 """Requests, a latency model with which worked arithmetic stays simple, and a plan carried out."""
 
+from dataclasses import replace
 from typing import Unpack
 
 from workers.latency.model import Coefficients, LatencyModel
@@ -11,6 +12,13 @@ from workers.policy.request import Request
 _REGIME = Coefficients(0.010, 0.0001, 0.0, 0.0, 0.0, 0.0)
 FLAT_MODEL = LatencyModel(_REGIME, _REGIME, split_tokens=512)
 """10 ms and 0.1 ms per token, whatever the batch."""
+SLOW_MIX_MODEL = LatencyModel(
+    replace(_REGIME, decode_context_token_s=1e-4),
+    replace(_REGIME, decode_context_token_s=1e-4),
+    split_tokens=512,
+    decode_only=_REGIME,
+)
+"""Beside prompts, each token of a decode's context costs what a prompt token does."""
 PLENTY = 1_000_000
 """More KV than anything here needs, tokens."""
 

@@ -177,12 +177,15 @@ class FakeDevice:
     def __init__(self, latency: LatencyModel) -> None:
         self.decoded_s: list[float] = []
         """When decodes had a token; as all times here, on the monotonic clock."""
+        self.mixed = 0
+        """Batches that had prompts and decodes in them."""
         self._latency = latency
         self._ends_s: deque[float] = deque()
         self._busy_until_s = 0.0
 
     def launched(self, batch: FakeBatch, now_s: float) -> None:
         prompts, decodes = _prefilling(batch), _decoding(batch)
+        self.mixed += bool(prompts and decodes)
         self._busy_until_s = max(self._busy_until_s, now_s) + self._latency.iteration_s(
             sum(req.extend_len for req in prompts),
             sum(req.prefix_len for req in prompts),
@@ -486,12 +489,12 @@ class FakeEngine:
             if req.inflight_middle_chunks > 0:
                 req.inflight_middle_chunks -= 1
             elif not req.ended and id(req) not in waiting:
-                self._generate(req)
+                self._generate(req, drafted=not batch.forward_mode.is_extend())
         self.niyama.watcher.processed(batch)
 
-    def _generate(self, req: FakeRequest) -> None:
+    def _generate(self, req: FakeRequest, *, drafted: bool) -> None:
         self._stash(req)
-        accepted = self.drafts.pop(0) if self.drafts and req in self.running.reqs else 0
+        accepted = self.drafts.pop(0) if self.drafts and drafted else 0
         req.output_ids.extend([0] * (1 + accepted))
         req.sent_info.append(req.customized_info)
         req.customized_info = None

@@ -11,7 +11,7 @@ from workers.policy.expiry import Expiries
 from workers.policy.forecast import forecast, forecast_last
 from workers.policy.journal import Journal
 from workers.policy.learning import Learning
-from workers.policy.lookahead import NO_CUTOFF, Lookahead
+from workers.policy.lookahead import NO_CUTOFF, Decoding, Due, Lookahead
 from workers.policy.overdue import OverdueQueue
 from workers.policy.plan import Chunk
 from workers.policy.prefixes import Prefixes
@@ -278,9 +278,9 @@ class Backlog:
             del self._corrected[request_id]
         return [self._prompts[request_id] for request_id in ids]
 
-    def move_cutoff(self, now_s: float, limit: int) -> None:
+    def move_cutoff(self, now_s: float, limit: int, decoding: Decoding) -> None:
         """Look ahead; if that takes more than `limit` sums, look again before the next plan."""
-        if not self._lookahead.review(now_s, self._learned.tokens_per_s, limit):
+        if not self._lookahead.review(now_s, self._learned.tokens_per_s, limit, decoding):
             self.changed = True
 
     def report_relegated(self, now_s: float, limit: int) -> None:
@@ -329,13 +329,15 @@ class Backlog:
             self._look_ahead_to(self._dated_entry(prefill, now_s), now_s)
 
     def _look_ahead_to(self, entry: Entry, now_s: float) -> None:
+        prompt = Due(entry.due_s, entry.prompt_tokens)
+        answer = Due(entry.answer_due_s, max(0.0, entry.work - entry.prompt_tokens))
         self._lookahead.add(
             entry.request_id,
-            due_s=entry.due_s,
             now_s=now_s,
             rank=entry.rank,
-            work=entry.work,
             kind=self._prompts[entry.request_id].request.qos.kind,
+            prompt=prompt,
+            answer=answer,
         )
 
     def _dated_entry(self, prefill: Prefill, now_s: float) -> Entry:

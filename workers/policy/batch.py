@@ -8,13 +8,14 @@ from workers.policy.decodes import DecodeLoad
 from workers.policy.memory import Memory
 from workers.policy.plan import Chunk
 from workers.policy.request import Prefill
-from workers.policy.turns import Limit
+from workers.policy.turns import Limit, are_faster_apart
 
 
 class PrefillBatch:
     """A throwaway object: one iteration's limits in time, tokens and memory.
 
-    Whether decodes take part is settled by its first prompt. If they do, a prompt that the engine
+    Whether decodes take part is settled by its first prompt: where they can, they do unless they
+    are faster apart. If they do, a prompt that the engine
     cannot compute beside them has to wait for another iteration.
     """
 
@@ -24,12 +25,16 @@ class PrefillBatch:
         decodes: DecodeLoad,
         memory: Memory,
         *,
+        mixed: DecodeLoad,
         beside: Limit | None,
         between: Limit,
         max_tokens: int,
+        try_turns: bool = False,
     ) -> None:
         """What prompts may take `beside` the decodes, None where they cannot run together, and
-        `between` two turns of the decodes.
+        if self._try_turns:
+            return True
+        room = self._tokens_within(self._beside or self._between, prefill, self._mixed)
         """
         self.memory = memory
         self.chunks: list[Chunk] = []
@@ -37,12 +42,16 @@ class PrefillBatch:
         """Prompts in progress whose KV this iteration takes."""
         self.full = False
         """A prompt had to be left unfinished, or out, for lack of time: more work was waiting."""
+        self.decodes_wait = False
+        """There are decodes that could take part, and they are faster apart."""
         self._model = model
         self._decodes = decodes
+        self._mixed = mixed
         self._taking_part = decodes
         """The decodes in this iteration: all, or none."""
         self._beside = beside
         self._between = between
+        self._try_turns = try_turns
         self._max_tokens = max_tokens
         self._held: set[str] = set()
         self._computed = NO_CHUNKS
@@ -54,7 +63,9 @@ class PrefillBatch:
         """Without decodes, which would limit its time."""
         limit = Limit(math.inf, max_tokens)
         none, nothing = DecodeLoad(0, 0), Memory(0, 0)
-        return cls(model, none, nothing, beside=None, between=limit, max_tokens=max_tokens)
+        return cls(
+            model, none, nothing, mixed=none, beside=None, between=limit, max_tokens=max_tokens
+        )
 
     @property
     def is_alone(self) -> bool:
@@ -93,7 +104,9 @@ class PrefillBatch:
         if not prefill.has_kv:
             admissible -= prefill.missing_kv_tokens
         self.memory = Memory(free - cached - tokens, admissible)
-        self._taking_part = self._taking_part_with(prefill)
+        if not self.chunks:
+            self._taking_part = self._taking_part_with(prefill)
+            self.decodes_wait = self._are_faster_apart(prefill)
         self.chunks.append(Chunk(prefill.request_id, tokens))
         self._held.add(prefill.request_id)
         self._computed = self._computed.beside(tokens, prefill.context_tokens)
@@ -122,7 +135,17 @@ class PrefillBatch:
         if self.chunks:
             return self._taking_part
         mixes = self._beside is not None and prefill.request.prompt_mixes
-        return self._decodes if mixes else DecodeLoad(0, 0)
+        if mixes and not self._are_faster_apart(prefill):
+            return self._mixed
+        return DecodeLoad(0, 0)
+
+    def _are_faster_apart(self, prefill: Prefill) -> bool:
+        """By the tokens that the first prompt would have beside the decodes."""
+        if self._try_turns:
+            return True
+        room = self._tokens_within(self._beside or self._between, prefill, self._mixed)
+        tokens = min(prefill.remaining_tokens, max(1, room))
+        return are_faster_apart(tokens, prefill.context_tokens, self._mixed, self._model)
 
     def _room(self, prefill: Prefill) -> int:
         """Prompt tokens that still fit, of this prompt."""
@@ -131,6 +154,9 @@ class PrefillBatch:
             return 0
         limit = self._beside if decodes.decodes else self._between
         assert limit is not None, "decodes take part, and must not"
+        return self._tokens_within(limit, prefill, decodes)
+
+    def _tokens_within(self, limit: Limit, prefill: Prefill, decodes: DecodeLoad) -> int:
         computed = self._computed
         within_limit = computed.tokens
         if limit.time_s > 0:

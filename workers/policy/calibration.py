@@ -72,8 +72,8 @@ class Calibration:
         self._own = [_Ratios(_REGIME_WINDOW) for _ in Regime]
         self._just_large = _Ratios(_REGIME_WINDOW)
         """Of batches of at most twice the split."""
-        self._since_alone = 0
-        """Iterations with prompts since one of decodes alone."""
+        self._mixed = 0
+        """Iterations with prompts and decodes since one of decodes alone."""
         self._left = _Ratios(_WINDOW)
         """Actual over corrected prediction, of iterations with prompts: these have a limit."""
 
@@ -84,7 +84,7 @@ class Calibration:
             return
         tokens = ran.prefill_tokens + ran.decodes
         regime = self._base.regime(ran.prefill_tokens, ran.decodes)
-        self._since_alone = 0 if regime is Regime.DECODES else self._since_alone + 1
+        self._mixed = 0 if regime is Regime.DECODES else self._mixed + (ran.decodes > 0)
         ratio = ran.duration_s / predicted_s
         self._all.add(ratio)
         self._own[regime].add(ratio)
@@ -134,9 +134,13 @@ class Calibration:
 
     def should_try_decodes_alone(self) -> bool:
         """Under load prompts are in every iteration, so that nobody knows what it saves to leave
-        them out. A few times that has to be tried."""
-        unknown = len(self._own[Regime.DECODES]) < _ENOUGH <= len(self._just_large)
-        return unknown and self._since_alone >= _TRIAL_EVERY
+        them out. A few times that has to be tried where something hangs on it."""
+        return self._mixed >= _TRIAL_EVERY and len(self._own[Regime.DECODES]) < _ENOUGH
+
+    @property
+    def knows_large_batches(self) -> bool:
+        """Enough batches just above the split were measured."""
+        return len(self._just_large) >= _ENOUGH
 
     def measured_model(self) -> LatencyModel | None:
         """What measured iterations say against large batches and decodes alone in turn.

@@ -101,8 +101,19 @@ class Decodes:
         return not self._unmixed
 
     @property
+    def mixed_load(self) -> DecodeLoad:
+        """In an iteration with prompts, where engines verify no drafts."""
+        return DecodeLoad(len(self._running), self.context_tokens)
+
+    @property
     def load(self) -> DecodeLoad:
+        """In an iteration of their own."""
         return DecodeLoad(len(self._running) * self._verified_tokens, self.context_tokens)
+
+    @property
+    def shortest_pace_s(self) -> float:
+        """Time between tokens of the fastest; infinity without decodes."""
+        return min(self._cadences, default=math.inf)
 
     def add(
         self,

@@ -4,6 +4,8 @@ from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel
 from workers.policy.calibration import Calibration
 from workers.policy.decode_length import DecodeLengths
+from workers.policy.decodes import Decodes
+from workers.policy.lookahead import NOTHING, Decoding
 from workers.policy.request import Prefill, Request
 from workers.policy.settings import Settings
 from workers.policy.step_tokens import StepTokens
@@ -43,6 +45,16 @@ class Learning:
         decode_tokens = steps * self.verified_tokens
         work = self._throughput.work(prefill.own_tokens, decode_tokens, request.prompt_tokens)
         return work if self._settings.discount_cached_prefixes else work + request.cached_tokens
+
+    def decoding(self, decodes: Decodes) -> Decoding:
+        """What the running decodes still cost, if they go on at the pace that is asked of them."""
+        if not decodes:
+            return NOTHING
+        count, context = decodes.load
+        iteration = self._throughput.work(0, count, context / count)
+        iterations = max(0.0, decodes.tokens_to_come) / (len(decodes) * self.step_tokens.mean)
+        per_s = 1 / (decodes.shortest_pace_s * self.step_tokens.mean)
+        return Decoding(iterations * iteration, per_s * iteration)
 
     def shared(self, request: Request, now_s: float) -> Request:
         """A request that is new; if it is a call of a task, with its share of the task's time."""

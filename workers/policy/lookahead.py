@@ -11,6 +11,7 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from workers.policy.qos import Kind
 
@@ -20,6 +21,35 @@ _STEPS = 16
 """Due times are rounded down to steps of at most 1 / `_STEPS` of the time that is left."""
 _MIN_LEFT_S = 0.25
 _EMPTY: Mapping[float, float] = {}
+
+
+class Due(NamedTuple):
+    """Work, in prefill-equivalent tokens, that has to be done by `due_s`."""
+
+    due_s: float
+    work: float
+
+    def by_step(self, now_s: float) -> "Due":
+        """Due at a time that many have; never, when it has passed."""
+        due_s = -math.inf if self.due_s < now_s else _rounded(self.due_s, now_s)
+        return Due(due_s, self.work)
+
+
+NO_ANSWER = Due(-math.inf, 0.0)
+Parts = tuple[Due, Due]
+"""Of a request: its prompt, and its answer."""
+
+
+class Decoding(NamedTuple):
+    """What the running decodes still cost."""
+
+    work: float
+    """In prefill-equivalent tokens,"""
+    per_s: float
+    """and as many of them per second."""
+
+
+NOTHING = Decoding(0.0, 0.0)
 
 
 class Lookahead:
@@ -34,8 +64,9 @@ class Lookahead:
         due times can be met."""
         self._base_s = base_s
         self._share = share
-        self._waiting: dict[str, tuple[float, int, float, Kind]] = {}
-        self._started: dict[str, tuple[float, float, Kind]] = {}
+        self._waiting: dict[str, tuple[int, Kind, Parts]] = {}
+        self._started: dict[str, tuple[Kind, Parts]] = {}
+        self._decoding = NOTHING
         self._by_rank: dict[int, dict[float, float]] = {}
         self._due_times: list[float] = []
         self._ahead_s: list[float] = []
@@ -52,16 +83,17 @@ class Lookahead:
         self,
         request_id: str,
         *,
-        due_s: float,
         now_s: float,
         rank: int,
-        work: float,
         kind: Kind,
+        prompt: Due,
+        answer: Due = NO_ANSWER,
     ) -> None:
         """Work whose due time has passed does not count: it will not be done in time."""
-        due_s = -math.inf if due_s < now_s else _rounded(due_s, now_s)
-        self._waiting[request_id] = (due_s, rank, work, kind)
-        self._change(due_s, rank, work, kind)
+        parts = prompt.by_step(now_s), answer.by_step(now_s)
+        self._waiting[request_id] = (rank, kind, parts)
+        for due_s, work in parts:
+            self._change(due_s, rank, work, kind)
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._waiting or request_id in self._started
@@ -69,34 +101,40 @@ class Lookahead:
     def start(self, request_id: str) -> None:
         """The request's prefill starts: its work counts whatever the cutoff."""
         if request_id in self._waiting:
-            due_s, rank, work, kind = self._waiting.pop(request_id)
-            self._change(due_s, rank, -work, kind)
-            self._started[request_id] = (due_s, work, kind)
-            self._commit(due_s, work, kind)
+            rank, kind, parts = self._waiting.pop(request_id)
+            self._started[request_id] = kind, parts
+            for due_s, work in parts:
+                self._change(due_s, rank, -work, kind)
+                self._commit(due_s, work, kind)
 
     def progress(self, request_id: str, work: float) -> None:
         """Some of the work of a started request is done."""
         if request_id in self._started:
-            due_s, left, kind = self._started[request_id]
+            kind, ((due_s, left), answer) = self._started[request_id]
             work = min(work, left)
-            self._started[request_id] = (due_s, left - work, kind)
+            self._started[request_id] = kind, (Due(due_s, left - work), answer)
             self._commit(due_s, -work, kind)
 
     def remove(self, request_id: str) -> None:
         """The request is done or gone; unknown ids are ignored."""
         if request_id in self._waiting:
-            due_s, rank, work, kind = self._waiting.pop(request_id)
-            self._change(due_s, rank, -work, kind)
+            rank, kind, parts = self._waiting.pop(request_id)
+            for due_s, work in parts:
+                self._change(due_s, rank, -work, kind)
         elif request_id in self._started:
-            due_s, work, kind = self._started.pop(request_id)
-            self._commit(due_s, -work, kind)
+            kind, parts = self._started.pop(request_id)
+            for due_s, work in parts:
+                self._commit(due_s, -work, kind)
 
-    def review(self, now_s: float, throughput: float, limit: int) -> bool:
+    def review(
+        self, now_s: float, throughput: float, limit: int, decoding: Decoding = NOTHING
+    ) -> bool:
         """Lower the cutoff until the rest fits, or raise it by one rank if that fits.
 
         `throughput` is prefill-equivalent tokens per second. Lowering it ends after about `limit`
         sums; false when it has to go on.
         """
+        self._decoding = decoding
         self._forget_past(now_s, limit)
         self._ahead_s = self._due_times[bisect.bisect_left(self._due_times, now_s) :]
         self.pressure = self._pressure(now_s, throughput)
@@ -117,7 +155,7 @@ class Lookahead:
                 within = bisect.bisect_left(horizons_s, due_s - now_s)
                 if within < len(sums):
                     sums[within] += work
-            due[kind] = [max(0.0, work) for work in accumulate(sums)]
+            due[kind] = list(accumulate(max(0.0, work) for work in sums))
         return due
 
     def fitting_by(self, due_s: float) -> float:
@@ -156,6 +194,7 @@ class Lookahead:
         """
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
+        decoding, decoding_per_s = self._decoding
         total = yielding = 0.0
         for due_s in self._ahead_s:
             more = fitting[due_s] + extra.get(due_s, 0.0)
@@ -165,13 +204,15 @@ class Lookahead:
             usable_s = base_s + share * left_s  # a function of its own would double the time
             if left_s < usable_s:
                 usable_s = left_s
-            if total > usable_s * throughput and yielding > 1.0:
+            running = min(decoding, decoding_per_s * left_s)
+            if total + running > usable_s * throughput and yielding > 1.0:
                 return False
         return True
 
     def _pressure(self, now_s: float, throughput: float) -> float:
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
+        decoding, decoding_per_s = self._decoding
         total = worst = 0.0
         for due_s in self._ahead_s:
             total += fitting[due_s] + committed[due_s]
@@ -179,8 +220,9 @@ class Lookahead:
             usable_s = base_s + share * left_s
             if left_s < usable_s:
                 usable_s = left_s
-            if usable_s > _MIN_LEFT_S and total > worst * usable_s:
-                worst = total / usable_s
+            work = total + min(decoding, decoding_per_s * left_s)
+            if usable_s > _MIN_LEFT_S and work > worst * usable_s:
+                worst = work / usable_s
         return worst / throughput
 
     def _change(self, due_s: float, rank: int, work: float, kind: Kind) -> None:

@@ -56,6 +56,14 @@ def prompt_due(prefill: Prefill, lengths: DecodeLengths, settings: Settings) -> 
             assert_never(qos.kind)
 
 
+def answer_due(prefill: Prefill, lengths: DecodeLengths) -> float:
+    """When an answer of the expected length should be complete, if its prompt is in time."""
+    qos, request = prefill.request.qos, prefill.request
+    if qos.deadline_is_first_token:
+        return prefill.due_s + lengths.to_come(request, prefill.generated_tokens) * qos.tbt_s
+    return max(prefill.due_s, request.answer_due_s)
+
+
 def expected_tbt_s(qos: RequestQos, settings: Settings) -> float:
     """The time that is left for each token of an answer that has to be complete."""
     return settings.deadline_tbt_s if qos.is_interactive else settings.batch_tbt_s

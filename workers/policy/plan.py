@@ -18,7 +18,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IterationPlan:
-    """One iteration: every running decode plus these chunks.
+    """One iteration: these chunks, and every running decode unless they wait.
 
     At most one chunk (the last) leaves its prompt unfinished: the runtime can do no more in one
     batch.
@@ -29,6 +29,8 @@ class IterationPlan:
     """Expected duration of the iteration, without margin."""
     reclaim_kv: tuple[str, ...] = ()
     """Requests in progress whose KV the engine reclaims before the iteration starts."""
+    decodes_wait: bool = False
+    """The running decodes are left out: they and the chunks take less time in turns."""
     full: bool = False
     """More prompt tokens were waiting than fit."""
     decisions: tuple[Decision, ...] = ()

@@ -7,7 +7,7 @@ from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.backlog import Backlog
 from workers.policy.batch import PrefillBatch
 from workers.policy.calibration import Calibration
-from workers.policy.decodes import Decodes
+from workers.policy.decodes import DecodeLoad, Decodes
 from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
 from workers.policy.load import QueueLoad, queue_load
@@ -20,7 +20,7 @@ from workers.policy.request import Prefill, Request
 from workers.policy.review import Review
 from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation
-from workers.policy.turns import beside_decodes, between_decodes
+from workers.policy.turns import beside_decodes, between_decodes, should_try_turns
 
 
 class NiyamaPolicy:
@@ -37,9 +37,12 @@ class NiyamaPolicy:
         limits: PlanLimits | None = None,
         verified_tokens: int = 1,
     ) -> None:
-        """`verified_tokens`: what each decode computes in an iteration; more than 1 with drafts."""
+        """`verified_tokens`: what each decode computes in an iteration without prompts; more than 1
+        with drafts.
+        """
         self.settings = settings or Settings()
         self._limits = limits or PlanLimits()
+        verified_tokens = verified_tokens if self.settings.count_drafts else 1
         self._learned = Learning(latency, self.settings, verified_tokens)
         self._backlog = Backlog(self.settings, self._learned)
         self._review = Review(self._backlog, self._learned, self.settings, self._limits)
@@ -65,6 +68,11 @@ class NiyamaPolicy:
     def backlog_s(self) -> float:
         """See `Backlog.work_s`; for tests and debugging: 0 once every request has left."""
         return self._backlog.work_s
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Of all decodes on average; more than 1 where drafts are accepted."""
+        return self._learned.step_tokens.mean
 
     # ---- what happens to requests
 
@@ -119,7 +127,7 @@ class NiyamaPolicy:
     def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
         backlog, limits = self._backlog, self._limits
         backlog.expire(now_s, limits.decisions)
-        self._review.run(now_s)
+        self._review.run(now_s, self._learned.decoding(self._decodes))
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
         planning = self._planning = Planning(
             backlog, batch, self._learned, self.settings, limits, now_s
@@ -133,6 +141,7 @@ class NiyamaPolicy:
             chunks=tuple(batch.chunks),
             predicted_s=batch.predicted_s(),
             reclaim_kv=tuple(batch.reclaimed),
+            decodes_wait=batch.decodes_wait,
             full=batch.full,
             decisions=backlog.journal.take(),
         )
@@ -150,12 +159,17 @@ class NiyamaPolicy:
         # Whatever kept the decodes from the last iteration, they get the next in time.
         mixes = self._decodes.mix and not self._decodes_wait
         learned = (self.calibration, self.settings)
+        mixed = self._decodes.mixed_load
+        at_mixed = situation.mixed(mixed)
+        beside = beside_decodes(at_mixed, *learned) if mixes else None
         return PrefillBatch(
             self.calibration.corrected,
             situation.decodes,
             self._memory(free_kv_tokens),
-            beside=beside_decodes(situation, *learned) if mixes else None,
+            mixed=mixed,
+            beside=beside,
             between=between_decodes(situation, *learned),
+            try_turns=beside is not None and should_try_turns(at_mixed, beside, *learned),
             max_tokens=self.settings.max_chunk_tokens,
         )
 
@@ -228,12 +242,13 @@ class NiyamaPolicy:
 
     @property
     def verified_tokens(self) -> int:
-        """What each decode computes in an iteration."""
+        """What each decode computes in an iteration without prompts."""
         return self._learned.verified_tokens
 
     def accepted(self, tokens: Mapping[str, int]) -> None:
         """See `Decodes.accepted`; told after the iteration was observed."""
-        self._decodes.accepted(tokens)
+        if self.settings.count_drafts:
+            self._decodes.accepted(tokens)
 
     def measured(self, ran: Sample, *, full: bool) -> None:
         """What an iteration took, for engines that know it only after the plans that follow it.
@@ -254,7 +269,8 @@ class NiyamaPolicy:
             prefill = self._backlog.get(request_id)
             computed = computed.beside(tokens, prefill.context_tokens if prefill else 0)
         tokens, context, pairs = computed
-        decodes = self._decodes.load if result.decoded else (0, 0)
+        decodes = self._decodes.mixed_load if result.chunks else self._decodes.load
+        decodes = decodes if result.decoded else DecodeLoad(0, 0)
         ran = Sample(tokens, context, *decodes, result.duration_s, pairs)
         self._learned.iteration(ran, full=self._batch.full)
 

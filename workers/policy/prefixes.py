@@ -161,8 +161,11 @@ class Prefixes:
                     break
                 gone = gone or tokens <= context
         if cached > context or gone:
+            own_tokens = prefill.own_tokens
             prefill.found_cached(cached)
             self._count(prefill)
+            if prefill.own_tokens != own_tokens:
+                self._on_change(prefill.request_id)
 
     def computing(self, prefill: Prefill) -> str | None:
         """The prompt that computes, or has just computed, what this one would have to."""

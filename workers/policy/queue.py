@@ -16,6 +16,8 @@ class Entry(NamedTuple):
     prompt_tokens: int = 0
     """Tokens of its prompt that have to be computed."""
     expires_s: float = math.inf
+    answer_due_s: float = math.inf
+    """When its answer should be complete."""
 
 
 class WaitingQueue:

@@ -4,7 +4,7 @@ import math
 import zlib
 
 from workers.policy.learning import Learning
-from workers.policy.pacing import prompt_due
+from workers.policy.pacing import answer_due, prompt_due
 from workers.policy.queue import Entry
 from workers.policy.request import Prefill, Request
 from workers.policy.selection import is_too_late
@@ -66,6 +66,7 @@ class Ranking:
             rank,
             prefill.own_tokens,
             qos.expires_s if may_expire and qos.expires_s is not None else math.inf,
+            answer_due(prefill, self._learned.lengths),
         )
 
     def _rank(self, prefill: Prefill, work: float) -> int:

@@ -6,6 +6,7 @@ from itertools import islice
 from workers.policy.backlog import Backlog
 from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
+from workers.policy.lookahead import NOTHING, Decoding
 from workers.policy.request import Prefill
 from workers.policy.selection import is_too_late
 from workers.policy.settings import Settings
@@ -26,7 +27,7 @@ class Review:
         self._limits = limits
         self._next_s = -math.inf
 
-    def run(self, now_s: float) -> None:
+    def run(self, now_s: float, decoding: Decoding = NOTHING) -> None:
         """When it is time, see who is overdue and move the cutoff; report whom it relegates."""
         backlog, limits = self._backlog, self._limits
         if backlog.changed or now_s >= self._next_s:
@@ -35,7 +36,7 @@ class Review:
                 backlog.requeue(prefill, now_s)
             self._review_started(now_s)
             self._review_overdue(now_s)
-            backlog.move_cutoff(now_s, limits.sums)
+            backlog.move_cutoff(now_s, limits.sums, decoding)
         backlog.report_relegated(now_s, limits.decisions)
 
     def _review_started(self, now_s: float) -> None:

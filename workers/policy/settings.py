@@ -70,6 +70,8 @@ class Settings:
     others; bounds how long it may wait for a token."""
     learn_answer_lengths: bool = True
     """Expect answers as long as those of the same application; else all are like the prior."""
+    count_drafts: bool = True
+    """Expect as many tokens of an iteration as steps with drafts yield; else one of each decode."""
     share_prefixes: bool = True
     """Prompts that begin alike: those behind the first wait until it has computed the prefix, and
     batch prompts follow each other where deadlines allow."""

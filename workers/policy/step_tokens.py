@@ -12,11 +12,14 @@ class StepTokens:
     def __init__(self) -> None:
         self.mean = 1.0
         """Of all decodes."""
+        self._steps = 0.0
+        """That it covers."""
 
     def observe(self, steps: int, tokens: int) -> None:
         """So many steps of decodes gave so many tokens, their own one included."""
         if steps:
-            self.mean += min(1.0, steps / _MEMORY_STEPS) * (tokens / steps - self.mean)
+            self._steps = min(self._steps + steps, max(_MEMORY_STEPS, steps))
+            self.mean += steps / self._steps * (tokens / steps - self.mean)
 
     def of(self, steps: int, tokens: int) -> float:
         """What to expect of each further step of a decode, whose steps gave so many tokens."""

@@ -1,12 +1,14 @@
 """What work costs, and how much of it the replica gets done."""
 
 from workers.latency.fit import Sample
-from workers.latency.model import LatencyModel
+from workers.latency.model import Coefficients, LatencyModel
 
 _MEMORY_S = 60.0
 """The busy time that the average covers."""
 _FIRST_SHARE = 0.7
 """Share of the fastest possible prefill that is assumed before anything has run."""
+_CONTEXT_TOKENS = 1_000
+"""Of the decode by which ways to run it are compared."""
 
 
 class Throughput:
@@ -29,10 +31,10 @@ class Throughput:
 
     def use(self, model: LatencyModel) -> None:
         """Continue with the costs of another model."""
-        small, unit_s = model.small, _prompt_token_s(model)
+        unit_s, decodes = _prompt_token_s(model), _cheaper_decodes(model)
         self._assumed_tokens_per_s = _FIRST_SHARE / model.prompt_token_s
-        self._decode_token_work = (small.total_token_s + small.decode_token_s) / unit_s
-        self._context_token_work = small.decode_context_token_s / unit_s
+        self._decode_token_work = (decodes.total_token_s + decodes.decode_token_s) / unit_s
+        self._context_token_work = decodes.decode_context_token_s / unit_s
         self._add_up()
 
     def work(self, prefill_tokens: float, decode_tokens: float, context_tokens: float) -> float:
@@ -56,6 +58,17 @@ class Throughput:
     def _total(self, prefill_tokens: float, decode_tokens: float, context_tokens: float) -> float:
         decoding = decode_tokens * self._decode_token_work
         return prefill_tokens + decoding + context_tokens * self._context_token_work
+
+
+def _cheaper_decodes(model: LatencyModel) -> Coefficients:
+    """What decodes cost beside prompts, or alone: where that is less they are kept apart."""
+    ways = (model.small, model.decode_only or model.small)
+    return min(
+        ways,
+        key=lambda way: (
+            way.total_token_s + way.decode_token_s + _CONTEXT_TOKENS * way.decode_context_token_s
+        ),
+    )
 
 
 def _prompt_token_s(model: LatencyModel) -> float:

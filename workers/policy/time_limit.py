@@ -1,7 +1,7 @@
 """How long the next iteration may take, so that the tokens of running decodes come in time."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, MostUrgent
@@ -26,6 +26,11 @@ class Situation(NamedTuple):
     decodes_wait: bool = False
     """Prompts have been computed without them since."""
 
+    def mixed(self, decodes: DecodeLoad) -> Self:
+        """The same in an iteration with prompts, where each decode has one token."""
+        urgent = self.urgent._replace(step_tokens=1.0) if self.urgent else None
+        return self._replace(decodes=decodes, urgent=urgent)
+
 
 def time_limit_s(at: Situation, calibration: Calibration, settings: Settings) -> float:
     """How long the iteration may take, seconds; 0: decodes alone."""
@@ -45,7 +50,8 @@ def _slack_limit_s(at: Situation, calibration: Calibration, settings: Settings) 
     if at.urgent is None or at.urgent.due_s == math.inf:
         return math.inf
     slack_s = at.urgent.due_s - at.now_s
-    affordable_s = slack_s / settings.slack_margin
+    margin = max(settings.slack_margin, calibration.margin(settings.in_time_quantile))
+    affordable_s = slack_s / margin
     if not settings.slack_spread_tokens:
         return affordable_s
     tokens = min(float(settings.slack_spread_tokens), max(1.0, at.urgent.tokens_to_come))
@@ -67,7 +73,7 @@ def _large_step_s(
     if at.waiting_work < calibration.model.split_tokens or settings.alternation is Alternation.OFF:
         return None
     measured = settings.alternation is Alternation.MEASURED
-    if measured and calibration.should_try_decodes_alone():
+    if measured and calibration.knows_large_batches and calibration.should_try_decodes_alone():
         return math.inf
     model = calibration.measured_model() if measured else calibration.corrected
     if model is None:

@@ -1,15 +1,21 @@
-"""Taking turns, where the engine does not compute prompts and decodes in one iteration.
+"""Taking turns, where prompts and decodes are not computed in one iteration.
 
 SGLang leaves decodes out of a batch of prompts when one of them wants log probabilities, for some
-other features, and whenever mixed chunks are off. Decodes then wait until an iteration has no
+other features, and whenever mixed chunks are off. And the policy leaves them out where that takes
+less time: engines have fast paths for decodes alone. Decodes then wait until an iteration has no
 prompts in it, so how long they wait is up to the plan.
 """
 
 from typing import NamedTuple
 
+from workers.latency.model import LatencyModel
 from workers.policy.calibration import Calibration
+from workers.policy.decodes import DecodeLoad
 from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation, time_limit_s
+
+_WORTH_APART = 1.15
+"""One iteration has to take this much longer than two: less may be an error of the model."""
 
 
 class Limit(NamedTuple):
@@ -19,6 +25,32 @@ class Limit(NamedTuple):
     """In the uncorrected model's seconds."""
     min_tokens: int
     """Prompt tokens that it may compute even where they take longer."""
+
+
+def are_faster_apart(tokens: int, context: int, decodes: DecodeLoad, model: LatencyModel) -> bool:
+    """Whether a chunk after `context` tokens and the decodes take less time in two iterations.
+
+    SGLang's CPU backend computes the whole context of a decode anew beside a prompt, and engines
+    replay a recorded graph only for decodes alone. The weights, on the other hand, are read twice.
+    """
+    if not decodes.decodes:
+        return False
+    mixed_s = model.iteration_s(tokens, context, *decodes)
+    apart_s = model.iteration_s(tokens, context, 0, 0) + model.iteration_s(0, 0, *decodes)
+    return mixed_s > _WORTH_APART * apart_s
+
+
+def should_try_turns(
+    at: Situation, beside: Limit, calibration: Calibration, settings: Settings
+) -> bool:
+    """Whether to find out what prompts and decodes take apart: together they take too long."""
+    least_s = calibration.corrected.iteration_s(settings.min_chunk_tokens, 0, *at.decodes)
+    return (
+        at.decodes.decodes > 0
+        and beside.min_tokens > 0
+        and least_s > beside.time_s
+        and calibration.should_try_decodes_alone()
+    )
 
 
 def beside_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:

@@ -19,3 +19,13 @@ class NiyamaCpuPlatform(CpuDeviceMixin, SRTPlatform):  # type: ignore[misc]
 
     def is_pin_memory_available(self, device: Any = None) -> bool:
         return False
+
+    def get_kv_pool_cls(self, *, kind: str) -> type | None:
+        from workers.runtime.cpu_drafts import ChainKvPool  # imports most of SGLang
+
+        return ChainKvPool if kind == "mha" else None
+
+    def get_speculative_worker_cls(self, algorithm: str) -> type | None:
+        from workers.runtime.cpu_drafts import NgramCpuWorker
+
+        return NgramCpuWorker if algorithm == "NGRAM" else None

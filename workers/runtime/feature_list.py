@@ -54,6 +54,15 @@ _TESTED = (
         ),
     ),
     Feature(
+        "Speculative decoding",
+        Support.TESTED,
+        "Drafts are verified in iterations without prompts. Plans expect the tokens that steps have"
+        " yielded, and a draft as long as the longest. Tested with n-gram drafts on the CPU, where"
+        " SGLang has no overlap then.",
+        switches=("speculative_algorithm",),
+        options=("spec",),
+    ),
+    Feature(
         "Structured output, reasoning and tool-call parsers, chat templates",
         Support.TESTED,
         "They do not concern the plan.",
@@ -84,14 +93,6 @@ _TESTED = (
 
 _UNPLANNED = (
     Feature(
-        "Speculative decoding",
-        Support.UNPLANNED,
-        "Decodes take turns with prompts. Plans expect the tokens that steps have yielded, and a "
-        "draft as long as the longest.",
-        switches=("speculative_algorithm",),
-        options=("spec",),
-    ),
-    Feature(
         "Beams, input embeddings",
         Support.UNPLANNED,
         "Decodes take turns with prompts; a beam counts as one decode.",
@@ -109,7 +110,7 @@ _UNPLANNED = (
         Support.UNPLANNED,
         "Requests whose prefix is on its way are skipped. What a parked or retracted request loses"
         " to others is found again where SGLang has written it back; the time to load it is not"
-        " foreseen. Tested with stand-ins only.",
+        " foreseen. Tested with stand-ins only: SGLang's host memory takes CUDA's runtime.",
         switches=(
             *("enable_hierarchical_cache", "hicache_storage_backend", "enable_lmcache"),
             *("enable_flexkv", "enable_unified_cache_external_linker", "radix_cache_backend"),

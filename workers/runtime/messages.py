@@ -30,7 +30,7 @@ ADDRESS_VARIABLE = "NIYAMA_DECISIONS"
 """The worker's ZeroMQ address, in the environment that SGLang's processes inherit."""
 
 SCHEDULER_INFO_KEY = "niyama"
-"""In what a scheduler process reports when it is ready: that Niyama's scheduler is in it."""
+"""Niyama's part of what a scheduler process reports when it is ready, and of its state later."""
 RELEASE_KEY = "niyama_release"
 """Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
 

@@ -16,6 +16,7 @@ from workers.simulator.laws import (
     Form,
     Law,
     Operators,
+    SlowMix,
     heavy_tail,
     linear,
     slow_phases,
@@ -88,6 +89,11 @@ LAWS: Mapping[str, Law] = {
             "host",
             replace(A100, host_s=0.0009, host_sequence_s=4.2e-5),
             "a100, and the host time of vLLM's steps as microsoft/vidur measured it at 6d98aa8f",
+        ),
+        _a100(
+            "slow-mix",
+            SlowMix(A100, 2e-6),
+            "a100, and 2 us per token of a decode's context beside prompts",
         ),
         replace(
             _PLAIN,

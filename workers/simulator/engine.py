@@ -6,7 +6,7 @@ iteration is known when it starts, and its token times are a slice of the iterat
 
 from array import array
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -51,6 +51,8 @@ class Launch(NamedTuple):
     """What was computed of the planned chunks."""
     begun: list[Begun]
     work: Work = Work(NO_CHUNKS, 0, 0)
+    accepted: Mapping[str, int] = {}
+    """Of drafts: tokens that decodes have of it beyond one each."""
 
 
 class SimulationError(RuntimeError):
@@ -91,13 +93,19 @@ class Engine:
     # ---- one iteration
 
     def launch(self, chunks: Sequence[Chunk], *, leaving: int = 0) -> Launch:
-        """Every decode advances, and these chunks are computed.
+        """Every decode that is not paused advances, and these chunks are computed.
 
         `leaving` decodes have all their tokens, which the engine has not noticed yet.
         """
         decodes, decode_context = len(self.decoding), self._decode_context
         self._decode_context += decodes
         self.memory.decoded(decodes)
+        launch = self._launch_prompts(chunks, leaving=leaving)
+        if self.paused and decodes == leaving:  # they are not computed by themselves
+            decodes = decode_context = 0
+        return launch._replace(work=Work(launch.work.prompts, decodes, decode_context))
+
+    def _launch_prompts(self, chunks: Sequence[Chunk], *, leaving: int) -> Launch:
         launch = Launch([], [])
         prompts = NO_CHUNKS
         left = sum(chunk.tokens for chunk in chunks)
@@ -113,7 +121,7 @@ class Engine:
         if self.memory.free_tokens < -leaving:
             raise SimulationError(f"plan overruns KV memory by {-self.memory.free_tokens}")
         self.memory.evict()
-        return launch._replace(work=Work(prompts, decodes, decode_context))
+        return launch._replace(work=Work(prompts, 0, 0))
 
     def _run(self, chunk: Chunk, launch: Launch, most_tokens: int) -> int | None:
         """Compute a chunk, after so many tokens; None when there is no memory for it after all.
@@ -130,8 +138,8 @@ class Engine:
             launch.begun.append(begun)
             context = begun.cached_tokens
             tokens = min(most_tokens, begun.remaining_tokens)
-        if any(begun.cached_tokens for begun in launch.begun):
-            # Cached blocks that the plan did not know of were free until now.
+        if launch.begun:
+            # The cache may have more of them, in blocks that were free until now, or less.
             tokens = min(tokens, self.memory.free_tokens)
         if tokens <= 0:
             if not prefill.has_kv:
@@ -194,10 +202,8 @@ class Engine:
     def make_room(self) -> tuple[str, ...]:
         """As SGLang does when decodes run out of memory: push back those with the least output."""
         retracted = []
-        # Those that get their last token from the iteration in flight need no more memory.
-        in_flight = self.launched > len(self._end_s)
-        ending = set(self._finishing.get(len(self._end_s), ())) if in_flight else set()
-        while self.memory.free_tokens < len(self.decoding) - len(ending):
+        ending = self._ending()
+        while self.memory.free_tokens < (self._step_kv_tokens * (len(self.decoding) - len(ending))):
             request_id = min(
                 self.decoding.keys() - ending,
                 key=lambda i: (self._generated(self.decoding[i]), i),
@@ -205,6 +211,16 @@ class Engine:
             self._retract(self.decoding.pop(request_id))
             retracted.append(request_id)
         return tuple(retracted)
+
+    def _ending(self) -> set[str]:
+        """Decodes that get their last token from the iteration in flight: they need no memory."""
+        in_flight = self.launched > len(self._end_s)
+        return set(self._finishing.get(len(self._end_s), ())) if in_flight else set()
+
+    @property
+    def _step_kv_tokens(self) -> int:
+        """KV that a decode may need in an iteration."""
+        return 1
 
     def reclaim(self, request_id: str) -> None:
         """A prompt in progress loses its KV."""
@@ -226,8 +242,12 @@ class Engine:
         done = running.prefill.advance(tokens)
         self.memory.computed(request_id, tokens)
         self.computed_tokens += tokens
-        if not done:
-            return
+        if done:
+            self._join_decodes(running)
+
+    def _join_decodes(self, running: Running) -> None:
+        """A prompt is complete with the iteration that is launched."""
+        request_id = running.sim.request.request_id
         running.first_iteration = self.launched
         running.carried_tokens = -1
         # The first token's own KV is written by the iteration that follows.

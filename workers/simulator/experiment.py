@@ -4,6 +4,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
@@ -11,8 +12,9 @@ from workers.latency.profiles import Profile
 from workers.policy.settings import Settings
 from workers.simulator.cluster import RoundRobin, Router, run_cluster
 from workers.simulator.devices import law_of
+from workers.simulator.drafts import DraftingEngine, Drafts
 from workers.simulator.laws import Law, noise
-from workers.simulator.policies import policy_factory
+from workers.simulator.policies import drafting_policy, policy_factory
 from workers.simulator.replica import Replica
 from workers.simulator.summary import Summary, summarize
 from workers.simulator.traces import Trace
@@ -73,6 +75,8 @@ class Experiment:
     """Iterations are planned while the one before them runs."""
     settings: Settings = _DEFAULT
     """Of the policy `niyama` and its variants."""
+    drafts: Drafts | None = None
+    """Speculative decoding; None: each decode has one token of an iteration."""
     replicas: int = 1
     router: Callable[[], Router] = RoundRobin
 
@@ -136,17 +140,25 @@ class Experiment:
 
     def replica(self, policy: str, index: int = 0) -> Replica:
         law = self.law or law_of(self.profile)
+        kv_tokens = self.kv_tokens or law.kv_tokens
+        disturbances = (noise(self.noise), *law.disturbances)
         believed = _scaled(self.profile.latency, self.predictor_factor)
-        return Replica(
-            policy_factory(policy, self.settings)(believed),
-            replace(
-                law,
-                kv_tokens=self.kv_tokens or law.kv_tokens,
-                disturbances=(noise(self.noise), *law.disturbances),
-            ),
+        make = partial(
+            Replica,
+            law=replace(law, kv_tokens=kv_tokens, disturbances=disturbances),
             overlap=self.overlap,
             learner=LatencyLearner() if self.learn else None,
             seed=index + _MOST_REPLICAS * (self.seed - 1),
+        )
+        if self.drafts is None:
+            return make(policy_factory(policy, self.settings)(believed))
+        tokens = self.drafts.verified_tokens
+        drafting = drafting_policy(policy, self.settings, believed, tokens)
+        knows = drafting.verified_tokens > 1
+        return make(
+            drafting,
+            engine=DraftingEngine(kv_tokens, self.drafts),
+            accepted=drafting.accepted if knows else None,
         )
 
 

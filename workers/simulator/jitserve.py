@@ -12,6 +12,7 @@ paper's rule of that name, of which the artifact has only what it does for compo
 
 from bisect import insort
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers.latency.fit import Sample
@@ -104,10 +105,15 @@ class JitServePolicy:
         self._iterations += 1
         self._fill()
         self._running = self._batch.keys() & self._answers.keys()
-        chunks = self._chunks(len(self._running), free_kv_tokens)
+        prefills = self._state.prefills
+        batch = [prefills[name] for name in self._batch if name in prefills]
+        chunks = self._chunks(batch, len(self._running), free_kv_tokens)
         if not chunks and not self._running:
-            # No memory for the prompts of the batch: it comes from answers that end.
+            # No memory for the prompts of the batch: it comes from answers that end, and from
+            # prompts that have begun.
             self._running = set(self._answers)
+            begun = [prefill for prefill in prefills.values() if prefill.has_kv]
+            chunks = self._chunks(begun, len(self._running), free_kv_tokens)
         paused = frozenset(self._answers.keys() - self._running)
         return PausingPlan(tuple(chunks), paused=paused)
 
@@ -154,14 +160,12 @@ class JitServePolicy:
             if request_id in self._answers or request_id in self._state.prefills:
                 self._batch[request_id] = margin
 
-    def _chunks(self, running: int, free_kv_tokens: int) -> list[Chunk]:
-        """Prompts of the batch, the best first."""
+    def _chunks(self, prompts: Sequence[Prefill], running: int, free_kv_tokens: int) -> list[Chunk]:
+        """Those of the batch first, by their margins."""
         budget = min(self._chunk_tokens, free_kv_tokens) - running
         unreserved = free_kv_tokens - running - self._state.reserved_kv_tokens()
-        prompts = [self._state.prefills[i] for i in self._batch if i in self._state.prefills]
-        prompts.sort(key=lambda p: (self._batch[p.request_id], p.request_id), reverse=True)
         chunks: list[Chunk] = []
-        for prefill in prompts:
+        for prefill in sorted(prompts, key=self._order, reverse=True):
             if budget <= 0:
                 break
             if not prefill.has_kv:
@@ -172,6 +176,10 @@ class JitServePolicy:
             chunks.append(Chunk(prefill.request_id, tokens))
             budget -= tokens
         return chunks
+
+    def _order(self, prefill: Prefill) -> tuple[bool, Margin | None, str]:
+        margin = self._batch.get(prefill.request_id)
+        return margin is not None, margin, prefill.request_id
 
     def _retract(self, request_id: str) -> None:
         answer = self._answers.pop(request_id)

@@ -23,6 +23,12 @@ class Work(NamedTuple):
     """Sequences."""
     decode_context: int
     """Sum of their context lengths, tokens."""
+    verified_tokens: int = 1
+    """What is computed of each sequence; more than 1 with drafts."""
+
+    @property
+    def decode_tokens(self) -> int:
+        return self.decodes * self.verified_tokens
 
 
 Form = Callable[[Work], float]
@@ -55,7 +61,7 @@ def linear(model: LatencyModel) -> Form:
 
     def iteration_s(work: Work) -> float:
         tokens, context, pairs = work.prompts
-        return model.iteration_s(tokens, context, work.decodes, work.decode_context, pairs)
+        return model.iteration_s(tokens, context, work.decode_tokens, work.decode_context, pairs)
 
     return iteration_s
 
@@ -91,7 +97,7 @@ class Operators:
             attention_s = self.mixed_factor * (prefill_s + decode_s)
         else:
             attention_s = prefill_s if work.prompts.tokens else decode_s
-        dense_s = _interpolated(self.dense, work.prompts.tokens + work.decodes)
+        dense_s = _interpolated(self.dense, work.prompts.tokens + work.decode_tokens)
         host_s = self.host_s + self.host_sequence_s * work.decodes
         return dense_s + attention_s + self.head_s + host_s
 
@@ -112,6 +118,18 @@ class Convex:
 
     def __call__(self, work: Work) -> float:
         return self.form(work) + self.token_squared_s * work.prompts.tokens**2
+
+
+@dataclass(frozen=True, slots=True)
+class SlowMix:
+    """Beside prompts, each token of a decode's context costs more."""
+
+    form: Form
+    decode_context_token_s: float
+
+    def __call__(self, work: Work) -> float:
+        mixed_tokens = work.decode_context if work.prompts.tokens else 0
+        return self.form(work) + self.decode_context_token_s * mixed_tokens
 
 
 # ---- disturbances

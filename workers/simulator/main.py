@@ -23,6 +23,7 @@ from workers.latency.profiles import Profile, load_profile
 from workers.simulator.capacity import Capacity, capacity_of, gpus_for
 from workers.simulator.cluster import RoundRobin, Router, TierAware
 from workers.simulator.devices import EXACT, FIRST_GUESS_PROFILE, LAWS, exact_profile
+from workers.simulator.drafts import Drafts
 from workers.simulator.engine import SimulationError
 from workers.simulator.experiment import Experiment
 from workers.simulator.policies import policy_factory
@@ -92,6 +93,7 @@ def build_experiment(settings: SimulateSettings) -> Experiment:
         square_wave=parse_square(settings.square) if settings.arrivals == "square" else None,
         predictor_factor=settings.predictor_factor,
         settings=replace(settings.policy_settings(), max_chunk_tokens=settings.max_chunk_tokens),
+        drafts=_drafts(settings),
         replicas=settings.replicas,
         router=_router(settings.interactive_replicas),
     )
@@ -103,6 +105,12 @@ def _profile(settings: SimulateSettings) -> Profile:
     if settings.profile == FIRST_GUESS_PROFILE.name:
         return FIRST_GUESS_PROFILE
     return load_profile(settings.profile)
+
+
+def _drafts(settings: SimulateSettings) -> Drafts | None:
+    if settings.speculate is None:
+        return None
+    return Drafts(settings.speculate, settings.draft_tokens)
 
 
 def _router(interactive_replicas: int) -> Callable[[], Router]:

@@ -63,6 +63,7 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/size-bias-50": replace(_DEFAULT, size_bias=0.5),
     "niyama/size-bias-0": replace(_DEFAULT, size_bias=0.0),
     "niyama/no-history": replace(_DEFAULT, learn_answer_lengths=False),
+    "niyama/no-drafts": replace(_DEFAULT, count_drafts=False),
     "niyama/no-shared-prefixes": replace(_DEFAULT, share_prefixes=False),
     "niyama/size-bias-90": replace(_DEFAULT, size_bias=0.9),
     "niyama/no-fairness": replace(_DEFAULT, tenant_fairness=0.0),
@@ -110,6 +111,18 @@ def policy_factory(name: str, settings: Settings = _DEFAULT) -> PolicyFactory:
     if factory is None:
         raise ConfigurationError(f"no policy {name!r}; there are {', '.join(sorted(POLICIES))}")
     return factory
+
+
+def drafting_policy(
+    name: str, settings: Settings, model: LatencyModel, tokens: int
+) -> NiyamaPolicy:
+    """A policy that knows of drafts: each decode verifies so many tokens in an iteration.
+
+    Raises ConfigurationError for the others.
+    """
+    if name not in ABLATIONS:
+        raise ConfigurationError(f"{name} knows nothing of drafts: use --speculate with niyama")
+    return NiyamaPolicy(model, _changed(settings, ABLATIONS[name]), verified_tokens=tokens)
 
 
 def _in_chunks(name: str) -> PolicyFactory | None:

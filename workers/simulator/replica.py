@@ -6,7 +6,7 @@ who arrives meanwhile, and its durations come a step later.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,8 +58,14 @@ class Replica:
         overlap: bool = False,
         learner: LatencyLearner | None = None,
         seed: int = 0,
+        engine: Engine | None = None,
+        accepted: Callable[[Mapping[str, int]], None] | None = None,
     ) -> None:
-        """With a `learner` the policy plans by what it fits to measured iterations, as a worker."""
+        """With a `learner` the policy plans by what it fits to measured iterations, as a worker.
+
+        `engine`: another than the usual one. `accepted` hears, after each iteration was observed,
+        how many tokens beyond one each decode had of it; without it nobody knows of drafts.
+        """
         self.policy = policy
         self.now_s = 0.0
         self.outstanding_tokens = 0
@@ -67,12 +73,13 @@ class Replica:
         self.interactive_outstanding = 0
         """Requests submitted and not finished that somebody waits for."""
         self.outcomes: list[Outcome] = []
-        self.engine = Engine(law.kv_tokens)
+        self.engine = engine or Engine(law.kv_tokens)
         self.on_iteration: Callable[[Iteration], None] | None = None
         """Called with every iteration when set; costs a look at every request inside."""
         self._law = law
         self._overlap = overlap
         self._learner = learner
+        self._accepted = accepted
         self._random = random.Random(seed)
         self._in_flight: _InFlight | None = None
         self._finished: list[str] = []
@@ -125,6 +132,7 @@ class Replica:
         else:
             self._finished = finished = self._end(ran)
             self._report(ran, self.now_s)
+            self._tell_accepted(ran)
             self._leave(finished)
 
     def _plan_while_running(self, ran: _InFlight) -> _InFlight | None:
@@ -133,6 +141,7 @@ class Replica:
         self._report(ran, expected_s)
         planned = self._plan(expected_s)
         self._finished = finished = self._end(ran)
+        self._tell_accepted(ran)
         following = self._launch(planned, leaving=len(finished))
         self._leave(finished)
         return following
@@ -148,6 +157,9 @@ class Replica:
             self.engine.reclaim(request_id)
         if isinstance(plan, PausingPlan):
             self.engine.pause_only(plan.paused)
+        elif plan.decodes_wait or self.engine.paused:
+            waiting = self.engine.decoding.keys() | self.engine.paused.keys()
+            self.engine.pause_only(waiting if plan.decodes_wait else frozenset())
         return _Planned(plan, self.engine.make_room())
 
     def _launch(self, planned: _Planned, *, leaving: int = 0) -> _InFlight | None:
@@ -165,10 +177,10 @@ class Replica:
     def _end(self, ran: _InFlight) -> list[str]:
         """The iteration ends; returns who has all tokens."""
         self.now_s = ran.start_s + ran.duration_s
-        prompts, decodes, decode_context = ran.launch.work
-        sample = Sample(
-            prompts.tokens, prompts.context, decodes, decode_context, ran.duration_s, prompts.pairs
-        )
+        work, duration_s = ran.launch.work, ran.duration_s
+        tokens, context, pairs = work.prompts
+        decodes = work.decodes if self._accepted is None else work.decode_tokens
+        sample = Sample(tokens, context, decodes, work.decode_context, duration_s, pairs)
         self.policy.measured(sample, full=ran.planned.plan.full)
         if self._learner is not None and (model := self._learner.add(sample)) is not None:
             self.policy.use(model)
@@ -199,6 +211,10 @@ class Replica:
         )
         for request_id, release in self.policy.observe(result).items():
             self.engine.requests[request_id].outcome.release = release
+
+    def _tell_accepted(self, ran: _InFlight) -> None:
+        if self._accepted is not None and ran.launch.accepted:
+            self._accepted(ran.launch.accepted)
 
     def _leave(self, request_ids: Sequence[str]) -> None:
         for request_id in request_ids:

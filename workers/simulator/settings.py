@@ -99,6 +99,19 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
         gt=0,
         description="KV memory of a replica, tokens; default: the law's, or the profile's",
     )
+    speculate: float | None = Field(
+        default=None,
+        ge=1,
+        description="Speculative decoding: tokens that a step yields, on average over requests."
+        " Iterations are of prompts or of decodes, as in SGLang; only for niyama and its variants",
+    )
+    draft_tokens: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="--speculate: tokens that a step verifies of each decode; 1: there are no"
+        " drafts, and decodes only take turns with prompts",
+    )
     noise: float = Field(
         default=0.03,
         ge=0,
@@ -186,6 +199,8 @@ class SimulateSettings(SchedulingOptions, CommandSettings):
             raise ValueError("a square wave has its own rates: use it without capacity searches")
         if SILO in self.policies and self.arrivals == "square":
             raise ValueError("silo has pools of fixed size: use it without a square wave")
+        if self.speculate is not None and self.speculate > self.draft_tokens:
+            raise ValueError("--speculate cannot be more than --draft-tokens")
         if self.seeds > 1 and (searches or self.png is not None):
             raise ValueError("--seeds is for sweeps without a picture")
         if self.interactive_replicas > self.replicas:

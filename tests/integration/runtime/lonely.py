@@ -1,6 +1,7 @@
-"""A process with an engine of its own, without overlap, that tests can interrupt and kill.
+"""A process with an engine of its own, that tests can interrupt and kill.
 
-For each line on standard input, a JSON object of prompts, it prints the generated tokens.
+For each line on standard input, a JSON object of prompts, it prints the generated tokens, the names
+in the order in which first and last tokens came, and what the policy knows of drafts.
 """
 
 import asyncio
@@ -9,6 +10,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workers.engine.port import GenerationUpdate
 
 
 async def main() -> None:
@@ -26,19 +32,18 @@ async def main() -> None:
     engine = SglangEngine(sys.argv[1], "tiny", sys.argv[2:], hang_limit_s=hang_limit_s)
     await engine.start()
 
-    async def generate(request_id: str, prompt: list[int]) -> list[int]:
+    async def generate(request_id: str, prompt: list[int], order: list[str]) -> list[int]:
         is_chat = request_id.startswith("chat")
         await asyncio.sleep(0.3 if is_chat else 0)
         now_s = time.time()
         qos = RequestQos.batch(now_s, ttlt_s=600)
         if is_chat:
-            qos = RequestQos.interactive(now_s, ttft_s=1.0, tbt_s=0.1)
+            qos = RequestQos.interactive(now_s, ttft_s=5.0, tbt_s=0.1)
         if request_id == "late":
             qos = RequestQos.batch(now_s - 10, ttlt_s=610, expire_after_s=5)
         sampling = {"temperature": 0, "max_tokens": 12, "ignore_eos": True}
         request = GenerationRequest(request_id, qos, input_ids=prompt, sampling=sampling)
-        updates = [u async for u in engine.generate(await engine.prepare(request))]
-        return [token for update in updates for token in update.token_ids]
+        return await collected(engine.generate(await engine.prepare(request)), request_id, order)
 
     async def watch() -> None:
         try:
@@ -51,10 +56,29 @@ async def main() -> None:
     say("ready", *engine._running.runtime.get_all_child_pids())
     while line := await asyncio.to_thread(sys.stdin.readline):
         prompts = json.loads(line)
-        generated = await asyncio.gather(*(generate(*item) for item in prompts.items()))
-        say(json.dumps(dict(zip(prompts, generated, strict=True))))
+        order: list[str] = []
+        generated = await asyncio.gather(*(generate(*item, order) for item in prompts.items()))
+        (state,) = await engine._running.manager.get_internal_state()
+        said = {
+            "tokens": dict(zip(prompts, generated, strict=True)),
+            "order": order,
+            "tokens_per_step": state["niyama"]["tokens_per_step"],
+        }
+        say(json.dumps(said))
     await engine.close()
     await watching
+
+
+async def collected(
+    updates: "AsyncIterator[GenerationUpdate]", name: str, order: list[str]
+) -> list[int]:
+    tokens: list[int] = []
+    async for update in updates:
+        if not tokens:
+            order.append(f"first of {name}")
+        tokens += update.token_ids
+    order.append(f"last of {name}")
+    return tokens
 
 
 def say(*words: object) -> None:

@@ -1,6 +1,7 @@
 """From the policy's plan to SGLang's batch, once per iteration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from workers.latency.model import LatencyModel
@@ -67,15 +68,30 @@ class BatchMaker:
             if request_id in self._waiting:
                 self._prefixes.again(request_id)
         self._reporter.planned(plan, self._waiting, self._clock.now_s)
-        handover = self._hand_over(plan, running_batch)
-        if handover.park:
-            batch = self._built_parking(handover, plan, running_batch, build)
-        elif self._scheduler.chunked_req is None or handover.in_progress_tokens:
-            batch = self._built(handover, running_batch, build)
-        else:
-            batch = self._built_pausing(running_batch, build)
+        with self._mixing(may_mix=not plan.decodes_wait):
+            batch = self._built_as_planned(plan, running_batch, build)
         self._reporter.flush()
         return batch
+
+    def _built_as_planned(
+        self, plan: IterationPlan, running_batch: Batch, build: Build
+    ) -> NextBatch:
+        handover = self._hand_over(plan, running_batch)
+        if handover.park:
+            return self._built_parking(handover, plan, running_batch, build)
+        if self._scheduler.chunked_req is None or handover.in_progress_tokens:
+            return self._built(handover, running_batch, build)
+        return self._built_pausing(running_batch, build)
+
+    @contextmanager
+    def _mixing(self, *, may_mix: bool) -> Iterator[None]:
+        """SGLang computes decodes beside the prompts of this batch only if it may."""
+        scheduler, mixes = self._scheduler, self._scheduler.is_mixed_chunk
+        scheduler.is_mixed_chunk = mixes and may_mix
+        try:
+            yield
+        finally:
+            scheduler.is_mixed_chunk = mixes
 
     def _has_work(self, running_batch: Batch) -> bool:
         scheduler = self._scheduler

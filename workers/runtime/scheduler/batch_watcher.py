@@ -54,10 +54,11 @@ class BatchWatcher:
         self._reporter.flush()
         chunks = tuple(_computed(req) for req in prefilling)
         self._count(chunks, len(decoding))
+        verified_tokens = self._driver.policy.verified_tokens if _has_drafts(batch) else 1
         self._driver.launched(
             Launched(
                 chunks=chunks,
-                decodes=len(decoding) * self._driver.policy.verified_tokens,
+                decodes=len(decoding) * verified_tokens,
                 decode_context=sum(req.seqlen for req in decoding),
                 is_own_pace=_is_own_pace(batch, prefilling, len(decoding)),
                 processed_later=self._engine.scheduler.enable_overlap,
@@ -83,9 +84,8 @@ class BatchWatcher:
         """Note how far decodes are, and let each prompt's first token carry the schedule by which
         its tokens are to be shown, and its chunks if it is traced.
         """
-        if self._driver.policy.verified_tokens > 1:
-            _, decoding = _parts(batch)
-            self._generated = {req.rid: len(req.output_ids) for req in decoding}
+        if self._driver.policy.verified_tokens > 1 and _has_drafts(batch):
+            self._generated = {req.rid: len(req.output_ids) for req in batch.reqs}
         self._send_chunks(batch)
         if self._paces:
             self._send_releases(batch)
@@ -145,6 +145,11 @@ class BatchWatcher:
 
 def _send_with_token(req: EngineRequest, key: str, entries: list[object]) -> None:
     req.customized_info = {**(req.customized_info or {}), key: entries}
+
+
+def _has_drafts(batch: Batch) -> bool:
+    """SGLang verifies no drafts of decodes that run as an extension, beside prompts or not."""
+    return not batch.forward_mode.is_extend()
 
 
 def _parts(batch: Batch) -> tuple[list[EngineRequest], list[EngineRequest]]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from sglang.srt.managers.io_struct import GetInternalStateReq
 from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
@@ -74,6 +75,17 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def get_output_streamer_class(self) -> type[SchedulerOutputStreamer]:
         has_worker = ADDRESS_VARIABLE in os.environ
         return _OutputStreamer if has_worker else super().get_output_streamer_class()
+
+    def get_internal_state(self, recv_req: GetInternalStateReq) -> Any:
+        """SGLang's `/server_info` shows what the policy knows, too."""
+        output = super().get_internal_state(recv_req)
+        policy = self.niyama.driver.policy
+        output.internal_state[SCHEDULER_INFO_KEY] = {
+            "decodes": policy.decodes,
+            "backlog_s": policy.backlog_s(),
+            "tokens_per_step": policy.tokens_per_step,
+        }
+        return output
 
     # ---- requests come and go
 

@@ -30,6 +30,7 @@ class Parts:
 
     latency_is_known: bool
     """There was a latency model of this model and device at the start."""
+    driver: PolicyDriver
     heartbeat: Heartbeat
     clock: IterationClock
     parking: Parking
@@ -68,6 +69,7 @@ def assemble(
     reporter = DecisionReporter(sender)
     return Parts(
         latency_is_known,
+        driver,
         heartbeat,
         clock,
         parking,

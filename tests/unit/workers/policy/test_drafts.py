@@ -12,8 +12,10 @@ from workers.policy.decodes import DecodeLoad, Decodes, MostUrgent
 from workers.policy.learning import Learning
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Prefill
-from workers.policy.settings import Settings
+from workers.policy.settings import Settings, TokenTiming
 from workers.policy.time_limit import Situation, time_limit_s
+
+ENVELOPE = Settings(token_timing=TokenTiming.ENVELOPE)
 
 
 def _decoding(learned: Learning | None = None) -> Decodes:
@@ -77,6 +79,9 @@ def test_with_several_tokens_each_iterations_may_take_longer() -> None:
     )
     limit_s = time_limit_s(at, Calibration(FLAT_MODEL), Settings())
     assert limit_s == pytest.approx(2.5 * (0.05 + 1.0 / 50))
+    beside_prompts = at.mixed(DecodeLoad(1, 100))  # no drafts are verified there
+    limit_s = time_limit_s(beside_prompts, Calibration(FLAT_MODEL), Settings())
+    assert limit_s == pytest.approx(0.05 + 1.0 / 50)
 
 
 def test_work_counts_what_is_verified_for_the_tokens_to_come() -> None:
@@ -94,6 +99,17 @@ def test_memory_is_kept_free_for_whole_drafts() -> None:
     policy.add(replace(batch("b", 5_000), max_output_tokens=1), now_s)
     assert sum(chunk.tokens for chunk in policy.plan(now_s, 4).chunks) == 0
     assert policy.plan(now_s, PLENTY).predicted_s >= FLAT_MODEL.iteration_s(128, 0, 4, 0)
+
+
+@pytest.mark.parametrize("verified_tokens", [1, 8])
+def test_beside_prompts_a_decode_costs_one_token(verified_tokens: int) -> None:
+    policy = NiyamaPolicy(FLAT_MODEL, ENVELOPE, verified_tokens=verified_tokens)
+    policy.add(chat("chat", 100), 0.0)
+    _, now_s = serve(policy, 0.0)
+    policy.add(batch("b", 50_000), now_s)
+    plan = policy.plan(5.9, PLENTY)
+    tokens = sum(chunk.tokens for chunk in plan.chunks)
+    assert plan.predicted_s == pytest.approx(0.010 + (tokens + 1) * 0.0001)
 
 
 def test_the_first_answer_is_learned_from() -> None:

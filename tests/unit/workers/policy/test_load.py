@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.requests import FLAT_MODEL, batch, chat, serve
 from workers.policy.load import HORIZONS_S
-from workers.policy.lookahead import Lookahead
+from workers.policy.lookahead import Due, Lookahead
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import Kind
 
@@ -31,7 +31,7 @@ def test_work_is_told_apart_by_kind_and_by_when_it_is_due() -> None:
     soon, later = load.backlog_s[Kind.INTERACTIVE], load.backlog_s[Kind.BATCH]
     assert load.waiting == 2
     assert soon[0] == 0.0
-    assert soon[1] == soon[-1] > 0
+    assert 0 < soon[1] < soon[2] == soon[-1]  # its answer is due after the first token
     assert later[:3] == (0.0, 0.0, 0.0)
     assert later[3] == later[-1] > soon[-1]
 
@@ -96,7 +96,8 @@ def test_the_kinds_add_up_to_all_work_through_any_history(
         name = str(number)
         if action == "add" and name not in lookahead:
             due_s = now_s + amount
-            lookahead.add(name, due_s=due_s, now_s=now_s, rank=number, work=amount, kind=kind)
+            prompt, answer = Due(due_s, amount), Due(due_s + 100, amount / 3)
+            lookahead.add(name, now_s=now_s, rank=number, kind=kind, prompt=prompt, answer=answer)
         elif action == "start":
             lookahead.start(name)
         elif action == "progress":

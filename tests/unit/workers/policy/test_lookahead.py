@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.policy.lookahead import NO_CUTOFF, Lookahead
+from workers.policy.lookahead import NO_CUTOFF, Decoding, Due, Lookahead
 from workers.policy.qos import Kind
 
 THROUGHPUT = 1000.0
@@ -15,7 +15,7 @@ def _lookahead() -> Lookahead:
 
 
 def _add(lookahead: Lookahead, name: str, due_s: float, rank: int, work: float) -> None:
-    lookahead.add(name, due_s=due_s, now_s=0.0, rank=rank, work=work, kind=Kind.BATCH)
+    lookahead.add(name, now_s=0.0, rank=rank, kind=Kind.BATCH, prompt=Due(due_s, work))
 
 
 def test_work_that_fits_is_all_admitted() -> None:
@@ -74,6 +74,30 @@ def test_only_the_usable_share_of_far_time_counts() -> None:
     assert lookahead.cutoff < 4
 
 
+def test_an_answer_has_time_until_its_last_token_is_due() -> None:
+    lookahead = _lookahead()
+    prompt, answer = Due(1.0, 800), Due(10.0, 3_000)
+    lookahead.add("chat", now_s=0.0, rank=9, kind=Kind.BATCH, prompt=prompt, answer=answer)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
+    assert lookahead.cutoff == NO_CUTOFF
+    assert lookahead.pressure == 0.8
+    lookahead.add("more", now_s=0.0, rank=5, kind=Kind.BATCH, prompt=Due(10.0, 7_000))
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
+    assert 5 <= lookahead.cutoff < 9
+
+
+def test_running_decodes_take_their_share_of_the_time_until_they_end() -> None:
+    for work, fits in ((700, True), (900, False)):
+        lookahead = _lookahead()
+        _add(lookahead, "soon", due_s=1.0, rank=5, work=work)
+        lookahead.review(0.0, THROUGHPUT, PLENTY, Decoding(2_000, per_s=200))
+        assert (lookahead.cutoff == NO_CUTOFF) is fits
+    lookahead = _lookahead()
+    _add(lookahead, "later", due_s=20.0, rank=5, work=17_500)  # the decodes take no more than 2 s
+    lookahead.review(0.0, THROUGHPUT, PLENTY, Decoding(2_000, per_s=200))
+    assert lookahead.cutoff == NO_CUTOFF
+
+
 def test_overdue_work_is_forgotten() -> None:
     lookahead = _lookahead()
     _add(lookahead, "gone", due_s=1.0, rank=4, work=5_000)
@@ -97,10 +121,9 @@ def test_sums_stay_exact_through_any_history(
     for index, (action, due_s, rank, work) in enumerate(steps):
         name = str(index)
         if action < 25 or not alive:
-            lookahead.add(
-                name, due_s=1_000 + due_s, now_s=0.0, rank=rank, work=work, kind=Kind.BATCH
-            )
-            alive[name] = work
+            prompt, answer = Due(1_000 + due_s, work), Due(1_100 + due_s, work / 2)
+            lookahead.add(name, now_s=0.0, rank=rank, kind=Kind.BATCH, prompt=prompt, answer=answer)
+            alive[name] = prompt.work + answer.work
         elif action < 32:
             lookahead.start(next(iter(alive)))
         else:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.support.requests import FLAT_MODEL, batch, chat, either
 from workers.policy.decision import DecisionKind
 from workers.policy.limits import PlanLimits
-from workers.policy.lookahead import Lookahead
+from workers.policy.lookahead import Due, Lookahead
 from workers.policy.plan import IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import Kind
@@ -119,7 +119,7 @@ def test_the_cutoff_falls_to_the_same_rank_in_several_reviews() -> None:
         for lookahead in (at_once, in_steps):
             due_s = 2.0 + number % 17
             lookahead.add(
-                f"{number}", due_s=due_s, now_s=0.0, rank=number % 40, work=500.0, kind=Kind.BATCH
+                f"{number}", now_s=0.0, rank=number % 40, kind=Kind.BATCH, prompt=Due(due_s, 500.0)
             )
     assert at_once.review(0.0, 1_000.0, PLENTY)
     reviews = 1
@@ -134,9 +134,9 @@ def test_due_times_that_have_passed_are_forgotten_a_few_per_review_and_count_no_
     lookahead = Lookahead(base_s=20.0, share=0.5)
     for number in range(100):
         lookahead.add(
-            f"{number}", due_s=1.0 + number, now_s=0.0, rank=number % 10, work=1e6, kind=Kind.BATCH
+            f"{number}", now_s=0.0, rank=number % 10, kind=Kind.BATCH, prompt=Due(1.0 + number, 1e6)
         )
-    lookahead.add("later", due_s=1_000.0, now_s=200.0, rank=1, work=100.0, kind=Kind.BATCH)
+    lookahead.add("later", now_s=200.0, rank=1, kind=Kind.BATCH, prompt=Due(1_000.0, 100.0))
     due_times = len(lookahead._due_times)
     lookahead.review(200.0, 1_000.0, limit=22)
     assert len(lookahead._due_times) == due_times - 3
@@ -150,7 +150,7 @@ def test_requests_that_are_late_when_they_come_leave_nothing_in_the_lookahead() 
     lookahead = Lookahead(base_s=20.0, share=0.5)
     for number in range(1_000):
         lookahead.add(
-            f"{number}", due_s=float(number), now_s=5_000.0, rank=3, work=100.0, kind=Kind.BATCH
+            f"{number}", now_s=5_000.0, rank=3, kind=Kind.BATCH, prompt=Due(float(number), 100.0)
         )
     assert (lookahead._due_times, lookahead.work) == ([], 0.0)
 

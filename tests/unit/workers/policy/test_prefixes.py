@@ -154,6 +154,20 @@ def test_context_is_what_the_engine_found() -> None:
     assert prefill.context_tokens == 200
 
 
+def test_what_is_gone_between_two_keys_is_work_again() -> None:
+    changed: list[str] = []
+    prefixes = Prefixes(changed.append)
+    waiting = Prefill(replace(asked(batch("waiting", 1_050)), cached_tokens=501))
+    started = Prefill(asked(batch("started", 1_050)))
+    for prefill in (waiting, started):
+        prefixes.wait(prefill)
+    prefixes.start(started)
+    prefixes.found(started, 0)
+    changed.clear()
+    prefixes.refresh(waiting)
+    assert changed == ["waiting"]
+
+
 # ---- in which order
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.requests import FLAT_MODEL, batch, chat
+from tests.support.requests import FLAT_MODEL, SLOW_MIX_MODEL, batch, chat
 from workers.latency.fit import Sample
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, MostUrgent
@@ -16,7 +16,7 @@ from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Request
 from workers.policy.settings import Settings, TokenTiming
 from workers.policy.time_limit import Situation
-from workers.policy.turns import Limit, between_decodes
+from workers.policy.turns import Limit, are_faster_apart, between_decodes
 
 PLENTY = 1_000_000
 GAPS = Settings(token_timing=TokenTiming.GAPS)
@@ -69,6 +69,25 @@ def test_a_turn_lasts_as_long_on_a_slow_device_where_decodes_need_more_of_it() -
 def test_without_decodes_there_is_no_turn_to_wait_for() -> None:
     alone = TEN_DECODES._replace(decodes=DecodeLoad(0, 0), urgent=None)
     assert between_decodes(alone, Calibration(FLAT_MODEL), Settings()).time_s == float("inf")
+
+
+# ---- whether they are faster apart
+
+
+@pytest.mark.parametrize(("context", "apart"), [(200, False), (210, True)])
+def test_they_are_faster_apart_where_mixing_costs_more_than_another_iteration(
+    context: int, apart: bool
+) -> None:
+    """Apart, 500 tokens and a decode take 60 and 10.1 ms: together they may take 15% more."""
+    assert are_faster_apart(500, 0, DecodeLoad(1, context), SLOW_MIX_MODEL) is apart
+
+
+def test_where_mixing_costs_nothing_they_are_not() -> None:
+    assert not are_faster_apart(500, 0, DecodeLoad(10, 100_000), FLAT_MODEL)
+
+
+def test_without_decodes_there_is_nothing_to_take_apart() -> None:
+    assert not are_faster_apart(500, 0, DecodeLoad(0, 0), SLOW_MIX_MODEL)
 
 
 # ---- what the policy makes of it
@@ -151,6 +170,32 @@ def test_no_kv_is_reclaimed_for_a_prompt_when_it_is_the_decodes_turn() -> None:
     plan = engine.policy.plan(engine.now_s, 100)
     assert plan.chunks == ()
     assert plan.reclaim_kv == ()
+
+
+def test_the_policy_keeps_decodes_out_where_they_are_faster_apart() -> None:
+    policy = NiyamaPolicy(SLOW_MIX_MODEL, GAPS)
+    now_s = carried_out(policy, chat("chat", 1000, tbt_s=0.1), now_s=0.0)
+    policy.add(batch("long", 5000, arrival_s=now_s), now_s)
+    plans, decoded_s = [], [now_s]
+    while now_s < 1.5:
+        plan = policy.plan(now_s, PLENTY)
+        decodes = not plan.chunks
+        assert plan.decodes_wait is not decodes
+        now_s += plan.predicted_s
+        policy.observe(IterationResult(now_s, plan.predicted_s, plan.chunks, decoded=decodes))
+        plans.append(plan)
+        decoded_s += [now_s] * decodes
+    assert max(b - a for a, b in pairwise(decoded_s)) < 0.1
+    assert sum(sum(chunk.tokens for chunk in plan.chunks) for plan in plans) == 5000
+
+
+def carried_out(policy: NiyamaPolicy, request: Request, now_s: float) -> float:
+    """Its prompt is computed, by itself; returns when."""
+    policy.add(request, now_s)
+    plan = policy.plan(now_s, PLENTY)
+    end_s = now_s + plan.predicted_s
+    policy.observe(IterationResult(end_s, plan.predicted_s, plan.chunks, decoded=False))
+    return end_s
 
 
 sizes = st.integers(1, 3000)

@@ -23,6 +23,7 @@ _NO_OPTIONS = {
     "max_chunk_tokens": "SGLang's --chunked-prefill-size",
     "calibrate": "for ablation",
     "learn_answer_lengths": "for ablation",
+    "count_drafts": "for ablation",
     "discount_cached_prefixes": "for ablation",
     "share_tasks": "for ablation",
     "srpf_weight_high_s": "the paper's",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.requests import FLAT_MODEL, batch, chat, either
+from tests.support.requests import FLAT_MODEL, SLOW_MIX_MODEL, batch, chat, either
 from workers.latency.fit import Sample
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
@@ -69,6 +69,23 @@ def test_a_chunk_beside_a_decode_makes_its_gap_longer() -> None:
     assert first.late_gaps == 1
     assert not first.missed_envelope()
     assert not first.missed_first_or_last()
+
+
+def test_decodes_that_a_plan_leaves_out_have_their_tokens_later() -> None:
+    law = Law("slow mix", linear(SLOW_MIX_MODEL), 20_000, "worked arithmetic")
+    replica = Replica(policy_factory("niyama")(SLOW_MIX_MODEL), law)
+    replica.submit(_request("a", 1000, 40))
+    replica.run_until(0.1)
+    replica.submit(_request("b", 5000, 2, tbt_s=None))
+    decodes: list[int] = []
+    replica.on_iteration = lambda ran: decodes.append(ran.decodes if ran.chunk_tokens else 0)
+    replica.run_until(10.0)
+    chat, long = sorted(replica.outcomes, key=lambda outcome: outcome.sim.request.request_id)
+    assert not any(decodes)
+    assert (chat.gaps, chat.late_gaps) == (39, 0)
+    # 5000 tokens without, and 39 with a decode; some iterations are for one of them alone.
+    assert long.last_token_s < 0.1 + 0.5 + 40 * 0.0201
+    assert replica.engine.memory.held_tokens == 0
 
 
 @pytest.mark.parametrize(

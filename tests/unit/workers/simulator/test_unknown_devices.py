@@ -57,11 +57,13 @@ def test_no_device_pushes_late_gaps_over_one_percent(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(LAWS))
 def test_what_is_learned_of_a_device_is_nearly_as_good_as_knowing_it(name: str) -> None:
     """Beyond capacity, where time that is planned badly costs requests at once."""
-    device, qps = replace(DEVICES, law=LAWS[name]), 1.5 * CAPACITY_QPS.get(name, A100_QPS)
-    learned = replace(device, learn=True).run("niyama", qps)
-    known = replace(device, profile=exact_profile(LAWS[name])).run("niyama", qps)
-    assert learned.late_gaps <= 0.01
-    assert learned.goodput_qps >= 0.95 * known.goodput_qps
+    qps = 1.5 * CAPACITY_QPS.get(name, A100_QPS)
+    devices = [replace(DEVICES, law=LAWS[name], seed=seed) for seed in (1, 2, 3)]
+    learned = [replace(device, learn=True).run("niyama", qps) for device in devices]
+    exact = exact_profile(LAWS[name])
+    known = [replace(device, profile=exact).run("niyama", qps) for device in devices]
+    assert max(run.late_gaps for run in learned) <= 0.01
+    assert sum(r.goodput_qps for r in learned) >= 0.95 * sum(r.goodput_qps for r in known)
 
 
 def test_the_exact_model_is_the_law_and_its_inverse() -> None:

@@ -371,7 +371,7 @@ def test_what_sglang_skips_is_not_reported_as_restored_over_and_over(engine: Fak
         engine.step()
     assert all(engine.reported(name) == ["relegated"] for name in names)
     engine.not_ready.clear()
-    engine.run()
+    engine.run(600)
     assert all(engine.reported(name)[0] == "relegated" for name in names)
     assert all("started" in engine.reported(name) for name in names)
     assert any(engine.reported(name)[1:3] == ["restored", "started"] for name in names)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support.requests import FLAT_MODEL
+from tests.support.requests import FLAT_MODEL, SLOW_MIX_MODEL
 from tests.support.sglang import FakeEngine, FakeRequest, request
 from workers.policy.settings import Settings, TokenTiming
 
@@ -78,3 +78,19 @@ def test_whatever_keeps_decodes_from_a_batch_they_get_their_turn() -> None:
     engine.arrive(*prompts(5))
     engine.run()
     assert longest_gap_s(engine) < 1.3 * TBT_S
+
+
+@pytest.mark.parametrize("overlap", [False, True], ids=["in step", "overlapped"])
+def test_sglang_mixes_nothing_that_is_faster_apart(overlap: bool) -> None:
+    engine = FakeEngine(SLOW_MIX_MODEL, Settings(token_timing=TokenTiming.GAPS), overlap=overlap)
+    engine.step_s = None
+    engine.arrive(*chats(4, as_it_is))
+    while len(engine.running.reqs) < 4:
+        engine.step()
+    engine.step()
+    engine.arrive(*prompts(1))
+    while engine.waiting_queue or engine.chunked_req:
+        engine.step()
+        assert engine.is_mixed_chunk  # for whatever else asks
+    assert not engine.device.mixed
+    assert longest_gap_s(engine) < 1.05 * TBT_S
