@@ -32,9 +32,8 @@ class PrefillBatch:
         try_turns: bool = False,
     ) -> None:
         """What prompts may take `beside` the decodes, None where they cannot run together, and
-        if self._try_turns:
-            return True
-        room = self._tokens_within(self._beside or self._between, prefill, self._mixed)
+        `between` two turns of the decodes. `mixed`: the decodes as they are beside prompts.
+        `try_turns`: as if they were faster apart.
         """
         self.memory = memory
         self.chunks: list[Chunk] = []

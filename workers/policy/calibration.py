@@ -74,6 +74,7 @@ class Calibration:
         """Of batches of at most twice the split."""
         self._mixed = 0
         """Iterations with prompts and decodes since one of decodes alone."""
+        self._trials = 0
         self._left = _Ratios(_WINDOW)
         """Actual over corrected prediction, of iterations with prompts: these have a limit."""
 
@@ -135,7 +136,13 @@ class Calibration:
     def should_try_decodes_alone(self) -> bool:
         """Under load prompts are in every iteration, so that nobody knows what it saves to leave
         them out. A few times that has to be tried where something hangs on it."""
-        return self._mixed >= _TRIAL_EVERY and len(self._own[Regime.DECODES]) < _ENOUGH
+        unknown = len(self._own[Regime.DECODES]) < _ENOUGH and self._trials < 2 * _ENOUGH
+        return unknown and self._mixed >= _TRIAL_EVERY
+
+    def tries_decodes_alone(self) -> None:
+        """A plan does so. Whether it is measured is another matter: other ranks may disturb it."""
+        self._mixed = 0
+        self._trials += 1
 
     @property
     def knows_large_batches(self) -> bool:

@@ -110,10 +110,9 @@ class Decodes:
         """In an iteration of their own."""
         return DecodeLoad(len(self._running) * self._verified_tokens, self.context_tokens)
 
-    @property
-    def shortest_pace_s(self) -> float:
-        """Time between tokens of the fastest; infinity without decodes."""
-        return min(self._cadences, default=math.inf)
+    def tokens_per_s(self, shortest_s: float) -> float:
+        """Of all, each at its pace; no decode has more than a token in `shortest_s`."""
+        return sum(len(each) / max(pace_s, shortest_s) for pace_s, each in self._cadences.items())
 
     def add(
         self,

@@ -51,10 +51,12 @@ class Learning:
         if not decodes:
             return NOTHING
         count, context = decodes.load
-        iteration = self._throughput.work(0, count, context / count)
-        iterations = max(0.0, decodes.tokens_to_come) / (len(decodes) * self.step_tokens.mean)
-        per_s = 1 / (decodes.shortest_pace_s * self.step_tokens.mean)
-        return Decoding(iterations * iteration, per_s * iteration)
+        token = self._throughput.work(0, count, context / count) / len(decodes)
+        token /= self.step_tokens.mean
+        tokens_per_s = decodes.tokens_per_s(
+            self.calibration.corrected.iteration_s(0, 0, count, context)
+        )
+        return Decoding(max(0.0, decodes.tokens_to_come) * token, tokens_per_s * token)
 
     def shared(self, request: Request, now_s: float) -> Request:
         """A request that is new; if it is a call of a task, with its share of the task's time."""

@@ -220,7 +220,7 @@ class Lookahead:
             usable_s = base_s + share * left_s
             if left_s < usable_s:
                 usable_s = left_s
-            work = total + min(decoding, decoding_per_s * left_s)
+            work = total + min(decoding, decoding_per_s * left_s) if total > 1.0 else 0.0
             if usable_s > _MIN_LEFT_S and work > worst * usable_s:
                 worst = work / usable_s
         return worst / throughput

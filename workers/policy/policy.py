@@ -162,6 +162,9 @@ class NiyamaPolicy:
         mixed = self._decodes.mixed_load
         at_mixed = situation.mixed(mixed)
         beside = beside_decodes(at_mixed, *learned) if mixes else None
+        try_turns = beside is not None and should_try_turns(at_mixed, beside, *learned)
+        if try_turns:
+            self.calibration.tries_decodes_alone()
         return PrefillBatch(
             self.calibration.corrected,
             situation.decodes,
@@ -169,7 +172,7 @@ class NiyamaPolicy:
             mixed=mixed,
             beside=beside,
             between=between_decodes(situation, *learned),
-            try_turns=beside is not None and should_try_turns(at_mixed, beside, *learned),
+            try_turns=try_turns,
             max_tokens=self.settings.max_chunk_tokens,
         )
 

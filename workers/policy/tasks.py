@@ -148,7 +148,7 @@ def share_of(
         return deadline_s
     slack_s = left_s - call_s - later_s - client_s
     if slack_s < 0:
-        return now_s + left_s * call_s / (call_s + later_s + client_s)
+        return min(deadline_s, now_s + left_s * (call_s / (call_s + later_s + client_s)))
     part = math.sqrt(call_s / (call_s + later_s))
     return min(deadline_s, now_s + call_s + slack_s * part)
 

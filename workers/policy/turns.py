@@ -65,16 +65,18 @@ def between_decodes(at: Situation, calibration: Calibration, settings: Settings)
     From one turn of the decodes to the next is what a mixed iteration could take. Of this, the
     decodes need their own iteration, and a part has passed. As in mixed iterations, prompts
     advance by `min_chunk_tokens` even when no time is left, but once between two turns: what is
-    left after that is used only if it is enough for as many.
+    left after that is used only if it is enough for as many. However much slack there is, a turn
+    is no longer than a full chunk takes, as in mixed iterations.
     """
     if not at.decodes.decodes:
         return beside_decodes(at, calibration, settings)
     model, chunk_tokens = calibration.corrected, settings.min_chunk_tokens
     # There is nothing to alternate with: decodes have iterations of their own anyway.
     at_last_turn = at._replace(now_s=at.decoded_s, waiting_work=0.0)
-    left_s = time_limit_s(at_last_turn, calibration, settings)
-    left_s -= at.now_s - at.decoded_s
-    left_s -= model.iteration_s(0, 0, *at.decodes)
+    turn_s = time_limit_s(at_last_turn, calibration, settings)
+    turn_s -= model.iteration_s(0, 0, *at.decodes)
+    longest_s = model.iteration_s(settings.max_chunk_tokens, at.prefill_context, 0, 0)
+    left_s = min(turn_s, longest_s) - (at.now_s - at.decoded_s)
     if not at.decodes_wait:
         return Limit(left_s, chunk_tokens)
     smallest_s = model.iteration_s(chunk_tokens, at.prefill_context, 0, 0)

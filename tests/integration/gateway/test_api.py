@@ -141,7 +141,7 @@ async def test_cancelling(api: httpx.AsyncClient, settings: GatewaySettings, wir
 
     cancelled = await api.delete(queued)
     asked = await api.delete(f"/v1/jobs/{running}")
-    over = await api.get(queued, params={"wait": 10})
+    over = await api.get(queued, params={"wait": 60})
     again = await api.delete(queued)
 
     assert (cancelled.status_code, asked.status_code, again.status_code) == (202, 202, 200)
@@ -176,7 +176,7 @@ async def test_what_the_client_sends_survives_a_result_that_postgres_could_not_s
     )
     job_id = UUID(answer.json()["job_id"])
     await wire.event(job_id, "completed", result={"text": "\0!", "finish_reason": "stop"})
-    view = (await api.get(answer.headers["location"], params={"wait": 10})).json()
+    view = (await api.get(answer.headers["location"], params={"wait": 60})).json()
 
     assert view["result"]["text"] == "\ufffd!"
     assert view["metadata"] == {"k": "\ufffd"}

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 
 from niyama import JobRequest
-from schemas import QosTargets, Task
+from schemas import JobStatus, QosTargets, Task
 from tests.support.workers import Harness
 from workers.engine.null import NullEngine
 
@@ -17,11 +17,13 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 async def _over(api: httpx.AsyncClient, job_id: UUID) -> dict[str, Any]:
     """The job as the API shows it, once it has ended."""
-    async with asyncio.timeout(30):
-        while (answer := await api.get(f"/v1/jobs/{job_id}", params={"wait": 10})).is_error:
+    async with asyncio.timeout(60):
+        while True:
+            answer = await api.get(f"/v1/jobs/{job_id}", params={"wait": 10})
+            if answer.is_success and not JobStatus(answer.json()["status"]).is_open:
+                shown: dict[str, Any] = answer.json()
+                return shown
             await asyncio.sleep(0.05)
-    shown: dict[str, Any] = answer.json()
-    return shown
 
 
 async def test_a_job_of_each_kind_is_served_and_judged_by_its_last_token(

@@ -37,7 +37,7 @@ async def test_the_expiry_reaches_the_ledger_and_the_reply_topic(
     accepted = await api.post("/v1/jobs", json=job | {"reply_topic": answers})
     await asyncio.sleep(0.3)
     await harness.worker()
-    shown = (await api.get(accepted.headers["location"], params={"wait": 20})).json()
+    shown = (await api.get(accepted.headers["location"], params={"wait": 60})).json()
 
     assert (shown["status"], shown["expire_after_s"]) == ("expired", 0.2)
     assert shown["reason"] == "prefill had not started 0.2 s after arrival"

@@ -98,6 +98,14 @@ def test_running_decodes_take_their_share_of_the_time_until_they_end() -> None:
     assert lookahead.cutoff == NO_CUTOFF
 
 
+def test_decodes_alone_press_nobody() -> None:
+    lookahead = _lookahead()
+    _add(lookahead, "gone", due_s=1.0, rank=5, work=100)
+    lookahead.remove("gone")
+    lookahead.review(0.0, THROUGHPUT, PLENTY, Decoding(2_000, per_s=400))
+    assert lookahead.pressure == 0.0
+
+
 def test_overdue_work_is_forgotten() -> None:
     lookahead = _lookahead()
     _add(lookahead, "gone", due_s=1.0, rank=4, work=5_000)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.requests import FLAT_MODEL, PLENTY, batch, chat, either, serve
 from workers.latency.model import Coefficients, LatencyModel
+from workers.latency.profiles import A100_LLAMA3_8B
 from workers.policy.decision import DecisionKind
 from workers.policy.decode_length import DecodeLengths
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
@@ -366,3 +367,20 @@ def test_a_cached_prefix_needs_memory_too_while_its_request_runs() -> None:
     other.add(batch("first", 500), 0.0)
     other.add(replace(batch("b", 1_000, ttlt_s=900.0), cached_tokens=900), 0.0)
     assert other.plan(0.0, 1_500).chunks == (Chunk("first", 500), Chunk("b", 100))
+
+
+@pytest.mark.parametrize("tbt_s", [0.1, 0.001])
+def test_a_chat_that_wants_its_tokens_fast_makes_no_other_yield(tbt_s: float) -> None:
+    """Each decode counts at its own pace, and none at one that the device cannot have."""
+    policy, now_s = NiyamaPolicy(A100_LLAMA3_8B.latency), 0.0
+    for number in range(60):
+        policy.add(batch(f"b{number}", 200), now_s)
+    policy.add(chat("fast", 200, tbt_s=tbt_s), now_s)
+    while policy.decodes < 61:
+        _, now_s = serve(policy, now_s)
+    for number in range(5):
+        policy.add(chat(f"c{number}", 400, arrival_s=now_s, ttft_s=3.0, tbt_s=0.1), now_s)
+        policy.add(batch(f"s{number}", 60, arrival_s=now_s, ttlt_s=6_000.0), now_s)
+    plan, _ = serve(policy, now_s)
+    assert plan.chunks[0].request_id == "c0"
+    assert not any(decision.kind is DecisionKind.RELEGATED for decision in plan.decisions)

@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from workers.policy.qos import RequestQos, Task
@@ -114,6 +114,7 @@ def test_what_is_kept_is_bounded() -> None:
     assert len(tasks._histories) == MOST_APPLICATIONS
 
 
+@example(now_s=0.0, left_s=1.6216327101767033e-109, call_s=60.9658884940, later_s=0.0, client_s=0.0)
 @given(
     now_s=st.floats(0, 1e6),
     left_s=st.floats(-100, 10_000),

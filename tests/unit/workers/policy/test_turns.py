@@ -66,6 +66,26 @@ def test_a_turn_lasts_as_long_on_a_slow_device_where_decodes_need_more_of_it() -
     assert limit.time_s == pytest.approx(0.060 - 0.010 - 2 * 0.011)
 
 
+def test_however_much_slack_there_is_a_turn_is_no_longer_than_a_full_chunk() -> None:
+    relaxed = TEN_DECODES._replace(urgent=MostUrgent(4_000.0, 0.1, 60.0))
+    limit = between_decodes(relaxed, Calibration(FLAT_MODEL), Settings())
+    assert limit.time_s == pytest.approx(0.266)
+    later = relaxed._replace(now_s=100.2, decodes_wait=True)
+    limit = between_decodes(later, Calibration(FLAT_MODEL), Settings())
+    assert limit.time_s == pytest.approx(0.066)
+
+
+def test_turns_are_tried_a_bounded_number_of_times_whether_they_are_measured_or_not() -> None:
+    """With data parallel attention other ranks decide whether an iteration says anything."""
+    calibration, trials = Calibration(FLAT_MODEL), 0
+    for _ in range(1_000):
+        if calibration.should_try_decodes_alone():
+            calibration.tries_decodes_alone()
+            trials += 1
+        calibration.observe(Sample(128, 0, 1, 100, FLAT_MODEL.iteration_s(128, 0, 1, 100)))
+    assert trials == 32
+
+
 def test_without_decodes_there_is_no_turn_to_wait_for() -> None:
     alone = TEN_DECODES._replace(decodes=DecodeLoad(0, 0), urgent=None)
     assert between_decodes(alone, Calibration(FLAT_MODEL), Settings()).time_s == float("inf")
