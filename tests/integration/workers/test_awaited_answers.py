@@ -57,5 +57,9 @@ async def test_a_kind_that_is_not_known_fails_for_its_own_record_only(
     job = JobRequest(model="null", prompt="p", qos=QosTargets(ttlt_ms=30_000))
     served = await harness.producer.publish(job)
     assert (await _over(api, served.job_id))["status"] == "completed"
-    listed = (await api.get("/v1/jobs", params={"status": "failed"})).json()["jobs"]
+    listed: list[dict[str, Any]] = []
+    async with asyncio.timeout(60):  # its events are in another partition
+        while not listed:
+            await asyncio.sleep(0.05)
+            listed = (await api.get("/v1/jobs", params={"status": "failed"})).json()["jobs"]
     assert [each["error"]["code"] for each in listed] == ["invalid_request"]
