@@ -125,7 +125,7 @@ async def _ask_api(urls: Sequence[str], job_ids: Collection[UUID], evidence: Evi
     async with contextlib.AsyncExitStack() as stack:
         apis = [
             await stack.enter_async_context(
-                httpx.AsyncClient(base_url=url, timeout=30, trust_env=False)
+                httpx.AsyncClient(base_url=url, timeout=60, trust_env=False)
             )
             for url in urls
         ]

@@ -46,7 +46,7 @@ class OutcomeWatcher:
             await asyncio.sleep(WATCH_INTERVAL_S)
 
     async def look(self) -> None:
-        async with asyncio.timeout(10), _connected(self._url) as connection:
+        async with asyncio.timeout(60), _connected(self._url) as connection:
             for job_id, status, event_id in await connection.fetch(ENDED_LATELY):
                 self.seen[job_id].add((status, event_id))
         self.looks += 1

@@ -36,5 +36,5 @@ async def producer(project: ComposeProject) -> AsyncIterator[Producer]:
 
 @pytest.fixture
 def api(project: ComposeProject) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=project.api_url, timeout=10) as client:
+    with httpx.Client(base_url=project.api_url, timeout=60) as client:
         yield client

@@ -68,7 +68,7 @@ class GatewayProcess:
 
     async def until_logged(self, *words: str) -> None:
         """Return once a line of the log has all `words`."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not any(
                 all(word in line for word in words) for line in self.messages.splitlines()
             ):
@@ -153,7 +153,7 @@ async def test_a_gateway_that_starts_first_waits_for_kafka_and_postgres(
     followed = in_time.headers["location"]
     waiting = asyncio.create_task(gateway.client.get(followed, params={"wait": 60}))
     await asyncio.sleep(0.5)
-    status = await asyncio.wait_for(gateway.end(signal.SIGTERM), 20)
+    status = await asyncio.wait_for(gateway.end(signal.SIGTERM), 30)
 
     assert (await waiting).json()["status"] == "queued"  # answered early, because of the end
     assert (alive.status_code, too_early.status_code, in_time.status_code) == (200, 503, 202)

@@ -108,7 +108,7 @@ async def test_of_records_that_are_out_of_order_only_the_first_is_refused(
 async def _send_to_both(producer: AIOKafkaProducer, topic: str) -> list[int | BaseException]:
     """Send a record to either partition. Returns their offsets, or what kept them from being
     written."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         deliveries = [await producer.send(topic, b"x", partition=number) for number in (0, 1)]
         sent = await asyncio.gather(*deliveries, return_exceptions=True)
     return [each if isinstance(each, BaseException) else each.offset for each in sent]

@@ -20,7 +20,7 @@ async def consuming(settings: GatewaySettings, **options: Any) -> AsyncIterator[
         yield consumer
     finally:
         consumer.stop()
-        await asyncio.wait_for(task, 15)
+        await asyncio.wait_for(task, 60)
 
 
 @asynccontextmanager
@@ -37,6 +37,6 @@ async def consuming_and_reconciling(settings: GatewaySettings) -> AsyncIterator[
         async with consuming(settings, on_written=wake) as consumer:
             yield consumer
             reconciler.stop()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, 60)
     finally:
         task.cancel()

@@ -27,13 +27,13 @@ async def api(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     listener = listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     task = asyncio.create_task(gateway.run(listener))
-    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
-        async with asyncio.timeout(30):
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        async with asyncio.timeout(60):
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
         yield client
         gateway.stop()
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)
 
 
 async def test_a_job_can_be_submitted_followed_and_found_in_kafka(

@@ -150,7 +150,7 @@ async def test_of_two_gateways_that_write_two_records_at_once_one_gives_way(
     writing = asyncio.create_task(write(second, losing, [step]))
     await until_blocked(postgres)
     await first_writes.commit()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await writing
     await second.close()
 
@@ -164,7 +164,7 @@ async def test_of_two_gateways_that_write_two_records_at_once_one_gives_way(
 async def until_blocked(postgres: asyncpg.Connection) -> None:
     """Return once another session waits for a lock."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not await postgres.fetchval(waiting):
             await asyncio.sleep(0.01)
 

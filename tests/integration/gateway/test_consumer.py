@@ -22,7 +22,7 @@ from tests.support.wire import Wire, published
 
 
 async def until_ready(*consumers: LedgerConsumer) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not all(consumer.ready for consumer in consumers):
             await asyncio.sleep(0.05)
 
@@ -146,7 +146,7 @@ async def test_a_record_that_the_ledger_cannot_use_becomes_a_dead_letter_alone(
         await wire.until("SELECT count(*) = 9 FROM jobs")
         await wire.until_all_is_read()
     dead_letters.stop()
-    await asyncio.wait_for(sending, 15)
+    await asyncio.wait_for(sending, 60)
 
     assert await postgres.fetchval("SELECT status FROM jobs WHERE job_id = $1", jobs[4]) == "queued"
     letters = await published(settings, settings.topics.dead_letters.name)

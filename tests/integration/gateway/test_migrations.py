@@ -97,7 +97,7 @@ def test_the_gateway_does_not_start_on_another_migration(
     arguments = ["gateway", "--api-port=0", f"--kafka-bootstrap={kafka_bootstrap}"]
 
     gateway = niyama(empty_database_url, *arguments)
-    _, messages = gateway.communicate(timeout=30)
+    _, messages = gateway.communicate(timeout=60)
 
     assert gateway.returncode == 1
     assert "run niyama migrate" in messages
@@ -111,12 +111,12 @@ def test_migrations_that_run_at_the_same_time_wait_for_each_other(empty_database
     assert [process.returncode for process in running] == [0, 0], said
     assert sorted(out.split()[0] for out, _ in said) == ["already", "migrated"]
     check = niyama(empty_database_url, "migrate", "--check")
-    assert check.communicate(timeout=30)[0] == "the database is up to date\n"
+    assert check.communicate(timeout=60)[0] == "the database is up to date\n"
 
 
 def test_an_unknown_revision_is_a_sentence(empty_database_url: str) -> None:
     process = niyama(empty_database_url, "migrate", "--to", "nonsense")
-    _, messages = process.communicate(timeout=30)
+    _, messages = process.communicate(timeout=60)
 
     assert process.returncode == 1
     assert "nonsense" in messages

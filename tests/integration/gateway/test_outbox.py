@@ -48,7 +48,7 @@ async def relaying(settings: GatewaySettings) -> AsyncIterator[ReplyRelay]:
         yield running
     finally:
         running.stop()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, 60)
 
 
 async def add_replies(
@@ -74,7 +74,7 @@ async def add_replies(
 
 
 async def until_empty(postgres: asyncpg.Connection) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while await postgres.fetchval("SELECT count(*) FROM reply_outbox"):
             await asyncio.sleep(0.05)
 
@@ -86,7 +86,7 @@ async def test_a_reply_is_the_event_with_its_trace_in_a_topic_that_is_made_for_i
     await add_replies(postgres, None, [b"held"])
 
     async with relaying(settings):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await postgres.fetchval("SELECT count(*) FROM reply_outbox") > 1:
                 await asyncio.sleep(0.05)
 
@@ -124,7 +124,7 @@ async def test_a_crash_of_the_relay_neither_loses_nor_repeats_a_reply(
     with monkeypatch.context() as patch:
         _die_at(point, patch)
         with pytest.raises(DiedError):
-            await asyncio.wait_for(ReplyRelay(settings).run(), 30)
+            await asyncio.wait_for(ReplyRelay(settings).run(), 60)
     left = await postgres.fetchval("SELECT count(*) FROM reply_outbox")
     await postgres.execute("DELETE FROM leases")  # its time is over
     await add_replies(postgres, answers, [b"third"])
@@ -212,7 +212,7 @@ async def test_a_reply_that_is_too_large_waits_alone(
     (too_large,) = await add_replies(postgres, answers, [b"x" * 5000])
     await add_replies(postgres, answers, [b"fine"] * 20)
 
-    async with relaying(settings), asyncio.timeout(30):
+    async with relaying(settings), asyncio.timeout(60):
         while await postgres.fetchval("SELECT count(*) FROM reply_outbox WHERE error IS NULL"):
             await asyncio.sleep(0.05)
 
@@ -234,7 +234,7 @@ async def test_a_topic_that_takes_no_replies_waits_alone(
     waiting = "SELECT count(*) FROM reply_outbox WHERE reply_topic = $1"
 
     async with relaying(settings.model_copy(update={"create_reply_topics": False})):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while await postgres.fetchval(waiting, answers):
                 await asyncio.sleep(0.05)
             while not (failing := await postgres.fetch("SELECT * FROM failing_reply_topics")):
@@ -286,7 +286,7 @@ async def test_a_reply_to_a_topic_that_is_not_allowed_ends_as_undeliverable(
 ) -> None:
     await add_replies(postgres, settings.topics.control.name, [b"{}"])
 
-    async with relaying(settings), asyncio.timeout(30):
+    async with relaying(settings), asyncio.timeout(60):
         while not await postgres.fetchval("SELECT count(undeliverable_at) FROM reply_outbox"):
             await asyncio.sleep(0.05)
 
@@ -310,7 +310,7 @@ async def test_what_a_topic_does_not_take_for_a_day_is_given_up(
     (new,) = await add_replies(postgres, answers, [b"new"])
 
     async with relaying(settings.model_copy(update={"create_reply_topics": False})):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not await postgres.fetchval("SELECT count(undeliverable_at) FROM reply_outbox"):
                 await asyncio.sleep(0.05)
 
@@ -374,7 +374,7 @@ async def test_a_database_that_was_restored_or_emptied_repeats_no_reply(
         await add_replies(postgres, answers, values_again, jobs)
     async with relaying(settings):
         if when == "after it":
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await postgres.fetchval("SELECT count(*) FROM replies_sent"):
                     await asyncio.sleep(0.05)
             await add_replies(postgres, answers, values_again, jobs)
@@ -479,7 +479,7 @@ async def test_the_end_of_a_job_that_is_known_here_is_not_remembered(
     )
     async with relaying(settings):
         await until_empty(postgres)
-    async with relaying(settings), asyncio.timeout(30):  # reads the notes of the first
+    async with relaying(settings), asyncio.timeout(60):  # reads the notes of the first
         while not await postgres.fetchval(
             "SELECT count(*) FROM ledger_offsets WHERE topic = $1",
             settings.topics.replies_sent.name,

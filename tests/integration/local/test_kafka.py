@@ -61,7 +61,7 @@ async def receive(bootstrap: str, topic: str) -> bytes:
     consumer = AIOKafkaConsumer(
         topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", fetch_max_bytes=2**25
     )
-    async with consumer, asyncio.timeout(20):
+    async with consumer, asyncio.timeout(60):
         return bytes((await consumer.getone()).value)
 
 

@@ -196,14 +196,14 @@ async def test_aborts_a_prefill_in_progress(client: Client) -> None:
 
 
 async def test_what_has_not_started_in_time_expires_and_what_has_does_not(client: Client) -> None:
-    qos = replace(batch_qos(), expires_s=time.time() + 0.5)
+    qos = batch_qos()
+    qos = replace(qos, expires_s=qos.arrival_s + 0.5)
     parked = asyncio.create_task(client.run("parked", qos, input_ids=prompt_tokens(50, 3000)))
     await until(lambda: "started" in client.kinds("parked"))
     relaxed = RequestQos.interactive(time.time(), ttft_s=10, tbt_s=0.5)
     chat = asyncio.create_task(client.run("chat", relaxed, 60, input_ids=prompt_tokens(51, 2000)))
     await until(lambda: "parked" in client.kinds("parked"))
-    late_qos = replace(batch_qos(), expires_s=qos.expires_s)
-    ended = await last_update(client, "late", late_qos, prompt_tokens(53, 300))
+    ended = await last_update(client, "late", qos, prompt_tokens(53, 300))
     assert ended.finish_reason is FinishReason.EXPIRED
     assert (ended.prompt_tokens, ended.completion_tokens) == (300, 0)
     decision = ended.ended_by
@@ -211,7 +211,7 @@ async def test_what_has_not_started_in_time_expires_and_what_has_does_not(client
     assert re.fullmatch(r"prefill had not started 0\.\d+ s after arrival", decision.reason)
     assert decision.forecast is not None
     assert decision.forecast.finish_s > decision.at_s
-    assert decision.forecast.finish_s < late_qos.deadline_s
+    assert decision.forecast.finish_s < qos.deadline_s
     assert (await parked)[1] == FinishReason.LENGTH
     assert (await chat)[1] == FinishReason.LENGTH
     assert client.kinds("late") == []

@@ -43,7 +43,7 @@ async def server(tiny_model: Path) -> AsyncIterator[httpx.AsyncClient]:
             yield client
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 async def serving(client: httpx.AsyncClient, process: "subprocess.Popen[bytes]") -> None:

@@ -46,7 +46,7 @@ async def running_worker(settings: WorkerSettings) -> AsyncIterator[None]:
         yield
     finally:
         stop.request()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 @asynccontextmanager
@@ -55,11 +55,11 @@ async def running_gateway(settings: GatewaySettings) -> AsyncIterator[httpx.Asyn
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     task = asyncio.create_task(gateway.run(listener))
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             yield client
     finally:
         gateway.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 def as_producer(endpoint: TokenEndpoint, secured: SecuredKafka, **shared: Any) -> KafkaSettings:

@@ -20,7 +20,7 @@ async def use_every_client(connection: dict[str, Any], topic: str) -> None:
     """Admin, producer, transactional producer and consumer."""
     settings = KafkaSettings(**connection)
     await kafka.ensure_topics(settings, [TopicSpec(topic, 1, 3600, "")])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         async with kafka.producer(settings) as producer:
             await producer.send_and_wait(topic, b"one")
         transactional = kafka.producer(settings, transactional_id=topic)
@@ -67,7 +67,7 @@ async def test_by_tokens_of_an_endpoint_for_longer_than_one_of_them_lasts(
         async with (
             kafka.producer(settings) as producer,
             kafka.consumer(settings, topic_prefix) as consumer,
-            asyncio.timeout(30),
+            asyncio.timeout(60),
         ):
             while endpoint.tokens_given < before + 3:
                 sent = await producer.send_and_wait(topic_prefix, b"again")

@@ -64,7 +64,7 @@ async def ledger(gateway_settings: GatewaySettings) -> AsyncIterator[asyncpg.Con
         yield connection
     finally:
         consumer.stop()
-        await asyncio.wait_for(task, 15)
+        await asyncio.wait_for(task, 60)
         await connection.close()
 
 
@@ -82,7 +82,7 @@ async def api(harness: Harness, database_url: str) -> AsyncIterator[httpx.AsyncC
     gateway, listener = build(settings), listen(settings)
     task = asyncio.create_task(gateway.run(listener))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         yield client
         gateway.stop()
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, 60)

@@ -31,7 +31,7 @@ async def test_the_expiry_reaches_the_ledger_and_the_reply_topic(
 ) -> None:
     answers = f"niyama-replies.{harness.settings.topic_prefix}"
     job = {"model": "null", "prompt": "late", "qos": {"ttlt_s": 60}, "expire_after_s": 0.2}
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await api.get("/readyz")).status_code != 200:
             await asyncio.sleep(0.05)
     accepted = await api.post("/v1/jobs", json=job | {"reply_topic": answers})
@@ -53,7 +53,7 @@ async def _first(harness: Harness, topic: str) -> JobEvent:
     reader = kafka.consumer(harness.settings, topic, isolation_level="read_committed")
     await reader.start()
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             record = await anext(reader)
         return JobEvent.model_validate_json(record.value)
     finally:

@@ -52,7 +52,7 @@ async def test_a_worker_waits_for_kafka_and_can_be_stopped_meanwhile(
         while "waiting for Kafka" not in caplog.text:
             await asyncio.sleep(0.05)
         stop.request()
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
     assert worker_settings.kafka_bootstrap in caplog.text
     assert "NIYAMA_KAFKA_BOOTSTRAP" in caplog.text
 

@@ -35,7 +35,7 @@ async def test_a_partition_that_cannot_be_made_does_not_keep_the_ledger_from_sta
     monkeypatch.setattr(preparation, "ensure_coming_days", ensure_coming_days)
     monkeypatch.setattr(preparation, "PARTITIONS_TIMEOUT_S", 0.01)
 
-    await asyncio.wait_for(prepare_postgres(GatewaySettings()), 10)
+    await asyncio.wait_for(prepare_postgres(GatewaySettings()), 60)
 
     assert "events go to the default partition" in caplog.text
 
@@ -59,6 +59,6 @@ async def test_maintenance_that_fails_is_tried_again_and_the_rest_is_done(
     monkeypatch.setattr(maintenance, "delete_orphans", delete_orphans)
     monkeypatch.setattr(maintenance, "RETRY_S", 0.0)
 
-    await asyncio.wait_for(maintain(GatewaySettings(), stopping), 10)
+    await asyncio.wait_for(maintain(GatewaySettings(), stopping), 60)
 
     assert done == ["partitions", "orphans"] * 2

@@ -78,7 +78,7 @@ async def test_a_cluster_that_still_starts_is_waited_for(
     cluster = FakeCluster([("jobs", error.errno, "not yet")], [("jobs", 0, None)])
     monkeypatch.setattr(kafka, "admin", cluster.admin)
     monkeypatch.setattr(retrying, "RETRY_INTERVAL_S", 0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await kafka.prepare_topics(KafkaSettings(), [TopicSpec("jobs", 1, 3600, "")])
 
 
@@ -105,7 +105,7 @@ def frozen_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("frozen_first")
 async def test_a_frozen_server_is_passed_over_and_other_requests_keep_their_time() -> None:
-    async with frozen_brokers.cluster(2) as cluster, asyncio.timeout(10):
+    async with frozen_brokers.cluster(2) as cluster, asyncio.timeout(60):
         settings = KafkaSettings(kafka_bootstrap=cluster.bootstrap)
         await kafka.probe(settings)
         producer = kafka.producer(settings, request_timeout_ms=10_000)
@@ -152,6 +152,6 @@ def test_a_cluster_that_is_slow_throughout_is_reached(
 
 @pytest.mark.usefixtures("frozen_first")
 async def test_a_frozen_broker_is_no_fault_of_a_topic() -> None:
-    async with frozen_brokers.cluster(2) as cluster, asyncio.timeout(10):
+    async with frozen_brokers.cluster(2) as cluster, asyncio.timeout(60):
         settings = KafkaSettings(kafka_bootstrap=cluster.bootstrap)
         assert await kafka.topic_fault(settings, frozen_brokers.TOPIC) is None

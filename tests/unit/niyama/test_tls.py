@@ -36,7 +36,7 @@ async def broker(certificates: Certificates) -> AsyncIterator[int]:
 
 
 async def who_am_i(port: int, context: ssl.SSLContext) -> str:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
         name = await reader.read()
         writer.close()

@@ -18,7 +18,7 @@ METRICS = metrics()
 
 def _get(port: int, path: str) -> tuple[int, dict[str, object]]:
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{HOST}:{port}{path}", timeout=60) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -42,7 +42,7 @@ def test_metrics_are_served_before_anything_is_ready() -> None:
     port = free_port()
     with (
         serving(Health(), METRICS, HOST, port),
-        urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=5) as response,
+        urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=60) as response,
     ):
         assert response.headers["Content-Type"].startswith("text/plain")
         assert b"target_info{" in response.read()

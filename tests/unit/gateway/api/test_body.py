@@ -43,7 +43,7 @@ async def test_a_client_that_leaves_while_it_sends_is_no_error_of_the_gateway() 
 async def test_a_body_that_is_never_complete_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "READ_TIMEOUT_S", 0.01)
 
-    refused = await asyncio.wait_for(refusal(Bodies(), sending(HALF)), 10)
+    refused = await asyncio.wait_for(refusal(Bodies(), sending(HALF)), 60)
 
     assert refused.problem.status == 408
     assert refused.headers["Connection"] == "close"

@@ -93,7 +93,7 @@ async def test_open_jobs_are_looked_at_although_cancelling_takes_too_long(
     monkeypatch.setattr(reconciler, "connected", connected)
     monkeypatch.setattr(reconciler, "CANCELLING_TIMEOUT_S", 0.01)
 
-    await asyncio.wait_for(running.run(), 10)
+    await asyncio.wait_for(running.run(), 60)
 
 
 KEPT, GONE = (TopicPartition("niyama.default.batch", number) for number in range(2))

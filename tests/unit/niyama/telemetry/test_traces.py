@@ -52,7 +52,7 @@ def test_spans_that_the_queue_has_no_room_for_are_counted(monkeypatch: pytest.Mo
     monkeypatch.setattr(traces, "QUEUE_SPANS", 5)
     monkeypatch.setattr(traces, "BATCH_SPANS", 5)
     released = threading.Event()
-    monkeypatch.setattr(traces.OTLPSpanExporter, "export", lambda *_: released.wait(10))
+    monkeypatch.setattr(traces.OTLPSpanExporter, "export", lambda *_: released.wait(60))
     sending = telemetry("http://127.0.0.1:1")
     provider = sending.traces.provider(ALWAYS_ON)
     assert provider is not None

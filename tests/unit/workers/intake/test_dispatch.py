@@ -80,7 +80,7 @@ async def test_a_job_that_runs(
     dispatcher.dispatch(record)
     (job,) = in_flight
     assert job.task is not None
-    await asyncio.wait_for(job.task, 5)
+    await asyncio.wait_for(job.task, 60)
     assert _events(sender)[-1] is EventType.COMPLETED
     assert record.is_unfinished
     sender.deliver(-1)
@@ -150,7 +150,7 @@ async def test_a_second_record_of_a_job_is_refused_whether_it_runs_or_has_ended(
     dispatcher.dispatch(second)
     (job,) = in_flight
     assert job.task is not None
-    await asyncio.wait_for(job.task, 5)
+    await asyncio.wait_for(job.task, 60)
     sender.deliver(-1)
     assert not first.is_unfinished
     dispatcher.dispatch(third)
@@ -197,7 +197,7 @@ async def test_a_redelivered_record_runs_again(
         dispatcher.dispatch(tracked(JOB))
         (job,) = in_flight
         assert job.task is not None
-        await asyncio.wait_for(job.task, 5)
+        await asyncio.wait_for(job.task, 60)
         sender.deliver(-1)
 
     assert _sources(sender, EventType.COMPLETED) == [JOB.offset] * 2
@@ -214,7 +214,7 @@ async def test_a_record_that_may_be_the_older_one_runs_beside_the_other(
     assert len(in_flight) == 2
     for job in in_flight:
         assert job.task is not None
-        await asyncio.wait_for(job.task, 5)
+        await asyncio.wait_for(job.task, 60)
         in_flight.remove(job)
     assert sorted(_sources(sender, EventType.COMPLETED)) == [2, JOB.offset]
     assert len(in_flight) == len(in_flight.by_job(JOB_ID)) == 0

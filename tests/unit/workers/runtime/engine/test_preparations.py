@@ -41,14 +41,14 @@ class Tokenizer:
         self.begun.append(request.request_id)
         if request.request_id.startswith("slow"):
             self._loop.call_soon_threadsafe(self._slow_begun.set)
-            assert self.finish.wait(10)
+            assert self.finish.wait(60)
         if request.request_id == "invalid":
             raise InvalidRequest("no")
         return PreparedRequest(request.request_id, 1, 1)
 
     async def is_busy(self) -> None:
         """Return when a slow one has begun."""
-        await asyncio.wait_for(self._slow_begun.wait(), 10)
+        await asyncio.wait_for(self._slow_begun.wait(), 60)
 
 
 @pytest.fixture
