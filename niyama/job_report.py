@@ -1,5 +1,6 @@
 """A job for a terminal, from what the status API says of it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -12,6 +13,7 @@ from rich.text import Text
 _BAR_COLUMNS = 30
 _CLOCKS_AGREE_S = 0.005
 _SHOWN_S = 0.0005
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NAMES = {
     "publish_s": "publish",
     "queue_s": "queue",
@@ -32,9 +34,9 @@ _NAMES = {
 def report(job: Mapping[str, Any]) -> Iterator[RenderableType]:
     """What the job is, whether it was in time, where its time went, and what happened to it."""
     yield Text(_headline(job), style="bold")
-    yield Text(", ".join(_facts(job)))
+    yield _shown(", ".join(_facts(job)))
     if job.get("why_late"):
-        yield Text(f"\n{job['why_late']}", style="red")
+        yield Text.assemble("\n", _shown(job["why_late"]), style="red")
     elif promise := _promise(job):
         yield Text(f"\n{promise}")
     if times := job.get("times"):
@@ -121,5 +123,10 @@ def _events(job: Mapping[str, Any]) -> Table:
         after_s = (datetime.fromisoformat(event["at"]) - start).total_seconds()
         where = f"attempt {event['attempt']} on {event['worker_id']}" if several else ""
         said = ": ".join(each for each in (where, event["reason"] or "") if each)
-        table.add_row(f"+{seconds(after_s)}", event["type"], said)
+        table.add_row(f"+{seconds(after_s)}", event["type"], _shown(said))
     return table
+
+
+def _shown(said: str) -> Text:
+    """Text that anybody may have written: nothing in it controls the terminal, or is markup."""
+    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", said))

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 from rich.console import Console
 
-from niyama.api import ApiSettings, get
+from niyama.api import Api, ApiSettings
 from niyama.errors import ConfigurationError
 from niyama.job_report import report
 
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         job_id = UUID(settings.job_id)
     except ValueError as error:
         raise ConfigurationError(f"{settings.job_id!r} is no job's id: those are UUIDs") from error
-    job = get(settings.api_url, f"/v1/jobs/{job_id}")
+    job = Api(settings).get(f"/v1/jobs/{job_id}")
     console = Console(highlight=False)
     for part in report(job):
         console.print(part)

@@ -11,7 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from niyama.api import ApiSettings, get
+from niyama.api import Api, ApiSettings
 from niyama.errors import NiyamaError
 from niyama.workers_table import tables
 
@@ -39,8 +39,10 @@ def main(arguments: list[str]) -> int:
     settings = WorkersSettings.from_command_line(arguments, "niyama workers")
     console = Console(highlight=False)
 
+    api = Api(settings)
+
     def ask() -> Document:
-        return _asked(settings)
+        return _asked(api, settings.pool)
 
     if settings.as_json:
         console.print(json.dumps(ask(), indent=2), soft_wrap=True, markup=False)
@@ -51,13 +53,11 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _asked(settings: WorkersSettings) -> Document:
+def _asked(api: Api, pool: str | None) -> Document:
     """The workers, and their pools."""
-    chosen = "" if settings.pool is None else f"?pool={settings.pool}"
-    workers = get(settings.api_url, f"/v1/workers{chosen}")
-    pools = get(settings.api_url, "/v1/pools")["pools"]
-    chosen_pools = [each for each in pools if settings.pool in (None, each["pool"])]
-    return {"workers": workers["workers"], "total": workers["total"], "pools": chosen_pools}
+    workers = api.get("/v1/workers", pool=pool)
+    pools = [each for each in api.get("/v1/pools")["pools"] if pool in (None, each["pool"])]
+    return workers | {"pools": pools}
 
 
 def _keep_showing(ask: Ask, console: Console, interval_s: float) -> None:

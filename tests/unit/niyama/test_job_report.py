@@ -3,13 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from rich.console import Console
 
 from niyama import status
-from niyama.api import get
-from niyama.errors import ConfigurationError, NiyamaError, UnavailableError
+from niyama.errors import ConfigurationError
 from niyama.job_report import report
 
 JOB = UUID("01a1fd07-8d69-7538-b1cd-a6c7a0c91219")
@@ -89,23 +87,11 @@ def test_attempts_are_told_apart_when_there_are_several() -> None:
     assert "attempt 2 on w-1: its worker died" in shown(job(events=events))
 
 
-def answering(status_code: int, content: str) -> httpx.MockTransport:
-    return httpx.MockTransport(lambda _: httpx.Response(status_code, text=content))
-
-
-def test_what_the_gateway_says_is_wrong_is_said() -> None:
-    with pytest.raises(NiyamaError, match="no job"):
-        get("http://gateway", "/v1/jobs/x", answering(404, '{"detail": "no job x"}'))
-    with pytest.raises(UnavailableError, match="no gateway's API"):
-        get("http://gateway", "/v1/jobs/x", answering(200, "<html>"))
-
-
-def test_a_gateway_that_does_not_answer() -> None:
-    def refuse(request: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused", request=request)
-
-    with pytest.raises(UnavailableError, match="--api-url"):
-        get("http://gateway", "/", httpx.MockTransport(refuse))
+def test_what_anybody_may_have_written_does_not_control_the_terminal() -> None:
+    escape = "\x1b]0;owned\x07\x1b[2J\x9b2J [red]x[/red]"
+    printed = shown(job(why_late=escape, model=escape, events=[event(1, "cancelled", escape)]))
+    assert not set("\x1b\x07\x9b") & set(printed)
+    assert printed.count("[red]x[/red]") == 3
 
 
 def test_an_id_that_is_none_is_refused() -> None:

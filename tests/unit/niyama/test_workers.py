@@ -1,7 +1,6 @@
 """What `niyama workers` prints."""
 
 import json
-from collections.abc import Callable
 from io import StringIO
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from gateway.api import fleet_views
 from gateway.fleet.known import KnownWorker
 from niyama import workers
+from niyama.api import Api
 from niyama.errors import NiyamaError, UnavailableError
 from niyama.workers_table import duration, tables
 from schemas.load import Backlog, PredictedTtft, SchedulerLoad, TopicShare, WorkerLimits
@@ -82,26 +82,26 @@ def test_times_are_short(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
 
 
-def answering(known: list[KnownWorker]) -> Callable[[str, str], Any]:
-    def get(url: str, path: str) -> Any:
-        answer = document(known)
-        return {"pools": answer["pools"]} if path == "/v1/pools" else answer
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(_api: Api, path: str, **_parameters: str | None) -> dict[str, Any]:
+        answer = document(KNOWN)
+        pools = answer.pop("pools")
+        return {"pools": pools} if path == "/v1/pools" else answer
 
-    return get
+    monkeypatch.setattr(Api, "get", get)
 
 
-def test_json_is_what_the_api_says(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(workers, "get", answering(KNOWN))
+@pytest.mark.usefixtures("answering")
+def test_json_is_what_the_api_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert workers.main(["--json"]) == 0
     assert json.loads(capsys.readouterr().out) == document(KNOWN)
 
 
+@pytest.mark.usefixtures("answering")
 def test_where_there_is_no_terminal_the_table_is_printed_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(workers, "get", answering(KNOWN))
     assert workers.main(["--pool", "default"]) == 0
     assert "2 serving, 1 gone" in capsys.readouterr().out
 
