@@ -88,9 +88,10 @@ def build(settings: GatewaySettings) -> Gateway:
         "the reconciler": reconciler,
         "the relay": relay,
         "counting the backlog": backlog,
-        "following load reports": LoadFollower(_application(settings, workers, telemetry)),
     }
-    return Gateway(settings, engine, producer, parts, server, stopping, telemetry)
+    follower = LoadFollower(_application(settings, workers, telemetry))
+    without_postgres: dict[str, Part] = {"following load reports": follower}
+    return Gateway(settings, engine, producer, parts, without_postgres, server, stopping, telemetry)
 
 
 def _application(

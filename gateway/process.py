@@ -30,7 +30,7 @@ CANCEL_GRACE_S = 2.0
 
 
 class Part(Protocol):
-    """Something that works beside the API once Kafka and Postgres are prepared."""
+    """Something that works beside the API once what it needs is prepared."""
 
     async def run(self) -> None:
         """Work until `stop`."""
@@ -48,15 +48,17 @@ class Gateway:
         engine: AsyncEngine,
         producer: Producer,
         parts: Mapping[str, Part],
+        without_postgres: Mapping[str, Part],
         server: uvicorn.Server,
         stopping: asyncio.Event,
         telemetry: Telemetry,
     ) -> None:
-        """`parts` are named as in "the ledger failed"."""
+        """`parts` are named as in "the ledger failed"; those `without_postgres` need only Kafka."""
         self._settings = settings
         self._engine = engine
         self._producer = producer
         self._parts = parts
+        self._without_postgres = without_postgres
         self._server = server
         self._stopping = stopping
         self._telemetry = telemetry
@@ -88,15 +90,23 @@ class Gateway:
 
     async def _work(self) -> None:
         async with AsyncExitStack() as stack:
-            await together(self._connect_producer(stack), prepare_postgres(self._settings))
-            self._prepared = True
-            await together(
-                *(
-                    keep_running(part.run, name, self._stopping)
-                    for name, part in self._parts.items()
-                ),
-                keep_running(self._maintain, "maintenance", self._stopping),
-            )
+            kafka = asyncio.ensure_future(self._connect_producer(stack))
+            await together(self._work_without_postgres(kafka), self._work_with_both(kafka))
+
+    async def _work_without_postgres(self, kafka: Awaitable[None]) -> None:
+        await kafka
+        await together(*self._running(self._without_postgres))
+
+    async def _work_with_both(self, kafka: Awaitable[None]) -> None:
+        await together(kafka, prepare_postgres(self._settings))
+        self._prepared = True
+        await together(
+            *self._running(self._parts),
+            keep_running(self._maintain, "maintenance", self._stopping),
+        )
+
+    def _running(self, parts: Mapping[str, Part]) -> list[Awaitable[None]]:
+        return [keep_running(part.run, name, self._stopping) for name, part in parts.items()]
 
     async def _connect_producer(self, stack: AsyncExitStack) -> None:
         """From here on jobs are taken, whatever becomes of Postgres."""
@@ -112,7 +122,7 @@ class Gateway:
         await maintain(self._settings, self._stopping)
 
     async def _finish(self, working: asyncio.Task[None]) -> bool:
-        for part in self._parts.values():
+        for part in (*self._parts.values(), *self._without_postgres.values()):
             part.stop()
         if not self._prepared:
             working.cancel()  # it was waiting for Kafka or Postgres

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Mapping
 
 import pytest
 import uvicorn
 
 from gateway import process
 from gateway.database import engine
-from gateway.process import Gateway, keep_running, together
+from gateway.process import Gateway, Part, keep_running, together
 from gateway.settings import GatewaySettings
 from niyama import Producer
 from niyama.telemetry.telemetry import Telemetry
@@ -120,18 +121,66 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(process, name, nothing)
 
 
+def gateway_of(
+    parts: Mapping[str, Part], without_postgres: Mapping[str, Part] | None = None
+) -> Gateway:
+    settings = GatewaySettings()
+    return Gateway(
+        settings,
+        engine(settings, 1),
+        ConnectedProducer(),
+        parts,
+        without_postgres or {},
+        Server(),
+        asyncio.Event(),
+        Telemetry(settings, "test", settings.pool),
+    )
+
+
+class Working:
+    """A part that runs until it should stop."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        self.running.set()
+        await self.stopping.wait()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+
+@pytest.mark.usefixtures("prepared")
+async def test_what_needs_only_kafka_works_while_postgres_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def wait(_: GatewaySettings) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(process, "prepare_postgres", wait)
+    follower, ledger = Working(), Working()
+    gateway = gateway_of({"the ledger": ledger}, {"following load reports": follower})
+
+    with socket.socket() as listener:
+        running = asyncio.create_task(gateway.run(listener))
+        await follower.running.wait()
+        gateway.stop()
+        assert await running
+
+    assert follower.stopping.is_set()
+    assert not ledger.running.is_set()
+
+
 @pytest.mark.usefixtures("prepared")
 async def test_a_part_that_hangs_does_not_keep_the_gateway_from_ending(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(process, "STOP_GRACE_S", 0.01)
     monkeypatch.setattr(process, "CANCEL_GRACE_S", 0.01)
-    settings, part, stopping = GatewaySettings(), Hung(), asyncio.Event()
-    pool = engine(settings, 1)
-    telemetry = Telemetry(settings, "test", settings.pool)
-    gateway = Gateway(
-        settings, pool, ConnectedProducer(), {"it": part}, Server(), stopping, telemetry
-    )
+    part = Hung()
+    gateway = gateway_of({"it": part})
 
     with socket.socket() as listener:
         running = asyncio.create_task(gateway.run(listener))
