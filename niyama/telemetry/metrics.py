@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 from niyama.telemetry.measurements import Measurements
@@ -46,6 +46,8 @@ class Metrics:
         up for them."""
         self._resource = resource
         self._rendering = threading.Lock()
+        # Libraries' own counters would each have a second series, with the time they were made.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         readers = self._readers(otlp_url)
         self.provider = MeterProvider(readers, resource, shutdown_on_exit=False)
         for reader in readers:

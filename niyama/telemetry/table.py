@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 
+from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 
 from niyama.telemetry import instruments
 from niyama.telemetry.instrument import Attribute, Instrument, Kind
@@ -32,9 +35,16 @@ def exposed_name(instrument: Instrument) -> str:
     return line.split()[2]
 
 
+def of_faststream() -> list[Metric]:
+    """The metrics that FastStream's middleware makes in a gateway, without values."""
+    registry = CollectorRegistry()
+    KafkaPrometheusMiddleware(registry=registry)
+    return list(registry.collect())
+
+
 def table() -> str:
-    """The instruments, and below them their attributes."""
-    return f"{_instruments()}\n\n{_attributes()}\n"
+    """The instruments, below them their attributes, and FastStream's metrics."""
+    return f"{_instruments()}\n\n{_attributes()}\n\n{_faststream()}\n"
 
 
 def _instruments() -> str:
@@ -60,6 +70,15 @@ def _attributes() -> str:
         f"| `{each.name}` | `{_label(each.name)}` | {each.description} |" for each in used.values()
     )
     return _lines("| Attribute | Label | |\n|---|---|---|", rows)
+
+
+def _faststream() -> str:
+    names = (
+        (f"{each.name}_total" if each.type == "counter" else each.name, each)
+        for each in of_faststream()
+    )
+    rows = (f"| `{name}` | {each.type} | {each.documentation} |" for name, each in names)
+    return _lines("| FastStream's, in a gateway | | |\n|---|---|---|", rows)
 
 
 def _label(name: str) -> str:

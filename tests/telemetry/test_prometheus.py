@@ -11,7 +11,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from niyama.local.stack import LocalStack
-from niyama.telemetry.table import declared, exposed_name
+from niyama.telemetry.table import declared, exposed_name, of_faststream
 from tests.support.prometheus import complaints, prometheus
 
 JOBS = 10
@@ -65,6 +65,17 @@ def test_prometheus_scrapes_what_jobs_leave(stack: LocalStack, tmp_path: Path) -
         assert running.value("niyama_scheduler_kv_size") == 6144
 
 
+def test_sglangs_own_metrics_are_beside_the_workers(stack: LocalStack) -> None:
+    run_jobs(stack)
+    families = {
+        family.name: sum(sample.value for sample in family.samples)
+        for family in text_string_to_metric_families(scraped(stack.worker_url))
+    }
+    assert families["sglang:prompt_tokens"] >= JOBS * 50
+    assert families["sglang:num_requests"] >= JOBS
+    assert families["sglang:max_total_num_tokens"] == 6144
+
+
 def test_promtool_has_nothing_to_complain_about(stack: LocalStack) -> None:
     run_jobs(stack)
     for url in (stack.api_url, stack.worker_url):
@@ -73,6 +84,7 @@ def test_promtool_has_nothing_to_complain_about(stack: LocalStack) -> None:
 
 def test_every_series_is_documented(stack: LocalStack) -> None:
     known = {exposed_name(each).removesuffix("_total") for each in declared()} | {"target_info"}
+    known |= {each.name for each in of_faststream()}
     for url in (stack.api_url, stack.worker_url):
         families = text_string_to_metric_families(without_sglang(scraped(url)))
         assert {family.name for family in families} - known == set()

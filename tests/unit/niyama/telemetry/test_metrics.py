@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
+from prometheus_client import Counter
 
 from niyama.errors import ConfigurationError
 from niyama.telemetry.instrument import Attribute, Instrument, Kind
@@ -51,6 +52,13 @@ def test_a_librarys_own_instruments_are_beside_ours() -> None:
     exposed = metrics()
     exposed.provider.get_meter("library").create_counter("library.calls").add(3)
     assert shown(exposed.text(None)[0])["library_calls_total"] == {frozenset(): 3}
+
+
+def test_a_counter_of_prometheus_own_client_has_one_series() -> None:
+    exposed = metrics()
+    Counter("library_calls", "Calls", registry=exposed.registry).inc()
+    names = [name for name in shown(exposed.text(None)[0]) if name.startswith("library")]
+    assert names == ["library_calls_total"]
 
 
 def test_a_collector_gets_what_was_measured_last_and_where_it_comes_from() -> None:
