@@ -10,7 +10,7 @@ import uvloop
 from gateway.bootstrap import build, listen
 from gateway.settings import GatewaySettings
 from niyama.log_lines import secrets_of
-from niyama.logs import configure_logging
+from niyama.logs import configure_logging, log_uncaught_errors
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> int:
     """Run the gateway until SIGTERM or SIGINT. Raises NiyamaError with a sentence for people."""
     settings = GatewaySettings.from_command_line(arguments, "niyama gateway")
     configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
+    log_uncaught_errors()
     _allow_many_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if not runner.run(_serve(settings)):

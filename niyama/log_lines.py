@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from opentelemetry.trace import format_trace_id, get_current_span
 from pydantic import SecretStr
@@ -21,7 +21,7 @@ MAX_TRACEBACK_CHARACTERS = 16_000
 MIN_SECRET_CHARACTERS = 4
 """Shorter ones would hide half of every line."""
 HIDDEN = "***"
-_SECRET_VARIABLES = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEY|_HEADERS)$")
+_SECRET_VARIABLES = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEY|ACCESS_KEY|_HEADERS)$")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
@@ -51,8 +51,9 @@ def secrets_of(settings: BaseSettings) -> set[str]:
     for _, value in settings:
         if isinstance(value, SecretStr):
             found.add(value.get_secret_value())
-        elif isinstance(value, str) and (password := _password_in(value)):
-            found |= {password, unquote(password)}
+        elif isinstance(value, str):
+            for password in _passwords_in(value):
+                found |= {password, unquote(password)}
     return found
 
 
@@ -65,7 +66,8 @@ class LineFormatter(logging.Formatter):
         super().__init__(line_format)
         self.line_format = line_format
         known = {*secrets, *_environment_secrets(os.environ)}
-        hidden = sorted((each for each in known if len(each) >= MIN_SECRET_CHARACTERS), key=len)
+        long = (each for each in known if len(each) >= MIN_SECRET_CHARACTERS)
+        hidden = sorted({form for each in long for form in _forms(each)}, key=len)
         self._secrets = re.compile("|".join(map(re.escape, reversed(hidden)))) if hidden else None
 
     def format(self, record: logging.LogRecord) -> str:
@@ -98,20 +100,20 @@ class LineFormatter(logging.Formatter):
         return fields
 
     def _message(self, record: logging.LogRecord) -> str:
-        return self._shown(record.getMessage(), MAX_CHARACTERS)
+        return bounded(self._without_secrets(record.getMessage()), MAX_CHARACTERS)
 
     def _traceback(self, record: logging.LogRecord) -> str:
         if not record.exc_info:
             return ""
-        lines = self.formatException(record.exc_info).splitlines()
+        lines = self._without_secrets(self.formatException(record.exc_info)).splitlines()
         short = "\n".join(bounded(line, MAX_CHARACTERS) for line in lines)
-        return self._shown(short, MAX_TRACEBACK_CHARACTERS)
+        return bounded(short, MAX_TRACEBACK_CHARACTERS)
 
-    def _shown(self, text: str, limit: int) -> str:
-        """`text`, bounded; its secrets are looked for first, so that none is cut in two."""
+    def _without_secrets(self, text: str) -> str:
+        """To be called before `text` is bounded, which may cut a secret in two."""
         if self._secrets is not None:
             text = self._secrets.sub(HIDDEN, text)
-        return bounded(_URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text), limit)
+        return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
 
 
 def bounded(text: str, limit: int) -> str:
@@ -120,6 +122,13 @@ def bounded(text: str, limit: int) -> str:
         return text
     half = limit // 2
     return f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"
+
+
+def _forms(secret: str) -> set[str]:
+    """`secret` as it is in texts: itself, in a `repr` of text or bytes, in a URL, in JSON."""
+    encoded = secret.encode(errors="replace")
+    reprs = {repr(secret)[1:-1], repr(encoded)[2:-1]}
+    return {secret, *reprs, quote(encoded, safe=""), quote_plus(encoded), json.dumps(secret)[1:-1]}
 
 
 def _about_of(record: logging.LogRecord) -> About | None:
@@ -136,11 +145,17 @@ def _trace_id_in(headers: Iterable[tuple[str, bytes]]) -> str | None:
     return next((v.decode().split("-")[1] for name, v in headers if name == "traceparent"), None)
 
 
-def _password_in(value: str) -> str | None:
+def _passwords_in(value: str) -> Iterator[str]:
+    """Of a URL: before its host, and among its parameters."""
     try:
-        return urlsplit(value).password
+        url = urlsplit(value)
+        if url.password:
+            yield url.password
     except ValueError:
-        return None
+        return
+    for name, given in parse_qsl(url.query):
+        if name.endswith("password"):
+            yield given
 
 
 def _environment_secrets(environment: Mapping[str, str]) -> Iterator[str]:

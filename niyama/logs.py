@@ -3,8 +3,10 @@
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Collection
+from types import TracebackType
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
@@ -14,6 +16,10 @@ from niyama.log_lines import LineFormatter
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 NOTICE_INTERVAL_S = 10.0
 """Between two notices of a state that lasts."""
+
+
+_NEVER_DEBUG = ("aiokafka.conn", "aiokafka.producer")
+"""Their debug messages have what is sent: records with their prompts, credentials."""
 
 
 def _lower(value: object) -> object:
@@ -65,25 +71,49 @@ def configure_logging(
 ) -> None:
     """Log to stderr, messages of `level` and above; `secrets` never.
 
-    Libraries are quieter, except at debug. aiokafka and OpenTelemetry repeat their errors for as
-    long as a broker or a collector is away: of those, one is logged now and then.
+    Warnings of libraries are logged, too. Libraries are quieter, except at debug. aiokafka,
+    FastStream and OpenTelemetry repeat their errors for as long as a broker or a collector is
+    away: of those, one is logged now and then.
     """
     formatter = LineFormatter(line_format if _is_text(log_format) else None, secrets)
     own = logging.StreamHandler()
     own.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=[own], force=True)
+    logging.captureWarnings(True)
     if level == "debug":
+        for library in _NEVER_DEBUG:
+            logging.getLogger(library).setLevel(logging.INFO)
         return
     for library in ("alembic", "uvicorn"):
         logging.getLogger(library).setLevel(logging.WARNING)
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     handler.addFilter(Throttle())
-    for library in ("aiokafka", "opentelemetry"):
+    for library in ("aiokafka", "faststream", "opentelemetry"):
         logger = logging.getLogger(library)
         logger.setLevel(logging.ERROR)
         logger.handlers = [handler]
         logger.propagate = False
+
+
+def log_uncaught_errors() -> None:
+    """Log the error that ends this process, or one of its threads."""
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        logging.info("interrupted")
+        return
+    logging.critical("this process ends by an error", exc_info=(kind, error, traceback))
+
+
+def _log_uncaught_in_thread(uncaught: threading.ExceptHookArgs) -> None:
+    if uncaught.exc_value is not None and not isinstance(uncaught.exc_value, SystemExit):
+        logging.critical("a thread ends by an error", exc_info=uncaught.exc_value)
 
 
 def _is_text(log_format: LogFormat) -> bool:

@@ -8,6 +8,7 @@ import faulthandler
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -108,19 +109,29 @@ def serving(health: Health, metrics: Metrics, host: str, port: int) -> Iterator[
         yield
         return
     try:
-        server = ThreadingHTTPServer((host, port), _handler(health, metrics))
+        server = Server((host, port), _handler(health, metrics))
     except OSError as error:
         raise ConfigurationError(
             f"cannot serve health at {host}:{port} ({error.strerror}): choose another "
             "--health-port (NIYAMA_HEALTH_PORT) or --health-host (NIYAMA_HEALTH_HOST)"
         ) from error
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
+
+
+class Server(ThreadingHTTPServer):
+    """The standard library's, with what fails in the log."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """One who leaves before the answer is nobody's concern; another error is a defect."""
+        if not isinstance(sys.exception(), OSError):
+            log.exception("a request to the health port failed")
 
 
 def _handler(health: Health, metrics: Metrics) -> type[BaseHTTPRequestHandler]:

@@ -6,7 +6,7 @@ import logging
 
 from niyama.errors import ConfigurationError
 from niyama.log_lines import secrets_of
-from niyama.logs import configure_logging
+from niyama.logs import configure_logging, log_uncaught_errors
 from niyama.telemetry.metrics import Metrics
 from niyama.telemetry.telemetry import Telemetry
 from workers.bootstrap import run_worker
@@ -25,6 +25,7 @@ def main(arguments: list[str]) -> int:
     settings = WorkerSettings.from_command_line(arguments, "niyama worker")
     settings.check()
     configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
+    log_uncaught_errors()
     health = Health()
     with (
         contextlib.closing(

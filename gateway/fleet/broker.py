@@ -14,7 +14,7 @@ from faststream.kafka import KafkaBroker
 from niyama import kafka
 from niyama.settings import KafkaSettings
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("faststream")
 
 _PASSED_ON = ("auto_offset_reset", "max_partition_fetch_bytes")
 """Of the options of a subscriber; for the others ours are better."""

@@ -16,6 +16,7 @@ from gateway.database import UNREACHABLE, connect
 from gateway.replies.undeliverable import Selection, drop, retry
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError, UnavailableError
+from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging
 
 Action = Callable[[asyncpg.Connection, Console], Awaitable[None]]
@@ -78,8 +79,11 @@ def main(arguments: list[str]) -> int:
         asked = action in ("-h", "--help")
         (sys.stdout if asked else sys.stderr).write(f"{USAGE}\n")
         return 0 if asked else 2
-    configure_logging("warning", "text", line_format="niyama replies: %(message)s")
-    asyncio.run(_with_database(*ACTIONS[action](rest, f"niyama replies {action}")))
+    settings, run = ACTIONS[action](rest, f"niyama replies {action}")
+    configure_logging(
+        "warning", "text", secrets_of(settings), line_format="niyama replies: %(message)s"
+    )
+    asyncio.run(_with_database(settings, run))
     return 0
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from urllib.parse import quote, urlencode
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -78,7 +79,7 @@ def test_secrets_are_hidden_wherever_they_appear(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer abc123")
     monkeypatch.setenv("HF_TOKEN", "hf_xyz987")
-    secrets = ["database-pw", "p@ss w", "s" * 16, "kafka-pw", "abc123", "hf_xyz987"]
+    secrets = ["database-pw", "p@ss w", "s" * 16, "kafka-pw", "abc123", "hf_xyz987", "key pw"]
     settings = GatewaySettings(
         database_url="postgresql://u:database-pw@h/d",
         idempotency_secret=secrets[2],
@@ -87,7 +88,9 @@ def test_secrets_are_hidden_wherever_they_appear(
         kafka_password="kafka-pw",
     )
     odd = settings.model_copy(update={"database_url": "postgresql://u:p%40ss%20w@h/d"})
-    formatter = LineFormatter(log_format, secrets_of(settings) | secrets_of(odd))
+    key = settings.model_copy(update={"database_url": "postgresql://h/d?sslpassword=key%20pw"})
+    known = secrets_of(settings) | secrets_of(odd) | secrets_of(key)
+    formatter = LineFormatter(log_format, known)
     lines = [
         formatter.format(record("settings %r %r", settings, odd)),
         *(formatter.format(record("it was %s!", secret)) for secret in secrets),
@@ -98,6 +101,28 @@ def test_secrets_are_hidden_wherever_they_appear(
     shown = "\n".join(lines)
     assert [each for each in [*secrets, "elsewhere-pw", "p%40ss"] if each in shown] == []
     assert HIDDEN in shown
+
+
+@pytest.mark.parametrize("secret", ["p@ss/wörd", 'quo"ted\\', "two words'"])
+def test_a_secret_is_hidden_in_whatever_form_it_is_written(secret: str) -> None:
+    formatter = LineFormatter(FORMAT, {secret})
+    forms = [
+        repr(secret),
+        repr(f"\0user\0{secret}".encode()),
+        json.dumps({"key": secret}),
+        quote(secret, safe=""),
+        urlencode({"key": secret}),
+    ]
+    for form in forms:
+        line = formatter.format(record("sent %s", form))
+        assert HIDDEN in line
+        assert secret[-3:] not in line
+
+
+def test_a_secret_is_hidden_before_a_long_line_of_a_traceback_is_cut() -> None:
+    formatter = LineFormatter(FORMAT, {"s3cret" * 8})
+    line = formatter.format(failed(ValueError("x" * 960 + "s3cret" * 8 + "y" * 5_000)))
+    assert "s3cret" not in line
 
 
 def test_a_bounded_text_keeps_its_beginning_and_its_end() -> None:

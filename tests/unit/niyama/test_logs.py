@@ -2,23 +2,33 @@
 
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 
 import pytest
 
 from niyama.errors import ConfigurationError
-from niyama.logs import NOTICE_INTERVAL_S, Throttle, configure_logging
+from niyama.logs import NOTICE_INTERVAL_S, Throttle, configure_logging, log_uncaught_errors
 from niyama.settings import LogSettings
 
-LIBRARIES = ("aiokafka", "alembic", "uvicorn")
+LIBRARIES = (
+    "aiokafka", "aiokafka.conn", "aiokafka.producer", "alembic", "faststream", "opentelemetry",
+    "uvicorn",
+)  # fmt: skip
 
 
 @pytest.fixture
-def restored() -> Iterator[None]:
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Leaves the process's logging as it was."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     loggers = [logging.getLogger(name) for name in (None, *LIBRARIES)]
     before = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
+    logging.captureWarnings(False)  # an earlier test may have left it on
     yield
+    logging.captureWarnings(False)
     for each, level, handlers, propagate in before:
         each.setLevel(level)
         each.handlers = handlers
@@ -63,8 +73,21 @@ def test_debug_shows_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
     library.handlers, library.propagate = [], True
     configure_logging("debug", "text")
     for _ in range(3):
-        logging.getLogger("aiokafka.conn").debug("detail")
+        logging.getLogger("aiokafka.consumer").debug("detail")
     assert capsys.readouterr().err.count("detail") == 3
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("name", ["aiokafka.producer.producer", "aiokafka.conn"])
+def test_what_is_sent_to_kafka_is_not_logged_even_at_debug(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    library = logging.getLogger("aiokafka")
+    library.setLevel(logging.NOTSET)
+    library.handlers, library.propagate = [], True
+    configure_logging("debug", "text")
+    logging.getLogger(name).debug("Sending (value=b'a prompt')")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_throttle_logs_the_exception_that_is_being_handled(
@@ -91,3 +114,38 @@ def test_what_is_not_a_terminal_gets_json(capsys: pytest.CaptureFixture[str]) ->
     configure_logging("info")
     logging.getLogger("niyama").info("ours")
     assert json.loads(capsys.readouterr().err)["message"] == "ours"
+
+
+@pytest.mark.usefixtures("restored")
+def test_warnings_of_libraries_are_lines_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        configure_logging("info", "json")
+        warnings.warn("only on CUDA", UserWarning, stacklevel=1)
+        logging.captureWarnings(False)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["logger"], line["level"]) == ("py.warnings", "warning")
+    assert "only on CUDA" in line["message"]
+
+
+@pytest.mark.usefixtures("restored")
+def test_an_error_that_nobody_caught_is_one_line_without_secrets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("info", "json", {"database-pw"})
+    log_uncaught_errors()
+    error = OSError("cannot connect with database-pw")
+    sys.excepthook(OSError, error, None)
+    threading.excepthook(threading.ExceptHookArgs((OSError, error, None, None)))
+    process, thread = map(json.loads, capsys.readouterr().err.splitlines())
+    assert process["level"] == thread["level"] == "critical"
+    assert process["exception"] == "OSError: cannot connect with ***"
+    assert "database-pw" not in str(thread)
+
+
+@pytest.mark.usefixtures("restored")
+def test_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info", "text")
+    log_uncaught_errors()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err.endswith("INFO root: interrupted\n")

@@ -4,13 +4,14 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from niyama.errors import ConfigurationError
 from niyama.local.ports import free_port
 from tests.support.metrics import metrics
-from workers.health import LOOP_STALL_S, Health, LoopWatch, serving
+from workers.health import LOOP_STALL_S, Health, LoopWatch, Server, serving
 
 HOST = "127.0.0.1"
 METRICS = metrics()
@@ -46,6 +47,21 @@ def test_metrics_are_served_before_anything_is_ready() -> None:
     ):
         assert response.headers["Content-Type"].startswith("text/plain")
         assert b"target_info{" in response.read()
+
+
+def test_one_who_leaves_before_the_answer_is_not_logged_and_a_defect_is(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server((HOST, 0), BaseHTTPRequestHandler, bind_and_activate=False)
+    for error in (BrokenPipeError(), ConnectionResetError(), TimeoutError(), KeyError("a defect")):
+        try:
+            raise error
+        except Exception:
+            server.handle_error(None, (HOST, 1))
+    server.server_close()
+    assert capfd.readouterr().err == ""
+    assert caplog.messages == ["a request to the health port failed"]
+    assert "a defect" in caplog.text
 
 
 def test_a_port_in_use_is_a_sentence() -> None:

@@ -6,6 +6,7 @@ SGLang also configures the root logger of the process that starts it. Ours stays
 import contextlib
 import json
 import logging
+import logging.config
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ def logging_variables(folder: str, level: str) -> Mapping[str, str]:
     if ours is None or CONFIG_VARIABLE in os.environ:
         return {}
     line_format = {"()": "niyama.log_lines.LineFormatter", "line_format": ours.line_format}
+    shown = {"TQDM_DISABLE": "1"} if ours.line_format is None else {}  # progress bars are no JSON
     config = {
         "version": 1,
         "disable_existing_loggers": False,
@@ -37,7 +39,14 @@ def logging_variables(folder: str, level: str) -> Mapping[str, str]:
     }
     path = Path(folder) / "logging.json"
     path.write_text(json.dumps(config))
-    return {CONFIG_VARIABLE: str(path)}
+    return {CONFIG_VARIABLE: str(path), **shown}
+
+
+def log_as_ours() -> None:
+    """Log as the worker does in a process of SGLang, from its imports on: these warn already."""
+    if path := os.environ.get(CONFIG_VARIABLE):
+        logging.config.dictConfig(json.loads(Path(path).read_text()))
+    logging.captureWarnings(True)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,12 @@ import os
 import signal
 from typing import Any
 
+from workers.runtime.engine.logs import log_as_ours
+
 
 def run_scheduler(*args: Any, **kwargs: Any) -> None:
     """The scheduler process."""
+    log_as_ours()
     _ignore_signals_and_die_with_parent()
     from sglang.srt.managers.scheduler import run_scheduler_process
 
@@ -20,6 +23,7 @@ def run_scheduler(*args: Any, **kwargs: Any) -> None:
 
 def run_detokenizer(*args: Any, **kwargs: Any) -> None:
     """The detokenizer process."""
+    log_as_ours()
     _ignore_signals_and_die_with_parent()
     from sglang.srt.managers.detokenizer_manager import run_detokenizer_process
 

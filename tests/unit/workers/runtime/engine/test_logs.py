@@ -3,19 +3,27 @@
 import json
 import logging
 import logging.config
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from niyama.logs import configure_logging
-from workers.runtime.engine.logs import CONFIG_VARIABLE, logging_variables, own_logging
+from niyama.logs import LogFormat, configure_logging
+from workers.runtime.engine.logs import (
+    CONFIG_VARIABLE,
+    log_as_ours,
+    logging_variables,
+    own_logging,
+)
 
 
 @pytest.fixture
 def restored() -> Iterator[None]:
+    logging.captureWarnings(False)  # an earlier test may have left it on
     with own_logging():
         yield
+    logging.captureWarnings(False)
 
 
 @pytest.mark.usefixtures("restored")
@@ -29,6 +37,30 @@ def test_a_process_of_sglang_logs_json_where_the_worker_does(
     logging.getLogger("sglang.srt").info("a batch")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == "KV cache is full"
+
+
+@pytest.mark.usefixtures("restored")
+def test_what_sglang_says_while_it_is_imported_is_json_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging("info", "json")
+    variables = logging_variables(str(tmp_path), "warning")
+    monkeypatch.setenv(CONFIG_VARIABLE, variables[CONFIG_VARIABLE])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        log_as_ours()
+        warnings.warn("only on CUDA", UserWarning, stacklevel=1)
+        logging.captureWarnings(False)
+    assert "only on CUDA" in json.loads(capsys.readouterr().err)["message"]
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize(("log_format", "disabled"), [("json", "1"), ("text", None)])
+def test_progress_bars_are_for_people_only(
+    tmp_path: Path, log_format: LogFormat, disabled: str | None
+) -> None:
+    configure_logging("info", log_format)
+    assert logging_variables(str(tmp_path), "warning").get("TQDM_DISABLE") == disabled
 
 
 @pytest.mark.usefixtures("restored")
