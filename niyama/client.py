@@ -15,7 +15,7 @@ from niyama.producers import LastingProducer
 from niyama.settings import KafkaSettings
 from niyama.tracing.context import with_context_of
 from niyama.tracing.names import SCOPE
-from niyama.tracing.send import sending, sent
+from niyama.tracing.send import makes_spans, sending, sent
 from schemas import JobControl, JobRequest, Qos
 from schemas.headers import Headers
 from schemas.job import MAX_JOB_BYTES, JobTooLargeError
@@ -73,6 +73,7 @@ class Producer:
         self._settings = settings or KafkaSettings()
         self._topics = self._settings.topics
         self._catalog = self._settings.qos_catalog
+        self._tracer_provider = tracer_provider
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._create = partial(kafka.producer, self._settings, linger_ms=linger_ms)
         self._entered: LastingProducer | None = None
@@ -139,17 +140,20 @@ class Producer:
         """
         arrived_at = arrived_at or datetime.now(UTC)
         timestamp_ms = int(arrived_at.timestamp() * 1000)
-        with sending(
-            self._tracer, encoded.topic, encoded.job_id, len(encoded.value), headers
-        ) as span:
-            record = await self._kafka.send(
-                encoded.topic,
-                encoded.value,
-                key=key.encode() if key else encoded.key,
-                timestamp_ms=timestamp_ms,
-                headers=list(with_context_of(span, headers)),
-            )
-            sent(span, record.partition, record.offset)
+        write = partial(
+            self._kafka.send,
+            encoded.topic,
+            encoded.value,
+            key=key.encode() if key else encoded.key,
+            timestamp_ms=timestamp_ms,
+        )
+        if makes_spans(self._tracer_provider):
+            size_bytes = len(encoded.value)
+            with sending(self._tracer, encoded.topic, encoded.job_id, size_bytes, headers) as span:
+                record = await write(headers=list(with_context_of(span, headers)))
+                sent(span, record.partition, record.offset)
+        else:
+            record = await write(headers=list(headers))
         return JobAcknowledgement(
             job_id=encoded.job_id,
             arrived_at=datetime.fromtimestamp(timestamp_ms / 1000, UTC),

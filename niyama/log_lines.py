@@ -4,8 +4,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -14,6 +13,8 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 from opentelemetry.trace import format_trace_id, get_current_span
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
+
+from schemas.headers import Headers
 
 MAX_CHARACTERS = 2_000
 """Of a message: whatever a client sent that is in an error is not logged at length."""
@@ -26,23 +27,25 @@ _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
 class About(NamedTuple):
-    """What is being worked on."""
+    """What is being worked on. Made into text by a line that says so: most jobs log nothing."""
 
-    job_id: str
-    trace_id: str | None = None
+    job_id: object
+    headers: Headers = ()
+    """With the W3C context of its trace, if any."""
+
+    @property
+    def trace_id(self) -> str | None:
+        """The first in `headers`."""
+        found = (value for name, value in self.headers if name == "traceparent")
+        return next((value.decode().split("-")[1] for value in found), None)
 
 
 _about: ContextVar[About | None] = ContextVar("niyama_about", default=None)
 
 
-@contextmanager
-def about(job_id: object, headers: Iterable[tuple[str, bytes]] = ()) -> Iterator[None]:
-    """What is logged inside is about this job, and the trace in its W3C `headers`."""
-    token = _about.set(About(str(job_id), _trace_id_in(headers)))
-    try:
-        yield
-    finally:
-        _about.reset(token)
+def task_is_about(job_id: object, headers: Headers = ()) -> None:
+    """What the current task logs from now on is about this job, and the trace in its `headers`."""
+    _about.set(About(job_id, headers))
 
 
 def secrets_of(settings: BaseSettings) -> set[str]:
@@ -91,7 +94,7 @@ class LineFormatter(logging.Formatter):
             "pid": record.process,
         }
         if about_what is not None:
-            fields["job_id"] = about_what.job_id
+            fields["job_id"] = str(about_what.job_id)
         trace_id = about_what.trace_id if about_what else None
         if trace_id := trace_id or _current_trace_id():
             fields["trace_id"] = trace_id
@@ -133,16 +136,12 @@ def _forms(secret: str) -> set[str]:
 
 def _about_of(record: logging.LogRecord) -> About | None:
     job_id = getattr(record, "job_id", None)
-    return _about.get() if job_id is None else About(str(job_id), getattr(record, "trace_id", None))
+    return _about.get() if job_id is None else About(job_id)
 
 
 def _current_trace_id() -> str | None:
     context = get_current_span().get_span_context()
     return format_trace_id(context.trace_id) if context.is_valid else None
-
-
-def _trace_id_in(headers: Iterable[tuple[str, bytes]]) -> str | None:
-    return next((v.decode().split("-")[1] for name, v in headers if name == "traceparent"), None)
 
 
 def _passwords_in(value: str) -> Iterator[str]:

@@ -113,9 +113,9 @@ def _build(
         in_flight,
         reporter,
         partitions=partitions,
-        metrics=JobMetrics(telemetry.measurements, engine.model, settings.workers_group, time.time),
         on_job_left=flow.update,
         clock=time.time,
+        metrics=_metrics(settings, engine, telemetry),
         traces=traces,
     )
     admission = Admission(engine.model, settings.qos_catalog)
@@ -204,6 +204,13 @@ def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:
         pool=settings.pool,
         clock=time.time,
     )
+
+
+def _metrics(settings: WorkerSettings, engine: Engine, telemetry: Telemetry) -> JobMetrics | None:
+    """None: nothing is measured."""
+    if not telemetry.measurements.enabled:
+        return None
+    return JobMetrics(telemetry.measurements, engine.model, settings.workers_group, time.time)
 
 
 def _traces(settings: WorkerSettings, telemetry: Telemetry) -> JobTraces | None:

@@ -13,7 +13,6 @@ from enum import Enum, auto
 
 from schemas import JobEvent, QosCatalog
 from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
-from tests.support.metrics import job_metrics
 from tests.support.records import TOPICS, FakeRecord, job_bytes
 from tests.support.senders import FakeSender
 from workers.engine.port import (
@@ -147,7 +146,6 @@ class ModelWorker:
             self.in_flight,
             reporter,
             partitions=self.partitions,
-            metrics=job_metrics(),
             on_job_left=flow.update,
             clock=clock,
         )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 
-from niyama.log_lines import about
+from niyama.log_lines import task_is_about
 from schemas import JobControl
 from workers.engine.port import (
     Engine,
@@ -50,20 +50,19 @@ class Executor:
         reporter: Reporter,
         *,
         partitions: Partitions,
-        metrics: JobMetrics,
         on_job_left: Callable[[], None],
         clock: Callable[[], float],
+        metrics: JobMetrics | None = None,
         traces: JobTraces | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_job_left` is called when a job is no longer in flight. `clock` gives UTC epoch
-        seconds, `monotonic` those of the clock that the engine's processes share. Without `traces`
-        nothing is traced."""
+        seconds, `monotonic` those of the clock that the engine's processes share. Without `metrics`
+        nothing is measured, without `traces` nothing is traced."""
         self._engine = engine
         self._in_flight = in_flight
         self._reporter = reporter
         self._partitions = partitions
-        self._metrics = metrics
         self._on_job_left = on_job_left
         self._clock = clock
         self._monotonic = monotonic
@@ -116,10 +115,7 @@ class Executor:
     # ---- one job
 
     async def _run(self, job: InFlightJob) -> None:
-        with about(job.spec.job_id, job.attempt.trace):
-            await self._run_to_its_end(job)
-
-    async def _run_to_its_end(self, job: InFlightJob) -> None:
+        task_is_about(job.spec.job_id, job.attempt.trace)
         try:
             if job.is_suspect:
                 await self._try(job)
@@ -174,8 +170,7 @@ class Executor:
             self._events.cancelled(job)
             return
         job.submitted()
-        job.timeline.submitted(self._monotonic())
-        self._metrics.submitted(job)
+        self._events.submitted(job)
         self._trials.limit(job, START_LIMIT_S)
         asyncio.get_running_loop().call_later(WAITING_AFTER_S, self._still_waiting, job)
         output = await self._generate(job, prepared)

@@ -29,7 +29,7 @@ class JobEvents:
     def __init__(
         self,
         reporter: Reporter,
-        metrics: JobMetrics,
+        metrics: JobMetrics | None,
         traces: JobTraces | None,
         on_ended: Callable[[InFlightJob], None],
         clock: Callable[[], float],
@@ -54,7 +54,8 @@ class JobEvents:
             message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
             facts = job_facts(job.spec)
             job.trace = self._traces.begin(message, facts, job.attempt.trace, now_s)
-        self._metrics.taken(job)
+        if self._metrics is not None:
+            self._metrics.taken(job)
         if job.attempt.number > 1:
             reason = "an earlier attempt was lost with its worker"
             self._reporter.event(job.attempt, EventType.RETRIED, reason=reason)
@@ -66,17 +67,25 @@ class JobEvents:
         usage = Usage(prompt_tokens=job.prompt_tokens)
         self._reporter.event(job.attempt, EventType.ADMITTED, at_s=now_s, usage=usage)
 
+    def submitted(self, job: InFlightJob) -> None:
+        """The engine gets it."""
+        job.timeline.submitted(self._monotonic())
+        if self._metrics is not None:
+            self._metrics.submitted(job)
+
     def first_token(self, job: InFlightJob, usage: Usage, at_s: float) -> None:
         if job.trace is not None:
             job.trace.first_token_s = at_s
-        self._metrics.first_token(job, at_s)
+        if self._metrics is not None:
+            self._metrics.first_token(job, at_s)
         self._reporter.event(job.attempt, EventType.FIRST_TOKEN, at_s=at_s, usage=usage)
 
     def decided(self, job: InFlightJob, decision: Decision) -> None:
         """Report a decision of the scheduler, if it has an event."""
         if job.trace is not None:
             job.trace.decided(decision)
-        self._metrics.decided(job, decision)
+        if self._metrics is not None:
+            self._metrics.decided(job, decision)
         if (kind := _DECISION_EVENTS.get(decision.kind)) is not None:
             self._reporter.event(
                 job.attempt,
@@ -141,7 +150,8 @@ class JobEvents:
         now_s = self._clock()
         if job.trace is not None:
             job.trace.ended(EventType.FAILED, now_s, error=reason)
-        self._metrics.ended(job, EventType.FAILED, now_s, error=reason)
+        if self._metrics is not None:
+            self._metrics.ended(job, EventType.FAILED, now_s, error=reason)
         self._reporter.refused(
             job.tracked.record,
             job.attempt,
@@ -156,13 +166,15 @@ class JobEvents:
         now_s = self._clock()
         if job.trace is not None:
             job.trace.ended(kind, now_s, **details)
-        self._metrics.ended(job, kind, now_s, **details)
+        if self._metrics is not None:
+            self._metrics.ended(job, kind, now_s, **details)
         self._reporter.event(
             job.attempt, kind, at_s=now_s, on_delivered=lambda: self._gone(job), **details
         )
 
     def _gone(self, job: InFlightJob) -> None:
-        self._metrics.acknowledged(job)
+        if self._metrics is not None:
+            self._metrics.acknowledged(job)
         if self._traces is not None and job.trace is not None:
             self._traces.ended(job.trace)
         self._on_ended(job)

@@ -96,24 +96,22 @@ class _Walk:
 
     def until(self, part: str, to_s: float) -> None:
         """Count what is left until `to_s` as `part`."""
-        if to_s > self.now_s:
-            self._add(part, self._go_to(to_s))
+        self._add(part, self._go_to(to_s))
 
     def in_engine(self, to_s: float, engine: EngineTimes | None) -> None:
         """Count a prompt's time until `to_s`; what the engine does not account for, it waited."""
         left_s = self._go_to(to_s)
-        computing_s = min(left_s, engine.computing_s if engine else 0.0)
-        parked_s = min(left_s - computing_s, engine.parked_s if engine else 0.0)
-        self._add("computing_s", computing_s)
-        self._add("parked_s", parked_s)
-        self._add("waiting_s", left_s - computing_s - parked_s)
+        if engine is not None:
+            left_s -= self._add("computing_s", min(left_s, engine.computing_s))
+            left_s -= self._add("parked_s", min(left_s, engine.parked_s))
+        self._add("waiting_s", left_s)
 
     def decoding(self, to_s: float, engine: EngineTimes | None) -> None:
         """Count what is left until `to_s`, when the engine had made the last token."""
         left_s = self._go_to(to_s)
-        retracted_s = min(left_s, engine.retracted_s if engine else 0.0)
-        self._add("retracted_s", retracted_s)
-        self._add("decode_s", left_s - retracted_s)
+        if engine is not None:
+            left_s -= self._add("retracted_s", min(left_s, engine.retracted_s))
+        self._add("decode_s", left_s)
 
     def shown(self, ready_s: float, shown_s: float) -> None:
         """Count the way of a token to its reader."""
@@ -124,10 +122,14 @@ class _Walk:
         """What took time."""
         return {part: s for part, each in self._seconds.items() if (s := round(each, _DIGITS))}
 
-    def _add(self, part: str, seconds: float) -> None:
-        self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+    def _add(self, part: str, seconds: float) -> float:
+        if seconds:
+            self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+        return seconds
 
     def _go_to(self, to_s: float) -> float:
-        to_s = min(max(to_s, self.now_s), self._end_s)
-        seconds, self.now_s = to_s - self.now_s, to_s
-        return seconds
+        now_s = self.now_s
+        if to_s <= now_s:
+            return 0.0
+        self.now_s = to_s if to_s < self._end_s else self._end_s  # every job does this ten times
+        return self.now_s - now_s

@@ -1,5 +1,6 @@
 """Lines of the log: JSON or readable, about a job, bounded, and without secrets."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -9,7 +10,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from gateway.settings import GatewaySettings
-from niyama.log_lines import HIDDEN, LineFormatter, about, bounded, secrets_of
+from niyama.log_lines import HIDDEN, LineFormatter, bounded, secrets_of, task_is_about
 from niyama.logs import FORMAT
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
@@ -39,18 +40,22 @@ def test_a_json_line_has_what_an_operator_looks_for() -> None:
     assert "job_id" not in line
 
 
-def test_a_line_is_about_the_job_that_is_worked_on_and_its_trace() -> None:
-    with about("job-1", HEADERS):
-        line = json.loads(JSON.format(record("slow")))
-        readable = TEXT.format(record("slow"))
+async def test_a_line_is_about_the_job_of_its_task_and_its_trace() -> None:
+    async def lines() -> tuple[str, str]:
+        task_is_about("job-1", HEADERS)
+        return JSON.format(record("slow")), TEXT.format(record("slow"))
+
+    structured, readable = await asyncio.create_task(lines())
+
+    line = json.loads(structured)
     assert (line["job_id"], line["trace_id"]) == ("job-1", TRACE_ID)
     assert readable.endswith("WARNING niyama.x: slow [job job-1]")
     assert "job-1" not in TEXT.format(record("slow"))
 
 
-def test_a_line_may_name_its_job_itself() -> None:
-    with about("job-1", HEADERS):
-        line = json.loads(JSON.format(record("refused", job_id="job-2")))
+async def test_a_line_may_name_its_job_itself() -> None:
+    task_is_about("job-1", HEADERS)
+    line = json.loads(JSON.format(record("refused", job_id="job-2")))
     assert line["job_id"] == "job-2"
 
 

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
+from opentelemetry.trace import (
+    NoOpTracerProvider,
+    SpanKind,
+    StatusCode,
+    format_span_id,
+    format_trace_id,
+)
 
 from niyama import JobRequest, KafkaSettings, Producer
 from schemas.headers import Headers
@@ -109,6 +115,29 @@ async def test_without_an_sdk_headers_keep_what_they_say() -> None:
 
     [written] = kafka.headers
     assert dict(written) == dict(given)
+
+
+async def test_without_an_sdk_no_span_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would say nothing, and take as long as encoding the job."""
+    monkeypatch.setattr("niyama.client.sending", None)
+
+    for provider in (None, NoOpTracerProvider()):
+        producer = Producer(KafkaSettings(), tracer_provider=provider)
+        producer._entered = FakeKafka()  # type: ignore[assignment]
+        await producer.publish(JOB)
+
+
+async def test_a_program_may_set_its_tracer_provider_after_the_producer_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spans, kafka = KeptSpans(), FakeKafka()
+    producer = _producer(None, kafka)
+    monkeypatch.setattr("opentelemetry.trace._TRACER_PROVIDER", spans.provider)
+
+    await producer.publish(JOB)
+
+    [span] = spans.all
+    assert span.get_span_context() is not None
 
 
 async def test_a_publication_that_fails_is_an_error_with_its_type() -> None:

@@ -8,7 +8,6 @@ import pytest
 
 from schemas import EventType, JobEvent, JobRequest, QosCatalog, Usage
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
-from tests.support.metrics import job_metrics
 from tests.support.records import FakeRecord, tracked
 from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
@@ -53,7 +52,6 @@ async def test_a_job_that_expires_ends_with_reason_prediction_and_usage(
         in_flight,
         reporter,
         partitions=partitions_of(FakeConsumer(FakeGroup())),
-        metrics=job_metrics(),
         on_job_left=lambda: left.append(len(in_flight)),
         clock=lambda: 1030.2,
     )
@@ -103,7 +101,6 @@ async def test_a_job_whose_result_is_too_large_fails_and_says_what_to_ask_for(
         in_flight,
         reporter,
         partitions=partitions_of(FakeConsumer(FakeGroup())),
-        metrics=job_metrics(),
         on_job_left=lambda: None,
         clock=lambda: 1000.2,
     )
@@ -150,7 +147,6 @@ async def test_a_job_that_ends_before_it_is_prepared(
         in_flight,
         reporter,
         partitions=partitions_of(FakeConsumer(FakeGroup())),
-        metrics=job_metrics(),
         on_job_left=lambda: None,
         clock=lambda: 1030.2,
     )

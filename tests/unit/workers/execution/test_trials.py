@@ -8,7 +8,6 @@ from uuid import UUID
 from schemas import EventType, JobControl, JobEvent, JobRequest, QosCatalog
 from schemas.decode import job_id_of_record
 from tests.support.consumer_group import PARTITION, FakeConsumer, FakeGroup, partitions_of
-from tests.support.metrics import job_metrics
 from tests.support.records import TOPICS, FakeRecord
 from tests.support.senders import FakeSender
 from tests.support.virtual_time import run_in_virtual_time
@@ -60,7 +59,6 @@ class Harness:
             self.in_flight,
             Reporter(self.sender, TOPICS, worker_id="w", pool="default", clock=clock),
             partitions=self.partitions,
-            metrics=job_metrics(),
             on_job_left=lambda: None,
             clock=clock,
         )

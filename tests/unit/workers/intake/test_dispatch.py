@@ -10,7 +10,6 @@ from schemas import EventType, JobControl, JobEvent, QosCatalog, headers
 from schemas.decode import job_id_of_record
 from schemas.event import Source
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
-from tests.support.metrics import job_metrics
 from tests.support.records import TOPICS, FakeRecord, job_bytes, tracked
 from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
@@ -53,7 +52,6 @@ def _dispatcher(
         in_flight,
         reporter,
         partitions=partitions_of(FakeConsumer(FakeGroup())),
-        metrics=job_metrics(),
         on_job_left=lambda: None,
         clock=lambda: NOW_S,
     )
