@@ -85,6 +85,7 @@ POLICIES: Mapping[str, PolicyFactory] = {
     "srpf-shed": _shedding(srpf_key, 256),
     "jitserve": _jitserve(256, batch_requests=64),
     "jitserve-512": _jitserve(512, batch_requests=64),
+    "jitserve-512/batch-32": _jitserve(512, batch_requests=32),
     "jitserve/artifact": _jitserve(512, batch_requests=32, just_enough=False),
     **{name: _niyama(settings) for name, settings in ABLATIONS.items()},
 }

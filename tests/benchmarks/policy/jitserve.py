@@ -6,6 +6,7 @@ the times of a quarter each are once, twice, three and four times these. Its pro
 chats, which have no lengths here that may be kept; ours are the traces' own.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -13,11 +14,13 @@ from workers.simulator.experiment import Experiment
 from workers.simulator.workload import Tier
 
 POLICIES = (
-    "niyama", "jitserve-512", "jitserve/artifact", "srpf-512", "edf-512", "niyama-paper",
+    "niyama", "jitserve-512", "jitserve-512/batch-32", "jitserve/artifact", "jitserve", "srpf-512",
 )  # fmt: skip
-RATES = {"code": (3.5, 5.5), "conv": (4.0, 5.5), "sharegpt": (1.3, 2.0)}
-"""Arrivals per second of requests and tasks: where all that can be met is met, or nearly, and in
-overload."""
+RATES = {"code": 3.5, "conv": 4.0, "sharegpt": 1.3}
+"""Arrivals per second of requests and tasks: about what can be carried."""
+MULTIPLES = (1.0, 1.5, 0.8)
+"""In multiples of these, as they are run."""
+SEEDS = (1, 2)
 OWN_POLICIES = ("niyama", "jitserve", "jitserve-512")
 OWN_RATES = {"code": 6.1, "conv": 7.1, "sharegpt": 2.6}
 """Requests per second: 1.3 times the capacity of niyama-paper."""
@@ -44,17 +47,20 @@ class Run:
 
 
 def jitserve_runs(experiments: Mapping[str, Experiment]) -> Iterator[Run]:
-    """20 minutes each, of which the first five do not count; ours an hour."""
-    for dataset, rates in RATES.items():
-        short = replace(experiments[dataset], duration_s=1_200.0, warm_up_s=300.0)
-        theirs = replace(short, tiers=jitserve_tiers())
-        for qps in rates:
+    """Ten minutes each, of which the first two do not count; bursts 20, ours an hour."""
+    theirs = {
+        name: replace(experiments[name], tiers=jitserve_tiers(), duration_s=600.0, warm_up_s=120.0)
+        for name in RATES
+    }
+    for seed, load, policy in itertools.product(SEEDS, MULTIPLES, POLICIES):
+        for dataset, qps in RATES.items():
+            name = f"jitserve {dataset} {load} {policy} seed {seed}"
+            yield Run(name, replace(theirs[dataset], seed=seed), policy, load * qps)
+    for dataset, experiment in theirs.items():
+        if experiment.trace.arrivals_s is not None:
+            bursty = replace(experiment, trace_arrivals=True, duration_s=1_200.0, warm_up_s=300.0)
             for policy in POLICIES:
-                yield Run(f"jitserve {dataset} {qps} {policy}", theirs, policy, qps)
-        if short.trace.arrivals_s is not None:
-            bursty = replace(theirs, trace_arrivals=True)
-            for policy in POLICIES:
-                yield Run(f"jitserve {dataset} bursty {policy}", bursty, policy, rates[0])
+                yield Run(f"jitserve {dataset} bursty {policy}", bursty, policy, RATES[dataset])
         # A batch request has 30 minutes.
         ours = replace(experiments[dataset], duration_s=3_600.0, warm_up_s=600.0)
         for policy in OWN_POLICIES:

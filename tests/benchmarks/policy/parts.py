@@ -17,6 +17,7 @@ from tests.benchmarks.policy.busy_hour import (
 )
 from tests.benchmarks.policy.held_out import LONG_CONTEXT_TIERS, mixture
 from tests.benchmarks.policy.jitserve import goodput, jitserve_runs
+from tests.benchmarks.policy.learned import learned_pairs, run_pair
 from workers.latency.profiles import A100_LLAMA3_8B
 from workers.simulator.capacity import SCORINGS, capacity_of, find_capacity, gpus_for
 from workers.simulator.cluster import TierAware
@@ -69,12 +70,12 @@ class Part:
     run: Callable[[], dict[str, Any]]
 
 
-def parts(traces: Path, duration_s: float = 10_800.0) -> list[Part]:
-    """All parts, on the traces in a folder; docs/scheduler.md has runs of the default duration."""
-    experiments = {
-        name: Experiment(read_trace(traces / file), A100_LLAMA3_8B, duration_s=duration_s)
-        for name, file in FILES.items()
-    }
+def parts(traces: Path, duration_s: float = 10_800.0, warm_up_s: float = 3_600.0) -> list[Part]:
+    """All parts, on the traces in a folder."""
+    paper_setting = partial(
+        Experiment, profile=A100_LLAMA3_8B, duration_s=duration_s, warm_up_s=warm_up_s
+    )
+    experiments = {name: paper_setting(read_trace(traces / file)) for name, file in FILES.items()}
     paper = {name: experiments[name] for name in REFERENCE_QPS}
     return [
         *_bound_parts(paper),
@@ -93,6 +94,7 @@ def parts(traces: Path, duration_s: float = 10_800.0) -> list[Part]:
         *_minute_parts(paper["code"]),
         *_held_out_parts(experiments["mooncake"]),
         *_jitserve_parts(paper),
+        *_learned_parts(paper),
     ]
 
 
@@ -329,6 +331,10 @@ def _held_out_parts(mooncake: Experiment) -> list[Part]:
 
 def _jitserve_parts(experiments: dict[str, Experiment]) -> list[Part]:
     return [Part(run.name, partial(goodput, run)) for run in jitserve_runs(experiments)]
+
+
+def _learned_parts(experiments: dict[str, Experiment]) -> list[Part]:
+    return [Part(pair.name, partial(run_pair, pair)) for pair in learned_pairs(experiments)]
 
 
 def _run_part(name: str, experiment: Experiment, policy: str, qps: float) -> Part:

@@ -15,7 +15,7 @@ from pydantic import Field
 from niyama.command_settings import CommandSettings
 from tests.benchmarks.policy import day
 from tests.benchmarks.policy.busy_hour import LOADS, POOLS
-from tests.benchmarks.policy.jitserve import OWN_POLICIES, POLICIES, RATES
+from tests.benchmarks.policy.jitserve import MULTIPLES, OWN_POLICIES, POLICIES, RATES, SEEDS
 from tests.benchmarks.policy.parts import (
     ABLATIONS,
     CAPACITY_POLICIES,
@@ -25,6 +25,7 @@ from tests.benchmarks.policy.parts import (
     REFERENCE_QPS,
 )
 from workers.simulator.capacity import SCORINGS
+from workers.simulator.devices import LAWS
 
 Results = Mapping[str, dict[str, Any]]
 OVERLOAD_LINES = (
@@ -54,7 +55,7 @@ class ReportSettings(CommandSettings):
 def main(arguments: list[str]) -> int:
     settings = ReportSettings.from_command_line(arguments, "report-scheduler")
     results: Results = json.loads(settings.results.read_text())
-    tables = (_capacity, _overload, _classes, _ablation, _day, _silos, _jitserve, _others)
+    tables = (_capacity, _overload, _classes, _ablation, _day, _silos, _jitserve, _learned, _others)
     print("\n\n".join("\n".join(table(results)) for table in tables))
     if settings.png is not None:
         from tests.benchmarks.policy.plots import plot_overload  # matplotlib is an extra
@@ -183,25 +184,54 @@ def _by_policy(found: Mapping[str, float] | None) -> str:
 
 
 def _jitserve(results: Results) -> Iterable[str]:
-    """Requests/s and tokens/s in time: their kind of workload, its bursts, and ours."""
+    """Requests/s and tokens/s in time: their kind of workload by load, its bursts, and ours."""
     yield from _head("requests/s; tokens/s", RATES)
     for policy in POLICIES:
         cells = [
-            _goodput(results, [f"{dataset} {qps}" for qps in rates], policy)
-            for dataset, rates in RATES.items()
+            _goodput(
+                [_seeds(results, f"jitserve {name} {load} {policy}") for load in sorted(MULTIPLES)]
+            )
+            for name in RATES
         ]
         yield _row(policy, cells)
     for line, policies in (("{} bursty", POLICIES), ("own {}", OWN_POLICIES)):
         for policy in policies:
-            cells = [_goodput(results, [line.format(dataset)], policy) for dataset in RATES]
+            names = [f"jitserve {line.format(dataset)} {policy}" for dataset in RATES]
+            cells = [_goodput([[results[name]] if name in results else []]) for name in names]
             yield _row(f"{line.format('').strip()} {policy}", cells)
 
 
-def _goodput(results: Results, lines: Sequence[str], policy: str) -> str:
-    runs = [results.get(f"jitserve {line} {policy}", {}) for line in lines]
-    requests = " / ".join(_number(run.get("goodput_qps")) for run in runs)
-    tokens = (run.get("goodput_tokens_per_s") for run in runs)
-    return requests + "; " + " / ".join(MISSING if x is None else f"{x:.0f}" for x in tokens)
+def _seeds(results: Results, name: str) -> list[dict[str, Any]]:
+    """The same with each seed, as far as it was run."""
+    names = (f"{name} seed {seed}" for seed in SEEDS)
+    return [results[each] for each in names if each in results]
+
+
+def _goodput(loads: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """Means of each load's runs."""
+    requests = [_number(_mean([run["goodput_qps"] for run in runs])) for runs in loads]
+    tokens = [_mean([run["goodput_tokens_per_s"] for run in runs]) for runs in loads]
+    shown = [MISSING if mean is None else f"{mean:.0f}" for mean in tokens]
+    return f"{' / '.join(requests)}; {' / '.join(shown)}"
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _learned(results: Results) -> Iterable[str]:
+    """% of the goodput that knowing the law gives; % of gaps late with the worst seed."""
+    yield from _head("law", RATES)
+    for law in LAWS:
+        runs = [_seeds(results, f"learned {law} {dataset}") for dataset in RATES]
+        yield _row(law, [_learned_cell(each) for each in runs])
+
+
+def _learned_cell(runs: Sequence[dict[str, Any]]) -> str:
+    if not runs:
+        return MISSING
+    share = sum(run["learned_qps"] for run in runs) / sum(run["known_qps"] for run in runs)
+    return f"{100 * share:.1f}; {_percent(max(run['learned_late_gaps'] for run in runs))}"
 
 
 def _others(results: Results) -> Iterable[str]:

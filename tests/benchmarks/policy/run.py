@@ -24,13 +24,19 @@ class BenchSettings(CommandSettings):
 
     traces: Path = Field(description="Folder with the public traces")
     out: Path = Field(default=Path("bench-policy.json"), description="Results, kept and added to")
+    duration_s: float = Field(
+        default=10_800.0,
+        gt=0,
+        description="Simulated time of parts without one of their own; one result file for each",
+    )
+    warm_up_s: float = Field(default=3_600.0, ge=0, description="Not scored at their start")
     only: str = Field(default="", description="Run the parts whose name matches this expression")
 
 
 def main(arguments: list[str]) -> int:
     settings = BenchSettings.from_command_line(arguments, _PROGRAM)
     results = json.loads(settings.out.read_text()) if settings.out.exists() else {}
-    for part in parts(settings.traces):
+    for part in parts(settings.traces, settings.duration_s, settings.warm_up_s):
         if re.search(settings.only, part.name) and part.name not in results:
             results[part.name] = part.run()
             settings.out.write_text(json.dumps(results, indent=1))

@@ -18,7 +18,11 @@ RESULTS = {
     "diurnal 1.3 niyama": {**RUN, "value_kept": 0.9, "tenants": {"a": 0.05}},
     "busy hour code smooth Q1": {"fcfs-256": 0.5, "edf-shed-256": 1.0},
     "capacity code niyama/no-alternation": {"first": 3.2, "envelope": 3.2, "gaps": 3.2},
-    "jitserve conv 4.0 jitserve-512": {"goodput_qps": 3.372, "goodput_tokens_per_s": 769.1},
+    "jitserve conv 1.0 jitserve-512 seed 1": {"goodput_qps": 3.4, "goodput_tokens_per_s": 769.1},
+    "jitserve conv 1.0 jitserve-512 seed 2": {"goodput_qps": 3.2, "goodput_tokens_per_s": 760.9},
+    "jitserve conv bursty niyama": {"goodput_qps": 2.5, "goodput_tokens_per_s": 600.0},
+    "learned h100 code seed 1": {"learned_qps": 9.0, "known_qps": 9.5, "learned_late_gaps": 0.001},
+    "learned h100 code seed 2": {"learned_qps": 10.0, "known_qps": 10.5, "learned_late_gaps": 0.0},
     "silo code": {"qps_per_gpu": 1.5, "runs": []},
 }
 
@@ -46,7 +50,9 @@ def test_tables_have_what_was_measured_and_dashes_for_the_rest(
     # Without shedding, interactive GPUs carry half as much.
     assert [line for line in lines if line.startswith(f"{row} 67% / 64% / 61% |")]
     assert "| smooth, Q1 | fcfs-256 0.50, edf-shed-256 1.00 | - | - |" in lines
-    nothing = "- / -; - / -"
-    assert f"| jitserve-512 | {nothing} | 3.37 / -; 769 / - | {nothing} |" in lines
+    nothing = "- / - / -; - / - / -"
+    assert f"| jitserve-512 | {nothing} | - / 3.30 / -; - / 765 / - | {nothing} |" in lines
+    assert "| bursty niyama | -; - | 2.50; 600 | -; - |" in lines
+    assert "| h100 | 95.0; 0.10 | - | - |" in lines
     for picture in pictures.values():
         assert picture.read_bytes().startswith(b"\x89PNG")
