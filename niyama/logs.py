@@ -84,8 +84,8 @@ def configure_logging(
         for library in _NEVER_DEBUG:
             logging.getLogger(library).setLevel(logging.INFO)
         return
-    for library in ("alembic", "uvicorn"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    for library in ("alembic", "sglang", "uvicorn"):
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     handler.addFilter(Throttle())

@@ -131,7 +131,7 @@ def _used_kv_share(reports: Sequence[LoadReport]) -> float | None:
         if each.used_kv_tokens is not None and each.limits.kv_tokens
     ]
     total = sum(tokens or 0 for _, tokens in known)
-    return round(sum(used for used, _ in known) / total, 4) if total else None
+    return round(min(1.0, sum(used for used, _ in known) / total), 4) if total else None
 
 
 def _backlog(reports: Sequence[LoadReport]) -> list[PoolBacklog]:

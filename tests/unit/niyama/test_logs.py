@@ -15,7 +15,7 @@ from niyama.settings import LogSettings
 
 LIBRARIES = (
     "aiokafka", "aiokafka.conn", "aiokafka.producer", "alembic", "faststream", "opentelemetry",
-    "uvicorn",
+    "sglang", "uvicorn",
 )  # fmt: skip
 
 
@@ -59,11 +59,19 @@ def test_errors_of_aiokafka_are_logged_once_in_a_while(capsys: pytest.CaptureFix
         logging.getLogger("aiokafka.conn").error("no broker")
     logging.getLogger("aiokafka.conn").warning("unimportant")
     logging.getLogger("alembic.runtime").info("unimportant")
+    logging.getLogger("sglang.srt.plugins").info("unimportant")
     logging.getLogger("niyama").info("ours")
     logged = capsys.readouterr().err
     assert logged.count("no broker") == 1
     assert "INFO niyama: ours" in logged
     assert "unimportant" not in logged
+
+
+@pytest.mark.usefixtures("restored")
+def test_libraries_do_not_log_what_the_level_excludes(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("error", "text")
+    logging.getLogger("uvicorn.error").warning("a client left")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("restored")

@@ -1,6 +1,7 @@
 """Load reports on the wire."""
 
 import json
+import re
 from typing import Any
 
 import jsonschema
@@ -17,6 +18,10 @@ from schemas.load import (
     TopicShare,
 )
 from tests.support.loads import load_report
+
+
+def to_bytes(document: dict[str, Any]) -> bytes:
+    return json.dumps(document).encode()
 
 
 def largest_report() -> LoadReport:
@@ -71,6 +76,18 @@ def test_what_a_newer_worker_adds_is_left_out() -> None:
 def test_a_report_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
     document = load_report().model_dump(mode="json") | wrong
     assert isinstance(decode_load(json.dumps(document).encode()), JobError)
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"[1]"])
+@pytest.mark.parametrize(
+    "field", ["generated_tokens_per_s", "running_decodes", "used_kv_tokens", "pressure", "ttft_s"]
+)
+def test_no_number_of_a_report_is_without_a_size(field: str, number: bytes) -> None:
+    document = json.loads(largest_report().to_bytes())
+    document |= {"generated_tokens_per_s": 1.0, "used_kv_tokens": 1}
+    value = re.sub(rb'("%s":\s*)[0-9.e+]+' % field.encode(), rb"\g<1>" + number, to_bytes(document))
+    assert number in value
+    assert isinstance(decode_load(value), JobError)
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"[]", b"null", b" " * (MAX_LOAD_BYTES + 1)])

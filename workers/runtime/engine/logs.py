@@ -28,7 +28,6 @@ def logging_variables(folder: str, level: str) -> Mapping[str, str]:
     if ours is None or CONFIG_VARIABLE in os.environ:
         return {}
     line_format = {"()": "niyama.log_lines.LineFormatter", "line_format": ours.line_format}
-    shown = {"TQDM_DISABLE": "1"} if ours.line_format is None else {}  # progress bars are no JSON
     config = {
         "version": 1,
         "disable_existing_loggers": False,
@@ -39,7 +38,7 @@ def logging_variables(folder: str, level: str) -> Mapping[str, str]:
     }
     path = Path(folder) / "logging.json"
     path.write_text(json.dumps(config))
-    return {CONFIG_VARIABLE: str(path), **shown}
+    return {CONFIG_VARIABLE: str(path)}
 
 
 def log_as_ours() -> None:

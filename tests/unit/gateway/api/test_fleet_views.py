@@ -60,3 +60,8 @@ def test_of_workers_without_a_scheduler_little_is_known() -> None:
 def test_pools_are_apart() -> None:
     found = pools([KnownWorker(load_report(pool=name), 0.5) for name in ("a", "b")])
     assert [(each.pool, each.serving) for each in found] == [("a", 1), ("b", 1)]
+
+
+def test_a_worker_that_claims_more_kv_than_it_has_fills_it_at_most() -> None:
+    (pool,) = pools([KnownWorker(busy("w1", 10, 0.5, used_kv_tokens=2**52), 0.5)])
+    assert pool.used_kv_share == 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from niyama.logs import LogFormat, configure_logging
+from niyama.logs import configure_logging
 from workers.runtime.engine.logs import (
     CONFIG_VARIABLE,
     log_as_ours,
@@ -52,15 +52,6 @@ def test_what_sglang_says_while_it_is_imported_is_json_too(
         warnings.warn("only on CUDA", UserWarning, stacklevel=1)
         logging.captureWarnings(False)
     assert "only on CUDA" in json.loads(capsys.readouterr().err)["message"]
-
-
-@pytest.mark.usefixtures("restored")
-@pytest.mark.parametrize(("log_format", "disabled"), [("json", "1"), ("text", None)])
-def test_progress_bars_are_for_people_only(
-    tmp_path: Path, log_format: LogFormat, disabled: str | None
-) -> None:
-    configure_logging("info", log_format)
-    assert logging_variables(str(tmp_path), "warning").get("TQDM_DISABLE") == disabled
 
 
 @pytest.mark.usefixtures("restored")
