@@ -12,27 +12,13 @@ import pytest
 from niyama.errors import ConfigurationError
 from niyama.logs import NOTICE_INTERVAL_S, Throttle, configure_logging, log_uncaught_errors
 from niyama.settings import LogSettings
-
-LIBRARIES = (
-    "aiokafka", "aiokafka.conn", "aiokafka.producer", "alembic", "faststream", "opentelemetry",
-    "sglang", "uvicorn",
-)  # fmt: skip
+from tests.support.logs import restored_logging
 
 
 @pytest.fixture
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leaves the process's logging as it was."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    loggers = [logging.getLogger(name) for name in (None, *LIBRARIES)]
-    before = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
-    logging.captureWarnings(False)  # an earlier test may have left it on
-    yield
-    logging.captureWarnings(False)
-    for each, level, handlers, propagate in before:
-        each.setLevel(level)
-        each.handlers = handlers
-        each.propagate = propagate
+def restored() -> Iterator[None]:
+    with restored_logging():
+        yield
 
 
 @pytest.mark.parametrize("given", ["debug", "DEBUG", "Debug"])
@@ -76,9 +62,6 @@ def test_libraries_do_not_log_what_the_level_excludes(capsys: pytest.CaptureFixt
 
 @pytest.mark.usefixtures("restored")
 def test_debug_shows_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
-    library = logging.getLogger("aiokafka")  # as in a fresh process
-    library.setLevel(logging.NOTSET)
-    library.handlers, library.propagate = [], True
     configure_logging("debug", "text")
     for _ in range(3):
         logging.getLogger("aiokafka.consumer").debug("detail")
@@ -90,9 +73,6 @@ def test_debug_shows_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_sent_to_kafka_is_not_logged_even_at_debug(
     capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    library = logging.getLogger("aiokafka")
-    library.setLevel(logging.NOTSET)
-    library.handlers, library.propagate = [], True
     configure_logging("debug", "text")
     logging.getLogger(name).debug("Sending (value=b'a prompt')")
     assert capsys.readouterr().err == ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from niyama.logs import configure_logging
+from tests.support.logs import restored_logging
 from workers.runtime.engine.logs import (
     CONFIG_VARIABLE,
     log_as_ours,
@@ -20,10 +21,8 @@ from workers.runtime.engine.logs import (
 
 @pytest.fixture
 def restored() -> Iterator[None]:
-    logging.captureWarnings(False)  # an earlier test may have left it on
-    with own_logging():
+    with restored_logging(), own_logging():
         yield
-    logging.captureWarnings(False)
 
 
 @pytest.mark.usefixtures("restored")
