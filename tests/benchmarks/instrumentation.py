@@ -1,15 +1,18 @@
-"""What measuring costs: the pipeline's throughput and CPU time with metrics and without, in turn.
+"""What measuring costs: CPU time per job in each process, and throughput, with metrics and without.
 
 Two stacks with a null engine run side by side, one of them with `--no-metrics`, and take turns, so
-that whatever else the machine does concerns both. `python -m tests.benchmarks.instrumentation`
+that whatever else the machine does concerns both. The CPU time of a job says more than throughput
+where other programs run, too. The producer is the same in both: its difference is the noise.
+`python -m tests.benchmarks.instrumentation`
 """
 
 import argparse
 import asyncio
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -17,83 +20,97 @@ import psutil
 
 from niyama.local.stack import LocalStack, StackOptions
 from tests.benchmarks.figures import console, show
-from tests.benchmarks.pipeline import MODEL, THROUGHPUT_JOBS, throughput
+from tests.benchmarks.pipeline import MODEL, throughput
 
-ROUNDS = 5
+ROUNDS = 9
+JOBS = 5_000
 PARTS = ("gateway", "worker")
+PRODUCER = "producer"
+MODES = ("on", "off")
 
 
-@dataclass(slots=True)
-class Figures:
-    """One value per round."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round with one of the stacks took."""
 
-    jobs_per_s: list[float] = field(default_factory=list)
-    cpu_us_per_job: list[float] = field(default_factory=list)
-    """Of gateway and worker together."""
-
-
-async def one_round(stack: LocalStack, number: int, figures: Figures) -> None:
-    before_s = cpu_s(stack)
-    figures.jobs_per_s.append((await throughput(stack, number)).jobs_per_s)
-    figures.cpu_us_per_job.append((cpu_s(stack) - before_s) / THROUGHPUT_JOBS * 1e6)
+    jobs_per_s: float
+    cpu_us_per_job: Mapping[str, float]
+    """By process."""
 
 
-def cpu_s(stack: LocalStack) -> float:
-    """CPU time that the gateway and the worker have taken so far."""
-    pids = [stack.pid(part) for part in PARTS]
-    times = [psutil.Process(pid).cpu_times() for pid in pids]
-    return sum(each.user + each.system for each in times)
+async def one_round(stack: LocalStack, number: int, jobs: int) -> Round:
+    before = cpu_s(stack)
+    jobs_per_s = (await throughput(stack, number, jobs)).jobs_per_s
+    after = cpu_s(stack)
+    return Round(jobs_per_s, {name: (after[name] - before[name]) / jobs * 1e6 for name in after})
 
 
-async def measure(rounds: int) -> dict[str, Figures]:
+def cpu_s(stack: LocalStack) -> dict[str, float]:
+    """CPU time that each process has taken so far; this one publishes."""
+    taken = {PRODUCER: time.process_time()}
+    for part in PARTS:
+        times = psutil.Process(stack.pid(part)).cpu_times()
+        taken[part] = times.user + times.system
+    return taken
+
+
+async def measure(rounds: int, jobs: int) -> dict[str, list[Round]]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # Postgres has a user of its own
-        return await _measure(rounds, Path(folder))
+        async with AsyncExitStack() as stacks:
+            running = {
+                mode: await stacks.enter_async_context(LocalStack(_options(Path(folder), mode)))
+                for mode in MODES
+            }
+            return await _in_turn(running, rounds, jobs)
 
 
-async def _measure(rounds: int, folder: Path) -> dict[str, Figures]:
-    figures = {"on": Figures(), "off": Figures()}
-    async with AsyncExitStack() as stacks:
-        running = {
-            name: await stacks.enter_async_context(
-                LocalStack(
-                    StackOptions(
-                        folder / name,
-                        worker_arguments=("--engine", "null", "--model", MODEL),
-                        env={"NIYAMA_METRICS": "true" if name == "on" else "false"},
-                    )
-                )
-            )
-            for name in figures
-        }
-        for number in range(rounds + 1):
-            for name in sorted(figures, reverse=number % 2 == 0):
-                warming_up = number == 0
-                await one_round(running[name], number, Figures() if warming_up else figures[name])
-    return figures
-
-
-def report(figures: dict[str, Figures]) -> None:
-    rows = [
-        [f"metrics {name}", f"{median(each.jobs_per_s):,.0f}", f"{median(each.cpu_us_per_job):.0f}"]
-        for name, each in figures.items()
-    ]
-    show("Gateway and worker, median of rounds in turn", ["", "jobs/s", "CPU µs/job"], rows)
-    on, off = figures["on"], figures["off"]
-    console.print(
-        f"on against off: {_change(on.jobs_per_s, off.jobs_per_s):+.1%} jobs/s, "
-        f"{_change(on.cpu_us_per_job, off.cpu_us_per_job):+.1%} CPU time"
+def _options(folder: Path, mode: str) -> StackOptions:
+    return StackOptions(
+        folder / mode,
+        worker_arguments=("--engine", "null", "--model", MODEL),
+        env={"NIYAMA_METRICS": "true" if mode == "on" else "false"},
     )
 
 
-def _change(on: Sequence[float], off: Sequence[float]) -> float:
-    return median(on) / median(off) - 1
+async def _in_turn(
+    running: Mapping[str, LocalStack], rounds: int, jobs: int
+) -> dict[str, list[Round]]:
+    done: dict[str, list[Round]] = {mode: [] for mode in running}
+    for number in range(rounds + 1):
+        for mode in sorted(running, reverse=number % 2 == 0):
+            made = await one_round(running[mode], number, jobs)
+            if number > 0:  # the first one warms up
+                done[mode].append(made)
+    return done
+
+
+def report(done: Mapping[str, Sequence[Round]]) -> None:
+    on, off = done["on"], done["off"]
+    rows = [
+        _row(f"{name}, CPU µs/job", *([r.cpu_us_per_job[name] for r in mode] for mode in (on, off)))
+        for name in (*PARTS, PRODUCER)
+    ]
+    rows.append(_row("jobs/s", [r.jobs_per_s for r in on], [r.jobs_per_s for r in off]))
+    title = f"Metrics on and off: medians of {len(on)} rounds in turn"
+    show(title, ["", "on", "off", "difference", "of half the rounds"], rows)
+
+
+def _row(name: str, on: Sequence[float], off: Sequence[float]) -> list[str]:
+    """The difference is that of two rounds that followed each other."""
+    changes = sorted(with_it / without - 1 for with_it, without in zip(on, off, strict=True))
+    low, high = changes[len(changes) // 4], changes[-1 - len(changes) // 4]
+    difference = [f"{median(changes):+.1%}", f"{low:+.1%} to {high:+.1%}"]
+    return [name, f"{median(on):,.0f}", f"{median(off):,.0f}", *difference]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each (default: %(default)s)")
-    report(asyncio.run(measure(parser.parse_args().rounds)))
+    parser.add_argument("--jobs", type=int, default=JOBS, help="in a round (default: %(default)s)")
+    options = parser.parse_args()
+    console.print(f"{options.rounds} rounds of {options.jobs:,} jobs with each of two stacks")
+    report(asyncio.run(measure(options.rounds, options.jobs)))
 
 
 if __name__ == "__main__":

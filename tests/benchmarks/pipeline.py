@@ -55,7 +55,9 @@ def job(tenant: str) -> JobRequest:
     return JobRequest(model=MODEL, prompt="Hello " * 20, qos="chat", max_tokens=8, tenant=tenant)
 
 
-async def throughput(stack: LocalStack, round_number: int) -> Throughput:
+async def throughput(
+    stack: LocalStack, round_number: int, jobs: int = THROUGHPUT_JOBS
+) -> Throughput:
     """Publish as fast as Kafka takes it; done when the last job is a completed row."""
     tenant = f"throughput-{round_number}"
     ledger = await asyncpg.connect(stack.database_url)
@@ -68,13 +70,13 @@ async def throughput(stack: LocalStack, round_number: int) -> Throughput:
             async with limit:
                 await producer.publish(job(tenant))
 
-        await asyncio.gather(*(publish() for _ in range(THROUGHPUT_JOBS)))
+        await asyncio.gather(*(publish() for _ in range(jobs)))
         published_s = time.perf_counter() - start_s
-    while await _completed(ledger, tenant) < THROUGHPUT_JOBS:
+    while await _completed(ledger, tenant) < jobs:
         await asyncio.sleep(0.1)
     completed_s = time.perf_counter() - start_s
     await ledger.close()
-    return Throughput(published_s, completed_s, THROUGHPUT_JOBS)
+    return Throughput(published_s, completed_s, jobs)
 
 
 async def _completed(ledger: "asyncpg.Connection[asyncpg.Record]", tenant: str) -> int:

@@ -12,9 +12,11 @@ from workers.policy.account import EngineTimes
 _DIGITS = 6
 """Microseconds."""
 
-
 Parts = dict[str, float]
 """Seconds, by the names of `schemas.TimeParts`: plain, because every job has some."""
+Steps = list[tuple[str, float]]
+"""Parts that follow each other, and when each ends: monotonic seconds. One that ends before it
+begins took no time."""
 
 
 def waited(arrived_s: float, read_s: float, reading_since_s: float, attempt: int) -> Parts:
@@ -56,20 +58,36 @@ class Timeline:
 
     def times(self, ended_s: float) -> JobTimes:
         """Where the time has gone. The parts sum up to it, whatever the engine says."""
-        before, after = _Walk(self._read_s, ended_s, self._waited), None
-        before.until("preparing_s", ended_s if self._submitted_s is None else self._submitted_s)
-        before.in_engine(self._prompt_end_s(ended_s), self._engine)
-        if self._first is not None:
-            before.shown(*self._first)
-            after = _Walk(before.now_s, ended_s, {})
-            after.decoding(self._engine_end_s(ended_s), self._engine)
-        rest = after or before
-        if self._last is not None:
-            rest.shown(*self._last)
-        rest.until("delivery_s", ended_s)
-        first = None if after is None else before.rounded()
-        times = {"until_first_token": first, "until_end": rest.rounded()}
+        last = self._last or (self._read_s, self._read_s)
+        end = [("delivery_s", last[0]), ("paced_s", last[1]), ("delivery_s", ended_s)]
+        prompt = self._prompt(ended_s)
+        if self._first is None:
+            until_end, _ = _parts(self._waited, self._read_s, ended_s, prompt + end)
+            return JobTimes.model_validate({"until_end": until_end})
+        first = [("delivery_s", self._first[0]), ("paced_s", self._first[1])]
+        until_first, now_s = _parts(self._waited, self._read_s, ended_s, prompt + first)
+        until_end, _ = _parts({}, now_s, ended_s, self._decode(now_s, ended_s) + end)
+        times = {"until_first_token": until_first, "until_end": until_end}
         return JobTimes.model_validate(times)
+
+    def _prompt(self, ended_s: float) -> Steps:
+        """Until the first token was made. What the engine does not account for, it waited."""
+        if self._submitted_s is None:
+            return [("preparing_s", ended_s)]
+        since_s, made_s = self._submitted_s, self._prompt_end_s(ended_s)
+        steps = [("preparing_s", since_s)]
+        if (engine := self._engine) is not None:
+            computed_s = min(since_s + engine.computing_s, made_s)
+            parked_s = min(computed_s + engine.parked_s, made_s)
+            steps += [("computing_s", computed_s), ("parked_s", parked_s)]
+        return [*steps, ("waiting_s", made_s)]
+
+    def _decode(self, since_s: float, ended_s: float) -> Steps:
+        """From the first token until the engine had made the last one."""
+        made_s = self._engine_end_s(ended_s)
+        if (engine := self._engine) is None:
+            return [("decode_s", made_s)]
+        return [("retracted_s", min(since_s + engine.retracted_s, made_s)), ("decode_s", made_s)]
 
     def _prompt_end_s(self, ended_s: float) -> float:
         """When the engine had made the first token, or had ended the request."""
@@ -84,52 +102,15 @@ class Timeline:
         return ended_s if self._last is None else self._last[0]
 
 
-class _Walk:
-    """Goes through a time once, and counts each moment as one part."""
+def _parts(before: Parts, since_s: float, end_s: float, steps: Steps) -> tuple[Parts, float]:
+    """The parts that took time, after those `before`; and how far `steps` have led.
 
-    __slots__ = ("_end_s", "_seconds", "now_s")
-
-    def __init__(self, now_s: float, end_s: float, before: Parts) -> None:
-        self.now_s = now_s
-        self._end_s = max(now_s, end_s)
-        self._seconds = dict(before)
-
-    def until(self, part: str, to_s: float) -> None:
-        """Count what is left until `to_s` as `part`."""
-        self._add(part, self._go_to(to_s))
-
-    def in_engine(self, to_s: float, engine: EngineTimes | None) -> None:
-        """Count a prompt's time until `to_s`; what the engine does not account for, it waited."""
-        left_s = self._go_to(to_s)
-        if engine is not None:
-            left_s -= self._add("computing_s", min(left_s, engine.computing_s))
-            left_s -= self._add("parked_s", min(left_s, engine.parked_s))
-        self._add("waiting_s", left_s)
-
-    def decoding(self, to_s: float, engine: EngineTimes | None) -> None:
-        """Count what is left until `to_s`, when the engine had made the last token."""
-        left_s = self._go_to(to_s)
-        if engine is not None:
-            left_s -= self._add("retracted_s", min(left_s, engine.retracted_s))
-        self._add("decode_s", left_s)
-
-    def shown(self, ready_s: float, shown_s: float) -> None:
-        """Count the way of a token to its reader."""
-        self.until("delivery_s", ready_s)
-        self.until("paced_s", shown_s)
-
-    def rounded(self) -> Parts:
-        """What took time."""
-        return {part: s for part, each in self._seconds.items() if (s := round(each, _DIGITS))}
-
-    def _add(self, part: str, seconds: float) -> float:
-        if seconds:
-            self._seconds[part] = self._seconds.get(part, 0.0) + seconds
-        return seconds
-
-    def _go_to(self, to_s: float) -> float:
-        now_s = self.now_s
-        if to_s <= now_s:
-            return 0.0
-        self.now_s = to_s if to_s < self._end_s else self._end_s  # every job does this ten times
-        return self.now_s - now_s
+    Each moment from `since_s` on, and none after `end_s`, counts as one part.
+    """
+    seconds, now_s = dict(before), since_s
+    for part, until_s in steps:
+        to_s = min(until_s, end_s)
+        if to_s > now_s:
+            seconds[part] = seconds.get(part, 0.0) + to_s - now_s
+            now_s = to_s
+    return {part: s for part, each in seconds.items() if (s := round(each, _DIGITS))}, now_s

@@ -1,7 +1,7 @@
 """Which attempt at which job an event is about."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 from uuid import UUID
 
@@ -22,6 +22,11 @@ class JobAttempt:
     """The job's trace context, passed on to its events."""
     is_superseded: Callable[[], bool] | None = None
     """Whether another worker has taken over, so that nothing more is to be said about it."""
+    key: bytes = field(init=False)
+    """Of the attempt's records: a job's records stay in order."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", record_key(self.job_id))
 
     @classmethod
     def of(
@@ -34,8 +39,3 @@ class JobAttempt:
         """The attempt at the job that `record` carries."""
         trace = trace_context(record.headers) if record.headers else ()
         return cls(job_id, number, source_of(record), trace, is_superseded)
-
-    @property
-    def key(self) -> bytes:
-        """The key of the attempt's records: a job's records stay in order."""
-        return record_key(self.job_id)

@@ -29,6 +29,7 @@ class OutgoingRecord:
     """In memory and on the wire, roughly. A field, because it is added up at every step."""
 
     def __post_init__(self) -> None:
-        headers = sum([len(name) + len(value) for name, value in self.headers])
-        size_bytes = len(self.key or b"") + len(self.value or b"") + headers + _OVERHEAD_BYTES
+        size_bytes = len(self.key or b"") + len(self.value or b"") + _OVERHEAD_BYTES
+        for name, value in self.headers:
+            size_bytes += len(name) + len(value)
         object.__setattr__(self, "size_bytes", size_bytes)
