@@ -210,7 +210,7 @@ def _metrics(settings: WorkerSettings, engine: Engine, telemetry: Telemetry) -> 
     """None: nothing is measured."""
     if not telemetry.measurements.enabled:
         return None
-    return JobMetrics(telemetry.measurements, engine.model, settings.workers_group, time.time)
+    return JobMetrics(telemetry.measurements, engine.model, settings.workers_group, time.monotonic)
 
 
 def _traces(settings: WorkerSettings, telemetry: Telemetry) -> JobTraces | None:

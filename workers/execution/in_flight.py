@@ -26,12 +26,11 @@ _MOST_LOGPROBS = MAX_VALUE_BYTES // 55
 
 
 @dataclass(slots=True)
-class JobTimes:
-    """How far an attempt came, and when; UTC epoch seconds."""
+class Measured:
+    """What the metrics remember of an attempt; its times are in its timeline."""
 
-    taken_s: float = 0.0
-    submitted_s: float | None = None
-    first_token_s: float | None = None
+    met_first: bool = False
+    """Its first token was there before a deadline that is for it."""
     error_type: str = ""
     """Why it ended without success; empty: it has not."""
     state: str = "waiting"
@@ -63,7 +62,7 @@ class InFlightJob:
     cancelled: bool = False
     """Its cancellation was requested."""
     cancel_reason: str | None = None
-    times: JobTimes = field(default_factory=JobTimes)
+    measured: Measured = field(default_factory=Measured)
     written_ahead: bool = False
     """A dead worker may have been working on it."""
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)

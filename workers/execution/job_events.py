@@ -70,8 +70,6 @@ class JobEvents:
     def submitted(self, job: InFlightJob) -> None:
         """The engine gets it."""
         job.timeline.submitted(self._monotonic())
-        if self._metrics is not None:
-            self._metrics.submitted(job)
 
     def first_token(self, job: InFlightJob, usage: Usage, at_s: float) -> None:
         if job.trace is not None:

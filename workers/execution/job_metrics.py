@@ -27,12 +27,12 @@ class JobMetrics:
     """Is told of every step of every job, and adds it up."""
 
     def __init__(
-        self, measurements: Measurements, model: str, group: str, clock: Callable[[], float]
+        self, measurements: Measurements, model: str, group: str, monotonic: Callable[[], float]
     ) -> None:
-        """`group` is the consumer group, and `clock` gives UTC epoch seconds."""
+        """`group` is the consumer group; `monotonic` gives seconds of the jobs' timelines."""
         self._model = model
         self._group = group
-        self._clock = clock
+        self._monotonic = monotonic
         counter, histogram = measurements.counter, measurements.histogram
         self._request_duration = histogram(instruments.REQUEST_DURATION)
         self._time_to_first_token = histogram(instruments.TIME_TO_FIRST_TOKEN)
@@ -50,29 +50,26 @@ class JobMetrics:
 
     def taken(self, job: InFlightJob) -> None:
         """The worker has it."""
-        job.times.taken_s = self._clock()
         if job.attempt.number > 1:
             self._retries.add(1)
-
-    def submitted(self, job: InFlightJob) -> None:
-        """The engine has it."""
-        job.times.submitted_s = self._clock()
 
     def decided(self, job: InFlightJob, decision: Decision) -> None:
         qos = job.spec.qos
         self._decisions.add(1, decision.kind)
-        job.times.state = _STATES.get(decision.kind, job.times.state)
+        job.measured.state = _STATES.get(decision.kind, job.measured.state)
         if decision.kind is DecisionKind.STARTED:
             self._queue.record(decision.at_s - qos.arrival_s, qos.kind, _class_of(job))
         elif decision.kind is DecisionKind.RELEGATED:
             self._relegations.add(1, decision.reason, qos.importance, qos.kind)
 
     def first_token(self, job: InFlightJob, at_s: float) -> None:
-        job.times.first_token_s = at_s
-        if job.times.submitted_s is not None:
-            waited_s = at_s - job.times.submitted_s
+        """It was shown, at `at_s` in UTC epoch seconds."""
+        timeline, qos = job.timeline, job.spec.qos
+        if timeline.submitted_s is not None and timeline.first_shown_s is not None:
+            waited_s = timeline.first_shown_s - timeline.submitted_s
             self._time_to_first_token.record(waited_s, _operation_of(job), self._model)
-        if job.spec.qos.deadline_is_first_token:
+        if qos.deadline_is_first_token:
+            job.measured.met_first = at_s <= qos.deadline_s
             self._due("first", job, at_s)
 
     # ---- ends
@@ -84,30 +81,33 @@ class JobMetrics:
         now_s: float,
         **details: Unpack[EventDetails],
     ) -> None:
-        """Its end is known."""
-        times, operation = job.times, _operation_of(job)
+        """Its end is known, at `now_s` in UTC epoch seconds."""
         usage, error = details.get("usage"), details.get("error")
-        tokens = usage.completion_tokens if usage else 0
         error_type = "" if kind is EventType.COMPLETED else _error_type(kind, error)
-        if times.submitted_s is not None:
-            duration_s = now_s - times.submitted_s
-            self._request_duration.record(duration_s, operation, self._model, error_type)
-        if times.first_token_s is not None and tokens > 1:
-            per_token_s = (now_s - times.first_token_s) / (tokens - 1)
-            self._time_per_token.record(per_token_s, operation, self._model)
+        job.measured.error_type = error_type
+        self._generated(job, usage.completion_tokens if usage else 0, error_type)
         if kind is EventType.COMPLETED and not job.spec.qos.deadline_is_first_token:
             self._due("last", job, now_s)
         if kind is not EventType.CANCELLED:  # it neither met nor missed anything
-            gap_ms = details.get("largest_gap_ms")
+            gap_ms, qos = details.get("largest_gap_ms"), job.spec.qos
             for target, met in self._judged(job, kind, gap_ms, now_s):
-                qos = job.spec.qos
                 self._targets.add(1, target, MET[met], qos.kind, _class_of(job), qos.tenant)
-        times.error_type = error_type
 
     def acknowledged(self, job: InFlightJob) -> None:
         """Kafka has its end."""
-        topic, times = job.tracked.record.topic, job.times
-        self._process.record(self._clock() - times.taken_s, topic, self._group, times.error_type)
+        topic, error_type = job.tracked.record.topic, job.measured.error_type
+        passed_s = self._monotonic() - job.timeline.read_s
+        self._process.record(passed_s, topic, self._group, error_type)
+
+    def _generated(self, job: InFlightJob, tokens: int, error_type: str) -> None:
+        """It was in the engine, if it came so far, until now."""
+        timeline, operation, now_s = job.timeline, _operation_of(job), self._monotonic()
+        if timeline.submitted_s is not None:
+            duration_s = now_s - timeline.submitted_s
+            self._request_duration.record(duration_s, operation, self._model, error_type)
+        if timeline.first_shown_s is not None and tokens > 1:
+            per_token_s = (now_s - timeline.first_shown_s) / (tokens - 1)
+            self._time_per_token.record(per_token_s, operation, self._model)
 
     # ---- deadlines
 
@@ -128,8 +128,7 @@ class JobMetrics:
         if not qos.deadline_is_first_token:
             yield "ttlt", completed and now_s <= qos.deadline_s
             return
-        first_s = job.times.first_token_s
-        yield "ttft", first_s is not None and first_s <= qos.deadline_s
+        yield "ttft", job.measured.met_first
         if largest_gap_ms is not None and largest_gap_ms > qos.tbt_s * 1000:
             yield "tbt", False
         elif completed:
@@ -141,7 +140,7 @@ def jobs_in_flight(in_flight: InFlightJobs) -> Observed:
     states = ("waiting", "relegated", "running", "parked")
     counts = {(state, topic): 0 for topic in in_flight.topics for state in states}
     for job in in_flight:
-        counts[job.times.state, job.tracked.record.topic] += 1
+        counts[job.measured.state, job.tracked.record.topic] += 1
     return [(count, values) for values, count in counts.items()]
 
 

@@ -44,6 +44,21 @@ class Timeline:
         """Likewise of the last update."""
         self._engine: EngineTimes | None = None
 
+    @property
+    def read_s(self) -> float:
+        """When the worker read the job's record."""
+        return self._read_s
+
+    @property
+    def submitted_s(self) -> float | None:
+        """When the engine got the job."""
+        return self._submitted_s
+
+    @property
+    def first_shown_s(self) -> float | None:
+        """When the first token was shown."""
+        return None if self._first is None else self._first[1]
+
     def submitted(self, now_s: float) -> None:
         """The job is given to the engine."""
         self._submitted_s = now_s

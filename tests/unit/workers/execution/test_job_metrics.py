@@ -9,9 +9,11 @@ from niyama.telemetry.measurements import OTHER, Measurements
 from schemas import EventType, JobError, JobRequest, QosCatalog, Usage
 from tests.support.metrics import numbers
 from tests.support.records import TOPICS, FakeRecord, tracked
+from workers.engine.port import GenerationUpdate
 from workers.execution.in_flight import InFlightJob, InFlightJobs
 from workers.execution.job import Job, qos_of
 from workers.execution.job_metrics import JobMetrics, jobs_in_flight
+from workers.execution.timeline import Timeline
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.job_attempt import JobAttempt
 
@@ -34,9 +36,14 @@ class Harness:
         record = tracked(FakeRecord())
         attempt = JobAttempt.of(record.record, job_id := uuid4(), 1)
         job = self.in_flight.add(Job(job_id, request, qos), record, attempt)
+        job.timeline = Timeline({}, self.now_s)
         self.metrics.taken(job)
-        self.metrics.submitted(job)
+        job.timeline.submitted(self.now_s)
         return job
+
+    def first_token(self, job: InFlightJob, at_s: float) -> None:
+        job.timeline.shown(GenerationUpdate("a", (1,), 1, 1, 0), at_s)
+        self.metrics.first_token(job, at_s)
 
     def decide(self, job: InFlightJob, kind: DecisionKind, at_s: float, reason: str = "") -> None:
         self.metrics.decided(job, Decision(job.request_id, kind, at_s, reason))
@@ -66,7 +73,7 @@ def test_a_chat_in_time_meets_both_targets_with_the_slack_of_its_first_token(
 ) -> None:
     job = harness.job(tenant="t")
     harness.decide(job, DecisionKind.STARTED, ARRIVED_S + 0.25)
-    harness.metrics.first_token(job, ARRIVED_S + 0.5)
+    harness.first_token(job, ARRIVED_S + 0.5)
     harness.end(job, EventType.COMPLETED, ARRIVED_S + 1.5, tokens=11, largest_gap_ms=100.0)
     assert harness.found("niyama.job.targets") == {
         ("ttft", "true", "interactive", "chat", "t"): 1,
@@ -83,7 +90,7 @@ def test_a_chat_in_time_meets_both_targets_with_the_slack_of_its_first_token(
 
 def test_a_chat_that_is_late_and_has_a_gap_misses_both(harness: Harness) -> None:
     job = harness.job()
-    harness.metrics.first_token(job, ARRIVED_S + 3)
+    harness.first_token(job, ARRIVED_S + 3)
     harness.end(job, EventType.COMPLETED, ARRIVED_S + 4, tokens=2, largest_gap_ms=100.1)
     assert harness.found("niyama.job.targets") == {
         ("ttft", "false", "interactive", "chat", "default"): 1,
@@ -98,7 +105,7 @@ def test_a_batch_job_is_judged_by_its_last_token(
     harness: Harness, after_s: float, met: str
 ) -> None:
     job = harness.job(qos={"ttlt_s": 600})
-    harness.metrics.first_token(job, ARRIVED_S + 1)
+    harness.first_token(job, ARRIVED_S + 1)
     harness.end(job, EventType.COMPLETED, ARRIVED_S + after_s, tokens=2)
     assert harness.found("niyama.job.targets") == {("ttlt", met, "batch", "default"): 1}
     found = "slack" if met == "true" else "lateness"
