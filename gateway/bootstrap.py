@@ -89,7 +89,7 @@ def build(settings: GatewaySettings) -> Gateway:
         "the relay": relay,
         "counting the backlog": backlog,
     }
-    follower = LoadFollower(_application(settings, workers, telemetry))
+    follower = LoadFollower(_application(settings, workers, telemetry), workers)
     without_postgres: dict[str, Part] = {"following load reports": follower}
     return Gateway(settings, engine, producer, parts, without_postgres, server, stopping, telemetry)
 

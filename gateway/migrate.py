@@ -3,6 +3,7 @@
 import asyncio
 import io
 import sys
+import time
 from pathlib import Path
 
 from alembic import command
@@ -12,6 +13,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from pydantic import Field
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import migrations
@@ -20,6 +22,11 @@ from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
 from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging
+
+LOCK_TIMEOUT_S = 2.0
+LOCK_PAUSE_S = 1.0
+"""In which everybody else has their turn."""
+LOCK_NOT_AVAILABLE = "55P03"
 
 
 class MigrateSettings(DatabaseSettings):
@@ -37,7 +44,7 @@ class MigrateSettings(DatabaseSettings):
         default=60.0,
         ge=0.0,
         le=86_400.0,
-        description="Wait for Postgres, and for another migration, at most this long",
+        description="Wait for Postgres, another migration, or a table in use at most this long",
     )
 
 
@@ -80,7 +87,7 @@ async def migrate(settings: MigrateSettings) -> None:
                 f"within {settings.wait_s:g} s (--wait-s)"
             ) from None
         before = await _revision(connection)
-        await connection.run_sync(_run, settings)
+        await _run_patiently(connection, settings)
         after = await _revision(connection)
     moved = f"from {before or 'empty'} to {after or 'empty'}"
     sys.stdout.write("already up to date\n" if before == after else f"migrated {moved}\n")
@@ -91,6 +98,32 @@ async def _lock(connection: AsyncConnection) -> None:
     key = AdvisoryLock.MIGRATION.value
     await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
     await connection.commit()
+
+
+async def _run_patiently(connection: AsyncConnection, settings: MigrateSettings) -> None:
+    """Run the migrations; for a table that is in use, wait in short pieces.
+
+    Whoever queues for a table's lock makes everybody after it wait, too: behind a long backup all
+    gateways would. Each migration is a transaction: those that are done stay done.
+    """
+    give_up_s = time.monotonic() + settings.wait_s
+    await connection.execute(text(f"SET lock_timeout = {int(LOCK_TIMEOUT_S * 1000)}"))
+    await connection.commit()
+    while True:
+        try:
+            await connection.run_sync(_run, settings)
+        except DBAPIError as error:
+            await connection.rollback()
+            if getattr(error.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            if time.monotonic() > give_up_s:
+                raise ConfigurationError(
+                    f"something else has kept a table of {settings.shown_database_url} locked "
+                    f"for {settings.wait_s:g} s (--wait-s), such as a backup"
+                ) from error
+            await asyncio.sleep(LOCK_PAUSE_S)
+        else:
+            return
 
 
 async def check_schema(settings: DatabaseSettings) -> None:

@@ -3,11 +3,14 @@
 import asyncio
 import logging
 
+from aiokafka.errors import KafkaError
+
 from gateway import database
 from gateway.ledger.history_partitions import ensure_coming_days
 from gateway.migrate import check_schema
 from gateway.settings import DatabaseSettings
 from niyama import kafka
+from niyama.errors import UnavailableError
 from niyama.retry import retry
 from niyama.settings import KafkaSettings
 
@@ -18,8 +21,14 @@ PARTITIONS_TIMEOUT_S = 10.0
 
 
 async def prepare_kafka(settings: KafkaSettings) -> None:
-    """Return once Kafka has every topic. Raises UnavailableError when it refuses to create one."""
-    await kafka.prepare_topics(settings, settings.topics.all)
+    """Return once Kafka has every topic that is needed. Raises UnavailableError when it refuses to
+    create one of these."""
+    topics = settings.topics
+    await kafka.prepare_topics(settings, topics.of_gateways)
+    try:
+        await kafka.ensure_topics(settings, [topics.load])
+    except (KafkaError, UnavailableError) as error:
+        log.warning("workers' load reports may be missing: %s", error)
 
 
 async def prepare_postgres(settings: DatabaseSettings) -> None:

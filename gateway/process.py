@@ -133,15 +133,17 @@ class Gateway:
             )
             working.cancel()
             await asyncio.wait({working}, timeout=CANCEL_GRACE_S)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CANCEL_GRACE_S):
-                await self._engine.dispose()
-        await asyncio.to_thread(self._telemetry.close)
+        await asyncio.gather(self._disconnect(), asyncio.to_thread(self._telemetry.close))
         if not working.done():
             return False
         with contextlib.suppress(asyncio.CancelledError):
             working.result()
         return True
+
+    async def _disconnect(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CANCEL_GRACE_S):
+                await self._engine.dispose()
 
 
 async def keep_running(

@@ -47,9 +47,9 @@ def main(arguments: list[str]) -> int:
     if settings.as_json:
         console.print(json.dumps(ask(), indent=2), soft_wrap=True, markup=False)
     elif settings.once or not console.is_terminal:
-        console.print(*tables(ask(), console.width), sep="\n")
+        console.print(*tables(ask(), console.width, settings.pool), sep="\n")
     else:
-        _keep_showing(ask, console, settings.interval_s)
+        _keep_showing(ask, console, settings)
     return 0
 
 
@@ -60,15 +60,19 @@ def _asked(api: Api, pool: str | None) -> Document:
     return workers | {"pools": pools}
 
 
-def _keep_showing(ask: Ask, console: Console, interval_s: float) -> None:
+def _keep_showing(ask: Ask, console: Console, settings: WorkersSettings) -> None:
     """Until Ctrl-C. Raises NiyamaError when the first look finds nothing."""
-    shown: RenderableType = Group(*tables(ask(), console.width))
-    with Live(shown, console=console, auto_refresh=False, vertical_overflow="crop") as live:
+
+    def look() -> RenderableType:
+        return Group(*tables(ask(), console.width, settings.pool))
+
+    shown = look()
+    with Live(shown, console=console, auto_refresh=False, vertical_overflow="ellipsis") as live:
         try:
             while True:
-                time.sleep(interval_s)
+                time.sleep(settings.interval_s)
                 try:
-                    shown = Group(*tables(ask(), console.width))
+                    shown = look()
                     live.update(shown, refresh=True)
                 except NiyamaError as error:
                     live.update(Group(shown, Text(str(error), style="red")), refresh=True)

@@ -18,16 +18,26 @@ _OTHER_COLUMNS = 65
 _SHORTEST_NAME = 12
 
 
-def tables(document: Mapping[str, Any], width: int) -> list[RenderableType]:
-    """A line and a table for each pool, on a terminal of so many columns, 80 at least."""
+def tables(
+    document: Mapping[str, Any], width: int, pool: str | None = None
+) -> list[RenderableType]:
+    """A line and a table for each pool, or for the chosen one, on a terminal of so many columns, 80
+    at least."""
     found: list[RenderableType] = []
-    for pool in document["pools"]:
-        members = [each for each in document["workers"] if each["report"]["pool"] == pool["pool"]]
-        found += [_headline(pool), _table(members, width - _OTHER_COLUMNS)]
+    for each in document["pools"]:
+        members = [one for one in document["workers"] if one["report"]["pool"] == each["pool"]]
+        found += [_headline(each), _table(members, width - _OTHER_COLUMNS)]
     hidden = document["total"] - len(document["workers"])
     if hidden > 0:
         found.append(Text(f"and {hidden:,} more workers"))
-    return found or [Text("no worker has reported in the last five minutes")]
+    return found or [Text(_nobody(document["following"], pool))]
+
+
+def _nobody(following: bool, pool: str | None) -> str:
+    if not following:
+        return "the gateway does not read load reports yet: it has just started, or has no Kafka"
+    chosen = "no worker" if pool is None else f"no worker of pool {pool!r}"
+    return f"{chosen} has reported in the last five minutes"
 
 
 def _headline(pool: Mapping[str, Any]) -> Text:

@@ -141,8 +141,13 @@ class PoolTopics:
         return (*self.jobs, self.events, self.tokens, self.control, self.dead_letters)
 
     @property
+    def of_gateways(self) -> tuple[TopicSpec, ...]:
+        """Those that a gateway cannot serve without."""
+        return (*self.of_workers, self.replies_sent)
+
+    @property
     def all(self) -> tuple[TopicSpec, ...]:
-        return (*self.of_workers, self.replies_sent, self.load)
+        return (*self.of_gateways, self.load)
 
     def for_kind(self, kind: Kind) -> TopicSpec:
         """Where a new job of this kind is published."""

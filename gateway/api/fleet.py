@@ -36,7 +36,9 @@ async def workers(
         if pool in (None, known.report.pool) and (not state or known.state in state)
     ]
     return fleet_views.WorkerList(
-        workers=[fleet_views.worker(known) for known in found[:limit]], total=len(found)
+        workers=[fleet_views.worker(known) for known in found[:limit]],
+        total=len(found),
+        following=services.workers.following,
     )
 
 

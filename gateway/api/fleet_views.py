@@ -24,6 +24,8 @@ class WorkerList(View):
     workers: list[WorkerView]
     total: int
     """How many there are, also beyond the limit."""
+    following: bool
+    """Whether this gateway reads load reports; until it does, it knows of no worker."""
 
 
 class PoolBacklog(View):

@@ -46,6 +46,8 @@ class KnownWorker:
 class KnownWorkers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives monotonic seconds."""
+        self.following = False
+        """Whether reports are being read: without, nobody being known says nothing."""
         self._clock = clock
         self._heard: OrderedDict[bytes, tuple[LoadReport, float]] = OrderedDict()
         """By key, with when it was heard; who was heard last, last."""

@@ -1,7 +1,9 @@
 """The ledger's tables. `docs/ledger.md` says how their rows come about."""
 
+from contextlib import suppress
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -37,13 +39,16 @@ class KindText(TypeDecorator[Kind]):
 
 
 class Times(TypeDecorator[JobTimes]):
-    """Where a job's time went, stored as JSON."""
+    """Where a job's time went, stored as JSON. None, too, where a newer version has written parts
+    that this one does not know: a sum without them would be wrong."""
 
     impl = JSONB
     cache_ok = True
 
     def process_result_value(self, value: Any, dialect: Any) -> JobTimes | None:
-        return None if value is None else JobTimes.model_validate(value)
+        with suppress(ValidationError):
+            return None if value is None else JobTimes.model_validate(value)
+        return None
 
 
 # In Postgres, too, the later of two statuses is the greater.

@@ -1,5 +1,7 @@
 """The telemetry of one process: set up at its start, closed at its end."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from niyama.telemetry.instruments import DROPPED_SPANS, FAILED_EXPORTS
 from niyama.telemetry.measurements import Measurements, Observed
 from niyama.telemetry.metrics import Metrics
@@ -31,9 +33,10 @@ class Telemetry:
         self.measurements.observe(DROPPED_SPANS, lambda: [(self.traces.dropped_spans, ())])
 
     def close(self) -> None:
-        """Send what was measured last, for at most CLOSE_LIMIT_S of each. Blocks."""
-        self.traces.close()
-        self.metrics.close()
+        """Send what was measured last, for at most CLOSE_LIMIT_S. Blocks."""
+        with ThreadPoolExecutor(2) as together:
+            together.submit(self.traces.close)
+            together.submit(self.metrics.close)
 
     def _failed_exports(self) -> Observed:
         return [

@@ -153,11 +153,12 @@ class Reporter:
 def _record(attempt: JobAttempt, event: JobEvent, on_delivered: Delivered | None) -> OutgoingRecord:
     value, at_ms = event.to_bytes(), int(event.at.timestamp() * 1000)
     smaller = None
-    if event.result is not None:  # `event` need not wait: what it says is in `value`
+    if event.result is not None:
+        # The result itself need not wait: it is in `value`.
+        without = event.model_copy(update={"result": None})
 
         def smaller() -> OutgoingRecord:
-            sent = JobEvent.model_validate_json(value)
-            return _record(attempt, _too_large(sent, len(value)), on_delivered)
+            return _record(attempt, _too_large(without, len(value)), on_delivered)
 
     return OutgoingRecord(
         *(attempt.key, value, at_ms, attempt.trace),

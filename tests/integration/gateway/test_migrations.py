@@ -1,5 +1,6 @@
 """Migrations and tables agree, and both directions work."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
 
+from gateway import migrate as migrating
 from gateway.database import AdvisoryLock, engine_of_one_use
 from gateway.ledger import history_partitions
 from gateway.ledger.tables import metadata
@@ -112,6 +114,32 @@ def test_migrations_that_run_at_the_same_time_wait_for_each_other(empty_database
     assert sorted(out.split()[0] for out, _ in said) == ["already", "migrated"]
     check = niyama(empty_database_url, "migrate", "--check")
     assert check.communicate(timeout=60)[0] == "the database is up to date\n"
+
+
+async def test_a_migration_waits_for_a_table_in_use_without_keeping_others_waiting(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrating, "LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(migrating, "LOCK_PAUSE_S", 0.05)
+    await migrate(MigrateSettings(database_url=empty_database_url, to="0007"))
+    newest = MigrateSettings(database_url=empty_database_url)
+    backup, gateway = [await asyncpg.connect(empty_database_url) for _ in range(2)]
+    transaction = backup.transaction()
+    await transaction.start()
+    await backup.execute("SELECT FROM jobs")
+
+    with pytest.raises(ConfigurationError, match=r"kept a table of .* locked for 0\.2 s"):
+        await migrate(newest.model_copy(update={"wait_s": 0.2}))
+    migrating_now = asyncio.create_task(migrate(newest))
+    while not await gateway.fetch("SELECT FROM pg_locks WHERE NOT granted"):
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):
+        await gateway.execute("SELECT FROM jobs")
+    await transaction.rollback()
+    await migrating_now
+
+    await check_schema(newest)
+    await asyncio.gather(backup.close(), gateway.close())
 
 
 def test_an_unknown_revision_is_a_sentence(empty_database_url: str) -> None:

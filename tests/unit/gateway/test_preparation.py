@@ -1,6 +1,7 @@
 """What a gateway waits for before it works, and what it does not wait for."""
 
 import asyncio
+from collections.abc import Sequence
 
 import asyncpg
 import pytest
@@ -8,8 +9,11 @@ import pytest
 from gateway import database, preparation
 from gateway.ledger import maintenance
 from gateway.ledger.maintenance import maintain
-from gateway.preparation import prepare_postgres
+from gateway.preparation import prepare_kafka, prepare_postgres
 from gateway.settings import GatewaySettings
+from niyama import KafkaSettings, kafka
+from niyama.errors import UnavailableError
+from schemas import TopicSpec
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +25,27 @@ def _schema(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(database, "wait_for_postgres", nothing)
     monkeypatch.setattr(preparation, "check_schema", nothing)
+
+
+async def test_a_topic_for_load_reports_that_is_refused_costs_only_these(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    needed = []
+
+    async def prepare_topics(_: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
+        needed.extend(specs)
+
+    async def refuse(_: KafkaSettings, specs: Sequence[TopicSpec]) -> None:
+        raise UnavailableError(f"Kafka does not create {specs[0].name}: not authorized")
+
+    monkeypatch.setattr(kafka, "prepare_topics", prepare_topics)
+    monkeypatch.setattr(kafka, "ensure_topics", refuse)
+    settings = GatewaySettings()
+
+    await prepare_kafka(settings)
+
+    assert {*needed, settings.topics.load} == set(settings.topics.all)
+    assert "niyama.load: not authorized" in caplog.text
 
 
 @pytest.mark.parametrize("hangs", [True, False])

@@ -43,6 +43,7 @@ def document(known: list[KnownWorker]) -> dict[str, Any]:
     return {
         "workers": [fleet_views.worker(each).model_dump(mode="json") for each in known],
         "total": len(known),
+        "following": True,
         "pools": [each.model_dump(mode="json") for each in fleet_views.pools(known)],
     }
 
@@ -72,6 +73,11 @@ def test_a_table_of_a_busy_pool_fits_eighty_columns() -> None:
 
 def test_without_workers_it_says_so() -> None:
     assert printed([]) == ["no worker has reported in the last five minutes"]
+    nobody = document([])
+    (of_pool,) = tables(nobody, 80, "nights")
+    assert str(of_pool) == "no worker of pool 'nights' has reported in the last five minutes"
+    (unknown,) = tables(nobody | {"following": False}, 80)
+    assert "does not read load reports yet" in str(unknown)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_the_table_is_kept_until_ctrl_c_whatever_becomes_of_the_gateway(
 
     monkeypatch.setattr("time.sleep", lambda _: None)
     console = Console(file=StringIO(), width=80, force_terminal=True)
-    workers._keep_showing(ask, console, 1.0)
+    workers._keep_showing(ask, console, workers.WorkersSettings())
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert "it is away" in shown
     assert "1 serving" in shown

@@ -93,16 +93,19 @@ async def test_the_follower_starts_as_soon_as_kafka_answers_and_ends_when_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("niyama.retry.RETRY_INTERVAL_S", 0)
-    running_application = application(SETTINGS, KnownWorkers())
+    known = KnownWorkers()
+    running_application = application(SETTINGS, known)
     (broker,) = running_application.brokers
     started = AsyncMock(side_effect=[KafkaConnectionError("away"), None])
     stopped = AsyncMock()
     monkeypatch.setattr(broker, "start", started)
     monkeypatch.setattr(broker, "stop", stopped)
-    follower = LoadFollower(running_application)
+    follower = LoadFollower(running_application, known)
     running = asyncio.create_task(follower.run())
-    while started.await_count < 2:
+    assert not known.following
+    while not known.following:
         await asyncio.sleep(0)
+    assert started.await_count == 2
     follower.stop()
     await running
     assert stopped.await_count == 2  # once for the attempt that failed
