@@ -23,6 +23,7 @@ MIN_SECRET_CHARACTERS = 4
 """Shorter ones would hide half of every line."""
 HIDDEN = "***"
 _SECRET_VARIABLES = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEY|ACCESS_KEY|_HEADERS)$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
@@ -80,7 +81,7 @@ class LineFormatter(logging.Formatter):
         job = f" [job {about_what.job_id}]" if about_what else ""
         # As a record of its own: other handlers may have the record, too.
         shown = logging.makeLogRecord(record.__dict__ | {"args": None, "exc_info": None})
-        shown.msg, shown.exc_text = self._message(record) + job, None
+        shown.msg, shown.exc_text = _on_one_line(self._message(record)) + job, None
         shown.stack_info = None
         traceback = self._traceback(record)
         return super().format(shown) + (f"\n{traceback}" if traceback else "")
@@ -109,7 +110,7 @@ class LineFormatter(logging.Formatter):
         if not record.exc_info:
             return ""
         lines = self._without_secrets(self.formatException(record.exc_info)).splitlines()
-        short = "\n".join(bounded(line, MAX_CHARACTERS) for line in lines)
+        short = "\n".join(bounded(_on_one_line(line), MAX_CHARACTERS) for line in lines)
         return bounded(short, MAX_TRACEBACK_CHARACTERS)
 
     def _without_secrets(self, text: str) -> str:
@@ -117,6 +118,12 @@ class LineFormatter(logging.Formatter):
         if self._secrets is not None:
             text = self._secrets.sub(HIDDEN, text)
         return _URL_PASSWORD.sub(rf"\1:{HIDDEN}@", text)
+
+
+def _on_one_line(text: str) -> str:
+    """With control characters escaped: whoever writes a job cannot write lines of the log, nor to
+    the terminal that shows it."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def bounded(text: str, limit: int) -> str:

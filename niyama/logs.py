@@ -86,10 +86,10 @@ def configure_logging(
         return
     for library in ("alembic", "sglang", "uvicorn"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
-    handler = logging.StreamHandler()
-    handler.setFormatter(formatter)
-    handler.addFilter(Throttle())
     for library in ("aiokafka", "faststream", "opentelemetry"):
+        handler = logging.StreamHandler()
+        handler.setFormatter(formatter)
+        handler.addFilter(Throttle())  # of its own: one's errors do not hide another's
         logger = logging.getLogger(library)
         logger.setLevel(logging.ERROR)
         logger.handlers = [handler]

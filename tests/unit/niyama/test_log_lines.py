@@ -130,6 +130,15 @@ def test_a_secret_is_hidden_before_a_long_line_of_a_traceback_is_cut() -> None:
     assert "s3cret" not in line
 
 
+@pytest.mark.parametrize("formatter", [JSON, TEXT])
+def test_whoever_writes_a_job_writes_no_line_and_controls_no_terminal(
+    formatter: LineFormatter,
+) -> None:
+    line = formatter.format(record("unknown field: %s", "\x1b[2J\nINFO gateway: forged\u2028\x9b"))
+    assert not set("\x1b\n\x9b\u2028") & set(line)
+    assert "forged" in line
+
+
 def test_a_bounded_text_keeps_its_beginning_and_its_end() -> None:
     assert bounded("abcdef", 6) == "abcdef"
     assert bounded("abc" + "x" * 100 + "def", 6) == "abc [... 100 characters ...] def"

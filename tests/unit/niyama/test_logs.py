@@ -54,6 +54,17 @@ def test_errors_of_aiokafka_are_logged_once_in_a_while(capsys: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("restored")
+def test_the_errors_of_one_library_do_not_hide_those_of_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure_logging("info", "text")
+    for library in ("opentelemetry", "aiokafka", "opentelemetry", "aiokafka"):
+        logging.getLogger(library).error("%s is away", library)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[-1] for line in lines] == ["opentelemetry is away", "aiokafka is away"]
+
+
+@pytest.mark.usefixtures("restored")
 def test_libraries_do_not_log_what_the_level_excludes(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("error", "text")
     logging.getLogger("uvicorn.error").warning("a client left")
