@@ -10,9 +10,12 @@ from aiokafka.errors import KafkaConnectionError
 from aiokafka.structs import OffsetAndMetadata
 
 from niyama import kafka
+from niyama.log_lines import secrets_of
+from niyama.logs import configure_logging
 from niyama.settings import KafkaSettings
 from schemas.topics import TopicSpec
-from tests.support.secured_kafka import SecuredKafka
+from tests.support.logs import restored_logging
+from tests.support.secured_kafka import PASSWORD, SecuredKafka
 from tests.support.token_endpoint import CLIENT_SECRET, token_endpoint, unsigned_token
 
 
@@ -82,3 +85,23 @@ async def test_who_cannot_prove_it_is_not_let_in(
     settings = KafkaSettings(**(secured_kafka.with_password("admin") | lie))
     with pytest.raises(KafkaConnectionError):
         await kafka.probe(settings)
+
+
+async def test_the_most_talkative_log_has_neither_secrets_nor_records(
+    secured_kafka: SecuredKafka, topic_prefix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    password = secured_kafka.with_password("admin", "PLAIN")
+    with restored_logging(), token_endpoint() as endpoint:
+        token = secured_kafka.with_token(
+            kafka_oauth_token_url=endpoint.url,
+            kafka_oauth_client_id="admin",
+            kafka_oauth_client_secret=CLIENT_SECRET,
+        )
+        known = [secrets_of(KafkaSettings(**connection)) for connection in (password, token)]
+        configure_logging("debug", "text", set().union(*known))
+        await use_every_client(password, topic_prefix)
+        await use_every_client(token, f"{topic_prefix}-tokens")
+    shown = capfd.readouterr().err
+    assert "aiokafka" in shown
+    secrets = (PASSWORD, CLIENT_SECRET, unsigned_token("admin").partition(".")[0])
+    assert [each for each in (*secrets, "b'one'", "b'two'") if each in shown] == []
