@@ -1,11 +1,8 @@
 """Connects a worker to Kafka and assembles it: its parts are constructed only here."""
 
-import asyncio
 import time
-from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
@@ -45,8 +42,6 @@ from workers.worker import Worker, WorkerParts
 
 MIB = 1024 * 1024
 
-T = TypeVar("T")
-
 
 async def run_worker(
     settings: WorkerSettings, engine: Engine, health: Health, stop: Stop, telemetry: Telemetry
@@ -59,7 +54,7 @@ async def run_worker(
     try:
         async with AsyncExitStack() as stack:
             starting = _start(settings, engine, health, stack, telemetry)
-            worker = await _unless(stop.drain, starting)
+            worker = await stop.unless_asked(starting)
             if worker is not None:
                 await worker.run(stop)
     except KafkaError as error:
@@ -245,15 +240,3 @@ def _limits(settings: WorkerSettings) -> Limits:
 def _uptime_s() -> float:
     """Seconds that go on while this process, or the machine, is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-async def _unless(event: asyncio.Event, work: Coroutine[object, object, T]) -> T | None:
-    """The result of `work`; None, with the work cancelled, when the event comes first."""
-    waiting, working = asyncio.create_task(event.wait()), asyncio.create_task(work)
-    try:
-        await asyncio.wait([waiting, working], return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else None
-    finally:
-        waiting.cancel()
-        working.cancel()
-        await asyncio.gather(waiting, working, return_exceptions=True)

@@ -5,12 +5,15 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
+from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 SHUTDOWN_STEP_S = 10.0
 """The time limit of each shutdown step when Kafka does not answer."""
@@ -35,6 +38,17 @@ class Stop:
                 "a second signal stops immediately"
             )
             self.drain.set()
+
+    async def unless_asked(self, work: Coroutine[object, object, T]) -> T | None:
+        """The result of `work`; None, with the work cancelled, when a stop is requested first."""
+        waiting, working = asyncio.create_task(self.drain.wait()), asyncio.create_task(work)
+        try:
+            await asyncio.wait([waiting, working], return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            waiting.cancel()
+            working.cancel()
+            await asyncio.gather(waiting, working, return_exceptions=True)
 
     def on_signals(self) -> None:
         """Treat SIGTERM and SIGINT as stop requests."""
