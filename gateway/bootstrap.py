@@ -22,19 +22,19 @@ from gateway.api.tracing import trace_requests
 from gateway.fleet.application import application
 from gateway.fleet.follower import LoadFollower
 from gateway.fleet.known import KnownWorkers
-from gateway.ledger.backlog import Backlog
 from gateway.ledger.consumer import LedgerConsumer, ledger_group
+from gateway.ledger.counts import LedgerCounts
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.queries import Ledger
 from gateway.ledger.reconciler import Reconciler
 from gateway.ledger.writer import Written
-from gateway.measuring import LedgerMetrics, observe
+from gateway.measuring import LedgerMetrics, observe, observe_counts, observe_pools
 from gateway.process import Gateway, Part
 from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
 from niyama import Producer, kafka
 from niyama.errors import ConfigurationError
-from niyama.telemetry.instruments import OPERATION_DURATION
+from niyama.telemetry.instruments.gateway import OPERATION_DURATION
 from niyama.telemetry.measurements import Measurements
 from niyama.telemetry.telemetry import Telemetry
 
@@ -68,8 +68,8 @@ def build(settings: GatewaySettings) -> Gateway:
 
     dead_letters, workers = DeadLetters(settings), KnownWorkers()
     consumer = LedgerConsumer(settings, wake, dead_letters.put, ledger_metrics.stored)
-    backlog = Backlog(engine)
-    observe(measurements, consumer, dead_letters, backlog)
+    observe(measurements, consumer, dead_letters)
+    observe_pools(measurements, workers, settings.pool)
     services = Services(
         Health(_checks(settings, engine, producer, consumer)),
         ledger,
@@ -87,8 +87,11 @@ def build(settings: GatewaySettings) -> Gateway:
         "sending dead letters": dead_letters,
         "the reconciler": reconciler,
         "the relay": relay,
-        "counting the backlog": backlog,
     }
+    if measurements.enabled:
+        counts = LedgerCounts(engine, settings.pool)
+        observe_counts(measurements, counts)
+        parts["counting what is open in the ledger"] = counts
     follower = LoadFollower(_application(settings, workers, telemetry), workers)
     without_postgres: dict[str, Part] = {"following load reports": follower}
     return Gateway(settings, engine, producer, parts, without_postgres, server, stopping, telemetry)

@@ -1,13 +1,16 @@
 """What a gateway measures, and what it is asked for when its metrics are collected."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 
-from gateway.ledger.backlog import Backlog
+from gateway.fleet.known import KnownWorker, KnownWorkers, WorkerState
 from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.counts import LedgerCounts, PoolCounts
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.writer import Written
-from niyama.telemetry import instruments
-from niyama.telemetry.instrument import Instrument
+from niyama.telemetry.instruments import gateway as instruments
+from niyama.telemetry.instruments import shared
 from niyama.telemetry.measurements import Measurements, Observed
 
 
@@ -17,7 +20,7 @@ class LedgerMetrics:
     def __init__(self, measurements: Measurements, group: str) -> None:
         """`group` is the ledger's consumer group."""
         self._group = group
-        self._read = measurements.counter(instruments.CONSUMED_MESSAGES)
+        self._read = measurements.counter(shared.CONSUMED_MESSAGES)
         self._ended = measurements.counter(instruments.JOBS_ENDED)
         self._duplicates = measurements.counter(instruments.DUPLICATE_ENDINGS)
         self._writing = measurements.histogram(instruments.LEDGER_WRITE_DURATION)
@@ -37,34 +40,51 @@ class LedgerMetrics:
 
 
 def observe(
-    measurements: Measurements,
-    consumer: LedgerConsumer,
-    dead_letters: DeadLetters,
-    backlog: Backlog,
+    measurements: Measurements, consumer: LedgerConsumer, dead_letters: DeadLetters
 ) -> None:
     """Show what these have, and what they have counted."""
     see = measurements.observe
     see(instruments.LEDGER_LAG, lambda: [(lag, (topic,)) for topic, lag in consumer.lags().items()])
     see(
-        instruments.DEAD_LETTERS,
+        shared.DEAD_LETTERS,
         lambda: [(count, (code,)) for code, count in list(dead_letters.refusals.items())],
     )
     see(
-        instruments.DROPPED_MESSAGES,
+        shared.DROPPED_MESSAGES,
         lambda: [(dead_letters.dropped, (dead_letters.topic,))],
     )
-    for instrument in (
-        instruments.OPEN_JOBS,
-        instruments.OVERDUE_JOBS,
-        instruments.REPLIES_PENDING,
-        instruments.REPLIES_UNDELIVERABLE,
-    ):
-        see(instrument, _count_of(instrument, backlog))
 
 
-def _count_of(instrument: Instrument, backlog: Backlog) -> Callable[[], Observed]:
-    def count() -> Observed:
-        counts = backlog.counts
-        return [(counts[instrument], ())] if instrument in counts else []
+def observe_counts(measurements: Measurements, counts: LedgerCounts) -> None:
+    """Show what is open in the ledger, by pool."""
 
-    return count
+    def of_pools(value: Callable[[PoolCounts], int]) -> Callable[[], Observed]:
+        return lambda: [(value(each), (pool,)) for pool, each in counts.by_pool.items()]
+
+    see = measurements.observe
+    see(instruments.OPEN_JOBS, of_pools(lambda pool: pool.open_jobs))
+    see(instruments.OVERDUE_JOBS, of_pools(lambda pool: pool.overdue_jobs))
+    see(instruments.REPLIES_PENDING, of_pools(lambda pool: pool.pending_replies))
+    see(instruments.REPLIES_UNDELIVERABLE, of_pools(lambda pool: pool.undeliverable_replies))
+
+
+def observe_pools(measurements: Measurements, workers: KnownWorkers, pool: str) -> None:
+    """Show what the workers' load reports say; of `pool` even while it has no workers."""
+    see = measurements.observe
+    see(instruments.POOL_WORKERS, lambda: _workers(workers.all(), pool))
+    see(instruments.POOL_LAG, lambda: _lags(workers.all()))
+
+
+def _workers(known: Iterable[KnownWorker], own_pool: str) -> Observed:
+    counts = Counter((each.report.pool, each.state) for each in known)
+    pools = {own_pool, *(pool for pool, _ in counts)}
+    return [(counts[pool, state], (pool, state)) for pool in pools for state in WorkerState]
+
+
+def _lags(known: Iterable[KnownWorker]) -> Observed:
+    lags: dict[tuple[str, str], float] = {}
+    for each in known:
+        for share in each.report.topics if each.state is not WorkerState.GONE else ():
+            place = (each.report.pool, share.topic)
+            lags[place] = lags.get(place, 0) + (math.nan if share.lag is None else share.lag)
+    return [(lag, place) for place, lag in lags.items()]  # NaN is not shown

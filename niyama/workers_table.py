@@ -11,7 +11,7 @@ from rich.text import Text
 _STYLES = {"serving": "green", "draining": "yellow", "gone": "red"}
 _TTFT_TOKENS = 1024
 """Of the chat whose TTFT the table shows."""
-_COLUMNS = ("jobs", "unread", "decodes", "tokens /s", "KV", "pressure", "backlog", "TTFT 1k")
+_COLUMNS = ("jobs", "lag", "decodes", "tokens /s", "KV", "pressure", "backlog", "TTFT 1k")
 _UNKNOWN = "-"
 _OTHER_COLUMNS = 65
 """What the columns beside the name take."""
@@ -42,11 +42,11 @@ def _nobody(following: bool, pool: str | None) -> str:
 
 def _headline(pool: Mapping[str, Any]) -> Text:
     states = [f"{pool[state]} {state}" for state in _STYLES if pool[state]]
-    unread = "" if pool["unread"] is None else f", {pool['unread']:,} more in Kafka"
+    waiting = "" if pool["lag"] is None else f", {pool['lag']:,} more in Kafka"
     return Text.assemble(
         (pool["pool"], "bold"),
         f" ({', '.join(pool['models'])})" if pool["models"] else "",
-        f": {', '.join(states)}; {pool['jobs']:,} jobs taken{unread}",
+        f": {', '.join(states)}; {pool['jobs']:,} jobs taken{waiting}",
     )
 
 
@@ -84,10 +84,10 @@ def _cells(worker: Mapping[str, Any]) -> list[str]:
     report = worker["report"]
     scheduler = report.get("scheduler")
     topics = report["topics"]
-    unread = [share.get("unread") for share in topics]
+    lags = [share.get("lag") for share in topics]
     return [
         f"{sum(share['jobs'] for share in topics):,}",
-        _UNKNOWN if not unread or None in unread else f"{sum(unread):,}",
+        _UNKNOWN if not lags or None in lags else f"{sum(lags):,}",
         f"{report['running_decodes']:,}",
         _rate(report.get("generated_tokens_per_s")),
         _kv(report),

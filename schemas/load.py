@@ -12,6 +12,11 @@ from schemas.message import Message, Payload, UtcDatetime
 MAX_LOAD_BYTES = 64 * 1024
 """A larger record is no report: gateways read all of them, and keep the last of each worker."""
 MAX_LABEL_CHARACTERS = 256
+MAX_PARTITIONS = 2_000
+"""Of one topic; more are not listed."""
+MAX_SECONDS = 1e8
+"""Three years: what takes longer is reported as this."""
+MAX_PER_S = 1e11
 
 _NEWER_FIELDS: Final = ConfigDict(extra="ignore")
 """What a newer worker reports beyond this is left out, so that old gateways still show it."""
@@ -25,8 +30,8 @@ Label = Annotated[
 """A name that is shown to people, on a terminal too: no control characters."""
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
-Seconds = Annotated[float, Field(ge=0, lt=1e9)]
-Rate = Annotated[float, Field(ge=0, lt=1e12)]
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS)]
+Rate = Annotated[float, Field(ge=0, le=MAX_PER_S)]
 
 
 class TopicShare(Payload):
@@ -35,7 +40,7 @@ class TopicShare(Payload):
     model_config = _NEWER_FIELDS
 
     topic: Label
-    partitions: list[Count] = Field(max_length=2_000, fail_fast=True)
+    partitions: list[Count] = Field(max_length=MAX_PARTITIONS, fail_fast=True)
     """Those that it reads."""
     jobs: Count
     """Taken and not finished."""
@@ -43,8 +48,9 @@ class TopicShare(Payload):
     """Of these jobs; estimated until a prompt is tokenized."""
     paused: bool = False
     """It takes no more of them for now; the rest waits in Kafka."""
-    unread: Count | None = None
-    """Records in its partitions that it has not taken, as of two seconds ago or so."""
+    lag: Count | None = None
+    """Records in its partitions that it has not read, as of two seconds ago or so: they wait in
+    Kafka. None: not known yet."""
 
 
 class WorkerLimits(Payload):
@@ -59,7 +65,7 @@ class WorkerLimits(Payload):
     interactive_jobs: Count
     """Taken from the interactive topic before it is paused."""
     batch_jobs: Count
-    """Taken from the batch and relegated topics, likewise."""
+    """Taken from the batch and relegated topics before they are paused."""
 
 
 class Backlog(Payload):

@@ -8,7 +8,8 @@ from aiokafka.errors import KafkaError
 
 from niyama import kafka
 from niyama.errors import UnavailableError
-from niyama.telemetry import instruments
+from niyama.telemetry.instruments import shared
+from niyama.telemetry.instruments import worker as instruments
 from niyama.telemetry.telemetry import Telemetry
 from schemas.topics import worker_key
 from workers.connections import Connections, connect
@@ -117,7 +118,7 @@ def _build(
     dispatcher = _dispatcher(
         admission, in_flight, executor, reporter, cancellations, crash_limit, traces
     )
-    read = telemetry.measurements.counter(instruments.CONSUMED_MESSAGES)
+    read = telemetry.measurements.counter(shared.CONSUMED_MESSAGES)
     group = settings.workers_group
     poll_loop = PollLoop(
         jobs, partitions, flow, dispatcher, lambda topic, count: read.add(count, topic, group)

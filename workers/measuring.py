@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from niyama.telemetry import instruments
+from niyama.telemetry.instruments import shared
+from niyama.telemetry.instruments import worker as instruments
 from niyama.telemetry.measurements import Measurements, Observed, ObservedRows
 from workers.engine.load import EngineLoad, IterationCounts
 from workers.execution.in_flight import InFlightJobs
@@ -33,11 +34,11 @@ def observe(
         lambda: [(each.delivered, (each.topic,)) for each in sender.topics],
     )
     see(
-        instruments.DROPPED_MESSAGES,
+        shared.DROPPED_MESSAGES,
         lambda: [(each.given_up, (each.topic,)) for each in sender.topics],
     )
     see(
-        instruments.DEAD_LETTERS,
+        shared.DEAD_LETTERS,
         lambda: [(count, (code,)) for code, count in list(reporter.refusals.items())],
     )
 

@@ -57,8 +57,9 @@ class PoolView(View):
     gone: int
     jobs: int
     """Taken and not finished."""
-    unread: int | None
-    """Records in its job topics that no worker has taken; None until the workers have looked."""
+    lag: int | None
+    """Records in its job topics that no worker has read: they wait in Kafka. None until the workers
+    have looked."""
     running_decodes: int
     prompt_tokens_per_s: float
     generated_tokens_per_s: float
@@ -102,7 +103,7 @@ def _pool(name: str, members: Sequence[KnownWorker]) -> PoolView:
         draining=states.count(WorkerState.DRAINING),
         gone=states.count(WorkerState.GONE),
         jobs=sum(share.jobs for share in shares),
-        unread=_sum_of_all(share.unread for share in shares),
+        lag=_sum_of_all(share.lag for share in shares),
         running_decodes=sum(each.running_decodes for each in reports),
         prompt_tokens_per_s=_rate(each.prompt_tokens_per_s for each in reports),
         generated_tokens_per_s=_rate(each.generated_tokens_per_s for each in reports),

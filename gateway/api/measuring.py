@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from niyama.telemetry import instruments
+from niyama.telemetry.instruments import gateway as instruments
 from niyama.telemetry.measurements import Measurements
 
 METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"}

@@ -63,17 +63,18 @@ class KnownWorkers:
 
     def withdrawn(self, key: bytes) -> None:
         """A worker has ended in order."""
+        self._forget_silent()
         self._heard.pop(key, None)
 
     def all(self) -> list[KnownWorker]:
-        """By pool and worker id."""
-        self._forget_silent()
+        """By pool and worker id. May be asked in any thread: it changes nothing."""
         return sorted(self._known(), key=lambda known: (known.report.pool, known.report.worker_id))
 
     def _known(self) -> Iterator[KnownWorker]:
         now_s = self._clock()
-        for report, heard_s in self._heard.values():
-            yield KnownWorker(report, now_s - heard_s)
+        for report, heard_s in list(self._heard.values()):
+            if heard_s >= now_s - FORGOTTEN_AFTER_S:
+                yield KnownWorker(report, now_s - heard_s)
 
     def _forget_silent(self) -> None:
         oldest_s = self._clock() - FORGOTTEN_AFTER_S

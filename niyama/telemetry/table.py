@@ -1,21 +1,24 @@
 """Every instrument as Markdown, for docs/metrics.md: `python -m niyama.telemetry.table`."""
 
 from collections.abc import Iterable
+from types import ModuleType
 
 from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
-from niyama.telemetry import instruments
 from niyama.telemetry.instrument import Attribute, Instrument, Kind
+from niyama.telemetry.instruments import gateway, shared, worker
 from niyama.telemetry.measurements import Measurements
 from niyama.telemetry.metrics import Metrics
+
+_PARTS = {"Workers": worker, "Gateways": gateway, "Both": shared}
 
 
 def declared() -> list[Instrument]:
     """All instruments, in their order."""
-    return [each for each in vars(instruments).values() if isinstance(each, Instrument)]
+    return [each for part in _PARTS.values() for each in _of(part)]
 
 
 def exposed_name(instrument: Instrument) -> str:
@@ -43,15 +46,20 @@ def of_faststream() -> list[Metric]:
 
 
 def table() -> str:
-    """The instruments, below them their attributes, and FastStream's metrics."""
-    return f"{_instruments()}\n\n{_attributes()}\n\n{_faststream()}\n"
+    """The instruments of each process, below them their attributes, and FastStream's metrics."""
+    parts = [f"### {name}\n\n{_instruments(part)}" for name, part in _PARTS.items()]
+    return "\n\n".join([*parts, f"### Labels\n\n{_attributes()}", f"{_faststream()}\n"])
 
 
-def _instruments() -> str:
+def _of(part: ModuleType) -> list[Instrument]:
+    return [each for each in vars(part).values() if isinstance(each, Instrument)]
+
+
+def _instruments(part: ModuleType) -> str:
     rows = (
         f"| `{each.name}` | `{exposed_name(each)}` | {each.kind} | {_labels(each)} | "
         f"{each.description} |"
-        for each in declared()
+        for each in _of(part)
     )
     return _lines("| OpenTelemetry | Prometheus | | Labels | |\n|---|---|---|---|---|", rows)
 

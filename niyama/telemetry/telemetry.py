@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from niyama.telemetry.instruments import DROPPED_SPANS, FAILED_EXPORTS
+from niyama.telemetry.instruments.shared import DROPPED_SPANS, FAILED_EXPORTS
 from niyama.telemetry.measurements import Measurements, Observed
 from niyama.telemetry.metrics import Metrics
 from niyama.telemetry.resource import resource_of

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from niyama.telemetry import instruments
 from niyama.telemetry.buckets import Buckets
+from niyama.telemetry.instruments import worker as instruments
 from workers.policy.load import ChatForecast, QueueLoad
 
 _RATES_OVER_S = 0.9

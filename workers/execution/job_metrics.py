@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Unpack
 
-from niyama.telemetry import instruments
+from niyama.telemetry.instruments import worker as instruments
 from niyama.telemetry.measurements import Measurements, Observed
 from niyama.tracing import names
 from schemas import EventType, JobError

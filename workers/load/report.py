@@ -9,6 +9,9 @@ from importlib.metadata import version
 from schemas import LoadReport, PoolTopics
 from schemas.load import (
     MAX_LABEL_CHARACTERS,
+    MAX_PARTITIONS,
+    MAX_PER_S,
+    MAX_SECONDS,
     Backlog,
     PredictedTtft,
     SchedulerLoad,
@@ -23,9 +26,6 @@ from workers.intake.flow_control import FlowControl
 from workers.offsets.partitions import Partitions
 from workers.policy.load import HORIZONS_S, QueueLoad
 
-_MOST_S = 1e8
-_MOST_PER_S = 1e11
-_MOST_PARTITIONS = 2_000
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -89,14 +89,14 @@ class WorkerLoad:
     def _share(self, topic: str) -> TopicShare:
         read = {tp.partition: each for tp, each in self._partitions if tp.topic == topic}
         taken = self._in_flight.load(topic)
-        unread = [each.unread for each in read.values()]
+        lags = [each.lag for each in read.values()]
         return TopicShare(
             topic=topic,
-            partitions=sorted(read)[:_MOST_PARTITIONS],
+            partitions=sorted(read)[:MAX_PARTITIONS],
             jobs=taken.jobs,
             prompt_tokens=taken.prompt_tokens,
             paused=not self._flow.takes(topic),
-            unread=None if None in unread else sum(each or 0 for each in unread),
+            lag=None if None in lags else sum(each or 0 for each in lags),
         )
 
 
@@ -110,8 +110,8 @@ def _of_engine(load: EngineLoad | None, context_tokens: int | None) -> dict[str,
         return {}
     return {
         "running_decodes": load.decodes,
-        "prompt_tokens_per_s": _bounded(load.prompt_tokens_per_s, _MOST_PER_S),
-        "generated_tokens_per_s": _bounded(load.generated_tokens_per_s, _MOST_PER_S),
+        "prompt_tokens_per_s": _bounded(load.prompt_tokens_per_s, MAX_PER_S),
+        "generated_tokens_per_s": _bounded(load.generated_tokens_per_s, MAX_PER_S),
         "used_kv_tokens": load.used_kv_tokens,
         "scheduler": None if load.queue is None else _scheduler(load.queue, context_tokens),
     }
@@ -123,11 +123,13 @@ def _scheduler(queue: QueueLoad, context_tokens: int | None) -> SchedulerLoad:
         waiting=queue.waiting,
         prefilling=queue.prefilling,
         overdue=queue.overdue,
-        pressure=_bounded(queue.pressure, _MOST_S),
-        capacity_tokens_per_s=_bounded(queue.tokens_per_s, _MOST_PER_S),
+        pressure=_seconds(queue.pressure),
+        capacity_tokens_per_s=_bounded(queue.tokens_per_s, MAX_PER_S),
         backlog=list(_backlog(queue)),
         ttft=[
-            PredictedTtft(prompt_tokens=chat.prompt_tokens, ttft_s=_bounded(chat.ttft_s, _MOST_S))
+            PredictedTtft(
+                prompt_tokens=chat.prompt_tokens, ttft_s=_bounded(chat.ttft_s, MAX_SECONDS)
+            )
             for chat in queue.chats
             if context_tokens is None or chat.prompt_tokens < context_tokens
         ],
@@ -140,8 +142,12 @@ def _backlog(queue: QueueLoad) -> Iterator[Backlog]:
             yield Backlog(
                 kind=kind,
                 due_within_s=horizon_s if math.isfinite(horizon_s) else None,
-                work_s=_bounded(work_s, _MOST_S),
+                work_s=_seconds(work_s),
             )
+
+
+def _seconds(value: float) -> float:
+    return _bounded(value, MAX_SECONDS)
 
 
 def _bounded(value: float, most: float) -> float:

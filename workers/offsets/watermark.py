@@ -73,7 +73,7 @@ class PartitionProgress:
         return self._to_reread[0] if self._to_reread else self.position
 
     @property
-    def unread(self) -> int | None:
+    def lag(self) -> int | None:
         """Offsets that were there and had not been read when somebody looked last."""
         if self.log is None:
             return None

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Any
 
 import zmq
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from workers.engine.load import EngineLoad
 from workers.engine.port import PrefillChunk, PrefillChunks
@@ -54,6 +54,8 @@ class ReplicaLoad:
     replica: int
     """Its data-parallel rank."""
     load: EngineLoad
+
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="constants")  # null is no number
 
 
 _LOADS: TypeAdapter[ReplicaLoad] = TypeAdapter(ReplicaLoad)

@@ -9,10 +9,10 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient
 
 from gateway.database import engine
-from gateway.ledger.backlog import Backlog
 from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.counts import LedgerCounts
 from gateway.ledger.dead_letters import DeadLetters
-from gateway.measuring import LedgerMetrics, observe
+from gateway.measuring import LedgerMetrics, observe, observe_counts
 from gateway.settings import GatewaySettings
 from niyama.telemetry.measurements import Measurements
 from schemas import JobEvent, headers
@@ -209,19 +209,21 @@ async def test_the_end_of_a_job_is_counted_once_and_what_is_open_is_shown(
     settings: GatewaySettings, wire: Wire
 ) -> None:
     measurements, pool = Measurements(), engine(settings, 1)
-    metrics, backlog = LedgerMetrics(measurements, "g"), Backlog(pool)
+    metrics = LedgerMetrics(measurements, "g")
+    counts = LedgerCounts(pool, settings.pool)
     ended, _ = await wire.job(), await wire.job()
     for kind in ("completed", "failed"):
         await wire.event(ended, kind)
 
     async with consuming(settings, on_written=metrics.written, on_stored=metrics.stored) as ledger:
-        observe(measurements, ledger, DeadLetters(settings), backlog)
+        observe(measurements, ledger, DeadLetters(settings))
+        observe_counts(measurements, counts)
         await wire.until_all_is_read()
         lags = numbers(measurements, "niyama.ledger.lag")
-        counting = asyncio.create_task(backlog.run())
-        while not backlog.counts:
+        counting = asyncio.create_task(counts.run())
+        while not counts.by_pool:
             await asyncio.sleep(0.01)
-        backlog.stop()
+        counts.stop()
         await counting
     await pool.dispose()
 
@@ -230,5 +232,5 @@ async def test_the_end_of_a_job_is_counted_once_and_what_is_open_is_shown(
     consumed = numbers(measurements, "messaging.client.consumed.messages")
     assert sum(consumed.values()) == 4
     assert lags[settings.topics.events.name,] == 0
-    assert numbers(measurements, "niyama.ledger.open_jobs") == {(): 1}
-    assert numbers(measurements, "niyama.replies.pending") == {(): 0}
+    assert numbers(measurements, "niyama.ledger.open_jobs") == {(settings.pool,): 1}
+    assert numbers(measurements, "niyama.replies.pending") == {(settings.pool,): 0}

@@ -4,19 +4,22 @@ from uuid import uuid4
 
 from aiokafka import TopicPartition
 
+from gateway.bootstrap import build
 from gateway.database import engine
-from gateway.ledger.backlog import Backlog
+from gateway.fleet.known import KnownWorkers
 from gateway.ledger.consumer import LedgerConsumer
+from gateway.ledger.counts import LedgerCounts, PoolCounts
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.positions import Positions
 from gateway.ledger.records import Unusable
 from gateway.ledger.writer import Written
-from gateway.measuring import LedgerMetrics, observe
+from gateway.measuring import LedgerMetrics, observe, observe_counts, observe_pools
 from gateway.settings import GatewaySettings
-from niyama.telemetry import instruments
 from niyama.telemetry.measurements import Measurements
 from schemas import JobError
-from tests.support.metrics import numbers
+from schemas.load import TopicShare
+from tests.support.loads import load_report
+from tests.support.metrics import metrics, numbers
 from tests.support.records import FakeRecord
 
 
@@ -53,13 +56,65 @@ def test_the_ledgers_lag_is_that_of_all_its_partitions_of_a_topic() -> None:
     assert positions.lags() == {"events": 6, "batch": 0}
 
 
-async def test_dead_letters_are_counted_by_code_and_what_is_not_known_is_not_shown() -> None:
+async def test_dead_letters_are_counted_by_code() -> None:
     measurements, settings = Measurements(), GatewaySettings()
-    letters, backlog = DeadLetters(settings), Backlog(engine(settings, 1))
-    observe(measurements, LedgerConsumer(settings), letters, backlog)
+    letters = DeadLetters(settings)
+    observe(measurements, LedgerConsumer(settings), letters)
     error = JobError(code="invalid_json", message="no JSON")
     letters.put(Unusable(FakeRecord(), error))
     assert numbers(measurements, "niyama.dead_letters") == {("invalid_json",): 1}
-    assert numbers(measurements, "niyama.ledger.open_jobs") == {}
-    backlog.counts = {instruments.OPEN_JOBS: 5}
-    assert numbers(measurements, "niyama.ledger.open_jobs") == {(): 5}
+
+
+async def test_what_is_open_is_shown_by_pool_and_nothing_that_is_not_known() -> None:
+    measurements = Measurements()
+    counts = LedgerCounts(engine(GatewaySettings(), 1), "default")
+    observe_counts(measurements, counts)
+    assert measurements.collect() == []
+    counts.by_pool = {"default": PoolCounts(), "eu": PoolCounts(5, 4, 3, 2)}
+    assert [
+        numbers(measurements, name)
+        for name in (
+            "niyama.ledger.open_jobs",
+            "niyama.ledger.overdue_jobs",
+            "niyama.replies.pending",
+            "niyama.replies.undeliverable",
+        )
+    ] == [{("default",): 0, ("eu",): count} for count in (5, 4, 3, 2)]
+
+
+async def test_a_gateway_that_does_not_measure_does_not_count() -> None:
+    part = "counting what is open in the ledger"
+    settings = GatewaySettings()
+    assert part in build(settings)._parts
+    assert part not in build(settings.model_copy(update={"metrics": False}))._parts
+
+
+def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
+    measurements, workers = Measurements(), KnownWorkers(lambda: 0.0)
+    observe_pools(measurements, workers, "default")
+    states = ("serving", "draining", "gone")
+    assert numbers(measurements, "niyama.pool.workers") == {
+        ("default", state): 0 for state in states
+    }
+
+    def share(topic: str, lag: int | None) -> TopicShare:
+        return TopicShare(topic=topic, partitions=[0], jobs=0, prompt_tokens=0, lag=lag)
+
+    known = [share("chat", 3), share("batch", 5)], [share("chat", 4), share("batch", None)]
+    for number, shares in enumerate(known):
+        report = load_report(f"{number}", pool="eu", topics=shares, draining=number == 1)
+        workers.reported(bytes([number]), report)
+    assert numbers(measurements, "niyama.pool.workers") == {
+        **{("default", state): 0 for state in states},
+        ("eu", "serving"): 1,
+        ("eu", "draining"): 1,
+        ("eu", "gone"): 0,
+    }
+    assert numbers(measurements, "niyama.pool.lag") == {("eu", "chat"): 7}
+
+
+def test_in_prometheus_the_label_of_the_pool_is_that_of_the_jobs() -> None:
+    measurements = Measurements()
+    observe_pools(measurements, KnownWorkers(), "eu")
+    text, _ = metrics(measurements).text(None)
+    assert b'niyama_pool_workers{niyama_pool="eu",niyama_worker_state="gone"} 0.0' in text

@@ -22,7 +22,7 @@ BUSY = load_report(
     generated_tokens_per_s=12_345.6,
     used_kv_tokens=10_000,
     limits=WorkerLimits(interactive_jobs=1, batch_jobs=1, kv_tokens=10_000),
-    topics=[TopicShare(topic="t", partitions=[0], jobs=2_048, prompt_tokens=9, unread=99_999)],
+    topics=[TopicShare(topic="t", partitions=[0], jobs=2_048, prompt_tokens=9, lag=99_999)],
     scheduler=SchedulerLoad(
         waiting=1, prefilling=1, overdue=0, pressure=12.5, capacity_tokens_per_s=1_000,
         backlog=[
@@ -58,7 +58,7 @@ def test_a_table_of_a_busy_pool_fits_eighty_columns() -> None:
     head, _, names, _, busy, null, died = printed(KNOWN)
     assert head.startswith("default (tiny): 2 serving, 1 gone; 2,048 jobs taken")
     assert names.split() == [
-        *("worker", "state", "jobs", "unread", "decodes"),
+        *("worker", "state", "jobs", "lag", "decodes"),
         *("/s", "KV", "pressure", "backlog", "1k"),
     ]
     assert busy.split() == [

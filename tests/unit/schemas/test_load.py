@@ -29,7 +29,7 @@ def largest_report() -> LoadReport:
     name, many = "x" * MAX_LABEL_CHARACTERS, 2**52
     topics = [
         TopicShare(
-            topic=name, partitions=range(8_000, 10_000), jobs=many, prompt_tokens=many, unread=many
+            topic=name, partitions=range(8_000, 10_000), jobs=many, prompt_tokens=many, lag=many
         )
         for _ in range(3)
     ]

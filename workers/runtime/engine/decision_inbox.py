@@ -1,15 +1,20 @@
 """The worker's end of the scheduler's decisions; `messages.DecisionSender` is the other."""
 
 import asyncio
+import logging
 from typing import Any
 
 import zmq
 import zmq.asyncio
+from pydantic import ValidationError
 
+from niyama.logs import Throttle
 from workers.engine.load import EngineLoad
 from workers.engine.port import EngineDead
 from workers.policy.decision import Decision
 from workers.runtime import messages
+
+log = logging.getLogger(__name__)
 
 _FINAL_DECISIONS_MS = 500
 """How long the final decisions of a scheduler that died are waited for."""
@@ -22,6 +27,7 @@ class DecisionInbox:
         self.address = address
         self.loads: dict[int, EngineLoad] = {}
         """How busy each scheduler was when it last said so, by data-parallel rank."""
+        self._throttle = Throttle()
         self._socket = zmq.asyncio.Context.instance().socket(zmq.PULL)
 
     def open(self) -> None:
@@ -45,7 +51,12 @@ class DecisionInbox:
             receiving.cancel()
 
     def _decisions_in(self, message: bytes) -> list[Decision]:
-        content = messages.received(message)
+        """A load that cannot be read is passed over: the next one comes in a second."""
+        try:
+            content = messages.received(message)
+        except ValidationError as error:
+            self._throttle.warning(log, "how busy the scheduler is cannot be read: %s", error)
+            return []
         if isinstance(content, messages.ReplicaLoad):
             self.loads[content.replica] = content.load
             return []

@@ -16,7 +16,7 @@ def busy(name: str, work_s: float, pressure: float, **fields: object) -> LoadRep
         ],
         ttft=[PredictedTtft(prompt_tokens=128, ttft_s=pressure)],
     )  # fmt: skip
-    share = TopicShare(topic="t", partitions=[0], jobs=3, prompt_tokens=9, unread=5)
+    share = TopicShare(topic="t", partitions=[0], jobs=3, prompt_tokens=9, lag=5)
     known: dict[str, object] = {
         "scheduler": scheduler,
         "topics": [share],
@@ -39,7 +39,7 @@ def test_a_pool_adds_up_what_its_workers_have_and_shows_the_busiest() -> None:
     )
     assert (pool.pool, pool.models) == ("default", ["tiny"])
     assert (pool.serving, pool.draining, pool.gone) == (2, 0, 1)
-    assert (pool.jobs, pool.unread, pool.running_decodes) == (6, 10, 4)
+    assert (pool.jobs, pool.lag, pool.running_decodes) == (6, 10, 4)
     assert (pool.prompt_tokens_per_s, pool.capacity_tokens_per_s) == (200.0, 2_000.0)
     assert (pool.used_kv_share, pool.pressure) == (0.5, 0.9)
     assert [(each.kind, each.work_s) for each in pool.backlog] == [("batch", 20.0)]
@@ -54,7 +54,7 @@ def test_a_chat_does_not_go_to_a_worker_that_drains() -> None:
 def test_of_workers_without_a_scheduler_little_is_known() -> None:
     (pool,) = pools([KnownWorker(load_report(), 0.5)])
     assert (pool.capacity_tokens_per_s, pool.pressure, pool.backlog) == (None, None, [])
-    assert (pool.used_kv_share, pool.unread, pool.jobs) == (None, None, 0)
+    assert (pool.used_kv_share, pool.lag, pool.jobs) == (None, None, 0)
 
 
 def test_pools_are_apart() -> None:

@@ -92,12 +92,12 @@ def test_each_topic_says_what_is_read_taken_and_left(
     load: WorkerLoad, partitions: Partitions
 ) -> None:
     interactive, batch, _ = load.report().topics
-    assert (interactive.partitions, interactive.paused, interactive.unread) == ([], False, 0)
-    assert (batch.partitions, batch.paused, batch.unread) == ([1, 4], True, None)
+    assert (interactive.partitions, interactive.paused, interactive.lag) == ([], False, 0)
+    assert (batch.partitions, batch.paused, batch.lag) == ([1, 4], True, None)
     partitions.new.log = range(5)
-    assert load.report().topics[1].unread == 40 + 5  # nothing below 10 is there any more
+    assert load.report().topics[1].lag == 40 + 5  # nothing below 10 is there any more
     partitions.known.take(10)
-    assert load.report().topics[1].unread == 39 + 5
+    assert load.report().topics[1].lag == 39 + 5
 
 
 def test_what_the_scheduler_says_is_bounded_and_fits_the_model(

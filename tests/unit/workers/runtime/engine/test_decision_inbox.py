@@ -1,7 +1,9 @@
 """The worker's end of the scheduler's decisions, over a real socket."""
 
 import asyncio
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,29 @@ async def test_final_decisions_are_read_before_the_death_is_reported(
 
 def test_an_inbox_that_was_never_opened_can_be_closed(tmp_path: Path) -> None:
     DecisionInbox(f"ipc://{tmp_path}/decisions").close()
+
+
+async def test_a_load_that_cannot_be_read_is_passed_over_and_said_once(
+    inbox: DecisionInbox, sender: DecisionSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    death = asyncio.get_running_loop().create_future()
+    for message in (b'{"replica": 0}', b'{"replica": ', b"{}"):
+        sender._send(message)
+    sender.send_load(LOAD, replica=0)
+    assert [await inbox.next(death) for _ in range(4)] == [[], [], [], []]
+    assert inbox.loads == {0: LOAD}
+    assert len(caplog.records) == 1
+
+
+async def test_infinity_and_nan_reach_the_worker(
+    inbox: DecisionInbox, sender: DecisionSender
+) -> None:
+    chats = (ChatForecast(128, math.nan),)
+    queue = replace(QUEUE, pressure=math.inf, chats=chats)
+    death = asyncio.get_running_loop().create_future()
+    sender.send_load(replace(LOAD, queue=queue), replica=0)
+    assert await inbox.next(death) == []
+    received = inbox.loads[0].queue
+    assert received is not None
+    assert received.pressure == math.inf
+    assert math.isnan(received.chats[0].ttft_s)

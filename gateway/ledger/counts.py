@@ -1,0 +1,85 @@
+"""How much is open in the ledger, asked for now and then: what a scrape shows never waits."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from gateway.database import UNREACHABLE, read
+from niyama.waiting import is_set_within
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 15.0
+COUNTED_ROWS = 100_000
+"""More are not counted: a count reads every row that it counts."""
+UNKNOWN_POOL = "unknown"
+"""Of jobs of which only events have been read so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCounts:
+    """What is open of one pool's jobs, each at most COUNTED_ROWS of all pools together."""
+
+    open_jobs: int = 0
+    overdue_jobs: int = 0
+    """Of the open jobs, those whose deadline has passed without the token that it is for."""
+    pending_replies: int = 0
+    undeliverable_replies: int = 0
+
+
+_OPEN = "SELECT job_id FROM jobs WHERE finished_at IS NULL"
+_ROWS = {
+    "open_jobs": _OPEN,
+    "overdue_jobs": f"{_OPEN} AND deadline_at < now() "
+    "AND (kind <> 'interactive' OR first_token_at IS NULL)",
+    "pending_replies": "SELECT job_id FROM reply_outbox WHERE reply_topic IS NOT NULL "
+    "AND undeliverable_at IS NULL",
+    "undeliverable_replies": "SELECT job_id FROM reply_outbox WHERE undeliverable_at IS NOT NULL",
+}
+"""Of each field of `PoolCounts`: whose jobs are counted."""
+_COUNTS = text(
+    " UNION ALL ".join(
+        f"(SELECT '{field}', coalesce(pool, '{UNKNOWN_POOL}'), count(*) "
+        f"FROM ({rows} LIMIT {COUNTED_ROWS}) AS counted LEFT JOIN jobs USING (job_id) GROUP BY 2)"
+        for field, rows in _ROWS.items()
+    )
+)
+
+
+class LedgerCounts:
+    """A part of the gateway: keeps the counts up to date."""
+
+    def __init__(self, engine: AsyncEngine, pool: str) -> None:
+        """`pool` is shown even when nothing of it is open."""
+        self.by_pool: Mapping[str, PoolCounts] = {}
+        """As of the last answer, of every pool that ever had a count; empty while Postgres is
+        away."""
+        self._engine = engine
+        self._pools = {pool}
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Count until `stop`."""
+        while not self._stopping.is_set():
+            await self._count()
+            await is_set_within(self._stopping, INTERVAL_S)
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def _count(self) -> None:
+        try:
+            rows = await read(self._engine, _COUNTS)
+        except UNREACHABLE as error:
+            log.debug("what is open in the ledger is not counted: %r", error)
+            self.by_pool = {}
+            return
+        counts: dict[str, dict[str, int]] = {pool: {} for pool in self._pools}
+        for field, pool, count in rows:
+            counts.setdefault(pool, {})[field] = count
+        self._pools |= counts.keys()
+        self.by_pool = {pool: PoolCounts(**known) for pool, known in counts.items()}
