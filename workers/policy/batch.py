@@ -1,6 +1,7 @@
 """The prefill part of one iteration while it is being filled."""
 
 import math
+from collections.abc import Callable
 from typing import Self
 
 from workers.latency.model import NO_CHUNKS, LatencyModel
@@ -8,7 +9,7 @@ from workers.policy.decodes import DecodeLoad
 from workers.policy.memory import Memory
 from workers.policy.plan import Chunk
 from workers.policy.request import Prefill
-from workers.policy.turns import Limit, are_faster_apart
+from workers.policy.turns import Limit
 
 
 class PrefillBatch:
@@ -29,11 +30,11 @@ class PrefillBatch:
         beside: Limit | None,
         between: Limit,
         max_tokens: int,
-        try_turns: bool = False,
+        are_faster_apart: Callable[[int, int], bool] = lambda tokens, context: False,
     ) -> None:
         """What prompts may take `beside` the decodes, None where they cannot run together, and
         `between` two turns of the decodes. `mixed`: the decodes as they are beside prompts.
-        `try_turns`: as if they were faster apart.
+        `are_faster_apart`: a chunk of so many tokens after so many others, and the decodes.
         """
         self.memory = memory
         self.chunks: list[Chunk] = []
@@ -41,8 +42,9 @@ class PrefillBatch:
         """Prompts in progress whose KV this iteration takes."""
         self.full = False
         """A prompt had to be left unfinished, or out, for lack of time: more work was waiting."""
-        self.decodes_wait = False
-        """There are decodes that could take part, and they are faster apart."""
+        self.avoided_tokens = 0
+        """What prompts could have had beside the decodes, where these are left out because they
+        are faster apart."""
         self._model = model
         self._decodes = decodes
         self._mixed = mixed
@@ -50,7 +52,7 @@ class PrefillBatch:
         """The decodes in this iteration: all, or none."""
         self._beside = beside
         self._between = between
-        self._try_turns = try_turns
+        self._faster_apart = are_faster_apart
         self._max_tokens = max_tokens
         self._held: set[str] = set()
         self._computed = NO_CHUNKS
@@ -80,6 +82,11 @@ class PrefillBatch:
         self._asked = (prefill.request_id, self._room(prefill))
         return self._asked[1] > 0
 
+    @property
+    def leaves_decodes_out(self) -> bool:
+        """For whatever reason, there are prompts and none of the decodes."""
+        return bool(self.chunks) and self._decodes.decodes > 0 and not self._taking_part.decodes
+
     def holds(self, request_id: str) -> bool:
         return request_id in self._held
 
@@ -105,7 +112,8 @@ class PrefillBatch:
         self.memory = Memory(free - cached - tokens, admissible)
         if not self.chunks:
             self._taking_part = self._taking_part_with(prefill)
-            self.decodes_wait = self._are_faster_apart(prefill)
+            if self._mixes(prefill) and not self._taking_part.decodes:
+                self.avoided_tokens = self._tokens_beside(prefill)
         self.chunks.append(Chunk(prefill.request_id, tokens))
         self._held.add(prefill.request_id)
         self._computed = self._computed.beside(tokens, prefill.context_tokens)
@@ -133,18 +141,22 @@ class PrefillBatch:
     def _taking_part_with(self, prefill: Prefill) -> DecodeLoad:
         if self.chunks:
             return self._taking_part
-        mixes = self._beside is not None and prefill.request.prompt_mixes
-        if mixes and not self._are_faster_apart(prefill):
+        if self._mixes(prefill) and not self._are_faster_apart(prefill):
             return self._mixed
         return DecodeLoad(0, 0)
 
+    def _mixes(self, prefill: Prefill) -> bool:
+        """There are decodes, and the engine can compute the prompt beside them now."""
+        can = self._beside is not None and prefill.request.prompt_mixes
+        return can and self._mixed.decodes > 0
+
     def _are_faster_apart(self, prefill: Prefill) -> bool:
         """By the tokens that the first prompt would have beside the decodes."""
-        if self._try_turns:
-            return True
+        return self._faster_apart(self._tokens_beside(prefill), prefill.context_tokens)
+
+    def _tokens_beside(self, prefill: Prefill) -> int:
         room = self._tokens_within(self._beside or self._between, prefill, self._mixed)
-        tokens = min(prefill.remaining_tokens, max(1, room))
-        return are_faster_apart(tokens, prefill.context_tokens, self._mixed, self._model)
+        return min(prefill.remaining_tokens, max(1, room))
 
     def _room(self, prefill: Prefill) -> int:
         """Prompt tokens that still fit, of this prompt."""

@@ -6,12 +6,12 @@ that run often say nothing about prompts. What remains is spread; the margin is 
 it.
 """
 
-import bisect
-from collections import deque
 from dataclasses import replace
 
 from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel, Regime
+from workers.policy.bias import ENOUGH, Corrected, Ratios
+from workers.policy.sharing import Sharing
 
 _FIRST_MARGIN = 1.2
 _MIN_MARGIN = 1.02
@@ -21,39 +21,9 @@ _WINDOW = 256
 """Recent iterations of all regimes that are remembered."""
 _REGIME_WINDOW = 64
 """Recent iterations of one regime: few enough to follow a device that slows down."""
-_ENOUGH = 16
-"""Iterations of a regime after which those of others no longer count for it."""
 _TRIAL_EVERY = 8
 """One iteration in so many is of decodes alone, until there were enough."""
-
-_SAME = 0.002
-"""Biases that differ by less, as a share, make no other model."""
 _REGIMES = tuple(Regime)
-
-
-class _Ratios:
-    """The newest of a stream of ratios, in order of size."""
-
-    def __init__(self, window: int) -> None:
-        self._recent: deque[float] = deque()
-        self._sorted: list[float] = []
-        self._window = window
-
-    def __len__(self) -> int:
-        return len(self._sorted)
-
-    def add(self, ratio: float) -> None:
-        self._recent.append(ratio)
-        bisect.insort(self._sorted, ratio)
-        if len(self._recent) > self._window:
-            oldest = self._recent.popleft()
-            del self._sorted[bisect.bisect_left(self._sorted, oldest)]
-
-    def quantile(self, share: float) -> float:
-        """The least ratio that more than `share` of them do not exceed; 1 without any."""
-        if not self._sorted:
-            return 1.0
-        return self._sorted[min(len(self._sorted) - 1, int(share * len(self._sorted)))]
 
 
 class Calibration:
@@ -63,20 +33,23 @@ class Calibration:
         """As it was fitted."""
         # Decodes alone are corrected apart, whether or not the model tells them apart.
         self._base = model if model.decode_only else replace(model, decode_only=model.small)
-        self.corrected = self._base if correct else model
-        """As recent iterations say: in the seconds of this device, now."""
+        self._corrected = Corrected(self._base)
         self._correct = correct
-        self._biases = [1.0] * len(Regime)
-        """Those in `corrected`."""
-        self._all = _Ratios(_WINDOW)
-        self._own = [_Ratios(_REGIME_WINDOW) for _ in Regime]
-        self._just_large = _Ratios(_REGIME_WINDOW)
+        self.sharing = Sharing(self._base)
+        self._all = Ratios(_WINDOW)
+        self._own = [Ratios(_REGIME_WINDOW) for _ in Regime]
+        self._just_large = Ratios(_REGIME_WINDOW)
         """Of batches of at most twice the split."""
         self._mixed = 0
         """Iterations with prompts and decodes since one of decodes alone."""
         self._trials = 0
-        self._left = _Ratios(_WINDOW)
+        self._left = Ratios(_WINDOW)
         """Actual over corrected prediction, of iterations with prompts: these have a limit."""
+
+    @property
+    def corrected(self) -> LatencyModel:
+        """As recent iterations say: in the seconds of this device, now."""
+        return self._corrected.model if self._correct else self.model
 
     def observe(self, ran: Sample) -> None:
         """Take one measured iteration."""
@@ -89,30 +62,30 @@ class Calibration:
         ratio = ran.duration_s / predicted_s
         self._all.add(ratio)
         self._own[regime].add(ratio)
+        self.sharing.observe(ran, regime, ratio)
         if regime is Regime.LARGE and tokens <= 2 * self._base.split_tokens:
             self._just_large.add(ratio)
         if self._correct:
-            self._correct_model()
+            self._corrected.by([self.bias(each) for each in _REGIMES])
         if regime is not Regime.DECODES:
-            self._left.add(ratio / self._biases[regime])
+            self._left.add(ratio / self._corrected.biases[regime])
 
     def bias(self, regime: Regime) -> float:
         """Actual / predicted of the model, typical of recent iterations.
 
         A regime of which little was seen is expected to be as wrong as all of them are.
         """
-        own = self._own[regime]
-        typical = own.quantile(0.5)
-        if len(own) >= _ENOUGH:
-            return typical
-        known = len(own) / _ENOUGH
-        return float(typical**known * self._all.quantile(0.5) ** (1 - known))
+        return self._own[regime].typical(self._all.quantile(0.5))
 
-    def _correct_model(self) -> None:
-        biases = [self.bias(regime) for regime in _REGIMES]
-        if any(abs(b - a) > _SAME * a for a, b in zip(self._biases, biases, strict=True)):
-            self._biases = biases
-            self.corrected = self._base.corrected(*biases)
+    def together_and_apart(self) -> tuple[LatencyModel, LatencyModel]:
+        """See `Sharing.models`."""
+        if not self._correct:
+            return self.model, self.model
+        return self.sharing.models(self._corrected.biases)
+
+    def takes_turn(self, prompt_tokens: int, decodes: int) -> None:
+        """See `Sharing.took_turn`."""
+        self.sharing.took_turn(self._base.regime(prompt_tokens, decodes))
 
     def margin(self, quantile: float) -> float:
         """Actual over corrected prediction that a share `quantile` of iterations stays below."""
@@ -129,14 +102,14 @@ class Calibration:
         """
         calibration = Calibration(model, correct=self._correct)
         calibration._left = self._left
-        for _ in range(_ENOUGH // 2):
+        for _ in range(ENOUGH // 2):
             calibration._all.add(1.0)
         return calibration
 
     def should_try_decodes_alone(self) -> bool:
         """Under load prompts are in every iteration, so that nobody knows what it saves to leave
         them out. A few times that has to be tried where something hangs on it."""
-        unknown = len(self._own[Regime.DECODES]) < _ENOUGH and self._trials < 2 * _ENOUGH
+        unknown = len(self._own[Regime.DECODES]) < ENOUGH and self._trials < 2 * ENOUGH
         return unknown and self._mixed >= _TRIAL_EVERY
 
     def tries_decodes_alone(self) -> None:
@@ -147,7 +120,7 @@ class Calibration:
     @property
     def knows_large_batches(self) -> bool:
         """Enough batches just above the split were measured."""
-        return len(self._just_large) >= _ENOUGH
+        return len(self._just_large) >= ENOUGH
 
     def measured_model(self) -> LatencyModel | None:
         """What measured iterations say against large batches and decodes alone in turn.
@@ -157,7 +130,7 @@ class Calibration:
         places. None until each of the three was measured often.
         """
         alone, small = self._own[Regime.DECODES], self._own[Regime.SMALL]
-        if min(len(alone), len(small), len(self._just_large)) < _ENOUGH:
+        if min(len(alone), len(small), len(self._just_large)) < ENOUGH:
             return None
         slow_alone, fast_small = alone.quantile(0.75), small.quantile(0.25)
         return self._base.corrected(slow_alone, fast_small, self._just_large.quantile(0.75))

@@ -30,7 +30,7 @@ class IterationPlan:
     reclaim_kv: tuple[str, ...] = ()
     """Requests in progress whose KV the engine reclaims before the iteration starts."""
     decodes_wait: bool = False
-    """The running decodes are left out: they and the chunks take less time in turns."""
+    """The running decodes are left out, although the engine could compute them beside others."""
     full: bool = False
     """More prompt tokens were waiting than fit."""
     decisions: tuple[Decision, ...] = ()

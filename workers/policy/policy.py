@@ -1,6 +1,6 @@
 """The Niyama policy: which prompts, and how much of them, join the decodes in each iteration."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from workers.latency.fit import Sample
 from workers.latency.model import NO_CHUNKS, LatencyModel
@@ -20,7 +20,14 @@ from workers.policy.request import Prefill, Request
 from workers.policy.review import Review
 from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation
-from workers.policy.turns import beside_decodes, between_decodes, should_try_turns
+from workers.policy.turns import (
+    Limit,
+    are_faster_apart,
+    beside_decodes,
+    between_decodes,
+    has_time_beside,
+    should_try_turns,
+)
 
 
 class NiyamaPolicy:
@@ -135,13 +142,15 @@ class NiyamaPolicy:
         victims = victims_for_decodes(batch.memory, backlog.started.values())
         planning.reclaim_kv(victims, "memory for running decodes")
         planning.fill()
+        if batch.avoided_tokens:
+            self.calibration.takes_turn(batch.avoided_tokens, self._decodes.mixed_load.decodes)
         backlog.expire(now_s, limits.further_expiries(len(batch.chunks)))
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
             chunks=tuple(batch.chunks),
             predicted_s=batch.predicted_s(),
             reclaim_kv=tuple(batch.reclaimed),
-            decodes_wait=batch.decodes_wait,
+            decodes_wait=self._decodes.mix and batch.leaves_decodes_out,
             full=batch.full,
             decisions=backlog.journal.take(),
         )
@@ -162,9 +171,6 @@ class NiyamaPolicy:
         mixed = self._decodes.mixed_load
         at_mixed = situation.mixed(mixed)
         beside = beside_decodes(at_mixed, *learned) if mixes else None
-        try_turns = beside is not None and should_try_turns(at_mixed, beside, *learned)
-        if try_turns:
-            self.calibration.tries_decodes_alone()
         return PrefillBatch(
             self.calibration.corrected,
             situation.decodes,
@@ -172,9 +178,24 @@ class NiyamaPolicy:
             mixed=mixed,
             beside=beside,
             between=between_decodes(situation, *learned),
-            try_turns=try_turns,
+            are_faster_apart=self._are_faster_apart(at_mixed, beside),
             max_tokens=self.settings.max_chunk_tokens,
         )
+
+    def _are_faster_apart(self, at: Situation, beside: Limit | None) -> Callable[[int, int], bool]:
+        """Whether a chunk and the decodes are, as is believed or to find out."""
+        calibration, settings = self.calibration, self.settings
+        if beside is None or not at.decodes.decodes:
+            return lambda tokens, context: False
+        if should_try_turns(at, beside, calibration, settings):
+            calibration.tries_decodes_alone()
+            return lambda tokens, context: True
+        in_time = has_time_beside(at, beside, calibration, settings)
+        if calibration.sharing.should_probe(in_time=in_time):
+            calibration.sharing.probed()
+            return lambda tokens, context: False
+        models = calibration.together_and_apart()
+        return lambda tokens, context: are_faster_apart(tokens, context, at.decodes, *models)
 
     def _situation(self, now_s: float) -> Situation:
         started = self._backlog.started.values()

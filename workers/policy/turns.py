@@ -27,16 +27,24 @@ class Limit(NamedTuple):
     """Prompt tokens that it may compute even where they take longer."""
 
 
-def are_faster_apart(tokens: int, context: int, decodes: DecodeLoad, model: LatencyModel) -> bool:
+def are_faster_apart(
+    tokens: int,
+    context: int,
+    decodes: DecodeLoad,
+    together: LatencyModel,
+    apart: LatencyModel | None = None,
+) -> bool:
     """Whether a chunk after `context` tokens and the decodes take less time in two iterations.
 
     SGLang's CPU backend computes the whole context of a decode anew beside a prompt, and engines
     replay a recorded graph only for decodes alone. The weights, on the other hand, are read twice.
+    `together` and `apart` are the models of both ways; without `apart` it is the same.
     """
+    apart = apart or together
     if not decodes.decodes:
         return False
-    mixed_s = model.iteration_s(tokens, context, *decodes)
-    apart_s = model.iteration_s(tokens, context, 0, 0) + model.iteration_s(0, 0, *decodes)
+    mixed_s = together.iteration_s(tokens, context, *decodes)
+    apart_s = apart.iteration_s(tokens, context, 0, 0) + apart.iteration_s(0, 0, *decodes)
     return mixed_s > _WORTH_APART * apart_s
 
 
@@ -44,13 +52,20 @@ def should_try_turns(
     at: Situation, beside: Limit, calibration: Calibration, settings: Settings
 ) -> bool:
     """Whether to find out what prompts and decodes take apart: together they take too long."""
-    least_s = calibration.corrected.iteration_s(settings.min_chunk_tokens, 0, *at.decodes)
     return (
         at.decodes.decodes > 0
         and beside.min_tokens > 0
-        and least_s > beside.time_s
+        and not has_time_beside(at, beside, calibration, settings)
         and calibration.should_try_decodes_alone()
     )
+
+
+def has_time_beside(
+    at: Situation, beside: Limit, calibration: Calibration, settings: Settings
+) -> bool:
+    """Whether the smallest chunk and the decodes together keep the limit, as is believed."""
+    least_s = calibration.corrected.iteration_s(settings.min_chunk_tokens, 0, *at.decodes)
+    return least_s <= beside.time_s
 
 
 def beside_decodes(at: Situation, calibration: Calibration, settings: Settings) -> Limit:

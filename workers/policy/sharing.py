@@ -1,0 +1,74 @@
+"""What prompts take beside decodes, and by themselves.
+
+The error of a latency model need not be the same in both. Where prompts and decodes take turns,
+only the latter is measured: taken for the error of both, it could make turns look faster than
+they are for as long as they go on.
+"""
+
+from collections.abc import Sequence
+
+from workers.latency.fit import Sample
+from workers.latency.model import LatencyModel, Regime
+from workers.policy.bias import ENOUGH, Corrected, Ratios
+
+_PROBE_EVERY = 8
+"""One turn of the prompts in so many is shared with the decodes, until there were enough;"""
+_PROBE_LATER_EVERY = 128
+"""and then, as what was measured may no longer be true. Also where it may make tokens late."""
+
+
+class Sharing:
+    """Of one latency model."""
+
+    def __init__(self, base: LatencyModel) -> None:
+        self._together, self._apart = Corrected(base), Corrected(base)
+        self._shared = {regime: Ratios(ENOUGH) for regime in Regime}
+        """Of iterations of prompts and decodes."""
+        self._unshared = {regime: Ratios(ENOUGH) for regime in Regime}
+        """Of prompts alone."""
+        self._turns = 0
+        """Taken because that is believed to be faster, since the last shared iteration."""
+        self._avoided = Regime.SMALL
+        """What the last of them would have been."""
+        self._probes = dict.fromkeys(Regime, 0)
+
+    def observe(self, ran: Sample, regime: Regime, ratio: float) -> None:
+        """An iteration was measured: its actual over its predicted duration."""
+        if not ran.prefill_tokens:
+            return
+        if ran.decodes:
+            self._turns = 0
+        (self._shared if ran.decodes else self._unshared)[regime].add(ratio)
+
+    def models(self, biases: Sequence[float]) -> tuple[LatencyModel, LatencyModel]:
+        """Of prompts and decodes together, and of either alone; `biases` are those of all.
+
+        Where few ran, the bias of their regime counts.
+        """
+        together, apart = (
+            [
+                of_prompts[regime].typical(bias) if regime is not Regime.DECODES else bias
+                for regime, bias in zip(Regime, biases, strict=True)
+            ]
+            for of_prompts in (self._shared, self._unshared)
+        )
+        return self._together.by(together), self._apart.by(apart)
+
+    def should_probe(self, *, in_time: bool) -> bool:
+        """Whether prompts should share an iteration with decodes although turns look faster.
+
+        Where that would make tokens late, as is believed (not `in_time`), only rarely.
+        """
+        known = len(self._shared[self._avoided]) >= ENOUGH
+        known |= self._probes[self._avoided] >= 2 * ENOUGH
+        return self._turns >= (_PROBE_EVERY if in_time and not known else _PROBE_LATER_EVERY)
+
+    def took_turn(self, avoided: Regime) -> None:
+        """A plan leaves the decodes out, as turns look faster than such a shared iteration."""
+        self._turns += 1
+        self._avoided = avoided
+
+    def probed(self) -> None:
+        """A plan shares an iteration for that reason, whether it will be measured or not."""
+        self._turns = 0
+        self._probes[self._avoided] += 1
