@@ -14,18 +14,21 @@ _BAR_COLUMNS = 30
 _CLOCKS_AGREE_S = 0.005
 _SHOWN_S = 0.0005
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NAMES = {
+NAMES = {
     "publish_s": "publish",
     "queue_s": "queue",
     "earlier_attempts_s": "earlier attempts",
     "preparing_s": "preparing",
+    "intake_s": "until admitted",
     "waiting_s": "prefill waiting",
     "parked_s": "prefill parked",
     "computing_s": "prefill computing",
     "prefill_s": "prefill",
     "decode_s": "decode",
+    "beside_s": "beside other jobs",
     "retracted_s": "KV taken back",
     "paced_s": "held back by pacing",
+    "answer_s": "answer",
     "delivery_s": "delivery",
 }
 """In the order in which a job passes through them."""
@@ -80,7 +83,7 @@ def _promise(job: Mapping[str, Any]) -> str | None:
 
 def _times(times: Mapping[str, Any]) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(min_width=max(map(len, _NAMES.values())))
+    table.add_column(min_width=max(map(len, NAMES.values())))
     table.add_column(justify="right")
     table.add_column()
     first, rest = times["until_first_token"], times["until_end"]
@@ -90,8 +93,8 @@ def _times(times: Mapping[str, Any]) -> Table:
     else:
         _add_parts(table, "to the first token", first, longest_s)
         _add_parts(table, "from there to the end", rest, longest_s)
-    if abs(times["clocks_s"]) > _CLOCKS_AGREE_S:
-        table.add_row(Text("clocks disagree by", style="dim"), seconds(times["clocks_s"]), "")
+    if abs(times["clock_skew_s"]) > _CLOCKS_AGREE_S:
+        table.add_row(Text("clocks disagree by", style="dim"), seconds(times["clock_skew_s"]), "")
     table.add_row(Text("in all", style="bold"), Text(seconds(times["total_s"]), style="bold"), "")
     return table
 
@@ -101,12 +104,12 @@ def _add_parts(table: Table, title: str, parts: Mapping[str, Any], longest_s: fl
     table.add_row(Text(title, style="bold"), seconds(whole_s), "")
     for name, value in _given(parts).items():
         bar = "█" * round(_BAR_COLUMNS * value / longest_s) or "▏"
-        table.add_row(f"  {_NAMES.get(name, name)}", seconds(value), Text(bar, style="cyan"))
+        table.add_row(f"  {NAMES.get(name, name)}", seconds(value), Text(bar, style="cyan"))
 
 
 def _given(parts: Mapping[str, Any]) -> dict[str, float]:
     """The parts that took time which is shown, the known ones first."""
-    names = [*_NAMES, *(name for name in parts if name not in _NAMES)]
+    names = [*NAMES, *(name for name in parts if name not in NAMES)]
     return {name: s for name in names if (s := parts.get(name) or 0.0) >= _SHOWN_S}
 
 

@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> int:
     try:
         job_id = UUID(settings.job_id)
     except ValueError as error:
-        raise ConfigurationError(f"{settings.job_id!r} is no job's id: those are UUIDs") from error
+        said = f"{settings.job_id!r} is not a job id (expected a UUID)"
+        raise ConfigurationError(said) from error
     job = Api(settings).get(f"/v1/jobs/{job_id}")
     console = Console(highlight=False)
     for part in report(job):

@@ -7,13 +7,14 @@ from schemas.job import ChatMessage, JobRequest
 from schemas.load import LoadReport
 from schemas.qos import Kind, Qos, QosCatalog, QosTargets, Task
 from schemas.status import JobStatus
-from schemas.times import JobTimes, TimeParts
+from schemas.times import GapCause, JobTimes, TimeParts
 from schemas.tokens import TokenChunk
 from schemas.topics import PoolTopics, TopicSpec
 
 __all__ = [
     "ChatMessage",
     "EventType",
+    "GapCause",
     "JobControl",
     "JobError",
     "JobEvent",

@@ -1,32 +1,42 @@
 """Where a job's time went, or goes: parts that sum up to the whole."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from gateway.ledger.job import Job
 from gateway.ledger.queries import HistoryEntry
+from niyama.time_walk import walk
 from schemas import JobTimes, TimeParts
 
 
 class Part(StrEnum):
-    """In the order in which a job passes through them."""
+    """In the order in which a job passes through them, by their names in the API.
 
-    PUBLISH = "publish"
-    QUEUE = "queue"
-    EARLIER_ATTEMPTS = "earlier_attempts"
+    The worker's are those of `schemas.TimeParts`. It reports them when a job ends; until then
+    events tell INTAKE, WAITING, PREFILL and ANSWER apart, and no more.
+    """
+
+    PUBLISH = "publish_s"
+    QUEUE = "queue_s"
+    EARLIER_ATTEMPTS = "earlier_attempts_s"
     """From the first sign of an attempt that did not finish to when the last one began."""
-    PREPARING = "preparing"
-    WAITING = "waiting"
-    PARKED = "parked"
-    COMPUTING = "computing"
-    PREFILL = "prefill"
-    """Waiting, parked and computing since its prefill started, which only the end tells apart."""
-    DECODE = "decode"
-    RETRACTED = "retracted"
-    PACED = "paced"
-    DELIVERY = "delivery"
+    PREPARING = "preparing_s"
+    INTAKE = "intake_s"
+    """Publish, queue and preparing: until it was admitted."""
+    WAITING = "waiting_s"
+    PARKED = "parked_s"
+    COMPUTING = "computing_s"
+    PREFILL = "prefill_s"
+    """Waiting, parked, computing and beside others, since its prefill started."""
+    DECODE = "decode_s"
+    BESIDE = "beside_s"
+    RETRACTED = "retracted_s"
+    PACED = "paced_s"
+    ANSWER = "answer_s"
+    """All that came after its first token."""
+    DELIVERY = "delivery_s"
 
 
 Parts = Mapping[Part, float]
@@ -59,7 +69,7 @@ class Breakdown:
         }
 
     @property
-    def clocks_s(self) -> float:
+    def clock_skew_s(self) -> float:
         """What the clocks of producer and worker disagree about: the total less the parts."""
         return self.total_s - sum(self.parts.values())
 
@@ -76,7 +86,7 @@ def breakdown(job: Job, history: Sequence[HistoryEntry], now: datetime) -> Break
     ended_at = now if job.outcome is None else job.outcome.finished_at
     total_s = (ended_at - arrived_at).total_seconds()
     times = None if job.outcome is None else job.outcome.times
-    first, rest = _of_events(job, arrived_at, ended_at) if times is None else _reported(times)
+    first, rest = _of_events(job, arrived_at, total_s) if times is None else _reported(times)
     _split_attempts(first or rest, _first_attempt_s(job, history, arrived_at))
     return Breakdown(total_s, first, rest)
 
@@ -90,39 +100,22 @@ def _reported(times: JobTimes) -> tuple[_Seconds | None, _Seconds]:
 
 
 def _seconds(parts: TimeParts) -> _Seconds:
-    reported = parts.model_dump(exclude_none=True)
-    return {part: reported[f"{part}_s"] for part in Part if f"{part}_s" in reported}
+    return {Part(name): s for name, s in parts.model_dump(exclude_none=True).items()}
 
 
-@dataclass(slots=True)
-class _Walk:
-    """Seconds by part, of a time that is gone through once."""
-
-    now: datetime
-    end: datetime
-    seconds: _Seconds = field(default_factory=dict)
-
-    def until(self, part: Part, at: datetime | None) -> None:
-        """Count what is left until `at`, or to the end, as `part`."""
-        at = max(self.now, self.end if at is None else min(at, self.end))
-        if at > self.now:
-            self.seconds[part] = (at - self.now).total_seconds()
-        self.now = at
-
-
-def _of_events(
-    job: Job, arrived_at: datetime, ended_at: datetime
-) -> tuple[_Seconds | None, _Seconds]:
+def _of_events(job: Job, arrived_at: datetime, total_s: float) -> tuple[_Seconds | None, _Seconds]:
     attempt = job.attempt
-    walk = _Walk(arrived_at, ended_at)
-    walk.until(Part.QUEUE, attempt.admitted_at or attempt.started_at or attempt.first_token_at)
-    walk.until(Part.WAITING, attempt.started_at or attempt.first_token_at)
-    walk.until(Part.PREFILL, attempt.first_token_at)
-    if attempt.first_token_at is None:
-        return None, walk.seconds
-    after = _Walk(walk.now, ended_at)
-    after.until(Part.DECODE, None)
-    return walk.seconds, after.seconds
+    admitted_s, started_s, first_s = (
+        None if at is None else (at - arrived_at).total_seconds()
+        for at in (attempt.admitted_at, attempt.started_at, attempt.first_token_at)
+    )
+    started_s = first_s if started_s is None else started_s
+    steps = [(Part.INTAKE, started_s if admitted_s is None else admitted_s)]
+    before, now_s = walk(0.0, total_s, [*steps, (Part.WAITING, started_s), (Part.PREFILL, first_s)])
+    if first_s is None:
+        return None, before
+    after, _ = walk(now_s, total_s, [(Part.ANSWER, None)])
+    return before, after
 
 
 def _first_attempt_s(
@@ -136,6 +129,7 @@ def _first_attempt_s(
 
 def _split_attempts(parts: _Seconds, since_s: float | None) -> None:
     """To its last attempt, all that came before is one wait: here it becomes two."""
-    wait_s = parts.get(Part.QUEUE, 0.0)
-    if since_s is not None and since_s < wait_s:
-        parts[Part.QUEUE], parts[Part.EARLIER_ATTEMPTS] = since_s, wait_s - since_s
+    for part in (Part.QUEUE, Part.INTAKE):
+        wait_s = parts.get(part, 0.0)
+        if since_s is not None and since_s < wait_s:
+            parts[part], parts[Part.EARLIER_ATTEMPTS] = since_s, wait_s - since_s

@@ -5,6 +5,7 @@ that follows is by the machine's monotonic clock, which the engine's processes s
 added up here is what passed, whoever sets the clock meanwhile.
 """
 
+from niyama.time_walk import walk
 from schemas import JobTimes
 from workers.engine.port import GenerationUpdate
 from workers.policy.account import EngineTimes
@@ -14,9 +15,8 @@ _DIGITS = 6
 
 Parts = dict[str, float]
 """Seconds, by the names of `schemas.TimeParts`: plain, because every job has some."""
-Steps = list[tuple[str, float]]
-"""Parts that follow each other, and when each ends: monotonic seconds. One that ends before it
-begins took no time."""
+Steps = list[tuple[str, float | None]]
+"""See `walk`: monotonic seconds."""
 
 
 def waited(arrived_s: float, read_s: float, reading_since_s: float, attempt: int) -> Parts:
@@ -74,12 +74,12 @@ class Timeline:
     def times(self, ended_s: float) -> JobTimes:
         """Where the time has gone. The parts sum up to it, whatever the engine says."""
         last = self._last or (self._read_s, self._read_s)
-        end = [("delivery_s", last[0]), ("paced_s", last[1]), ("delivery_s", ended_s)]
+        end: Steps = [("delivery_s", last[0]), ("paced_s", last[1]), ("delivery_s", None)]
         prompt = self._prompt(ended_s)
         if self._first is None:
             until_end, _ = _parts(self._waited, self._read_s, ended_s, prompt + end)
             return JobTimes.model_validate({"until_end": until_end})
-        first = [("delivery_s", self._first[0]), ("paced_s", self._first[1])]
+        first: Steps = [("delivery_s", self._first[0]), ("paced_s", self._first[1])]
         until_first, now_s = _parts(self._waited, self._read_s, ended_s, prompt + first)
         until_end, _ = _parts({}, now_s, ended_s, self._decode(now_s, ended_s) + end)
         times = {"until_first_token": until_first, "until_end": until_end}
@@ -90,7 +90,7 @@ class Timeline:
         if self._submitted_s is None:
             return [("preparing_s", ended_s)]
         since_s, made_s = self._submitted_s, self._prompt_end_s(ended_s)
-        steps = [("preparing_s", since_s)]
+        steps: Steps = [("preparing_s", since_s)]
         if (engine := self._engine) is not None:
             computed_s = min(since_s + engine.computing_s, made_s)
             parked_s = min(computed_s + engine.parked_s, made_s)
@@ -118,14 +118,7 @@ class Timeline:
 
 
 def _parts(before: Parts, since_s: float, end_s: float, steps: Steps) -> tuple[Parts, float]:
-    """The parts that took time, after those `before`; and how far `steps` have led.
-
-    Each moment from `since_s` on, and none after `end_s`, counts as one part.
-    """
-    seconds, now_s = dict(before), since_s
-    for part, until_s in steps:
-        to_s = min(until_s, end_s)
-        if to_s > now_s:
-            seconds[part] = seconds.get(part, 0.0) + to_s - now_s
-            now_s = to_s
-    return {part: s for part, each in seconds.items() if (s := round(each, _DIGITS))}, now_s
+    """The parts that took time, after those `before`; and how far `steps` have led."""
+    seconds, now_s = walk(since_s, end_s, steps)
+    rounded = {part: round(each, _DIGITS) for part, each in (before | seconds).items()}
+    return {part: each for part, each in rounded.items() if each}, now_s

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 from workers.policy.candidates import Candidates
-from workers.policy.decision import Forecast
+from workers.policy.decision import TOO_LATE, Forecast
 from workers.policy.expiry import Expiries
 from workers.policy.forecast import forecast, forecast_last
 from workers.policy.journal import Journal
@@ -167,7 +167,7 @@ class Backlog:
             self._overdue.push(entry)
             self.prefixes.leave(prefill)
         expected = self._forecast(request_id, now_s)
-        self.journal.relegated(request_id, "too late to be met", now_s, expected)
+        self.journal.relegated(request_id, TOO_LATE, now_s, expected)
 
     def start(self, prefill: Prefill, now_s: float) -> None:
         """A prompt enters an iteration; nothing changes for one that has started."""

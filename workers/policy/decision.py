@@ -6,6 +6,10 @@ from typing import NamedTuple, Self
 
 from workers.policy.qos import RequestQos
 
+TOO_LATE = "too late to be met"
+"""Why a request is relegated that has missed its deadline, or will. The gateway knows this reason:
+it follows from the job's lateness, and does not explain it."""
+
 
 class DecisionKind(StrEnum):
     """STARTED and RESUMED are the engine's to report: the policy only plans that a prompt runs."""

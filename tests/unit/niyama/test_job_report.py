@@ -38,7 +38,7 @@ def job(**changes: Any) -> dict[str, Any]:
             "total_s": 4.0,
             "until_first_token": {"publish_s": 0.012, "waiting_s": 2.1, "paced_s": None},
             "until_end": {"decode_s": 1.888, "brand_new_s": 0.5},
-            "clocks_s": -0.5,
+            "clock_skew_s": -0.5,
         },
         "events": [event(0.012, "admitted"), event(0.5, "relegated", "not all can be met")],
     } | changes
@@ -95,5 +95,5 @@ def test_what_anybody_may_have_written_does_not_control_the_terminal() -> None:
 
 
 def test_an_id_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="'17' is no job's id"):
+    with pytest.raises(ConfigurationError, match="'17' is not a job id"):
         status.main(["17"])

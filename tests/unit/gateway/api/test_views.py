@@ -146,6 +146,6 @@ def test_a_job_says_where_its_time_went_and_why_it_was_late() -> None:
         "total_s": 4.0,
         "until_first_token": {"publish_s": 0.5, "parked_s": 2.5},
         "until_end": {"decode_s": 1.25},
-        "clocks_s": -0.25,
+        "clock_skew_s": -0.25,
     }
     assert shown.why_late == "Its first token came 2.0 s late: its prompt was parked for 2.5 s."

@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.time_views import PartsView
+from gateway.ledger import lateness
 from gateway.ledger.breakdown import Breakdown, Part, breakdown
 from gateway.ledger.job import Attempt, Job
-from gateway.ledger.lateness import duration, why_late
+from gateway.ledger.lateness import CONSEQUENCE, duration, why_late
 from gateway.ledger.queries import HistoryEntry
-from schemas import JobStatus, JobTimes, Kind, TimeParts
+from niyama import job_report
+from schemas import GapCause, JobStatus, JobTimes, Kind, TimeParts
 from tests.support.ledger import after, outcome, request
+from workers.policy.decision import TOO_LATE
 
 CHAT = request(kind=Kind.INTERACTIVE, ttft_s=1.0, tbt_s=0.1, deadline_at=after(1))
 BATCH = request(kind=Kind.BATCH, ttlt_s=60.0, deadline_at=after(60))
@@ -61,7 +65,7 @@ def test_what_the_worker_reported_is_shown_and_the_rest_is_the_clocks() -> None:
 
     assert found.until_first_token == {Part.PUBLISH: 0.25, Part.WAITING: 0.5}
     assert found.until_end == {Part.DECODE: 1.0, Part.DELIVERY: 0.25}
-    assert (found.total_s, found.clocks_s) == (1.75, -0.25)
+    assert (found.total_s, found.clock_skew_s) == (1.75, -0.25)
 
 
 def test_an_open_job_is_broken_down_by_its_events() -> None:
@@ -70,13 +74,21 @@ def test_an_open_job_is_broken_down_by_its_events() -> None:
 
     found = spent(running, now=after(12))
 
-    assert found.until_first_token == {Part.QUEUE: 2.0, Part.WAITING: 3.0, Part.PREFILL: 4.0}
-    assert found.until_end == {Part.DECODE: 3.0}
-    assert found.clocks_s == 0
+    assert found.until_first_token == {Part.INTAKE: 2.0, Part.WAITING: 3.0, Part.PREFILL: 4.0}
+    assert found.until_end == {Part.ANSWER: 3.0}
+    assert found.clock_skew_s == 0
 
 
-def test_a_queued_job_waits_in_kafka() -> None:
-    assert spent(Job(uuid4(), CHAT), now=after(7)).until_end == {Part.QUEUE: 7.0}
+def test_before_it_is_admitted_nobody_knows_whether_a_worker_has_a_job() -> None:
+    assert spent(Job(uuid4(), CHAT), now=after(7)).until_end == {Part.INTAKE: 7.0}
+
+
+def test_an_open_job_was_with_an_earlier_attempt_until_the_last_one_admitted_it() -> None:
+    job = Job(uuid4(), CHAT, JobStatus.QUEUED, Attempt(2, "w"))
+
+    found = spent(job, [entry("admitted", 3.0), entry("retried", 6.0, attempt=2)], after(10))
+
+    assert found.until_end == {Part.INTAKE: 3.0, Part.EARLIER_ATTEMPTS: 7.0}
 
 
 def test_what_an_earlier_attempt_took_is_no_wait_in_kafka() -> None:
@@ -104,7 +116,7 @@ def test_the_times_of_events_are_the_whole_whatever_their_order(
     found = spent(Job(uuid4(), CHAT, status, attempt, outcome(end)), now=after(60))
 
     assert all(each >= 0 for each in found.parts.values())
-    assert found.clocks_s == pytest.approx(0, abs=1e-6)
+    assert found.clock_skew_s == pytest.approx(0, abs=1e-6)
 
 
 def test_a_job_in_time_is_not_explained() -> None:
@@ -125,13 +137,13 @@ def test_the_longest_wait_and_the_decision_behind_it_cost_a_deadline() -> None:
     )
 
 
-def test_work_that_takes_longer_than_there_was_time_is_said_so() -> None:
+def test_work_that_takes_longer_than_the_deadline_allowed_is_said_so() -> None:
     times = JobTimes(
         until_first_token=TimeParts(waiting_s=0.2, computing_s=1.5), until_end=TimeParts()
     )
     assert said(ended(times, 1.7, first_token_s=1.7)) == (
-        "Its first token came 700 ms late: computing its prompt took 1.5 s, more than there was "
-        "time for."
+        "Its first token came 700 ms late: computing its prompt took 1.5 s, longer than the "
+        "deadline allowed."
     )
 
 
@@ -139,11 +151,71 @@ def test_a_wait_that_was_longer_than_such_work_is_said_too() -> None:
     times = JobTimes(
         until_first_token=TimeParts(waiting_s=12.5, computing_s=6.5), until_end=TimeParts()
     )
-    job = ended(times, 19.0, first_token_s=19.0)
-    assert said(job, entry("relegated", 0.3, reason="too late to be met")) == (
-        "Its first token came 18.0 s late: computing its prompt took 6.5 s, more than there was "
-        "time for, and its prompt waited 12.5 s in the engine while other work went first "
-        "(relegated: too late to be met)."
+    assert said(ended(times, 19.0, first_token_s=19.0)) == (
+        "Its first token came 18.0 s late: computing its prompt took 6.5 s, longer than the "
+        "deadline allowed, and its prompt waited 12.5 s in the engine while other work went first."
+    )
+
+
+WAITED = JobTimes(
+    until_first_token=TimeParts(waiting_s=2.5, computing_s=0.4), until_end=TimeParts()
+)
+WAITED_SAID = (
+    "Its first token came 1.9 s late: its prompt waited 2.5 s in the engine while other work went "
+    "first."
+)
+MISSED = "not all can be met"
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [entry("relegated", 0.3, reason=CONSEQUENCE)],
+        [entry("relegated", 1.5, reason=MISSED)],
+        [entry("relegated", 0.1, reason=MISSED), entry("restored", 0.2)],
+        [entry("relegated", 0.1, attempt=1, reason=MISSED), entry("retried", 0.2, attempt=2)],
+    ],
+    ids=["late anyway", "after the deadline", "soon taken back", "of an earlier attempt"],
+)
+def test_a_decision_that_did_not_make_a_job_late_is_not_blamed(
+    history: Sequence[HistoryEntry],
+) -> None:
+    job = ended(WAITED, 2.9, first_token_s=2.9, attempt=history[-1].attempt)
+    assert why_late(job, spent(job), history, NOW) == WAITED_SAID
+
+
+def test_the_gateway_knows_why_the_scheduler_relegates_what_is_late() -> None:
+    assert CONSEQUENCE == TOO_LATE
+
+
+def test_of_several_decisions_the_one_that_held_the_longest_is_said() -> None:
+    times = JobTimes(until_first_token=TimeParts(parked_s=2.5), until_end=TimeParts())
+    made = [("parked", 0.1, "others can still be met"), ("parked", 0.4, "a closer deadline")]
+    history = [entry(kind, at, reason=reason) for kind, at, reason in made]
+    assert said(ended(times, 2.9, first_token_s=2.9), *history) == (
+        "Its first token came 1.9 s late: its prompt was parked for 2.5 s (parked: a closer "
+        "deadline)."
+    )
+
+
+def test_other_jobs_prompts_are_told_from_the_work_of_a_decode() -> None:
+    asked = request(kind=Kind.DEADLINE, ttlt_s=15.0, deadline_at=after(15))
+    times = JobTimes(
+        until_first_token=TimeParts(waiting_s=0.2, computing_s=0.1),
+        until_end=TimeParts(decode_s=1.0, beside_s=19.9),
+    )
+    assert said(ended(times, 21.2, first_token_s=0.3, asked=asked)) == (
+        "Its last token came 6.2 s late: it shared the device with other jobs' prompts, which "
+        "cost 19.9 s."
+    )
+
+
+def test_clocks_that_disagree_by_more_than_a_job_was_late_are_named() -> None:
+    times = JobTimes(
+        until_first_token=TimeParts(waiting_s=0.1, computing_s=0.2), until_end=TimeParts()
+    )
+    assert said(ended(times, 5.3, first_token_s=5.3)) == (
+        "Its first token came 4.3 s late: the clocks that timed it disagree by 5.0 s."
     )
 
 
@@ -184,19 +256,35 @@ def test_a_cancelled_job_missed_nothing() -> None:
 
 def test_an_open_job_is_overdue() -> None:
     assert said(Job(uuid4(), CHAT), now=after(4)) == (
-        "Its first token is 3.0 s overdue: it waited 4.0 s in Kafka for a worker that had room."
+        "Its first token is 3.0 s overdue: it spent 4.0 s in Kafka, because no worker was there or "
+        "none had room, or being prepared by a worker."
     )
 
 
-def test_a_gap_that_was_too_long() -> None:
+@pytest.mark.parametrize(
+    ("cause", "sentence"),
+    [
+        (None, ""),
+        (GapCause.RETRACTED, " Its KV cache was taken back in between."),
+        (GapCause.SHARED, " It shared a long iteration with other jobs' prompts."),
+    ],
+)
+def test_a_gap_that_was_too_long(cause: GapCause | None, sentence: str) -> None:
     times = JobTimes(
         until_first_token=TimeParts(waiting_s=0.5),
-        until_end=TimeParts(decode_s=1.0, retracted_s=2.0),
+        until_end=TimeParts(decode_s=1.0, retracted_s=0.02),
+        gap_cause=cause,
     )
-    assert said(ended(times, 3.5, first_token_s=0.5, gap_ms=2050)) == (
-        "There were 2050 ms between two tokens, and 100 ms allowed: its KV cache was taken back, "
-        "which cost 2.0 s."
+    assert said(ended(times, 3.5, first_token_s=0.5, gap_ms=500)) == (
+        f"Two tokens came 500 ms apart; 100 ms was the limit.{sentence}"
     )
+
+
+def test_every_part_and_every_cause_can_be_said_and_shown() -> None:
+    assert [f"{part}" for part in Part] == list(job_report.NAMES)
+    assert set(PartsView.model_fields) == set(job_report.NAMES)
+    assert set(lateness.SAID) == set(Part)
+    assert set(lateness.BETWEEN) == set(GapCause)
 
 
 @pytest.mark.parametrize(
