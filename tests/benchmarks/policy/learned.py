@@ -19,7 +19,7 @@ TIERS = (
     Tier.batch("Q2", ttlt_s=15.0),
     Tier.batch("Q3", ttlt_s=30.0),
 )
-RATES = {"code": 8.0, "conv": 12.0, "sharegpt": 4.0}
+RATES = {"code": 8.0, "conv": 10.0, "sharegpt": 2.6}
 """Requests/s: more than the A100 of the laws can carry."""
 SPEED = {"h100": 2.5, "rtx-pro-6000": 1.6}
 """The rates of other devices, in those of the A100."""
@@ -36,15 +36,15 @@ class Pair:
 
 
 def learned_pairs(experiments: Mapping[str, Experiment]) -> Iterator[Pair]:
-    """Four minutes each, of which those count that arrive between 120 and 210 s."""
+    """Three minutes each, of which those count that arrive between 90 and 150 s."""
     for seed in SEEDS:
         for law in LAWS.values():
             for dataset, qps in RATES.items():
                 device = replace(
                     experiments[dataset],
                     tiers=TIERS,
-                    duration_s=240.0,
-                    warm_up_s=120.0,
+                    duration_s=180.0,
+                    warm_up_s=90.0,
                     overlap=True,
                     law=law,
                     seed=seed,
