@@ -16,7 +16,7 @@ from workers.connections import Connections, connect
 from workers.engine.port import Engine
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
-from workers.execution.job_metrics import JobMetrics
+from workers.execution.job_metrics import JobMetrics, NoJobMetrics
 from workers.health import Health
 from workers.intake.admission import Admission
 from workers.intake.backpressure import Budget, Limits
@@ -38,7 +38,7 @@ from workers.reporting.reporter import Reporter
 from workers.settings import WorkerSettings
 from workers.stop import Stop
 from workers.tracing.spans import SpanMaker
-from workers.tracing.traces import JobTraces
+from workers.tracing.traces import JobTraces, NoTraces
 from workers.worker import Worker, WorkerParts
 
 MIB = 1024 * 1024
@@ -178,7 +178,7 @@ def _dispatcher(
     reporter: Reporter,
     cancellations: Cancellations,
     crash_limit: CrashLimit,
-    traces: JobTraces | None,
+    traces: NoTraces,
 ) -> Dispatcher:
     return Dispatcher(
         admission,
@@ -202,18 +202,16 @@ def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:
     )
 
 
-def _metrics(settings: WorkerSettings, engine: Engine, telemetry: Telemetry) -> JobMetrics | None:
-    """None: nothing is measured."""
+def _metrics(settings: WorkerSettings, engine: Engine, telemetry: Telemetry) -> NoJobMetrics:
     if not telemetry.measurements.enabled:
-        return None
+        return NoJobMetrics()
     return JobMetrics(telemetry.measurements, engine.model, settings.workers_group, time.monotonic)
 
 
-def _traces(settings: WorkerSettings, telemetry: Telemetry) -> JobTraces | None:
-    """None: nothing is traced."""
+def _traces(settings: WorkerSettings, telemetry: Telemetry) -> NoTraces:
     traces = telemetry.traces
     if traces.processor is None:
-        return None
+        return NoTraces()
     events = settings.topics.events.name
     maker = SpanMaker(traces.processor.on_end, traces.resource, settings.workers_group, events)
     jobs = JobTraces(maker, settings.trace_sample_ratio, clock=time.time)

@@ -24,14 +24,14 @@ from workers.engine.port import (
 from workers.execution.in_flight import InFlightJob, InFlightJobs
 from workers.execution.job import generation_request
 from workers.execution.job_events import JobEvents
-from workers.execution.job_metrics import JobMetrics
+from workers.execution.job_metrics import NoJobMetrics
 from workers.execution.output import Output
 from workers.execution.token_stream import TokenStream
 from workers.execution.trials import CHECK_INTERVAL_S, RUN_LIMIT_S, START_LIMIT_S, Trials
 from workers.offsets.partitions import Partitions
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.reporter import Reporter
-from workers.tracing.traces import JobTraces
+from workers.tracing.traces import NoTraces
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ class Executor:
         partitions: Partitions,
         on_job_left: Callable[[], None],
         clock: Callable[[], float],
-        metrics: JobMetrics | None = None,
-        traces: JobTraces | None = None,
+        metrics: NoJobMetrics | None = None,
+        traces: NoTraces | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`on_job_left` is called when a job is no longer in flight. `clock` gives UTC epoch
@@ -66,7 +66,9 @@ class Executor:
         self._on_job_left = on_job_left
         self._clock = clock
         self._monotonic = monotonic
-        self._events = JobEvents(reporter, metrics, traces, self._ended, clock, monotonic)
+        self._events = JobEvents(
+            reporter, metrics or NoJobMetrics(), traces or NoTraces(), self._ended, clock, monotonic
+        )
         self._trials = Trials(self._trial_over, lambda: engine.silence_s)
         self._engine_death: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -198,8 +200,7 @@ class Executor:
 
     async def _prepare_now(self, job: InFlightJob) -> PreparedRequest:
         job.preparing()
-        traceparent = None if job.trace is None else job.trace.traceparent
-        request = generation_request(job.spec, job.request_id, traceparent)
+        request = generation_request(job.spec, job.request_id, job.trace.traceparent)
         return await self._engine.prepare(request)
 
     async def _generate(self, job: InFlightJob, prepared: PreparedRequest) -> Output:
@@ -210,8 +211,8 @@ class Executor:
             async with aclosing(self._engine.generate(prepared)) as updates:  # type: ignore[type-var]
                 async for update in updates:
                     job.timeline.shown(update, self._monotonic())
-                    if update.prefill is not None and job.trace is not None:
-                        job.trace.prefill = update.prefill
+                    if update.prefill is not None:
+                        job.trace.prefilled(update.prefill)
                     # The loop's clock, because nobody sets it.
                     if output.add(update, asyncio.get_running_loop().time()):
                         self._first_token(job, output, self._clock())

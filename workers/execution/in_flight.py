@@ -11,7 +11,7 @@ from workers.execution.timeline import Timeline, waited
 from workers.offsets.attempts import Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
-from workers.tracing.job_trace import JobTrace
+from workers.tracing.job_trace import NO_TRACE, JobTrace, NoTrace
 
 _BYTES_PER_TOKEN = 4
 """An estimate, until the engine has tokenized the prompt."""
@@ -66,8 +66,8 @@ class InFlightJob:
     written_ahead: bool = False
     """A dead worker may have been working on it."""
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
-    trace: JobTrace | None = field(default=None, repr=False)
-    """What is noted of it; None: this worker does not trace."""
+    trace: JobTrace | NoTrace = field(default=NO_TRACE, repr=False)
+    """What is noted of it for a trace."""
     _on_trial: bool = False
 
     @property

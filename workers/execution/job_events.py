@@ -8,12 +8,12 @@ from schemas import EventType, JobError, Prediction, Usage
 from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
 from workers.execution.in_flight import InFlightJob, timeline_of
 from workers.execution.job import job_facts
-from workers.execution.job_metrics import JobMetrics
+from workers.execution.job_metrics import NoJobMetrics
 from workers.execution.output import Output
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.reporter import EventDetails, Reporter, result_too_large
 from workers.tracing.job_trace import Message
-from workers.tracing.traces import JobTraces
+from workers.tracing.traces import NoTraces
 
 _DECISION_EVENTS = {
     DecisionKind.STARTED: EventType.STARTED,
@@ -29,8 +29,8 @@ class JobEvents:
     def __init__(
         self,
         reporter: Reporter,
-        metrics: JobMetrics | None,
-        traces: JobTraces | None,
+        metrics: NoJobMetrics,
+        traces: NoTraces,
         on_ended: Callable[[InFlightJob], None],
         clock: Callable[[], float],
         monotonic: Callable[[], float],
@@ -50,40 +50,33 @@ class JobEvents:
         """An attempt at the job begins."""
         now_s = self._clock()
         job.timeline = timeline_of(job, now_s, self._monotonic())
-        if self._traces is not None:
-            message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
-            facts = job_facts(job.spec)
-            job.trace = self._traces.begin(message, facts, job.attempt.trace, now_s)
-        if self._metrics is not None:
-            self._metrics.taken(job)
+        message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
+        facts = job_facts(job.spec)
+        job.trace = self._traces.begin(message, facts, job.attempt.trace, now_s)
+        self._metrics.taken(job)
         if job.attempt.number > 1:
             reason = "an earlier attempt was lost with its worker"
             self._reporter.event(job.attempt, EventType.RETRIED, reason=reason)
 
     def admitted(self, job: InFlightJob) -> None:
         now_s = self._clock()
-        if job.trace is not None:
-            job.trace.admitted_s = now_s
+        job.trace.admitted(now_s)
         usage = Usage(prompt_tokens=job.prompt_tokens)
         self._reporter.event(job.attempt, EventType.ADMITTED, at_s=now_s, usage=usage)
 
     def submitted(self, job: InFlightJob) -> None:
-        """The engine gets it."""
+        """The engine has it. There is no event of this."""
         job.timeline.submitted(self._monotonic())
 
     def first_token(self, job: InFlightJob, usage: Usage, at_s: float) -> None:
-        if job.trace is not None:
-            job.trace.first_token_s = at_s
-        if self._metrics is not None:
-            self._metrics.first_token(job, at_s)
+        job.trace.first_token(at_s)
+        self._metrics.first_token(job, at_s)
         self._reporter.event(job.attempt, EventType.FIRST_TOKEN, at_s=at_s, usage=usage)
 
     def decided(self, job: InFlightJob, decision: Decision) -> None:
         """Report a decision of the scheduler, if it has an event."""
-        if job.trace is not None:
-            job.trace.decided(decision)
-        if self._metrics is not None:
-            self._metrics.decided(job, decision)
+        job.trace.decided(decision)
+        self._metrics.decided(job, decision)
         if (kind := _DECISION_EVENTS.get(decision.kind)) is not None:
             self._reporter.event(
                 job.attempt,
@@ -145,36 +138,32 @@ class JobEvents:
         reason = JobError(
             code="prompt_too_long" if too_long else "invalid_request", message=str(error)
         )
-        now_s = self._clock()
-        if job.trace is not None:
-            job.trace.ended(EventType.FAILED, now_s, error=reason)
-        if self._metrics is not None:
-            self._metrics.ended(job, EventType.FAILED, now_s, error=reason)
+        at_s, details = self._finish(job, EventType.FAILED, {"error": reason})
+        record, times = job.tracked.record, details["times"]
         self._reporter.refused(
-            job.tracked.record,
-            job.attempt,
-            reason,
-            lambda: self._gone(job),
-            times=job.timeline.times(self._monotonic()),
+            record, job.attempt, reason, lambda: self._gone(job), at_s=at_s, times=times
         )
 
     def _end(self, job: InFlightJob, kind: EventType, **details: Unpack[EventDetails]) -> None:
-        job.ended()
-        details["times"] = job.timeline.times(self._monotonic())
-        now_s = self._clock()
-        if job.trace is not None:
-            job.trace.ended(kind, now_s, **details)
-        if self._metrics is not None:
-            self._metrics.ended(job, kind, now_s, **details)
+        at_s, details = self._finish(job, kind, details)
         self._reporter.event(
-            job.attempt, kind, at_s=now_s, on_delivered=lambda: self._gone(job), **details
+            job.attempt, kind, at_s=at_s, on_delivered=lambda: self._gone(job), **details
         )
 
+    def _finish(
+        self, job: InFlightJob, kind: EventType, details: EventDetails
+    ) -> tuple[float, EventDetails]:
+        """The attempt is over: its end is noted here, and what its event says of it is returned."""
+        job.ended()
+        at_s = self._clock()
+        details["times"] = job.timeline.times(self._monotonic())
+        job.trace.ended(kind, at_s, **details)
+        self._metrics.ended(job, kind, at_s, **details)
+        return at_s, details
+
     def _gone(self, job: InFlightJob) -> None:
-        if self._metrics is not None:
-            self._metrics.acknowledged(job)
-        if self._traces is not None and job.trace is not None:
-            self._traces.ended(job.trace)
+        self._metrics.acknowledged(job)
+        self._traces.delivered(job.trace)
         self._on_ended(job)
 
 

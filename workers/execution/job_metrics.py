@@ -23,7 +23,28 @@ _STATES = {
 """Of a job in its engine, after each decision. A restored prompt is reported when it runs."""
 
 
-class JobMetrics:
+class NoJobMetrics:
+    """Those of a worker that does not measure."""
+
+    def taken(self, job: InFlightJob) -> None:
+        """Nothing is measured."""
+
+    def decided(self, job: InFlightJob, decision: Decision) -> None:
+        """Nothing is measured."""
+
+    def first_token(self, job: InFlightJob, at_s: float) -> None:
+        """Nothing is measured."""
+
+    def ended(
+        self, job: InFlightJob, kind: EventType, now_s: float, **details: Unpack[EventDetails]
+    ) -> None:
+        """Nothing is measured."""
+
+    def acknowledged(self, job: InFlightJob) -> None:
+        """Nothing is measured."""
+
+
+class JobMetrics(NoJobMetrics):
     """Is told of every step of every job, and adds it up."""
 
     def __init__(

@@ -17,10 +17,9 @@ from workers.intake.id_holders import IdHolders
 from workers.offsets.attempts import AttemptHistory, CrashLimit
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
-from workers.reporting.outgoing import Delivered
 from workers.reporting.reporter import Reporter
 from workers.tracing.job_trace import Message
-from workers.tracing.traces import JobTraces
+from workers.tracing.traces import NoTraces
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class Dispatcher:
         *,
         crash_limit: CrashLimit,
         clock: Callable[[], float],
-        traces: JobTraces | None = None,
+        traces: NoTraces | None = None,
     ) -> None:
         """`clock` gives UTC epoch seconds. Without `traces` nothing is traced."""
         self._admission = admission
@@ -48,7 +47,7 @@ class Dispatcher:
         self._cancellations = cancellations
         self._crash_limit = crash_limit
         self._clock = clock
-        self._traces = traces
+        self._traces = traces or NoTraces()
         self._ids = IdHolders(lambda job_id: bool(in_flight.by_job(job_id)))
 
     def dispatch(self, tracked: TrackedRecord) -> None:
@@ -99,32 +98,18 @@ class Dispatcher:
     ) -> None:
         # The event says which record was refused, and which one has the id: the ledger may read it
         # before anything else of the job.
-        self._reporter.refused(
-            tracked.record,
-            attempt,
-            error,
-            self._traced_refusal(tracked, attempt, error),
-            duplicate_of=duplicate_of,
-        )
-
-    def _traced_refusal(
-        self, tracked: TrackedRecord, attempt: JobAttempt | None, error: JobError
-    ) -> Delivered:
-        """What is called once the refusal was delivered."""
-        traces = self._traces
-        if traces is None:
-            return tracked.finish
-        record, job_id = tracked.record, attempt.job_id if attempt else None
+        record, now_s = tracked.record, self._clock()
+        job_id = attempt.job_id if attempt else None
         message = Message.of(record, job_id, tracked.pending.history.attempts + 1)
-        now_s = self._clock()
-        trace = traces.begin(message, None, trace_context(record.headers), now_s)
-        trace.ended(EventType.FAILED, now_s, error=error)
+        trace = self._traces.refused(message, trace_context(record.headers), error, now_s)
 
         def delivered() -> None:
             tracked.finish()
-            traces.ended(trace)
+            self._traces.delivered(trace)
 
-        return delivered
+        self._reporter.refused(
+            record, attempt, error, delivered, at_s=now_s, duplicate_of=duplicate_of
+        )
 
 
 def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:

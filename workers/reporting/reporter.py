@@ -111,18 +111,18 @@ class Reporter:
         error: JobError,
         on_delivered: Delivered,
         *,
+        at_s: float,
         duplicate_of: Source | None = None,
         times: JobTimes | None = None,
     ) -> None:
         """Send a dead letter and then, unless `attempt` is None, the job's `failed` event.
 
-        `duplicate_of` is the record that has the id of the job, if another one has. The job fails
-        now; `times` say where the time went, if it was taken.
+        The job fails at `at_s`, in UTC epoch seconds. `duplicate_of` is the record that has the id
+        of the job, if another one has; `times` say where the time went, if it was taken.
         """
         self.refusals[error.code] += 1
         extra = {} if attempt is None else {"job_id": attempt.job_id}
         log.info("refused %s: %s", source_of(record), error.message, extra=extra)
-        at_s = self._clock()
 
         def dead_letter_delivered() -> None:
             if attempt is None:

@@ -63,6 +63,31 @@ class JobFacts(NamedTuple):
     qos: RequestQos
 
 
+class NoTrace:
+    """In place of a trace, in a worker that does not trace."""
+
+    __slots__ = ()
+    traceparent: None = None
+
+    def admitted(self, at_s: float) -> None:
+        """Nothing is noted."""
+
+    def decided(self, decision: Decision) -> None:
+        """Nothing is noted."""
+
+    def first_token(self, at_s: float) -> None:
+        """Nothing is noted."""
+
+    def prefilled(self, chunks: PrefillChunks) -> None:
+        """Nothing is noted."""
+
+    def ended(self, kind: EventType, at_s: float, **details: object) -> None:
+        """Nothing is noted."""
+
+
+NO_TRACE = NoTrace()
+
+
 @dataclass(slots=True)
 class JobTrace:
     """The notes. All times are UTC epoch seconds."""
@@ -132,6 +157,14 @@ class JobTrace:
         finish_reason = None if result is None else result.finish_reason
         self.ending = Ending(kind, at_s, usage, largest_gap_ms, finish_reason, error, times)
 
+    def admitted(self, at_s: float) -> None:
+        """Its prompt was checked and tokenized."""
+        self.admitted_s = at_s
+
+    def first_token(self, at_s: float) -> None:
+        """Its first token was shown."""
+        self.first_token_s = at_s
+
     def decided(self, decision: Decision) -> None:
         """The scheduler decided something about the job."""
         if decision.kind is DecisionKind.STARTED:
@@ -142,6 +175,10 @@ class JobTrace:
             self.decisions.append(decision)
         else:
             self.decisions_left_out += 1
+
+    def prefilled(self, chunks: PrefillChunks) -> None:
+        """The engine has computed the prompt in these chunks."""
+        self.prefill = chunks
 
 
 def _parent(headers: Headers) -> tuple[int, int] | None:

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable
 
 from niyama.logs import Throttle
+from schemas import EventType, JobError
 from schemas.headers import Headers
-from workers.tracing.job_trace import JobFacts, JobTrace, Message
+from workers.tracing.job_trace import NO_TRACE, JobFacts, JobTrace, Message, NoTrace
 from workers.tracing.outcome import reasons_to_keep
 from workers.tracing.spans import SpanMaker
 
@@ -19,7 +20,28 @@ KEPT_AT_ONCE = 100.0
 """Kept in a moment, after a quiet time."""
 
 
-class JobTraces:
+class NoTraces:
+    """Those of a worker that does not trace."""
+
+    def begin(
+        self, message: Message, job: JobFacts | None, headers: Headers, taken_s: float
+    ) -> JobTrace | NoTrace:
+        """Note nothing of an attempt."""
+        return NO_TRACE
+
+    def refused(
+        self, message: Message, headers: Headers, error: JobError, at_s: float
+    ) -> JobTrace | NoTrace:
+        """Note the whole attempt at a record that was read and refused at `at_s`."""
+        trace = self.begin(message, None, headers, at_s)
+        trace.ended(EventType.FAILED, at_s, error=error)
+        return trace
+
+    def delivered(self, trace: JobTrace | NoTrace) -> None:
+        """Make no spans."""
+
+
+class JobTraces(NoTraces):
     """The traces of one worker's jobs. Nothing here raises, or waits."""
 
     def __init__(self, maker: SpanMaker, sample_ratio: float, clock: Callable[[], float]) -> None:
@@ -37,12 +59,12 @@ class JobTraces:
     def begin(
         self, message: Message, job: JobFacts | None, headers: Headers, taken_s: float
     ) -> JobTrace:
-        """Note an attempt at a job, whose record with these headers was read at `taken_s`."""
+        """Note an attempt at a job, whose record has these headers and was read at `taken_s`."""
         return JobTrace.begin(message, job, headers, taken_s, self._sample_ratio)
 
-    def ended(self, trace: JobTrace) -> None:
+    def delivered(self, trace: JobTrace | NoTrace) -> None:
         """Kafka has acknowledged the attempt's last event: make its spans, if they are kept."""
-        if trace.ending is None:
+        if isinstance(trace, NoTrace) or trace.ending is None:
             return
         now_s = self._clock()
         reasons = reasons_to_keep(trace)

@@ -1,11 +1,13 @@
 """A traced job's engine knows its trace, and its spans are made when Kafka has its end."""
 
+import itertools
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
+import pytest
 from opentelemetry.sdk.resources import Resource
 
-from schemas import JobRequest, QosCatalog
+from schemas import EventType, JobEvent, JobRequest, QosCatalog
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
 from tests.support.metrics import job_metrics
 from tests.support.records import TRACEPARENT, FakeRecord, tracked
@@ -16,6 +18,7 @@ from workers.engine.port import (
     FinishReason,
     GenerationRequest,
     GenerationUpdate,
+    InvalidRequest,
     PrefillChunk,
     PrefillChunks,
     PreparedRequest,
@@ -48,18 +51,28 @@ class TellingEngine(NullEngine):
         yield GenerationUpdate("a", (1,), 7, 1, 0, FinishReason.STOP, prefill=prefill)
 
 
+class RefusingEngine(NullEngine):
+    """Finds every job invalid."""
+
+    async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+        raise InvalidRequest("no")
+
+
 class Harness:
-    def __init__(self, reporter: Reporter) -> None:
-        self.spans, self.engine, self.in_flight = KeptSpans(), TellingEngine(), InFlightJobs()
+    """An executor, and a clock that goes on by a millisecond whenever it is read."""
+
+    def __init__(self, reporter: Reporter, engine: NullEngine) -> None:
+        self.spans, self.in_flight = KeptSpans(), InFlightJobs()
+        self.ticks = itertools.count()
         maker = SpanMaker(self.spans.processor.on_end, Resource.get_empty(), "group", "events")
         self.executor = Executor(
-            self.engine,
+            engine,
             self.in_flight,
             reporter,
             partitions=partitions_of(FakeConsumer(FakeGroup())),
             metrics=job_metrics(),
             on_job_left=lambda: None,
-            clock=lambda: NOW_S,
+            clock=lambda: NOW_S + next(self.ticks) / 1000,
             traces=JobTraces(maker, 0.0, lambda: NOW_S),
         )
 
@@ -77,7 +90,8 @@ class Harness:
 async def test_spans_are_made_once_the_end_is_acknowledged(
     sender: FakeSender, reporter: Reporter
 ) -> None:
-    harness = Harness(reporter)
+    engine = TellingEngine()
+    harness = Harness(reporter, engine)
     job = harness.start()
     assert job.task is not None
     await job.task
@@ -87,16 +101,40 @@ async def test_spans_are_made_once_the_end_is_acknowledged(
 
     names = {span.name for span in harness.spans.all}
     assert names >= {f"process {job.tracked.record.topic}", "text_completion m", "admission"}
-    assert job.trace is not None
-    assert harness.engine.traceparents == [job.trace.traceparent]
+    assert engine.traceparents == [job.trace.traceparent]
 
 
 async def test_nothing_is_made_of_a_job_that_goes_to_another_worker(
     sender: FakeSender, reporter: Reporter
 ) -> None:
-    harness = Harness(reporter)
+    harness = Harness(reporter, TellingEngine())
     job = harness.start()
 
     harness.executor.release(job)
 
     assert not harness.spans.all
+
+
+async def test_the_trace_of_a_refused_job_and_its_event_say_the_same_of_its_end(
+    sender: FakeSender, reporter: Reporter
+) -> None:
+    harness = Harness(reporter, RefusingEngine("m"))
+    job = harness.start()
+    assert job.task is not None
+    await job.task
+    sender.deliver(0)  # the dead letter
+    sender.deliver(1)
+
+    event = JobEvent.model_validate_json(sender.values()[1])
+    assert event.type is EventType.FAILED
+    assert event.times is not None
+    [span] = [span for span in harness.spans.all if span.name == "send events"]
+    [process] = [span for span in harness.spans.all if span.name.startswith("process ")]
+    assert span.start_time is not None
+    assert span.start_time / 1e9 == pytest.approx(event.at.timestamp(), abs=1e-5)
+    told = {name for name in process.attributes or {} if name.startswith("niyama.time.")}
+    assert told == {
+        f"niyama.time.until_end.{part.removesuffix('_s')}"
+        for part in event.times.until_end.model_dump(exclude_none=True)
+    }
+    assert job.has_ended

@@ -57,7 +57,7 @@ def test_a_refusal_is_finished_only_after_dead_letter_and_event(
 ) -> None:
     finished: list[bool] = []
     error = JobError(code="invalid_request", message="no é")
-    reporter.refused(FakeRecord(b"\xff"), attempt, error, lambda: finished.append(True))
+    reporter.refused(FakeRecord(b"\xff"), attempt, error, lambda: finished.append(True), at_s=1.0)
     ((topic, letter),) = sender.records
     assert (topic, letter.value, letter.key) == (TOPICS.dead_letters.name, b"\xff", b"key")
     sender.deliver(0)
@@ -76,6 +76,7 @@ def test_a_dead_letter_keeps_the_record_s_headers_and_says_where_it_was(
         None,
         JobError(code="invalid_json", message="why"),
         lambda: None,
+        at_s=1.0,
     )
     assert sender.records[0][1].headers == [
         ("mine", b"1"),
@@ -92,7 +93,7 @@ def test_the_dead_letter_of_a_record_as_large_as_topics_accept_only_locates_it(
     reporter: Reporter, sender: FakeSender
 ) -> None:
     error = JobError(code="too_large", message="why")
-    reporter.refused(FakeRecord(bytes(MAX_VALUE_BYTES)), None, error, lambda: None)
+    reporter.refused(FakeRecord(bytes(MAX_VALUE_BYTES)), None, error, lambda: None, at_s=1.0)
     letter = sender.records[0][1]
     assert letter.value is None
     assert (headers.SOURCE_OFFSET, b"7") in letter.headers
@@ -102,7 +103,7 @@ def test_a_dead_letter_that_its_topic_finds_too_large_leaves_out_its_value_only(
     reporter: Reporter, sender: FakeSender
 ) -> None:
     error = JobError(code="invalid_json", message="why")
-    reporter.refused(FakeRecord(b"large"), None, error, lambda: None)
+    reporter.refused(FakeRecord(b"large"), None, error, lambda: None, at_s=1.0)
     letter = sender.records[0][1]
     assert letter.smaller is not None
     smaller = letter.smaller()
@@ -113,7 +114,9 @@ def test_a_null_header_is_an_empty_one_in_the_dead_letter(
     reporter: Reporter, sender: FakeSender
 ) -> None:
     error = JobError(code="invalid_json", message="why")
-    reporter.refused(FakeRecord(b"x", headers=(("mine", None),)), None, error, lambda: None)
+    reporter.refused(
+        FakeRecord(b"x", headers=(("mine", None),)), None, error, lambda: None, at_s=1.0
+    )
     assert sender.records[0][1].headers[0] == ("mine", b"")
 
 
@@ -125,7 +128,7 @@ def test_no_record_makes_a_dead_letter_that_a_topic_rejects(
         huge[:-1], key=huge, headers=(("a", huge), ("b", b"kept"), ("c" * 99, huge))
     )
     error = JobError(code="invalid_request", message="\ud800" * 100_000)
-    reporter.refused(record, None, error, lambda: None)
+    reporter.refused(record, None, error, lambda: None, at_s=1.0)
     letter = sender.records[0][1]
     assert letter.size_bytes < MAX_RECORD_BYTES
     assert ("b", b"kept") in letter.headers

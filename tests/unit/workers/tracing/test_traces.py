@@ -54,9 +54,9 @@ class Setting:
         facts = JobFacts("m", "chat", 100, qos)
         given = MESSAGE._replace(**message)
         trace = self.traces.begin(given, facts, headers, ARRIVED_S + 0.1)
-        trace.admitted_s = ARRIVED_S + 0.2
+        trace.admitted(ARRIVED_S + 0.2)
         trace.decided(Decision("r", DecisionKind.STARTED, ARRIVED_S + 0.3))
-        trace.first_token_s = ARRIVED_S + first_token_s
+        trace.first_token(ARRIVED_S + first_token_s)
         return trace
 
     def completed(self, trace: JobTrace, after_s: float = 0.9, gap_ms: float = 50.0) -> None:
@@ -69,7 +69,7 @@ class Setting:
             result=JobResult(text="x", finish_reason="stop"),
         )
         self.now_s = ARRIVED_S + after_s + 0.01
-        self.traces.ended(trace)
+        self.traces.delivered(trace)
 
     def span(self, name: str) -> ReadableSpan:
         [found] = [span for span in self.spans.all if span.name == name]
@@ -143,7 +143,7 @@ def test_a_failed_job_is_kept_with_its_error() -> None:
     trace.ended(
         EventType.FAILED, ARRIVED_S + 0.6, error=JobError(code="too_large", message="too much")
     )
-    setting.traces.ended(trace)
+    setting.traces.delivered(trace)
 
     for name in ("process jobs", "chat m"):
         assert setting.span(name).status.status_code is StatusCode.ERROR
@@ -155,17 +155,17 @@ def test_a_cancelled_job_is_not_late() -> None:
     trace = setting.chat(first_token_s=2.0)
 
     trace.ended(EventType.CANCELLED, ARRIVED_S + 3)
-    setting.traces.ended(trace)
+    setting.traces.delivered(trace)
 
     assert not setting.spans.all
 
 
 def test_a_refused_record_is_a_span_that_failed() -> None:
     setting = Setting()
-    trace = setting.traces.begin(MESSAGE, None, UNSAMPLED, ARRIVED_S)
+    error = JobError(code="unknown_qos", message="no")
 
-    trace.ended(EventType.FAILED, ARRIVED_S, error=JobError(code="unknown_qos", message="no"))
-    setting.traces.ended(trace)
+    trace = setting.traces.refused(MESSAGE, UNSAMPLED, error, ARRIVED_S)
+    setting.traces.delivered(trace)
 
     assert [span.name for span in setting.spans.all] == ["send events", "process jobs"]
     assert setting.attributes("process jobs")["error.type"] == "unknown_qos"
@@ -242,7 +242,7 @@ def test_the_phases_of_a_job_follow_one_another() -> None:
         PrefillChunk(ARRIVED_S + 0.3, ARRIVED_S + 0.4, 256, iteration=41, predicted_s=0.09),
         PrefillChunk(ARRIVED_S + 0.6, ARRIVED_S + 0.7, 100, iteration=45, predicted_s=0.05),
     )
-    trace.prefill = PrefillChunks(chunks)
+    trace.prefilled(PrefillChunks(chunks))
     trace.decided(Decision("r", DecisionKind.PARKED, ARRIVED_S + 0.4, "a closer deadline"))
     trace.decided(Decision("r", DecisionKind.RESUMED, ARRIVED_S + 0.6))
 
@@ -290,7 +290,7 @@ def test_it_says_where_the_time_went() -> None:
     )
     trace.ended(EventType.COMPLETED, ARRIVED_S + 5, times=times)
 
-    setting.traces.ended(trace)
+    setting.traces.delivered(trace)
 
     told = setting.attributes("process jobs").items()
     assert {name: value for name, value in told if name.startswith("niyama.time.")} == {
