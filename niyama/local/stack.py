@@ -14,7 +14,7 @@ from niyama.local.errors import ChildDiedError, LocalStackError
 from niyama.local.folders import make_dir
 from niyama.local.kafka import LocalKafka
 from niyama.local.lock import locked
-from niyama.local.ports import LOOPBACK, choose_port, free_port
+from niyama.local.ports import LOOPBACK, choose_port
 from niyama.local.postgres import LocalPostgres
 from niyama.local.supervisor import Notice, Part, keep_running
 
@@ -36,6 +36,8 @@ class StackOptions:
     api_host: str = LOOPBACK
     api_port: int = 0
     kafka_port: int = 0
+    health_port: int = 0
+    """Of the worker."""
     kafka_bootstrap: str | None = None
     """An existing Kafka to use in place of one of our own."""
     database_url: str | None = None
@@ -206,7 +208,11 @@ class LocalStack:
         )
 
     def _worker(self) -> LocalCommand:
-        self._worker_port = free_port()
+        self._worker_port = choose_port(
+            self._options.health_port,
+            purpose="the worker's metrics",
+            setting="--health-port (NIYAMA_HEALTH_PORT)",
+        )
         return LocalCommand(
             "worker",
             self._options.worker_arguments,

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from niyama.command_settings import CommandSettings
+from niyama.errors import ConfigurationError
 from niyama.local.folders import default_state_dir
 from niyama.local.ports import LOOPBACK
 from niyama.local.stack import LocalStack, StackOptions
@@ -46,6 +47,12 @@ class UpSettings(CommandSettings):
     kafka_port: int = Field(
         default=9092, ge=0, le=65535, description="Port of Kafka; 0 takes a free one"
     )
+    health_port: int = Field(
+        default=8081,
+        ge=0,
+        le=65535,
+        description="Port of the worker's /readyz and /metrics; 0 takes a free one",
+    )
     kafka_bootstrap: str | None = Field(
         default=None,
         description="Bootstrap servers of a Kafka to use; without them, start one",
@@ -65,6 +72,7 @@ def main(arguments: list[str]) -> int:
         api_host=settings.api_host,
         api_port=settings.api_port,
         kafka_port=settings.kafka_port,
+        health_port=settings.health_port,
         kafka_bootstrap=settings.kafka_bootstrap,
         database_url=settings.database_url,
         model=settings.model,
@@ -78,7 +86,10 @@ def _split(arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:
     if "--" not in arguments:
         return arguments, ()
     at = arguments.index("--")
-    return arguments[:at], tuple(arguments[at + 1 :])
+    own, worker_arguments = arguments[:at], tuple(arguments[at + 1 :])
+    if any(each.startswith("--health-port") for each in worker_arguments):
+        raise ConfigurationError("--health-port goes before --: niyama up asks the worker there")
+    return own, worker_arguments
 
 
 async def _run(options: StackOptions, console: Console) -> None:

@@ -47,7 +47,7 @@ class GatewayProcess:
 
     async def until(self, wanted: Callable[[dict[str, str]], bool]) -> None:
         """Return once the parts that `/readyz` lists are as `wanted`."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while True:
                 try:
                     parts = (await self.client.get("/readyz")).json()["parts"]
@@ -62,13 +62,13 @@ class GatewayProcess:
         return {job["job_id"] for job in page["jobs"]}
 
     async def until_known(self, job_ids: set[str]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not job_ids <= await self.ids():
                 await asyncio.sleep(0.1)
 
     async def until_logged(self, *words: str) -> None:
         """Return once a line of the log has all `words`."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while not any(
                 all(word in line for word in words) for line in self.messages.splitlines()
             ):

@@ -37,7 +37,7 @@ async def publish_through(outage: Action, bootstrap: str) -> list[UUID]:
 
 async def all_completed(api: httpx.AsyncClient, jobs: list[UUID]) -> None:
     """Return once every job is completed in the ledger, which may have to catch up first."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         for job_id in jobs:
             while (answer := await api.get(f"/v1/jobs/{job_id}")).status_code != httpx.codes.OK or (
                 answer.json()["status"] != "completed"

@@ -11,7 +11,7 @@ from niyama.local.kafka_jars import kafka_jars
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 SOURCE = Path(__file__).with_name("ForeignProducer.java")
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 
 def job(job_id: UUID, model: str = "null") -> str:

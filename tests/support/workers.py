@@ -21,7 +21,7 @@ from workers.health import Health
 from workers.settings import WorkerSettings
 from workers.stop import Stop
 
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 
 EngineT = TypeVar("EngineT", bound=NullEngine)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 RUN = """
 import sys
 from niyama.errors import NiyamaError
@@ -33,10 +33,11 @@ class Up:
 
     def __init__(self, state: Path, *arguments: str) -> None:
         self.output_path = state.with_suffix(f".{time.monotonic_ns()}.out")
-        ports = ["--api-port", "0", "--kafka-port", "0", "--state", str(state)]
+        ports = ["--api-port", "0", "--kafka-port", "0", "--health-port", "0"]
+        state_of = ["--state", str(state)]
         with self.output_path.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", RUN, COMMANDS, *ports, *arguments],
+                [sys.executable, "-c", RUN, COMMANDS, *ports, *state_of, *arguments],
                 stdout=output,
                 stderr=output,
             )

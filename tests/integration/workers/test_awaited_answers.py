@@ -17,7 +17,7 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 async def _over(api: httpx.AsyncClient, job_id: UUID) -> dict[str, Any]:
     """The job as the API shows it, once it has ended."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             answer = await api.get(f"/v1/jobs/{job_id}", params={"wait": 10})
             if answer.is_success and not JobStatus(answer.json()["status"]).is_open:
@@ -58,7 +58,7 @@ async def test_a_kind_that_is_not_known_fails_for_its_own_record_only(
     served = await harness.producer.publish(job)
     assert (await _over(api, served.job_id))["status"] == "completed"
     listed: list[dict[str, Any]] = []
-    async with asyncio.timeout(60):  # its events are in another partition
+    async with asyncio.timeout(120):  # its events are in another partition
         while not listed:
             await asyncio.sleep(0.05)
             listed = (await api.get("/v1/jobs", params={"status": "failed"})).json()["jobs"]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from niyama.local.up import UpSettings
+from niyama.errors import ConfigurationError
+from niyama.local.up import UpSettings, main
 
 
 def test_a_flag_of_the_workers_is_answered_with_where_it_goes(
@@ -14,6 +15,12 @@ def test_a_flag_of_the_workers_is_answered_with_where_it_goes(
         "unknown arguments: --tp-size 2 (arguments for the worker go after --)"
         in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("given", [["--health-port", "1"], ["--health-port=1"]])
+def test_the_workers_port_is_chosen_before_the_dashes(given: list[str]) -> None:
+    with pytest.raises(ConfigurationError, match="--health-port goes before --"):
+        main(["--", *given])
 
 
 @pytest.mark.parametrize(("arguments", "fresh"), [([], False), (["--fresh"], True)])
