@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import TypeVar
 
 from gateway.fleet.known import KnownWorker, KnownWorkers, WorkerState
 from gateway.ledger.consumer import LedgerConsumer
@@ -12,6 +14,11 @@ from gateway.ledger.writer import Written
 from niyama.telemetry.instruments import gateway as instruments
 from niyama.telemetry.instruments import shared
 from niyama.telemetry.measurements import Measurements, Observed
+
+T = TypeVar("T")
+
+MAX_SERIES = 300
+"""Of one instrument, by what load reports name."""
 
 
 class LedgerMetrics:
@@ -73,11 +80,12 @@ def observe_pools(measurements: Measurements, workers: KnownWorkers, pool: str) 
     see = measurements.observe
     see(instruments.POOL_WORKERS, lambda: _workers(workers.all(), pool))
     see(instruments.POOL_LAG, lambda: _lags(workers.all()))
+    see(instruments.LOAD_REPORTS_LAG, lambda: [(workers.unread, ())])
 
 
 def _workers(known: Iterable[KnownWorker], own_pool: str) -> Observed:
     counts = Counter((each.report.pool, each.state) for each in known)
-    pools = {own_pool, *(pool for pool, _ in counts)}
+    pools = _first({own_pool: None} | dict.fromkeys(pool for pool, _ in counts))
     return [(counts[pool, state], (pool, state)) for pool in pools for state in WorkerState]
 
 
@@ -87,4 +95,9 @@ def _lags(known: Iterable[KnownWorker]) -> Observed:
         for share in each.report.topics if each.state is not WorkerState.GONE else ():
             place = (each.report.pool, share.topic)
             lags[place] = lags.get(place, 0) + (math.nan if share.lag is None else share.lag)
-    return [(lag, place) for place, lag in lags.items()]  # NaN is not shown
+    return [(lags[place], place) for place in _first(lags)]  # NaN is not shown
+
+
+def _first(names: Iterable[T]) -> list[T]:
+    """Reports may name any number of pools and topics; of too many, some are not measured."""
+    return list(islice(names, MAX_SERIES))

@@ -56,8 +56,7 @@ def main(arguments: list[str]) -> int:
 def _asked(api: Api, pool: str | None) -> Document:
     """The workers, and their pools."""
     workers = api.get("/v1/workers", pool=pool)
-    pools = [each for each in api.get("/v1/pools")["pools"] if pool in (None, each["pool"])]
-    return workers | {"pools": pools}
+    return workers | {"pools": api.get("/v1/pools", pool=pool)["pools"]}
 
 
 def _keep_showing(ask: Ask, console: Console, settings: WorkersSettings) -> None:

@@ -9,11 +9,12 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from schemas.message import Message, Payload, UtcDatetime
 
-MAX_LOAD_BYTES = 64 * 1024
-"""A larger record is no report: gateways read all of them, and keep the last of each worker."""
+MAX_LOAD_BYTES = 32 * 1024
+"""A larger record is no report: gateways read all of them, and keep the last of each worker. One of
+a thousand partitions of every topic, with the longest names that there can be, takes 24 KiB."""
+MAX_PARTITIONS = 1_000
+"""Of one topic, as many as Niyama creates; more are not listed."""
 MAX_LABEL_CHARACTERS = 256
-MAX_PARTITIONS = 2_000
-"""Of one topic; more are not listed."""
 MAX_SECONDS = 1e8
 """Three years: what takes longer is reported as this."""
 MAX_PER_S = 1e11
@@ -108,9 +109,9 @@ class SchedulerLoad(Payload):
     not every deadline can be met."""
     capacity_tokens_per_s: Rate
     """What a busy worker gets done, in prompt tokens: a generated one counts what it costs."""
-    backlog: list[Backlog] = Field(default=[], max_length=64, fail_fast=True)
+    backlog: list[Backlog] = Field(default=[], max_length=32, fail_fast=True)
     """For each kind that there is work of, cumulative."""
-    ttft: list[PredictedTtft] = Field(default=[], max_length=16, fail_fast=True)
+    ttft: list[PredictedTtft] = Field(default=[], max_length=8, fail_fast=True)
 
 
 class LoadReport(Message):
@@ -134,7 +135,7 @@ class LoadReport(Message):
     draining: bool = False
     """It takes no more jobs, and ends once those that run are done."""
     limits: WorkerLimits
-    topics: list[TopicShare] = Field(default=[], max_length=16, fail_fast=True)
+    topics: list[TopicShare] = Field(default=[], max_length=8, fail_fast=True)
     running_decodes: Count = 0
     """Requests that are generating tokens."""
     prompt_tokens_per_s: Rate | None = None

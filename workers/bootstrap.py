@@ -27,7 +27,7 @@ from workers.intake.flow_control import FlowControl
 from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
 from workers.load.publisher import LoadPublisher, connection
-from workers.load.report import WorkerLoad
+from workers.load.report import WorkerLoad, label
 from workers.measuring import observe, observe_engine
 from workers.offsets.attempts import CrashLimit
 from workers.offsets.log_watch import LogWatch
@@ -167,7 +167,7 @@ def _load_publisher(
         is_draining=lambda: health.draining,
         clock=time.time,
     )
-    key = worker_key(settings.pool, settings.worker_id)
+    key = worker_key(settings.pool, label(settings.worker_id))
     return LoadPublisher(partial(connection, settings, settings.topics.load, key), load.report)
 
 

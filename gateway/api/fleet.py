@@ -1,21 +1,31 @@
 """`/v1/workers` and `/v1/pools`: who serves what, how busy, how far behind."""
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from gateway.api import fleet_views
 from gateway.api.openapi import responses
 from gateway.api.services import ServicesDependency
+from gateway.api.view import View
 from gateway.fleet.known import WorkerState
 from schemas.message import Name
 
 router = APIRouter(prefix="/v1", tags=["workers"])
 
 MAX_WORKERS_LISTED = 1_000
+MAX_POOLS_LISTED = 1_000
+ADDED_UP_AT_ONCE = 100
+"""Workers, and pools, before anything else in this process has its turn: some 10 ms."""
 
 
-@router.get("/workers", summary="Who serves what, and how busy", responses=responses(422))
+@router.get(
+    "/workers",
+    summary="Who serves what, and how busy",
+    response_model=fleet_views.WorkerList,
+    responses=responses(422),
+)
 async def workers(
     services: ServicesDependency,
     pool: Annotated[Name | None, Query(description="Only workers of this pool")] = None,
@@ -25,24 +35,49 @@ async def workers(
     limit: Annotated[
         int, Query(ge=1, le=MAX_WORKERS_LISTED, description="Workers in the answer")
     ] = MAX_WORKERS_LISTED,
-) -> fleet_views.WorkerList:
+) -> Response:
     """Every worker of every pool, as of its last report, which is about a second old.
 
     One that has stopped reporting is `gone`, and after five minutes forgotten.
     """
     found = [
         known
-        for known in services.workers.all()
+        for known in await services.workers.in_turns()
         if pool in (None, known.report.pool) and (not state or known.state in state)
     ]
-    return fleet_views.WorkerList(
-        workers=[fleet_views.worker(known) for known in found[:limit]],
-        total=len(found),
-        following=services.workers.following,
+    listed = [fleet_views.worker(known) for known in found[:limit]]
+    return _answer(
+        fleet_views.WorkerList(
+            workers=listed, total=len(found), following=services.workers.following
+        )
     )
 
 
-@router.get("/pools", summary="Each pool's workers together", responses=responses(422))
-async def pools(services: ServicesDependency) -> fleet_views.PoolList:
+@router.get(
+    "/pools",
+    summary="Each pool's workers together",
+    response_model=fleet_views.PoolList,
+    responses=responses(422),
+)
+async def pools(
+    services: ServicesDependency,
+    pool: Annotated[Name | None, Query(description="Only this pool")] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_POOLS_LISTED, description="Pools in the answer")
+    ] = MAX_POOLS_LISTED,
+) -> Response:
     """What each pool has, and has before it. Workers that are gone are counted, and not added."""
-    return fleet_views.PoolList(pools=fleet_views.pools(services.workers.all()))
+    known = [each for each in await services.workers.in_turns() if pool in (None, each.report.pool)]
+    found, listed, added_up = fleet_views.by_pool(known), [], 0
+    for members in found[:limit]:
+        listed.append(fleet_views.pool(members))
+        added_up += len(members)
+        if added_up >= ADDED_UP_AT_ONCE:
+            added_up = 0
+            await asyncio.sleep(0)
+    return _answer(fleet_views.PoolList(pools=listed, total=len(found)))
+
+
+def _answer(view: View) -> Response:
+    """As it is: FastAPI would validate all of it once more."""
+    return Response(view.model_dump_json(), media_type="application/json")

@@ -77,27 +77,27 @@ class PoolList(View):
     """Pools by name."""
 
     pools: list[PoolView]
+    total: int
+    """How many there are, also beyond the limit."""
 
 
 def worker(known: KnownWorker) -> WorkerView:
     return WorkerView(state=known.state, silent_s=round(known.silent_s, 1), report=known.report)
 
 
-def pools(known: Sequence[KnownWorker]) -> list[PoolView]:
+def by_pool(known: Sequence[KnownWorker]) -> list[list[KnownWorker]]:
     """`known` in order of their pools."""
-    return [
-        _pool(name, list(members))
-        for name, members in groupby(known, key=lambda each: each.report.pool)
-    ]
+    return [list(members) for _, members in groupby(known, key=lambda each: each.report.pool)]
 
 
-def _pool(name: str, members: Sequence[KnownWorker]) -> PoolView:
+def pool(members: Sequence[KnownWorker]) -> PoolView:
+    """Of one pool, at least one worker."""
     states = [each.state for each in members]
     reports = [each.report for each in members if each.state is not WorkerState.GONE]
     schedulers = [each.scheduler for each in reports if each.scheduler is not None]
     shares = [share for each in reports for share in each.topics]
     return PoolView(
-        pool=name,
+        pool=members[0].report.pool,
         models=sorted({each.model for each in reports}),
         serving=states.count(WorkerState.SERVING),
         draining=states.count(WorkerState.DRAINING),

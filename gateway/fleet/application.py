@@ -1,12 +1,13 @@
-"""The FastStream application: what the gateway reads one message at a time."""
+"""The FastStream application: what the gateway reads and may miss."""
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka import ConsumerRecord
-from faststream import ExceptionMiddleware, FastStream
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from faststream import FastStream
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
 from faststream.kafka.prometheus import KafkaPrometheusMiddleware
@@ -19,18 +20,19 @@ from gateway.fleet.topics import described
 from niyama.kafka import source_of
 from niyama.logs import Throttle
 from niyama.settings import KafkaSettings
-from schemas import JobError, LoadReport
-from schemas.decode import decode_load
+from schemas.load import MAX_LOAD_BYTES
 from schemas.message import SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 256 * 1024
-"""What is handled before anything else in this process has its turn: some 100 reports."""
-
-
-class UnusableReportError(ValueError):
-    """A record of the load topic is no report."""
+"""Of one fetch. A broker answers when it has as much, or after FETCH_WAIT_MS: many workers' reports
+are read together."""
+FETCH_WAIT_MS = 500
+MAX_BATCH_RECORDS = 1_000
+"""Handled before anything else in this process has its turn. A fetch may hold 250,000."""
+MAX_KEY_BYTES = 1_024
+"""A longer key names no worker."""
 
 
 def application(
@@ -46,8 +48,7 @@ def application(
         broker.add_middleware(KafkaPrometheusMiddleware(registry=registry, app_name="niyama"))
     elsewhere = KafkaBroker(settings.kafka_bootstrap)  # never started
     for each in described(settings.topics):
-        if each.topic != settings.topics.load:
-            elsewhere.publisher(each.topic.name, schema=each.message or bytes)
+        elsewhere.publisher(each.topic.name, schema=each.message or bytes)
     specification = AsyncAPI(
         broker,
         elsewhere,
@@ -68,53 +69,76 @@ def load_broker(
     Every gateway reads the whole topic, from its beginning: no consumer group, nothing committed.
     """
     throttle = Throttle()
-    unusable = ExceptionMiddleware()
+    # Without FastStream's injection of arguments, which costs more than all the rest.
+    broker = Broker(settings, apply_types=False)
+    unread: dict[int, int] = {}
 
-    @unusable.add_handler(UnusableReportError)
-    def skip(error: UnusableReportError) -> None:
-        throttle.warning(log, "skipped a load report: %s", error)
-
-    broker = Broker(settings, middlewares=[unusable])
-    topic = settings.topics.load
-
-    @broker.subscriber(
-        topic.name,
-        title=topic.name,
-        description=topic.description,
+    subscriber = broker.subscriber(
+        settings.topics.load.name,
+        batch=True,
+        max_records=MAX_BATCH_RECORDS,
         auto_offset_reset="earliest",
+        fetch_min_bytes=FETCH_BYTES,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
         max_partition_fetch_bytes=FETCH_BYTES,
         parser=_parse,
-        decoder=_decode,
+        decoder=_records,
+        title=settings.topics.load.name,
+        include_in_schema=False,  # of records; that of reports is declared with the other topics
     )
-    async def load_report(report: LoadReport | None, message: KafkaMessage) -> None:
-        record: Any = message.raw_message
-        key = record.key or b""
-        if report is None:
-            known.withdrawn(key)
-        else:
-            known.reported(key, report, max(0.0, clock() - record.timestamp / 1000))
+
+    @subscriber
+    async def load_reports(records: Sequence[ConsumerRecord]) -> None:
+        now_s = clock()
+        last: dict[bytes, ConsumerRecord] = {record.key or b"": record for record in records}
+        for key, record in last.items():
+            if record.value is None:
+                known.withdrawn(key)
+            elif (fault := _fault(key, record.value)) is not None:
+                throttle.warning(log, "skipped a load report: %s: %s", source_of(record), fault)
+            else:
+                known.heard(key, record.value, max(0.0, now_s - record.timestamp / 1000))
+        if subscriber.consumer is not None:
+            unread.update(_unread(subscriber.consumer, records))
+            known.unread = sum(unread.values())
+        await asyncio.sleep(0)  # there may be a next batch, which is not waited for
 
     return broker
 
 
-async def _parse(record: ConsumerRecord) -> KafkaMessage:
-    """Without its headers, which nobody needs and anybody may have written."""
+def _fault(key: bytes, value: bytes) -> str | None:
+    """What can be seen without reading the record."""
+    if not 0 < len(key) <= MAX_KEY_BYTES:
+        return f"its key has {len(key)} bytes"
+    if len(value) > MAX_LOAD_BYTES:
+        return f"it has {len(value):,} bytes; at most {MAX_LOAD_BYTES:,} are allowed"
+    return None
+
+
+def _unread(consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]) -> dict[int, int]:
+    """How many records of each partition there are after these."""
+    next_offsets = {record.partition: record.offset + 1 for record in records}
+    topic, assigned = records[0].topic, consumer.assignment()
+    return {
+        partition: max(0, (consumer.highwater(TopicPartition(topic, partition)) or 0) - offset)
+        for partition, offset in next_offsets.items()
+        if TopicPartition(topic, partition) in assigned
+    }
+
+
+async def _parse(records: Sequence[ConsumerRecord]) -> KafkaMessage:
+    """Without their headers, which nobody needs and anybody may have written."""
+    first, last = records[0], records[-1]
     return KafkaMessage(
-        raw_message=record,
-        body=record.value or b"",
+        raw_message=tuple(records),
+        body=[record.value or b"" for record in records],
         headers={},
         content_type=None,
-        message_id=f"{record.partition}-{record.offset}",
+        message_id=f"{first.partition}-{first.offset}-{last.offset}",
         correlation_id=None,
         consumer=FAKE_CONSUMER,
     )
 
 
-async def _decode(message: KafkaMessage) -> LoadReport | None:
-    record: Any = message.raw_message
-    if record.value is None:
-        return None
-    report = decode_load(record.value)
-    if isinstance(report, JobError):
-        raise UnusableReportError(f"{source_of(record)}: {report.message}")
-    return report
+async def _records(message: KafkaMessage) -> Any:
+    return message.raw_message

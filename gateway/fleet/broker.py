@@ -16,7 +16,12 @@ from niyama.settings import KafkaSettings
 
 log = logging.getLogger("faststream")
 
-_PASSED_ON = ("auto_offset_reset", "max_partition_fetch_bytes")
+_PASSED_ON = (
+    "auto_offset_reset",
+    "fetch_min_bytes",
+    "fetch_max_wait_ms",
+    "max_partition_fetch_bytes",
+)
 """Of the options of a subscriber; for the others ours are better."""
 
 

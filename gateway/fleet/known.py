@@ -3,22 +3,34 @@
 In memory, and the same in every gateway: each reads all reports.
 """
 
+import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas import LoadReport
+from niyama.logs import Throttle
+from schemas import JobError, LoadReport
+from schemas.decode import decode_load
+from schemas.topics import worker_key
+
+log = logging.getLogger(__name__)
 
 GONE_AFTER_S = 5.0
 """Without a report; workers publish one a second."""
 FORGOTTEN_AFTER_S = 300.0
 OLD_S = 60.0
-"""A report that was this old when it was read is of a worker that has long been gone. Clocks that
-differ by less make no difference."""
+"""A report that was this old when it was read, of a worker that nothing is known of, is of one that
+has long been gone. Clocks that differ by less make no difference."""
 MAX_WORKERS = 10_000
 """More are not remembered: those that were silent for longest are forgotten first."""
+MAX_HELD_BYTES = 32 * 1024 * 1024
+"""Of the workers' reports as they were read, likewise. Decoded, a report takes some ten times as
+much."""
+DECODED_AT_ONCE_BYTES = 64 * 1024
+"""Before anything else in this process has its turn: a few milliseconds, of the worst 15."""
 
 
 class WorkerState(StrEnum):
@@ -43,40 +55,96 @@ class KnownWorker:
         return WorkerState.DRAINING if self.report.draining else WorkerState.SERVING
 
 
+@dataclass(slots=True)
+class _Heard:
+    """A worker's last record."""
+
+    at_s: float
+    size_bytes: int
+    content: bytes | LoadReport | None
+    """Bytes until somebody asks for the report; None: it is none."""
+
+
 class KnownWorkers:
+    """Reports are decoded when they are asked for: most are replaced before anybody does."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives monotonic seconds."""
+        self._clock = clock
+        self._heard: OrderedDict[bytes, _Heard] = OrderedDict()
+        """By key; who was heard last, last."""
+        self._held_bytes = 0
         self.following = False
         """Whether reports are being read: without, nobody being known says nothing."""
-        self._clock = clock
-        self._heard: OrderedDict[bytes, tuple[LoadReport, float]] = OrderedDict()
-        """By key, with when it was heard; who was heard last, last."""
+        self._throttle = Throttle()
+        self.unread = 0
+        """Load reports that Kafka had when the last ones were read, and that were not read yet."""
 
-    def reported(self, key: bytes, report: LoadReport, age_s: float = 0.0) -> None:
-        """A record was read that Kafka had for `age_s` by then."""
+    def heard(self, key: bytes, record: bytes, age_s: float = 0.0) -> None:
+        """A worker's record was read, which Kafka had for `age_s` by then.
+
+        That it is a report is found out when it is asked for.
+        """
         self._forget_silent()
-        self._heard.pop(key, None)
-        if age_s < OLD_S:
-            self._heard[key] = (report, self._clock())
-        if len(self._heard) > MAX_WORKERS:
-            self._heard.popitem(last=False)
+        is_known = key in self._heard
+        self._remove(key)
+        # What is read late, because there was much to read, still is the last word of a worker.
+        if is_known or age_s < OLD_S:
+            self._heard[key] = _Heard(self._clock(), len(record), record)
+            self._held_bytes += len(record)
+        while len(self._heard) > MAX_WORKERS or self._held_bytes > MAX_HELD_BYTES:
+            self._remove(next(iter(self._heard)))
 
     def withdrawn(self, key: bytes) -> None:
         """A worker has ended in order."""
         self._forget_silent()
-        self._heard.pop(key, None)
+        self._remove(key)
+
+    async def in_turns(self) -> list[KnownWorker]:
+        """As `all`, and what is decoded for it takes many short turns."""
+        decoded_bytes = 0
+        for key, heard in list(self._heard.items()):
+            if isinstance(heard.content, bytes):
+                decoded_bytes += heard.size_bytes
+                self._report(key, heard)
+            if decoded_bytes >= DECODED_AT_ONCE_BYTES:
+                decoded_bytes = 0
+                await asyncio.sleep(0)
+        return self.all()
 
     def all(self) -> list[KnownWorker]:
-        """By pool and worker id. May be asked in any thread: it changes nothing."""
+        """By pool and worker id. May be asked in any thread: it forgets nobody."""
         return sorted(self._known(), key=lambda known: (known.report.pool, known.report.worker_id))
 
     def _known(self) -> Iterator[KnownWorker]:
         now_s = self._clock()
-        for report, heard_s in list(self._heard.values()):
-            if heard_s >= now_s - FORGOTTEN_AFTER_S:
-                yield KnownWorker(report, now_s - heard_s)
+        for key, heard in list(self._heard.items()):
+            if heard.at_s >= now_s - FORGOTTEN_AFTER_S:
+                report = self._report(key, heard)
+                if report is not None:
+                    yield KnownWorker(report, now_s - heard.at_s)
+
+    def _report(self, key: bytes, heard: _Heard) -> LoadReport | None:
+        """None: the record is no report, or not of the worker of this key."""
+        content = heard.content
+        if not isinstance(content, bytes):
+            return content
+        report = decode_load(content)
+        if isinstance(report, JobError):
+            heard.content, fault = None, report.message
+        elif worker_key(report.pool, report.worker_id) != key:
+            heard.content, fault = None, "its key is not that of its worker"
+        else:
+            heard.content = report
+            return report
+        self._throttle.warning(log, "a load report with the key %r is not shown: %s", key, fault)
+        return None
 
     def _forget_silent(self) -> None:
         oldest_s = self._clock() - FORGOTTEN_AFTER_S
-        while self._heard and next(iter(self._heard.values()))[1] < oldest_s:
-            self._heard.popitem(last=False)
+        while self._heard and next(iter(self._heard.values())).at_s < oldest_s:
+            self._remove(next(iter(self._heard)))
+
+    def _remove(self, key: bytes) -> None:
+        if (heard := self._heard.pop(key, None)) is not None:
+            self._held_bytes -= heard.size_bytes

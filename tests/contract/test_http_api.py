@@ -290,12 +290,17 @@ async def test_requests_are_measured_by_route_and_status(
 async def test_workers_and_pools_are_what_the_document_says(
     api: httpx.AsyncClient, services: Services
 ) -> None:
-    services.workers.reported(b"1", load_report("w1"))
-    services.workers.reported(b"2", load_report("w2", pool="other", draining=True))
-    workers, others, pools = (
+    services.workers.heard(b"default/w1", load_report("w1").to_bytes())
+    draining = load_report("w2", pool="other", draining=True)
+    services.workers.heard(b"other/w2", draining.to_bytes())
+    workers, others, pools, some = (
         (await api.get("/v1/workers")).json(),
         (await api.get("/v1/workers", params={"pool": "other", "state": "draining"})).json(),
         (await api.get("/v1/pools")).json(),
+        [
+            (await api.get("/v1/pools", params=params)).json()
+            for params in ({"pool": "other"}, {"limit": "1"})
+        ],
     )
     assert [each["report"]["worker_id"] for each in workers["workers"]] == ["w1", "w2"]
     assert (others["total"], others["workers"][0]["state"]) == (1, "draining")
@@ -303,6 +308,8 @@ async def test_workers_and_pools_are_what_the_document_says(
         ("default", 1),
         ("other", 0),
     ]
+    shown = [(answer["total"], [each["pool"] for each in answer["pools"]]) for answer in some]
+    assert shown == [(1, ["other"]), (2, ["default"])]
     document = (await api.get("/openapi.json")).json()
     for name, answer in (("WorkerList", workers), ("PoolList", pools)):
         schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}

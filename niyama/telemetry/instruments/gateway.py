@@ -110,3 +110,9 @@ POOL_LAG = Instrument(
     "absent while one of them does not know, or none reports",
     (POOL, TOPIC),
 )
+LOAD_REPORTS_LAG = Instrument(
+    "niyama.load_reports.lag",
+    Kind.GAUGE,
+    "{record}",
+    "Load reports that this gateway has not read",
+)

@@ -13,7 +13,7 @@ from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.positions import Positions
 from gateway.ledger.records import Unusable
 from gateway.ledger.writer import Written
-from gateway.measuring import LedgerMetrics, observe, observe_counts, observe_pools
+from gateway.measuring import MAX_SERIES, LedgerMetrics, observe, observe_counts, observe_pools
 from gateway.settings import GatewaySettings
 from niyama.telemetry.measurements import Measurements
 from schemas import JobError
@@ -103,7 +103,8 @@ def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
     known = [share("chat", 3), share("batch", 5)], [share("chat", 4), share("batch", None)]
     for number, shares in enumerate(known):
         report = load_report(f"{number}", pool="eu", topics=shares, draining=number == 1)
-        workers.reported(bytes([number]), report)
+        workers.heard(b"eu/%d" % number, report.to_bytes())
+    workers.unread = 9
     assert numbers(measurements, "niyama.pool.workers") == {
         **{("default", state): 0 for state in states},
         ("eu", "serving"): 1,
@@ -111,6 +112,20 @@ def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
         ("eu", "gone"): 0,
     }
     assert numbers(measurements, "niyama.pool.lag") == {("eu", "chat"): 7}
+    assert numbers(measurements, "niyama.load_reports.lag") == {(): 9}
+
+
+def test_however_many_pools_there_are_series_are_bounded() -> None:
+    measurements, workers = Measurements(), KnownWorkers(lambda: 0.0)
+    observe_pools(measurements, workers, "default")
+    for number in range(MAX_SERIES + 1):
+        share = TopicShare(topic=f"t{number}", partitions=[0], jobs=0, prompt_tokens=0, lag=1)
+        report = load_report("w", pool=f"a{number}", topics=[share])
+        workers.heard(b"a%d/w" % number, report.to_bytes())
+    shown = numbers(measurements, "niyama.pool.workers")
+    assert len(shown) == 3 * MAX_SERIES
+    assert ("default", "serving") in shown
+    assert len(numbers(measurements, "niyama.pool.lag")) == MAX_SERIES
 
 
 def test_in_prometheus_the_label_of_the_pool_is_that_of_the_jobs() -> None:

@@ -44,7 +44,10 @@ def document(known: list[KnownWorker]) -> dict[str, Any]:
         "workers": [fleet_views.worker(each).model_dump(mode="json") for each in known],
         "total": len(known),
         "following": True,
-        "pools": [each.model_dump(mode="json") for each in fleet_views.pools(known)],
+        "pools": [
+            each.model_dump(mode="json")
+            for each in map(fleet_views.pool, fleet_views.by_pool(known))
+        ],
     }
 
 

@@ -1,6 +1,7 @@
 """What the API shows of pools, in worked arithmetic."""
 
-from gateway.api.fleet_views import pools
+from gateway.api import fleet_views
+from gateway.api.fleet_views import PoolView
 from gateway.fleet.known import KnownWorker
 from schemas import LoadReport
 from schemas.load import Backlog, PredictedTtft, SchedulerLoad, TopicShare, WorkerLimits
@@ -27,6 +28,10 @@ def busy(name: str, work_s: float, pressure: float, **fields: object) -> LoadRep
         "limits": WorkerLimits(interactive_jobs=1, batch_jobs=1, kv_tokens=10_000),
     }
     return load_report(name, **(known | fields))
+
+
+def pools(known: list[KnownWorker]) -> list[PoolView]:
+    return [fleet_views.pool(members) for members in fleet_views.by_pool(known)]
 
 
 def test_a_pool_adds_up_what_its_workers_have_and_shows_the_busiest() -> None:

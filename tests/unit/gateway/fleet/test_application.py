@@ -2,15 +2,17 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from prometheus_client import CollectorRegistry
 
-from gateway.fleet.application import application, load_broker
+from gateway.fleet.application import MAX_KEY_BYTES, application, load_broker
 from gateway.fleet.follower import LoadFollower
 from gateway.fleet.known import KnownWorkers
 from niyama.settings import KafkaSettings
@@ -32,8 +34,14 @@ async def kafka(workers: KnownWorkers) -> AsyncIterator[KafkaBroker]:
         yield broker
 
 
-def names(workers: KnownWorkers) -> list[str]:
+async def names(workers: KnownWorkers) -> list[str]:
     return [each.report.worker_id for each in workers.all()]
+
+
+def record(offset: int, key: bytes | None, value: bytes | None) -> ConsumerRecord:
+    now_ms = int(time.time() * 1000)
+    headers = [("odd", None), ("odd", b"\xff")]
+    return ConsumerRecord(TOPIC, 0, offset, now_ms, 1, key, value, None, 0, 0, headers)
 
 
 async def test_each_report_replaces_its_workers_last(
@@ -46,18 +54,17 @@ async def test_each_report_replaces_its_workers_last(
     assert [each.report.running_decodes for each in workers.all()] == [2, 0]
 
 
-async def test_faststream_counts_what_was_read_and_what_was_skipped() -> None:
+async def test_faststream_counts_the_records_that_were_read() -> None:
     registry = CollectorRegistry()
-    (broker,) = application(SETTINGS, KnownWorkers(), registry).brokers
+    (broker,) = application(SETTINGS, KnownWorkers(), registry).brokers[:1]
     assert isinstance(broker, KafkaBroker)
-    async with TestKafkaBroker(broker) as kafka:
-        for value in (load_report().to_bytes(), b"{", None):
-            await kafka.publish(value, TOPIC, key=b"default/w1")
+    async with TestKafkaBroker(broker):
+        (subscriber,) = broker.subscribers
+        await subscriber.process_message(
+            tuple(record(offset, b"default/w1", b"{") for offset in range(3))
+        )
     labels = {"app_name": "niyama", "broker": "kafka", "handler": TOPIC}
     assert registry.get_sample_value("faststream_received_messages_total", labels) == 3
-    skipped = labels | {"exception_type": "UnusableReportError"}
-    name = "faststream_received_processed_messages_exceptions_total"
-    assert registry.get_sample_value(name, skipped) == 1
 
 
 async def test_an_empty_record_takes_the_worker_away(
@@ -65,28 +72,58 @@ async def test_an_empty_record_takes_the_worker_away(
 ) -> None:
     await kafka.publish(load_report("w1").to_bytes(), TOPIC, key=b"default/w1")
     await kafka.publish(None, TOPIC, key=b"default/w1")
-    assert names(workers) == []
+    assert await names(workers) == []
+
+
+class FakeConsumer:
+    """Where a consumer is in the one partition of the topic."""
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition(TOPIC, 0)}
+
+    def highwater(self, _partition: TopicPartition) -> int:
+        return 250_000
+
+
+async def test_of_a_batch_the_last_record_of_each_key_counts(
+    kafka: KafkaBroker, workers: KnownWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many records there are, little is done with each."""
+    heard = Mock(wraps=workers.heard)
+    monkeypatch.setattr(workers, "heard", heard)
+    one, two = (load_report(name).to_bytes() for name in ("w1", "w2"))
+    batch = [record(offset, b"default/w1", b"garbage") for offset in range(1_000)]
+    batch += [record(1_000, b"default/w2", two), record(1_001, b"default/w1", one)]
+    (subscriber,) = kafka.subscribers
+    monkeypatch.setattr(subscriber, "consumer", FakeConsumer())
+    await subscriber.process_message(tuple(batch))
+    assert heard.call_count == 2
+    assert await names(workers) == ["w1", "w2"]
+    assert workers.unread == 250_000 - 1_002
 
 
 @pytest.mark.parametrize(
-    "value",
-    [b"{", b"[]", b"\xff", b"{}", b'{"schema_version": 9}', b" " * (MAX_LOAD_BYTES + 1)],
+    ("key", "value"),
+    [
+        (None, load_report("w1").to_bytes()),
+        (b"", load_report("w1").to_bytes()),
+        (b"k" * (MAX_KEY_BYTES + 1), b"{"),
+        (b"default/w1", b" " * (MAX_LOAD_BYTES + 1)),
+    ],
 )
-async def test_a_record_that_is_no_report_is_skipped_alone(
-    kafka: KafkaBroker, workers: KnownWorkers, value: bytes, caplog: pytest.LogCaptureFixture
+async def test_what_cannot_be_a_report_is_not_kept(
+    kafka: KafkaBroker,
+    workers: KnownWorkers,
+    key: bytes | None,
+    value: bytes,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    await kafka.publish(load_report("w1").to_bytes(), TOPIC, key=b"default/w1")
+    await kafka.publish(load_report("w2").to_bytes(), TOPIC, key=b"default/w2")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            await kafka.publish(value, TOPIC, key=b"default/w1", headers={"x": "y"})
-    await kafka.publish(load_report("w2").to_bytes(), TOPIC, key=b"default/w2")
-    assert names(workers) == ["w1", "w2"]
+            await kafka.publish(value, TOPIC, key=key)
+    assert await names(workers) == ["w2"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]  # one for the three
-
-
-async def test_a_report_without_a_key_counts_too(kafka: KafkaBroker, workers: KnownWorkers) -> None:
-    await kafka.publish(load_report("w1").to_bytes(), TOPIC)
-    assert names(workers) == ["w1"]
 
 
 async def test_the_follower_starts_as_soon_as_kafka_answers_and_ends_when_asked(
