@@ -124,7 +124,7 @@ def _build(
         jobs, partitions, flow, dispatcher, lambda topic, count: read.add(count, topic, group)
     )
     observe(telemetry.measurements, in_flight, partitions, sender, reporter)
-    observe_engine(telemetry.measurements, lambda: engine.load)
+    observe_engine(telemetry.measurements, lambda: engine.load, engine.context_tokens)
     load = _load_publisher(settings, engine, health, in_flight, partitions, flow)
 
     def assigned() -> None:

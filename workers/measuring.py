@@ -43,8 +43,15 @@ def observe(
     )
 
 
-def observe_engine(measurements: Measurements, load: Callable[[], EngineLoad | None]) -> None:
-    """Show what the engine and its scheduler last said; it is no more than a second old."""
+def observe_engine(
+    measurements: Measurements,
+    load: Callable[[], EngineLoad | None],
+    context_tokens: int | None = None,
+) -> None:
+    """Show what the engine and its scheduler last said; it is no more than a second old.
+
+    `context_tokens`: the most that the model has room for, if that is known.
+    """
 
     def of_engine(values: Callable[[EngineLoad], Observed]) -> Callable[[], Observed]:
         return lambda: () if (current := load()) is None else values(current)
@@ -66,7 +73,7 @@ def observe_engine(measurements: Measurements, load: Callable[[], EngineLoad | N
     see(instruments.PRESSURE, of_queue(lambda queue: [(queue.pressure, ())]))
     see(instruments.QUEUED_REQUESTS, of_engine(_requests))
     see(instruments.BACKLOG, of_queue(_backlog))
-    see(instruments.PREDICTED_TTFT, of_queue(_predicted_ttft))
+    see(instruments.PREDICTED_TTFT, of_queue(lambda queue: _predicted_ttft(queue, context_tokens)))
     see(instruments.KV_USED, of_engine(lambda engine: _known(engine.used_kv_tokens)))
     see(instruments.KV_SIZE, of_engine(lambda engine: _known(engine.kv_tokens)))
     see(instruments.THROUGHPUT, of_engine(_throughput))
@@ -87,8 +94,9 @@ def _backlog(queue: QueueLoad) -> Observed:
     return [(queue.backlog_s[kind][-1] if kind in queue.backlog_s else 0, (kind,)) for kind in Kind]
 
 
-def _predicted_ttft(queue: QueueLoad) -> Observed:
-    return [(chat.ttft_s, (str(chat.prompt_tokens),)) for chat in queue.chats]
+def _predicted_ttft(queue: QueueLoad, context_tokens: int | None) -> Observed:
+    chats = queue.chats_within(context_tokens)
+    return [(chat.ttft_s, (str(chat.prompt_tokens),)) for chat in chats]
 
 
 def _throughput(engine: EngineLoad) -> Observed:

@@ -118,7 +118,6 @@ def _of_engine(load: EngineLoad | None, context_tokens: int | None) -> dict[str,
 
 
 def _scheduler(queue: QueueLoad, context_tokens: int | None) -> SchedulerLoad:
-    """Prompts that the model has no room for are left out."""
     return SchedulerLoad(
         waiting=queue.waiting,
         prefilling=queue.prefilling,
@@ -130,8 +129,7 @@ def _scheduler(queue: QueueLoad, context_tokens: int | None) -> SchedulerLoad:
             PredictedTtft(
                 prompt_tokens=chat.prompt_tokens, ttft_s=_bounded(chat.ttft_s, MAX_SECONDS)
             )
-            for chat in queue.chats
-            if context_tokens is None or chat.prompt_tokens < context_tokens
+            for chat in queue.chats_within(context_tokens)
         ],
     )
 

@@ -45,6 +45,11 @@ class QueueLoad:
     """Work that is due within each of `HORIZONS_S`, as the time that it takes."""
     chats: tuple[ChatForecast, ...]
 
+    def chats_within(self, context_tokens: int | None) -> list[ChatForecast]:
+        """Those that a model with a context of so many tokens has room for; None: any length."""
+        room = math.inf if context_tokens is None else context_tokens
+        return [chat for chat in self.chats if chat.prompt_tokens < room]
+
 
 def queue_load(
     backlog: Backlog,

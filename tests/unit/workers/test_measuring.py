@@ -1,5 +1,7 @@
 """What a worker shows of its engine, and of what it has."""
 
+from dataclasses import replace
+
 import pytest
 
 from niyama.telemetry.measurements import Measurements
@@ -44,6 +46,16 @@ def test_what_the_scheduler_last_said_is_shown(measurements: Measurements) -> No
         ("input",): 100,
         ("output",): 20,
     }
+
+
+def test_no_ttft_is_predicted_of_a_chat_that_the_model_has_no_room_for(
+    measurements: Measurements,
+) -> None:
+    chats = (ChatForecast(128, 0.25), ChatForecast(1024, 2.0), ChatForecast(8192, 60.0))
+    load = EngineLoad(0, 0.0, 0.0, queue=replace(QUEUE, chats=chats))
+    observe_engine(measurements, lambda: load, context_tokens=8192)
+    found = numbers(measurements, "niyama.scheduler.predicted_ttft")
+    assert found == {("128",): 0.25, ("1024",): 2.0}
 
 
 def test_nothing_is_shown_of_an_engine_that_has_said_nothing(measurements: Measurements) -> None:
