@@ -1,6 +1,7 @@
 """The jobs that this worker has taken and not finished."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -180,7 +181,7 @@ class InFlightJobs:
     def __init__(self) -> None:
         self._by_job: dict[UUID, list[InFlightJob]] = {}
         self._by_request: dict[str, InFlightJob] = {}
-        self._loads: dict[str, TopicLoad] = {}
+        self._loads: defaultdict[str, TopicLoad] = defaultdict(TopicLoad)
         self._serial = 0
         self._removed = asyncio.Event()
 
@@ -194,7 +195,7 @@ class InFlightJobs:
         return self._by_request.get(job.request_id) is job
 
     def load(self, topic: str) -> TopicLoad:
-        return self._loads.setdefault(topic, TopicLoad())
+        return self._loads[topic]
 
     @property
     def topics(self) -> Sequence[str]:

@@ -8,6 +8,7 @@ A budget is exceeded by at most one job, and any job fits into one that is unuse
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from workers.execution.in_flight import TopicLoad
 
@@ -43,9 +44,8 @@ class Limits:
     batch: Budget
 
 
-@dataclass(frozen=True, slots=True)
-class TopicGates:
-    """Which topics are read."""
+class TopicGates(NamedTuple):
+    """Which topics are read. Made and compared for every job that comes and that leaves."""
 
     interactive: bool
     batch: bool

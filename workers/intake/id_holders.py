@@ -9,30 +9,35 @@ second.
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
-from niyama.kafka import ConsumedRecord, source_of
+from niyama.kafka import ConsumedRecord
 from schemas.event import Source
 
 MAX_IDS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The first record that this worker read with some id."""
+class Holder(NamedTuple):
+    """The first record that this worker read with some id: one is remembered of every job."""
 
-    source: Source
+    topic: str
+    partition: int
+    offset: int
     read_s: float
     """When it was read first, in UTC epoch seconds."""
 
+    @property
+    def source(self) -> Source:
+        return Source(topic=self.topic, partition=self.partition, offset=self.offset)
+
     def shares_partition(self, record: ConsumedRecord) -> bool:
-        return (self.source.topic, self.source.partition) == (record.topic, record.partition)
+        return (self.topic, self.partition) == (record.topic, record.partition)
 
     def precedes(self, record: ConsumedRecord) -> bool:
         """Whether it was certainly in Kafka before `record`."""
         if self.shares_partition(record):
-            return self.source.offset < record.offset
+            return self.offset < record.offset
         # A producer that backdates its record gains nothing: it runs, and counts for nothing.
         return self.read_s < record.timestamp / 1000
 
@@ -54,10 +59,8 @@ class IdHolders:
         known = self._holders.get(job_id)
         if known is not None and known.precedes(record):
             return known.source
-        if known is None or (
-            known.shares_partition(record) and record.offset < known.source.offset
-        ):
-            self._holders[job_id] = Holder(source_of(record), now_s)
+        if known is None or (known.shares_partition(record) and record.offset < known.offset):
+            self._holders[job_id] = Holder(record.topic, record.partition, record.offset, now_s)
             self._forget()
         return None
 
