@@ -68,17 +68,20 @@ class CounterSeries:
     def __init__(self, instrument: Instrument, admission: Admission) -> None:
         self.instrument = instrument
         self._admission = admission
-        self._totals: dict[Values, float] = {}
+        self._totals: dict[Values, list[float]] = {}
+        """Each in a list of its own, so that to count is to look for `values` once: they have
+        members of enumerations, whose hashes are slow."""
 
     def add(self, count: float, *values: str) -> None:
         """Add `count` to the series with these attribute `values`."""
-        totals = self._totals
-        if values not in totals:
-            values = self._admission.bounded(self.instrument, values)
-        totals[values] = totals.get(values, 0) + count
+        (self._totals.get(values) or self._new(values))[0] += count
 
     def observed(self) -> Observed:
-        return [(total, values) for values, total in list(self._totals.items())]
+        return [(total, values) for values, [total] in list(self._totals.items())]
+
+    def _new(self, values: Values) -> list[float]:
+        values = self._admission.bounded(self.instrument, values)
+        return self._totals.setdefault(values, [0])
 
 
 class HistogramSeries:
