@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -14,39 +15,47 @@ from opentelemetry.trace import format_trace_id, get_current_span
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from schemas.headers import Headers
-
 MAX_CHARACTERS = 2_000
 """Of a message: whatever a client sent that is in an error is not logged at length."""
 MAX_TRACEBACK_CHARACTERS = 16_000
-MIN_SECRET_CHARACTERS = 4
-"""Shorter ones would hide half of every line."""
+MIN_SECRET_CHARACTERS = 8
+"""Shorter ones are hidden in URLs only: they would hide what is no secret."""
+MIN_WORD_CHARACTERS = 16
+"""Likewise of letters or digits alone, such as a password that is the name of the database."""
 HIDDEN = "***"
 _SECRET_VARIABLES = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEY|ACCESS_KEY|_HEADERS)$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_WHOLE_TOKEN = r"(?:(?<![\w./-])|(?<=\\x00)){}(?![\w/-]|\.\w)"
+"""SASL separates by zero bytes, which a `repr` shows."""
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
-class About(NamedTuple):
+class LogContext(NamedTuple):
     """What is being worked on. Made into text by a line that says so: most jobs log nothing."""
 
     job_id: object
-    headers: Headers = ()
-    """With the W3C context of its trace, if any."""
-
-    @property
-    def trace_id(self) -> str | None:
-        """The first in `headers`."""
-        found = (value for name, value in self.headers if name == "traceparent")
-        return next((value.decode().split("-")[1] for value in found), None)
+    """None: a record that is no job."""
+    trace_id: int | None = None
+    """None: that of the current span, if there is one."""
 
 
-_about: ContextVar[About | None] = ContextVar("niyama_about", default=None)
+_NO_CONTEXT = LogContext(None)
+_context: ContextVar[LogContext] = ContextVar("niyama_log_context", default=_NO_CONTEXT)
 
 
-def task_is_about(job_id: object, headers: Headers = ()) -> None:
-    """What the current task logs from now on is about this job, and the trace in its `headers`."""
-    _about.set(About(job_id, headers))
+def set_log_context(job_id: object, trace_id: int | None = None) -> None:
+    """What the current task logs from now on is about this job and its trace."""
+    _context.set(LogContext(job_id, trace_id))
+
+
+@contextmanager
+def log_context(job_id: object, trace_id: int | None = None) -> Iterator[None]:
+    """What is logged inside is about this job and its trace."""
+    token = _context.set(LogContext(job_id, trace_id))
+    try:
+        yield
+    finally:
+        _context.reset(token)
 
 
 def secrets_of(settings: BaseSettings) -> set[str]:
@@ -69,16 +78,13 @@ class LineFormatter(logging.Formatter):
         this process's environment."""
         super().__init__(line_format)
         self.line_format = line_format
-        known = {*secrets, *_environment_secrets(os.environ)}
-        long = (each for each in known if len(each) >= MIN_SECRET_CHARACTERS)
-        hidden = sorted({form for each in long for form in _forms(each)}, key=len)
-        self._secrets = re.compile("|".join(map(re.escape, reversed(hidden)))) if hidden else None
+        self._secrets = _pattern({*secrets, *_environment_secrets(os.environ)})
 
     def format(self, record: logging.LogRecord) -> str:
-        about_what = _about_of(record)
+        context = _context_of(record)
         if self.line_format is None:
-            return json.dumps(self._object(record, about_what))
-        job = f" [job {about_what.job_id}]" if about_what else ""
+            return json.dumps(self._object(record, context))
+        job = "" if context.job_id is None else f" [job {context.job_id}]"
         # As a record of its own: other handlers may have the record, too.
         shown = logging.makeLogRecord(record.__dict__ | {"args": None, "exc_info": None})
         shown.msg, shown.exc_text = _on_one_line(self._message(record)) + job, None
@@ -86,7 +92,7 @@ class LineFormatter(logging.Formatter):
         traceback = self._traceback(record)
         return super().format(shown) + (f"\n{traceback}" if traceback else "")
 
-    def _object(self, record: logging.LogRecord, about_what: About | None) -> dict[str, object]:
+    def _object(self, record: logging.LogRecord, context: LogContext) -> dict[str, object]:
         fields: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -94,10 +100,9 @@ class LineFormatter(logging.Formatter):
             "message": self._message(record),
             "pid": record.process,
         }
-        if about_what is not None:
-            fields["job_id"] = str(about_what.job_id)
-        trace_id = about_what.trace_id if about_what else None
-        if trace_id := trace_id or _current_trace_id():
+        if context.job_id is not None:
+            fields["job_id"] = str(context.job_id)
+        if trace_id := _trace_id_of(context):
             fields["trace_id"] = trace_id
         if traceback := self._traceback(record):
             fields["exception"] = traceback
@@ -134,6 +139,18 @@ def bounded(text: str, limit: int) -> str:
     return f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"
 
 
+def _pattern(secrets: Collection[str]) -> re.Pattern[str] | None:
+    """Finds `secrets`, those that are not long as whole tokens only: not in a name or a path."""
+    found: dict[str, str] = {}
+    for secret in secrets:
+        if len(secret) >= MIN_WORD_CHARACTERS:
+            found |= {form: re.escape(form) for form in _forms(secret)}
+        elif len(secret) >= MIN_SECRET_CHARACTERS and not (secret.isalpha() or secret.isdigit()):
+            found |= {form: _WHOLE_TOKEN.format(re.escape(form)) for form in _forms(secret)}
+    longest_first = sorted(found, key=len, reverse=True)
+    return re.compile("|".join(found[form] for form in longest_first)) if found else None
+
+
 def _forms(secret: str) -> set[str]:
     """`secret` as it is in texts: itself, in a `repr` of text or bytes, in a URL, in JSON."""
     encoded = secret.encode(errors="replace")
@@ -141,14 +158,17 @@ def _forms(secret: str) -> set[str]:
     return {secret, *reprs, quote(encoded, safe=""), quote_plus(encoded), json.dumps(secret)[1:-1]}
 
 
-def _about_of(record: logging.LogRecord) -> About | None:
+def _context_of(record: logging.LogRecord) -> LogContext:
+    """That of the record itself, or of the task that logs it."""
     job_id = getattr(record, "job_id", None)
-    return _about.get() if job_id is None else About(job_id)
+    return _context.get() if job_id is None else LogContext(job_id)
 
 
-def _current_trace_id() -> str | None:
-    context = get_current_span().get_span_context()
-    return format_trace_id(context.trace_id) if context.is_valid else None
+def _trace_id_of(context: LogContext) -> str | None:
+    if context.trace_id is not None:
+        return format_trace_id(context.trace_id)
+    span = get_current_span().get_span_context()
+    return format_trace_id(span.trace_id) if span.is_valid else None
 
 
 def _passwords_in(value: str) -> Iterator[str]:

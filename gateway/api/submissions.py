@@ -24,10 +24,11 @@ from gateway.ledger.reply_topics import ReplyTopicRule
 from gateway.ledger.request import Origin, Request
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, NotConnectedError, Producer
+from niyama.log_lines import set_log_context
 from niyama.logs import Throttle
 from schemas import JobRequest
 from schemas.document import Fault, InvalidDocumentError, read_document
-from schemas.headers import Headers, trace_context
+from schemas.headers import Headers, trace_context, trace_parent
 from schemas.job import JobTooLargeError
 from schemas.qos import UnknownQosClassError
 
@@ -99,6 +100,8 @@ class Submissions:
         # Where requests are traced, this one is a span: it has the client's context already.
         is_traced = get_current_span().get_span_context().is_valid
         trace = () if is_traced else trace_context(headers)
+        parent = trace_parent(trace)
+        set_log_context(encoded.job_id, parent.trace_id if parent else None)
         if chosen_id is None:
             return await self._publish(encoded, sha256, trace)
         if found := _same(await self._known(chosen_id), chosen_id, sha256):
@@ -110,6 +113,7 @@ class Submissions:
 
     async def cancel(self, job_id: UUID) -> None:
         """Ask for a job to be cancelled. Raises ProblemError (503)."""
+        set_log_context(job_id)
         async with _confirmed("Kafka did not confirm the request: send it again"):
             await self._producer.cancel(job_id, reason="requested through the API")
 

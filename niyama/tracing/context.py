@@ -1,31 +1,29 @@
 """W3C trace context in Kafka headers: https://www.w3.org/TR/trace-context/."""
 
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanContext, get_current_span, set_span_in_context
+from opentelemetry.trace import Span, SpanContext, TraceFlags, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from schemas.headers import Headers, ReceivedHeaders, trace_context
+from schemas.headers import Headers, ReceivedHeaders, trace_context, trace_parent
 
 _W3C = TraceContextTextMapPropagator()
 """Whatever propagators a program has configured: this is what the records of Niyama carry."""
 
 
 def parent_in(headers: ReceivedHeaders) -> Context | None:
-    """The context in a record's headers, the first if there are more; None where they have none.
-
-    One that is well-formed and means nothing, such as a trace id of zeros, is an empty context.
-    """
-    found = trace_context(headers)
-    if not found:
+    """The context in a record's headers, the first if there are more; None where none is valid."""
+    if trace_parent(headers) is None:
         return None
-    first = {name: value.decode() for name, value in reversed(found)}
+    first = {name: value.decode() for name, value in reversed(trace_context(headers))}
     return _W3C.extract(first, Context())
 
 
 def span_context_in(headers: ReceivedHeaders) -> SpanContext | None:
     """The span that wrote a record's headers; None where they name none that is valid."""
-    found = get_current_span(parent_in(headers) or Context()).get_span_context()
-    return found if found.is_valid else None
+    found = trace_parent(headers)
+    if found is None:
+        return None
+    return SpanContext(found.trace_id, found.span_id, True, TraceFlags(found.flags))
 
 
 def with_context_of(span: Span, headers: Headers) -> Headers:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 
-from niyama.log_lines import task_is_about
+from niyama.log_lines import set_log_context
 from schemas import JobControl
 from workers.engine.port import (
     Engine,
@@ -117,7 +117,7 @@ class Executor:
     # ---- one job
 
     async def _run(self, job: InFlightJob) -> None:
-        task_is_about(job.spec.job_id, job.attempt.trace)
+        set_log_context(job.spec.job_id, job.trace.trace_id)
         try:
             if job.is_suspect:
                 await self._try(job)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from niyama.kafka import source_of
+from niyama.log_lines import log_context
 from schemas import EventType, JobError, Refusal
 from schemas.event import Source
 from schemas.headers import trace_context
@@ -107,9 +108,10 @@ class Dispatcher:
             tracked.finish()
             self._traces.delivered(trace)
 
-        self._reporter.refused(
-            record, attempt, error, delivered, at_s=now_s, duplicate_of=duplicate_of
-        )
+        with log_context(job_id, trace.trace_id):
+            self._reporter.refused(
+                record, attempt, error, delivered, at_s=now_s, duplicate_of=duplicate_of
+            )
 
 
 def _attempt(tracked: TrackedRecord, job_id: UUID) -> JobAttempt:

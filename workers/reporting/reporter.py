@@ -121,8 +121,7 @@ class Reporter:
         of the job, if another one has; `times` say where the time went, if it was taken.
         """
         self.refusals[error.code] += 1
-        extra = {} if attempt is None else {"job_id": attempt.job_id}
-        log.info("refused %s: %s", source_of(record), error.message, extra=extra)
+        log.info("refused %s: %s", source_of(record), error.message)
 
         def dead_letter_delivered() -> None:
             if attempt is None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from niyama.kafka import ConsumedRecord
 from schemas import EventType, JobError, JobResult, JobTimes, Usage
-from schemas.headers import Headers
+from schemas.headers import Headers, trace_parent
 from workers.engine.port import PrefillChunks
 from workers.policy.decision import Decision, DecisionKind
 from workers.policy.qos import RequestQos
@@ -66,8 +66,12 @@ class JobFacts(NamedTuple):
 class NoTrace:
     """In place of a trace, in a worker that does not trace."""
 
-    __slots__ = ()
+    __slots__ = ("trace_id",)
     traceparent: None = None
+
+    def __init__(self, trace_id: int | None = None) -> None:
+        """The producer's trace, if it has one."""
+        self.trace_id = trace_id
 
     def admitted(self, at_s: float) -> None:
         """Nothing is noted."""
@@ -128,10 +132,9 @@ class JobTrace:
         Of new ones, the share `sample_ratio` is sampled, by their ids.
         """
         process, chat = random.getrandbits(64) or 1, random.getrandbits(64) or 1
-        if (parent := _parent(headers)) is not None:
-            trace_id, flags = parent
-            is_sampled = bool(flags & SAMPLED)
-            return cls(message, job, taken_s, headers, trace_id, process, chat, is_sampled)
+        if (parent := trace_parent(headers)) is not None:
+            is_sampled = bool(parent.flags & SAMPLED)
+            return cls(message, job, taken_s, headers, parent.trace_id, process, chat, is_sampled)
         trace_id = random.getrandbits(128) or 1
         is_sampled = (trace_id & (2**64 - 1)) < sample_ratio * 2**64
         return cls(message, job, taken_s, (), trace_id, process, chat, is_sampled)
@@ -179,16 +182,3 @@ class JobTrace:
     def prefilled(self, chunks: PrefillChunks) -> None:
         """The engine has computed the prompt in these chunks."""
         self.prefill = chunks
-
-
-def _parent(headers: Headers) -> tuple[int, int] | None:
-    """The trace's id and flags in a well-formed `traceparent`; None without one that is valid.
-
-    OpenTelemetry's propagator says the same in ten times the time, and is asked for those that are
-    kept.
-    """
-    value = next((value for name, value in headers if name == "traceparent"), None)
-    if value is None or value.startswith(b"ff"):
-        return None
-    trace_id, span_id = int(value[3:35], 16), int(value[36:52], 16)
-    return (trace_id, int(value[53:55], 16)) if trace_id and span_id else None

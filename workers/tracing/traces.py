@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from niyama.logs import Throttle
 from schemas import EventType, JobError
-from schemas.headers import Headers
+from schemas.headers import Headers, trace_parent
 from workers.tracing.job_trace import NO_TRACE, JobFacts, JobTrace, Message, NoTrace
 from workers.tracing.outcome import reasons_to_keep
 from workers.tracing.spans import SpanMaker
@@ -26,8 +26,9 @@ class NoTraces:
     def begin(
         self, message: Message, job: JobFacts | None, headers: Headers, taken_s: float
     ) -> JobTrace | NoTrace:
-        """Note nothing of an attempt."""
-        return NO_TRACE
+        """Note nothing of an attempt, but the trace that the record's `headers` name."""
+        parent = trace_parent(headers)
+        return NO_TRACE if parent is None else NoTrace(parent.trace_id)
 
     def refused(
         self, message: Message, headers: Headers, error: JobError, at_s: float

@@ -7,14 +7,22 @@ import sys
 from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 
 from gateway.settings import GatewaySettings
-from niyama.log_lines import HIDDEN, LineFormatter, bounded, secrets_of, task_is_about
+from niyama.log_lines import (
+    HIDDEN,
+    LineFormatter,
+    bounded,
+    log_context,
+    secrets_of,
+    set_log_context,
+)
 from niyama.logs import FORMAT
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
-HEADERS = [("traceparent", f"00-{TRACE_ID}-b7ad6b7169203331-01".encode())]
 JSON, TEXT = LineFormatter(None), LineFormatter(FORMAT)
 
 
@@ -42,7 +50,7 @@ def test_a_json_line_has_what_an_operator_looks_for() -> None:
 
 async def test_a_line_is_about_the_job_of_its_task_and_its_trace() -> None:
     async def lines() -> tuple[str, str]:
-        task_is_about("job-1", HEADERS)
+        set_log_context("job-1", int(TRACE_ID, 16))
         return JSON.format(record("slow")), TEXT.format(record("slow"))
 
     structured, readable = await asyncio.create_task(lines())
@@ -54,9 +62,16 @@ async def test_a_line_is_about_the_job_of_its_task_and_its_trace() -> None:
 
 
 async def test_a_line_may_name_its_job_itself() -> None:
-    task_is_about("job-1", HEADERS)
+    set_log_context("job-1", int(TRACE_ID, 16))
     line = json.loads(JSON.format(record("refused", job_id="job-2")))
     assert line["job_id"] == "job-2"
+
+
+def test_lines_inside_are_about_the_job_and_those_after_it_are_not() -> None:
+    with log_context("job-1", 7):
+        inside = json.loads(JSON.format(record("refused")))
+    assert (inside["job_id"], inside["trace_id"]) == ("job-1", f"{7:032x}")
+    assert not {"job_id", "trace_id"} & json.loads(JSON.format(record("next"))).keys()
 
 
 def test_a_line_inside_a_span_has_its_trace() -> None:
@@ -82,9 +97,17 @@ def test_a_line_stays_one_line_of_json_whatever_is_in_it() -> None:
 def test_secrets_are_hidden_wherever_they_appear(
     log_format: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer abc123")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer abc12345")
     monkeypatch.setenv("HF_TOKEN", "hf_xyz987")
-    secrets = ["database-pw", "p@ss w", "s" * 16, "kafka-pw", "abc123", "hf_xyz987", "key pw"]
+    secrets = [
+        "database-pw",
+        "p@ss word",
+        "s" * 16,
+        "kafka-pw",
+        "abc12345",
+        "hf_xyz987",
+        "key pw 7",
+    ]
     settings = GatewaySettings(
         database_url="postgresql://u:database-pw@h/d",
         idempotency_secret=secrets[2],
@@ -92,8 +115,8 @@ def test_secrets_are_hidden_wherever_they_appear(
         kafka_username="u",
         kafka_password="kafka-pw",
     )
-    odd = settings.model_copy(update={"database_url": "postgresql://u:p%40ss%20w@h/d"})
-    key = settings.model_copy(update={"database_url": "postgresql://h/d?sslpassword=key%20pw"})
+    odd = settings.model_copy(update={"database_url": "postgresql://u:p%40ss%20word@h/d"})
+    key = settings.model_copy(update={"database_url": "postgresql://h/d?sslpassword=key%20pw%207"})
     known = secrets_of(settings) | secrets_of(odd) | secrets_of(key)
     formatter = LineFormatter(log_format, known)
     lines = [
@@ -137,6 +160,37 @@ def test_whoever_writes_a_job_writes_no_line_and_controls_no_terminal(
     line = formatter.format(record("unknown field: %s", "\x1b[2J\nINFO gateway: forged\u2028\x9b"))
     assert not set("\x1b\n\x9b\u2028") & set(line)
     assert "forged" in line
+
+
+@pytest.mark.parametrize(
+    ("secret", "line"),
+    [
+        ("niyama", "topic niyama.default.interactive created by niyama 1.2"),
+        ("postgres", "postgres:5432 does not answer; is postgres up?"),
+        ("true", "enable_trace is true"),
+        ("20000", "20000 jobs/s"),
+        ("12345678", "offset 12345678"),
+        (
+            "niyama-1",
+            "niyama-1.default.interactive, /var/lib/niyama-1/db, niyama-1-worker, xniyama-1",
+        ),
+    ],
+)
+def test_what_is_not_secret_is_never_hidden(
+    secret: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_TOKEN", secret)
+    formatter = LineFormatter("%(message)s", {secret})
+    assert formatter.format(record(line)) == line
+    assert formatter.format(record("://u:%s@h", secret)) == f"://u:{HIDDEN}@h"
+
+
+@given(st.text("ab1-_.", min_size=8, max_size=40).filter(lambda text: not text.isalpha()))
+def test_a_secret_that_is_no_word_is_hidden_as_a_whole_token(secret: str) -> None:
+    assume(not secret.isdigit())
+    formatter = LineFormatter("%(message)s", {secret})
+    for line in ("key={}", "it was '{}'!", "{}", "{}, refused", "Bearer {}"):
+        assert secret not in formatter.format(record(line.format(secret)))
 
 
 def test_a_bounded_text_keeps_its_beginning_and_its_end() -> None:

@@ -1,9 +1,18 @@
 """Headers that are passed on from one record to another."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.trace import get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from schemas.headers import MAX_KEPT_HEADERS_BYTES, bounded, trace_context
+from schemas.headers import (
+    MAX_KEPT_HEADERS_BYTES,
+    TraceParent,
+    bounded,
+    trace_context,
+    trace_parent,
+)
 
 PARENT = ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 STATE = ("tracestate", b"vendor=value,other=1")
@@ -32,6 +41,35 @@ def test_nothing_else_is(headers: list[tuple[str, bytes | None]]) -> None:
 
 def test_a_null_or_broken_trace_header_is_left_out() -> None:
     assert trace_context([("traceparent", None), ("tracestate", b"a=\x00"), STATE]) == [STATE]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        b"00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        b"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        b"00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+        b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\n",
+    ],
+)
+def test_an_invalid_traceparent_is_none(value: bytes) -> None:
+    headers = [("traceparent", value)]
+    assert trace_context(headers) == []
+    assert trace_parent(headers) is None
+    assert trace_parent([*headers, PARENT]) == TraceParent(
+        0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7, 1
+    )
+
+
+@given(st.from_regex(rb"[0f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", fullmatch=True))
+def test_a_traceparent_is_read_as_opentelemetry_reads_it(value: bytes) -> None:
+    context = TraceContextTextMapPropagator().extract({"traceparent": value.decode()})
+    theirs = get_current_span(context).get_span_context()
+    ours = trace_parent([("traceparent", value)])
+    assert (ours is not None) == theirs.is_valid
+    if ours is not None:
+        assert ours == (theirs.trace_id, theirs.span_id, theirs.trace_flags)
 
 
 @given(received)

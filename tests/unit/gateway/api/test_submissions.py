@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,7 +23,8 @@ from gateway.database import READ_TIMEOUT_S
 from gateway.ledger import queries
 from gateway.settings import GatewaySettings
 from niyama import EncodedJob, JobAcknowledgement
-from tests.support.records import JOB_DOCUMENT
+from niyama.log_lines import LineFormatter
+from tests.support.records import JOB_DOCUMENT, TRACEPARENT
 from tests.support.virtual_time import run_in_virtual_time
 
 SECRET = SecretStr("what all gateways know")
@@ -74,6 +76,20 @@ def submissions(
     """Without Postgres."""
     settings = GatewaySettings(idempotency_secret=secret)
     return Submissions(settings, producer, Ledger(error or ConnectionRefusedError()))
+
+
+async def test_the_log_of_a_submission_names_the_job_and_its_trace() -> None:
+    class Logging(Producer):
+        async def send(self, encoded: EncodedJob, **options: Any) -> JobAcknowledgement:
+            lines.append(LineFormatter(None).format(logging.makeLogRecord({"msg": "slow"})))
+            return await super().send(encoded, **options)
+
+    lines: list[str] = []
+    headers = {"traceparent": TRACEPARENT.decode()}
+    accepted = await submissions(Logging()).submit(BODY, None, headers)
+    line = json.loads(lines[0])
+    assert line["job_id"] == str(accepted.job.job_id)
+    assert line["trace_id"] == headers["traceparent"].split("-")[1]
 
 
 @pytest.mark.parametrize("chosen", ["key", "job_id"])

@@ -1,13 +1,18 @@
 """A traced job's engine knows its trace, and its spans are made when Kafka has its end."""
 
 import itertools
+import json
+import logging
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import format_trace_id
 
+from niyama.log_lines import LineFormatter
 from schemas import EventType, JobEvent, JobRequest, QosCatalog
+from schemas.headers import Headers
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
 from tests.support.metrics import job_metrics
 from tests.support.records import TRACEPARENT, FakeRecord, tracked
@@ -76,8 +81,8 @@ class Harness:
             traces=JobTraces(maker, 0.0, lambda: NOW_S),
         )
 
-    def start(self) -> InFlightJob:
-        record = FakeRecord(headers=[("traceparent", TRACEPARENT)])
+    def start(self, headers: Headers = (("traceparent", TRACEPARENT),)) -> InFlightJob:
+        record = FakeRecord(headers=headers)
         request = JobRequest(model="m", prompt="p", qos="chat")
         qos = qos_of(request, QosCatalog.shipped().resolve("chat"), NOW_S)
         job = Job(uuid4(), request, qos)
@@ -138,3 +143,28 @@ async def test_the_trace_of_a_refused_job_and_its_event_say_the_same_of_its_end(
         for part in event.times.until_end.model_dump(exclude_none=True)
     }
     assert job.has_ended
+
+
+@pytest.mark.parametrize("headers", [[("traceparent", TRACEPARENT)], []])
+async def test_what_is_logged_of_a_job_names_the_trace_that_its_spans_have(
+    sender: FakeSender, reporter: Reporter, headers: Headers
+) -> None:
+    logged: list[str] = []
+
+    class LoggingEngine(RefusingEngine):
+        async def prepare(self, request: GenerationRequest) -> PreparedRequest:
+            logged.append(LineFormatter(None).format(logging.makeLogRecord({"msg": "slow"})))
+            return await super().prepare(request)
+
+    harness = Harness(reporter, LoggingEngine("m"))
+    job = harness.start(headers)
+    assert job.task is not None
+    await job.task
+    sender.deliver(0)
+    sender.deliver(1)
+
+    line = json.loads(logged[0])
+    assert {format_trace_id(span.context.trace_id) for span in harness.spans.all} == {
+        line["trace_id"]
+    }
+    assert line["job_id"] == str(job.spec.job_id)

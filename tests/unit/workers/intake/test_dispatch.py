@@ -1,16 +1,18 @@
 """Whatever becomes of a record, its offset is finished once that is on record, and not before."""
 
 import asyncio
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from niyama.log_lines import LineFormatter
 from schemas import EventType, JobControl, JobEvent, QosCatalog, headers
 from schemas.decode import job_id_of_record
 from schemas.event import Source
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
-from tests.support.records import TOPICS, FakeRecord, job_bytes, tracked
+from tests.support.records import TOPICS, TRACEPARENT, FakeRecord, job_bytes, tracked
 from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
 from workers.execution.executor import Executor
@@ -92,6 +94,23 @@ async def test_a_record_that_is_no_job(dispatcher: Dispatcher, sender: FakeSende
     sender.deliver(0)
     assert not record.is_unfinished
     assert _events(sender) == []
+
+
+async def test_the_log_names_the_job_and_the_trace_of_a_record_that_is_refused(
+    dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines: list[dict[str, str]] = []
+    formatter = LineFormatter(None)
+    caplog.set_level("INFO", "workers.reporting.reporter")
+    caplog.handler.addFilter(
+        lambda logged: bool(lines.append(json.loads(formatter.format(logged))))
+    )
+    document = job_bytes(model="another")
+    record = FakeRecord(document, headers=[("traceparent", TRACEPARENT)])
+    dispatcher.dispatch(tracked(record))
+    (line,) = lines
+    assert line["job_id"] == str(JOB_ID)
+    assert line["trace_id"] == TRACEPARENT.decode().split("-")[1]
 
 
 async def test_a_cancelled_job(
