@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
+from statistics import fmean
 from typing import TypeVar
 
 from gateway.fleet.known import KnownWorker, KnownWorkers, WorkerState
@@ -79,6 +80,7 @@ def observe_pools(measurements: Measurements, workers: KnownWorkers, pool: str) 
     """Show what the workers' load reports say; of `pool` even while it has no workers."""
     see = measurements.observe
     see(instruments.POOL_WORKERS, lambda: _workers(workers.all(), pool))
+    see(instruments.POOL_DEMAND, lambda: _demands(workers.all()))
     see(instruments.POOL_LAG, lambda: _lags(workers.all()))
     see(instruments.LOAD_REPORTS_LAG, lambda: [(workers.unread, ())])
 
@@ -87,6 +89,14 @@ def _workers(known: Iterable[KnownWorker], own_pool: str) -> Observed:
     counts = Counter((each.report.pool, each.state) for each in known)
     pools = _first({own_pool: None} | dict.fromkeys(pool for pool, _ in counts))
     return [(counts[pool, state], (pool, state)) for pool in pools for state in WorkerState]
+
+
+def _demands(known: Iterable[KnownWorker]) -> Observed:
+    demands: dict[str, list[float]] = {}
+    for each in known:
+        if each.state is not WorkerState.GONE and each.report.scheduler is not None:
+            demands.setdefault(each.report.pool, []).append(each.report.scheduler.demand)
+    return [(fmean(demands[pool]), (pool,)) for pool in _first(demands)]
 
 
 def _lags(known: Iterable[KnownWorker]) -> Observed:

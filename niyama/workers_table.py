@@ -11,7 +11,7 @@ from rich.text import Text
 _STYLES = {"serving": "green", "draining": "yellow", "gone": "red"}
 _TTFT_TOKENS = 1024
 """Of the chat whose TTFT the table shows."""
-_COLUMNS = ("jobs", "lag", "decodes", "tokens /s", "KV", "pressure", "backlog", "TTFT 1k")
+_COLUMNS = ("jobs", "lag", "decodes", "tokens /s", "KV", "demand", "backlog", "TTFT 1k")
 _UNKNOWN = "-"
 _OTHER_COLUMNS = 65
 """What the columns beside the name take."""
@@ -91,7 +91,7 @@ def _cells(worker: Mapping[str, Any]) -> list[str]:
         f"{report['running_decodes']:,}",
         _rate(report.get("generated_tokens_per_s")),
         _kv(report),
-        _UNKNOWN if scheduler is None else f"{scheduler['pressure']:.2f}",
+        _UNKNOWN if scheduler is None else f"{scheduler['demand']:.2f}",
         _UNKNOWN if scheduler is None else duration(_backlog_s(scheduler)),
         _UNKNOWN if scheduler is None else _ttft(scheduler),
     ]

@@ -18,6 +18,7 @@ MAX_LABEL_CHARACTERS = 256
 MAX_SECONDS = 1e8
 """Three years: what takes longer is reported as this."""
 MAX_PER_S = 1e11
+MAX_DEMAND = 1e8
 
 _NEWER_FIELDS: Final = ConfigDict(extra="ignore")
 """What a newer worker reports beyond this is left out, so that old gateways still show it."""
@@ -104,9 +105,10 @@ class SchedulerLoad(Payload):
     """Requests whose prompts are computed or parked."""
     overdue: Count
     """Requests that can no longer be met: they wait until nothing else does."""
-    pressure: Seconds
-    """The largest share of the time until some deadline that the work due by then takes. Above 1
-    not every deadline can be met."""
+    demand: Annotated[float, Field(ge=0, le=MAX_DEMAND)]
+    """How many workers like this one its work needs to be in time: the largest share of a second,
+    of ten, of a minute, of ten or of an hour that the work due within it takes. Late work counts as
+    due within ten seconds. Above 1 not every deadline can be met."""
     capacity_tokens_per_s: Rate
     """What a busy worker gets done, in prompt tokens: a generated one counts what it costs."""
     backlog: list[Backlog] = Field(default=[], max_length=32, fail_fast=True)

@@ -70,7 +70,7 @@ def observe_engine(
         return rows
 
     see, see_rows = measurements.observe, measurements.observe_rows
-    see(instruments.PRESSURE, of_queue(lambda queue: [(queue.pressure, ())]))
+    see(instruments.DEMAND, of_queue(lambda queue: [(queue.demand, ())]))
     see(instruments.QUEUED_REQUESTS, of_engine(_requests))
     see(instruments.BACKLOG, of_queue(_backlog))
     see(instruments.PREDICTED_TTFT, of_queue(lambda queue: _predicted_ttft(queue, context_tokens)))

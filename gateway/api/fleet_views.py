@@ -67,8 +67,11 @@ class PoolView(View):
     """What its workers get done when busy, in prompt tokens."""
     used_kv_share: float | None
     """Of the workers' KV memory, 0 to 1."""
-    pressure: float | None
-    """Of the worker under most pressure: above 1 it cannot meet every deadline."""
+    demand: float | None
+    """The mean of its workers' demand: above 1 they cannot meet every deadline. Times the workers
+    it is how many there should be."""
+    largest_demand: float | None
+    """Of the worker with the most; far above the mean where a few partitions have most jobs."""
     backlog: list[PoolBacklog]
     ttft: list[PoolTtft]
 
@@ -111,7 +114,8 @@ def pool(members: Sequence[KnownWorker]) -> PoolView:
             _rate(each.capacity_tokens_per_s for each in schedulers) if schedulers else None
         ),
         used_kv_share=_used_kv_share(reports),
-        pressure=max((each.pressure for each in schedulers), default=None),
+        demand=_mean([each.demand for each in schedulers]),
+        largest_demand=max((each.demand for each in schedulers), default=None),
         backlog=_backlog(reports),
         ttft=_ttft(reports),
     )
@@ -121,6 +125,10 @@ def _sum_of_all(counts: Iterable[int | None]) -> int | None:
     """None where there are none, or one is not known."""
     listed = list(counts)
     return None if not listed or None in listed else sum(each or 0 for each in listed)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
 
 
 def _rate(per_s: Iterable[float | None]) -> float:

@@ -131,7 +131,7 @@ def _together(queues: list[QueueLoad]) -> QueueLoad:
         waiting=sum(queue.waiting for queue in queues),
         prefilling=sum(queue.prefilling for queue in queues),
         overdue=sum(queue.overdue for queue in queues),
-        pressure=max(queue.pressure for queue in queues),
+        demand=max(queue.demand for queue in queues),
         tokens_per_s=sum(queue.tokens_per_s for queue in queues),
         backlog_s={
             kind: tuple(

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from schemas import LoadReport, PoolTopics
 from schemas.load import (
+    MAX_DEMAND,
     MAX_LABEL_CHARACTERS,
     MAX_PARTITIONS,
     MAX_PER_S,
@@ -122,7 +123,7 @@ def _scheduler(queue: QueueLoad, context_tokens: int | None) -> SchedulerLoad:
         waiting=queue.waiting,
         prefilling=queue.prefilling,
         overdue=queue.overdue,
-        pressure=_seconds(queue.pressure),
+        demand=_bounded(queue.demand, MAX_DEMAND),
         capacity_tokens_per_s=_bounded(queue.tokens_per_s, MAX_PER_S),
         backlog=list(_backlog(queue)),
         ttft=[

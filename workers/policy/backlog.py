@@ -97,6 +97,18 @@ class Backlog:
         """See `Lookahead.due_within`."""
         return self._lookahead.due_within(horizons_s, now_s)
 
+    @property
+    def late_work(self) -> float:
+        """Prefill-equivalent tokens that are late: what is overdue, and what will soon be."""
+        started = (p for p in self._started.values() if p.is_overdue)
+        overdue = self._overdue.work + sum(self._learned.work(prefill) for prefill in started)
+        return max(0.0, self._lookahead.late) + overdue
+
+    @property
+    def decoding(self) -> Decoding:
+        """What the running decodes still cost, as of the last look ahead."""
+        return self._lookahead.decoding
+
     def fitting_by(self, due_s: float) -> float:
         """See `Lookahead.fitting_by`."""
         return self._lookahead.fitting_by(due_s)

@@ -4,7 +4,7 @@ Made once a second, so that nothing here looks at single requests.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ HORIZONS_S = (1.0, 10.0, 60.0, 600.0, 3600.0, math.inf)
 """How soon work is due."""
 CHAT_SIZES = (128, 1024, 8192)
 """Tokens of prompts whose TTFT is predicted."""
+CATCH_UP_S = 10.0
+"""Work that is late counts as due within this time: one late prompt is no reason for alarm."""
 CHAT_TTFT_S = 1.0
 """When the first token of such a chat is due: others that are due earlier come first."""
 
@@ -37,8 +39,8 @@ class QueueLoad:
     """Requests whose prompts are in progress or parked."""
     overdue: int
     """Requests that have not started, and can no longer be met."""
-    pressure: float
-    """See `Lookahead.pressure`."""
+    demand: float
+    """See `demand_of`."""
     tokens_per_s: float
     """Prefill-equivalent tokens that the replica gets done."""
     backlog_s: Mapping[Kind, tuple[float, ...]]
@@ -68,7 +70,7 @@ def queue_load(
         waiting=backlog.waiting_count,
         prefilling=len(backlog.started),
         overdue=backlog.overdue_count,
-        pressure=backlog.pressure,
+        demand=demand_of(backlog, due.values(), tokens_per_s),
         tokens_per_s=tokens_per_s,
         backlog_s={
             kind: tuple(work / tokens_per_s for work in works)
@@ -77,3 +79,22 @@ def queue_load(
         },
         chats=tuple(ChatForecast(size, wait_s + prompt_s(size)) for size in CHAT_SIZES),
     )
+
+
+def demand_of(
+    backlog: Backlog, due_within: Iterable[Sequence[float]], tokens_per_s: float
+) -> float:
+    """How many replicas like this one could do its work in time, if no more arrived.
+
+    The largest share of `HORIZONS_S` that the work due within each takes; `due_within` has it for
+    each kind. All work counts, also what the cutoff leaves out: unlike `Lookahead.pressure`, by
+    which tokens are paced, it rises with the overload.
+    """
+    decoding, late = backlog.decoding, backlog.late_work
+    kinds, most = list(due_within), 0.0
+    for index, horizon_s in enumerate(HORIZONS_S[:-1]):
+        work = sum(due[index] for due in kinds)
+        work += min(decoding.work, decoding.per_s * horizon_s)
+        work += late if horizon_s >= CATCH_UP_S else 0.0
+        most = max(most, work / (horizon_s * tokens_per_s))
+    return most

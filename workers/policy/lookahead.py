@@ -62,11 +62,15 @@ class Lookahead:
         self.pressure = 0.0
         """Largest share of the usable time that work takes, over all due times; above 1 not all
         due times can be met."""
+        self.late = 0.0
+        """Prefill-equivalent tokens whose due time has passed, of requests that are not overdue
+        yet; in none of the sums above."""
+        self.decoding = NOTHING
+        """As of the last review."""
         self._base_s = base_s
         self._share = share
         self._waiting: dict[str, tuple[int, Kind, Parts]] = {}
         self._started: dict[str, tuple[Kind, Parts]] = {}
-        self._decoding = NOTHING
         self._by_rank: dict[int, dict[float, float]] = {}
         self._due_times: list[float] = []
         self._ahead_s: list[float] = []
@@ -134,7 +138,7 @@ class Lookahead:
         `throughput` is prefill-equivalent tokens per second. Lowering it ends after about `limit`
         sums; false when it has to go on.
         """
-        self._decoding = decoding
+        self.decoding = decoding
         self._forget_past(now_s, limit)
         self._ahead_s = self._due_times[bisect.bisect_left(self._due_times, now_s) :]
         self.pressure = self._pressure(now_s, throughput)
@@ -194,7 +198,7 @@ class Lookahead:
         """
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
-        decoding, decoding_per_s = self._decoding
+        decoding, decoding_per_s = self.decoding
         total = yielding = 0.0
         for due_s in self._ahead_s:
             more = fitting[due_s] + extra.get(due_s, 0.0)
@@ -212,7 +216,7 @@ class Lookahead:
     def _pressure(self, now_s: float, throughput: float) -> float:
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
-        decoding, decoding_per_s = self._decoding
+        decoding, decoding_per_s = self.decoding
         total = worst = 0.0
         for due_s in self._ahead_s:
             total += fitting[due_s] + committed[due_s]
@@ -227,6 +231,7 @@ class Lookahead:
 
     def _change(self, due_s: float, rank: int, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:
+            self.late += work
             return
         self._ensure(due_s)
         amounts = self._by_rank.setdefault(rank, {})
@@ -241,6 +246,7 @@ class Lookahead:
 
     def _commit(self, due_s: float, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:
+            self.late += work
             return
         self._ensure(due_s)
         self._committed[due_s] += work
@@ -263,15 +269,17 @@ class Lookahead:
         del self._due_times[: len(past)]
         for due_s in past:
             self._past_s = due_s
-            self.work -= self._committed.pop(due_s)
+            late = self._committed.pop(due_s)
             del self._fitting[due_s]
             for amounts in self._by_kind.values():
                 amounts.pop(due_s, None)
             for rank in list(self._by_rank):
                 amounts = self._by_rank[rank]
-                self.work -= amounts.pop(due_s, 0.0)
+                late += amounts.pop(due_s, 0.0)
                 if not amounts:
                     del self._by_rank[rank]
+            self.work -= late
+            self.late += late
 
 
 def _rounded(due_s: float, now_s: float) -> float:

@@ -102,6 +102,14 @@ POOL_WORKERS = Instrument(
     "seconds, and after five minutes it is forgotten",
     (POOL, WORKER_STATE),
 )
+POOL_DEMAND = Instrument(
+    "niyama.pool.demand",
+    Kind.GAUGE,
+    "1",
+    "The mean demand of the pool's workers, by their load reports: above 1, they cannot meet every "
+    "deadline",
+    (POOL,),
+)
 POOL_LAG = Instrument(
     "niyama.pool.lag",
     Kind.GAUGE,

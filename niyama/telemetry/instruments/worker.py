@@ -120,11 +120,12 @@ DECISIONS = Instrument(
     (DECISION,),
 )
 
-PRESSURE = Instrument(
-    "niyama.scheduler.pressure",
+DEMAND = Instrument(
+    "niyama.scheduler.demand",
     Kind.GAUGE,
     "1",
-    "The most that is due by some time, over what can be done by then: above 1, not all is met",
+    "How many replicas like this one its work needs to be in time, that which is late within ten "
+    "seconds: above 1, not every deadline can be met",
 )
 QUEUED_REQUESTS = Instrument(
     "niyama.scheduler.requests",

@@ -17,7 +17,7 @@ from gateway.measuring import MAX_SERIES, LedgerMetrics, observe, observe_counts
 from gateway.settings import GatewaySettings
 from niyama.telemetry.measurements import Measurements
 from schemas import JobError
-from schemas.load import TopicShare
+from schemas.load import SchedulerLoad, TopicShare
 from tests.support.loads import load_report
 from tests.support.metrics import metrics, numbers
 from tests.support.records import FakeRecord
@@ -102,7 +102,15 @@ def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
 
     known = [share("chat", 3), share("batch", 5)], [share("chat", 4), share("batch", None)]
     for number, shares in enumerate(known):
-        report = load_report(f"{number}", pool="eu", topics=shares, draining=number == 1)
+        report = load_report(
+            f"{number}",
+            pool="eu",
+            topics=shares,
+            draining=number == 1,
+            scheduler=SchedulerLoad(
+                waiting=0, prefilling=0, overdue=0, demand=number + 1, capacity_tokens_per_s=1
+            ),
+        )
         workers.heard(b"eu/%d" % number, report.to_bytes())
     workers.unread = 9
     assert numbers(measurements, "niyama.pool.workers") == {
@@ -111,6 +119,7 @@ def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
         ("eu", "draining"): 1,
         ("eu", "gone"): 0,
     }
+    assert numbers(measurements, "niyama.pool.demand") == {("eu",): 1.5}
     assert numbers(measurements, "niyama.pool.lag") == {("eu", "chat"): 7}
     assert numbers(measurements, "niyama.load_reports.lag") == {(): 9}
 

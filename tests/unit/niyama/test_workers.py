@@ -24,7 +24,7 @@ BUSY = load_report(
     limits=WorkerLimits(interactive_jobs=1, batch_jobs=1, kv_tokens=10_000),
     topics=[TopicShare(topic="t", partitions=[0], jobs=2_048, prompt_tokens=9, lag=99_999)],
     scheduler=SchedulerLoad(
-        waiting=1, prefilling=1, overdue=0, pressure=12.5, capacity_tokens_per_s=1_000,
+        waiting=1, prefilling=1, overdue=0, demand=12.5, capacity_tokens_per_s=1_000,
         backlog=[
             Backlog(kind="batch", due_within_s=60, work_s=8),
             Backlog(kind="batch", work_s=900),
@@ -62,7 +62,7 @@ def test_a_table_of_a_busy_pool_fits_eighty_columns() -> None:
     assert head.startswith("default (tiny): 2 serving, 1 gone; 2,048 jobs taken")
     assert names.split() == [
         *("worker", "state", "jobs", "lag", "decodes"),
-        *("/s", "KV", "pressure", "backlog", "1k"),
+        *("/s", "KV", "demand", "backlog", "1k"),
     ]
     assert busy.split() == [
         *("a-machi…37-ab12", "serving", "2,048", "99,999", "1,420"),

@@ -34,7 +34,7 @@ def largest_report() -> LoadReport:
         for _ in range(3)
     ]
     scheduler = SchedulerLoad(
-        waiting=many, prefilling=many, overdue=many, pressure=1e8, capacity_tokens_per_s=1e11,
+        waiting=many, prefilling=many, overdue=many, demand=1e8, capacity_tokens_per_s=1e11,
         backlog=[Backlog(kind="interactive", due_within_s=3600, work_s=1e8) for _ in range(24)],
         ttft=[PredictedTtft(prompt_tokens=many, ttft_s=1e8) for _ in range(3)],
     )  # fmt: skip
@@ -82,7 +82,7 @@ def test_a_report_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"[1]"])
 @pytest.mark.parametrize(
-    "field", ["generated_tokens_per_s", "running_decodes", "used_kv_tokens", "pressure", "ttft_s"]
+    "field", ["generated_tokens_per_s", "running_decodes", "used_kv_tokens", "demand", "ttft_s"]
 )
 def test_no_number_of_a_report_is_without_a_size(field: str, number: bytes) -> None:
     document = json.loads(largest_report().to_bytes())

@@ -15,7 +15,7 @@ QUEUE = QueueLoad(
     waiting=3,
     prefilling=2,
     overdue=1,
-    pressure=0.5,
+    demand=0.5,
     tokens_per_s=1000.0,
     backlog_s={Kind.BATCH: (0.0, 0.0, 1.0, 2.0, 3.0, 7.5)},
     chats=(ChatForecast(128, 0.25),),
@@ -30,7 +30,7 @@ def measurements() -> Measurements:
 def test_what_the_scheduler_last_said_is_shown(measurements: Measurements) -> None:
     load = EngineLoad(4, 100.0, 20.0, used_kv_tokens=7, kv_tokens=9, queue=QUEUE)
     observe_engine(measurements, lambda: load)
-    assert numbers(measurements, "niyama.scheduler.pressure") == {(): 0.5}
+    assert numbers(measurements, "niyama.scheduler.demand") == {(): 0.5}
     assert numbers(measurements, "niyama.scheduler.requests") == {
         ("decode",): 4,
         ("waiting",): 3,

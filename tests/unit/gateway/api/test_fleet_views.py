@@ -8,14 +8,14 @@ from schemas.load import Backlog, PredictedTtft, SchedulerLoad, TopicShare, Work
 from tests.support.loads import load_report
 
 
-def busy(name: str, work_s: float, pressure: float, **fields: object) -> LoadReport:
+def busy(name: str, work_s: float, demand: float, **fields: object) -> LoadReport:
     scheduler = SchedulerLoad(
-        waiting=1, prefilling=1, overdue=0, pressure=pressure, capacity_tokens_per_s=1_000,
+        waiting=1, prefilling=1, overdue=0, demand=demand, capacity_tokens_per_s=1_000,
         backlog=[
             Backlog(kind="batch", due_within_s=60, work_s=work_s / 2),
             Backlog(kind="batch", work_s=work_s),
         ],
-        ttft=[PredictedTtft(prompt_tokens=128, ttft_s=pressure)],
+        ttft=[PredictedTtft(prompt_tokens=128, ttft_s=demand)],
     )  # fmt: skip
     share = TopicShare(topic="t", partitions=[0], jobs=3, prompt_tokens=9, lag=5)
     known: dict[str, object] = {
@@ -37,16 +37,16 @@ def pools(known: list[KnownWorker]) -> list[PoolView]:
 def test_a_pool_adds_up_what_its_workers_have_and_shows_the_busiest() -> None:
     (pool,) = pools(
         [
-            KnownWorker(busy("w1", work_s=10, pressure=0.5), 0.5),
-            KnownWorker(busy("w2", work_s=30, pressure=0.9, used_kv_tokens=7_500), 0.5),
-            KnownWorker(busy("w3", work_s=99, pressure=9), 60.0),  # gone
+            KnownWorker(busy("w1", work_s=10, demand=0.5), 0.5),
+            KnownWorker(busy("w2", work_s=30, demand=0.9, used_kv_tokens=7_500), 0.5),
+            KnownWorker(busy("w3", work_s=99, demand=9), 60.0),  # gone
         ]
     )
     assert (pool.pool, pool.models) == ("default", ["tiny"])
     assert (pool.serving, pool.draining, pool.gone) == (2, 0, 1)
     assert (pool.jobs, pool.lag, pool.running_decodes) == (6, 10, 4)
     assert (pool.prompt_tokens_per_s, pool.capacity_tokens_per_s) == (200.0, 2_000.0)
-    assert (pool.used_kv_share, pool.pressure) == (0.5, 0.9)
+    assert (pool.used_kv_share, pool.demand, pool.largest_demand) == (0.5, 0.7, 0.9)
     assert [(each.kind, each.work_s) for each in pool.backlog] == [("batch", 20.0)]
     assert [(each.least_s, each.most_s) for each in pool.ttft] == [(0.5, 0.9)]
 
@@ -58,7 +58,7 @@ def test_a_chat_does_not_go_to_a_worker_that_drains() -> None:
 
 def test_of_workers_without_a_scheduler_little_is_known() -> None:
     (pool,) = pools([KnownWorker(load_report(), 0.5)])
-    assert (pool.capacity_tokens_per_s, pool.pressure, pool.backlog) == (None, None, [])
+    assert (pool.capacity_tokens_per_s, pool.demand, pool.backlog) == (None, None, [])
     assert (pool.used_kv_share, pool.lag, pool.jobs) == (None, None, 0)
 
 

@@ -10,7 +10,7 @@ QUEUE = QueueLoad(
     waiting=3,
     prefilling=1,
     overdue=2,
-    pressure=0.5,
+    demand=0.5,
     tokens_per_s=1_000.0,
     backlog_s={Kind.BATCH: (0.0, 4.0)},
     chats=(ChatForecast(128, 0.2),),
@@ -34,7 +34,7 @@ def test_rates_are_of_the_last_second() -> None:
 def test_replicas_count_together_and_the_busiest_says_how_long_things_take() -> None:
     busier = replace(
         QUEUE,
-        pressure=0.9,
+        demand=0.9,
         backlog_s={Kind.BATCH: (1.0, 3.0), Kind.TASK: (2.0, 2.0)},
         chats=(ChatForecast(128, 0.7),),
     )
@@ -49,7 +49,7 @@ def test_replicas_count_together_and_the_busiest_says_how_long_things_take() -> 
             waiting=6,
             prefilling=2,
             overdue=4,
-            pressure=0.9,
+            demand=0.9,
             tokens_per_s=2_000.0,
             backlog_s={Kind.BATCH: (1.0, 4.0), Kind.TASK: (2.0, 2.0)},
             chats=(ChatForecast(128, 0.7),),

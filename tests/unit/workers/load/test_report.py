@@ -21,7 +21,7 @@ QUEUE = QueueLoad(
     waiting=1,
     prefilling=2,
     overdue=3,
-    pressure=float("inf"),
+    demand=float("inf"),
     tokens_per_s=1_000.0,
     backlog_s={Kind.BATCH: (0.0, 0.0, 1.5, 2.0, 2.0, 4.0)},
     chats=(ChatForecast(128, 0.25), ChatForecast(8192, float("nan"))),
@@ -108,7 +108,7 @@ def test_what_the_scheduler_says_is_bounded_and_fits_the_model(
     assert (report.running_decodes, report.generated_tokens_per_s) == (3, 0.0)
     assert (report.used_kv_tokens, report.limits.kv_tokens) == (7, 9)
     assert report.scheduler is not None
-    assert report.scheduler.pressure == 1e8
+    assert report.scheduler.demand == 1e8
     assert [each.prompt_tokens for each in report.scheduler.ttft] == [128]
     due = {each.due_within_s: each.work_s for each in report.scheduler.backlog}
     assert due == {1: 0, 10: 0, 60: 1.5, 600: 2, 3600: 2, None: 4}

@@ -1,11 +1,13 @@
 """How busy a policy says that it is."""
 
 import math
+import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.offered_load import Replica, offer
 from tests.support.requests import FLAT_MODEL, batch, chat, serve
 from workers.policy.load import HORIZONS_S
 from workers.policy.lookahead import Due, Lookahead
@@ -19,7 +21,7 @@ def test_an_idle_replica_predicts_what_a_prompt_takes() -> None:
     assert dict(load.chats) == pytest.approx(
         {128: 0.0228, 1024: 0.1124, 8192: 0.8192 + 8192 / 2560 * 0.010}
     )
-    assert (load.waiting, load.prefilling, load.overdue, load.pressure) == (0, 0, 0, 0.0)
+    assert (load.waiting, load.prefilling, load.overdue, load.demand) == (0, 0, 0, 0.0)
     assert load.backlog_s == {}
 
 
@@ -55,6 +57,25 @@ def test_what_can_no_longer_be_met_is_counted_apart() -> None:
         policy.plan(1.0 + number, 0)
     load = policy.load(4.0)
     assert (load.waiting, load.overdue, load.backlog_s) == (0, 1, {})
+    assert load.demand == pytest.approx(
+        policy._learned.work(policy._backlog["late"]) / 10 / load.tokens_per_s
+    )
+
+
+def test_late_work_counts_until_it_has_left() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    for number in range(400):
+        policy.add(chat(f"{number}", 5_000, ttft_s=2.0), 0.0)
+    demands = []
+    for number in range(3):
+        policy.plan(number * 3.0, 0)
+        demands.append(policy.load(number * 3.0).demand)
+    # More has become late than plans have given up so far.
+    assert demands[0] > 25
+    assert min(demands[1:]) > 15
+    for number in range(400):
+        policy.abort(f"{number}")
+    assert policy.load(9.0).demand == pytest.approx(0.0, abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4_000)), max_size=12))
@@ -112,3 +133,23 @@ def test_the_kinds_add_up_to_all_work_through_any_history(
         total = sum(works[-1] for works in due.values())
         assert math.isclose(total, lookahead.work, rel_tol=1e-6, abs_tol=1e-3)
         assert lookahead.fitting_by(math.inf) <= total + 1e-3
+
+
+def _demand_of(offered: float) -> float:
+    """The median demand of a replica that is offered a multiple of what it can do."""
+    replica, demands = Replica(FLAT_MODEL, answer_tokens=40), list[float]()
+    sizes = (200, 500, 1_000, 2_000, 4_000)
+    offer(
+        replica,
+        offered * 9_000 / 1_540,  # tokens per second, and of a prompt
+        sizes,
+        until_s=20.0,
+        iterated=lambda: demands.append(replica.policy.load(replica.now_s).demand),
+    )
+    return statistics.median(demands[len(demands) // 2 :])
+
+
+def test_demand_rises_with_the_offered_load_far_beyond_what_can_be_done() -> None:
+    demands = [_demand_of(offered) for offered in (0.7, 1.4, 4.0, 12.0)]
+    assert demands == sorted(demands)
+    assert demands[1] < 1 < demands[2]

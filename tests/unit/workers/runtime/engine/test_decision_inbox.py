@@ -100,11 +100,11 @@ async def test_infinity_and_nan_reach_the_worker(
     inbox: DecisionInbox, sender: DecisionSender
 ) -> None:
     chats = (ChatForecast(128, math.nan),)
-    queue = replace(QUEUE, pressure=math.inf, chats=chats)
+    queue = replace(QUEUE, demand=math.inf, chats=chats)
     death = asyncio.get_running_loop().create_future()
     sender.send_load(replace(LOAD, queue=queue), replica=0)
     assert await inbox.next(death) == []
     received = inbox.loads[0].queue
     assert received is not None
-    assert received.pressure == math.inf
+    assert received.demand == math.inf
     assert math.isnan(received.chats[0].ttft_s)
