@@ -12,6 +12,9 @@ METHODS = {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"
 OTHER_METHOD = "_OTHER"
 """OpenTelemetry's name for all others: clients may make them up."""
 
+INTERNAL_ERROR = "500"
+"""What Starlette answers, outside of all middleware, where an exception came before an answer."""
+
 
 class MeasuredRequests:
     """ASGI middleware."""
@@ -40,6 +43,9 @@ class MeasuredRequests:
 
         try:
             await self._app(scope, receive, sending)
+        except Exception:
+            status = status or INTERNAL_ERROR
+            raise
         finally:
             method = scope["method"] if scope["method"] in METHODS else OTHER_METHOD
             route = getattr(scope.get("route"), "path", "")

@@ -275,13 +275,16 @@ async def test_prometheus_finds_its_metrics(api: httpx.AsyncClient) -> None:
 
 
 async def test_requests_are_measured_by_route_and_status(
-    api: httpx.AsyncClient, services: Services
+    api: httpx.AsyncClient, services: Services, ledger: Ledger
 ) -> None:
     await api.get(f"/v1/jobs/{uuid4()}")
     await api.get("/v1/nothing/here")
     await api.request("BREW", "/healthz")
+    ledger.error = RuntimeError("a bug")
+    await api.get(f"/v1/jobs/{uuid4()}")
     assert numbers(services.metrics.measurements, "http.server.request.duration") == {
         ("GET", "/v1/jobs/{job_id}", "404"): 1,
+        ("GET", "/v1/jobs/{job_id}", "500"): 1,
         ("GET", "404"): 1,
         ("_OTHER", "/healthz", "405"): 1,
     }
