@@ -1,23 +1,36 @@
 """Which traces are kept, decided when a job has ended and its outcome is known."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 from niyama.logs import Throttle
 from schemas import EventType, JobError
 from schemas.headers import Headers, trace_parent
 from workers.tracing.job_trace import NO_TRACE, JobFacts, JobTrace, Message, NoTrace
-from workers.tracing.outcome import reasons_to_keep
+from workers.tracing.outcome import SAMPLED, reasons_to_keep
 from workers.tracing.spans import SpanMaker
 
 log = logging.getLogger(__name__)
 
-KEPT_PER_S = 30.0
+
+class Share(StrEnum):
+    """Why a trace is kept. None of these takes away what is kept for another."""
+
+    OUTCOME = "outcome"
+    """For how a job ended."""
+    SAMPLED = "sampled"
+    """By its producer, who may sample everything, or by chance."""
+    NO_JOB = "no job"
+    """A record that was refused: anybody can write thousands of them in a second."""
+
+
+KEPT_PER_S = {Share.OUTCOME: 20.0, Share.SAMPLED: 8.0, Share.NO_JOB: 2.0}
 """Traces kept in a second, in the mean. Each takes half a millisecond of this process, most of it
 to be encoded. In an overload, in which every job is late, or when a producer samples everything,
 keeping more would slow down the serving of jobs."""
-KEPT_AT_ONCE = 100.0
-"""Kept in a moment, after a quiet time."""
+KEPT_AT_ONCE_S = 4.0
+"""In a moment, after a quiet time, as many are kept as otherwise in this time."""
 
 
 class NoTraces:
@@ -42,6 +55,31 @@ class NoTraces:
         """Make no spans."""
 
 
+class Allowance:
+    """How many traces may still be kept of one share."""
+
+    def __init__(self, share: Share, now_s: float) -> None:
+        self._per_s = KEPT_PER_S[share]
+        self._left = self._most = self._per_s * KEPT_AT_ONCE_S
+        self._counted_s = now_s
+
+    def allows(self, now_s: float) -> bool:
+        """Whether there is one more, which is taken."""
+        earned = max(0.0, now_s - self._counted_s) * self._per_s
+        self._left = min(self._most, self._left + earned)
+        self._counted_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def _share(trace: JobTrace, reasons: Sequence[str]) -> Share:
+    if trace.job is None:
+        return Share.NO_JOB
+    return Share.SAMPLED if list(reasons) == [SAMPLED] else Share.OUTCOME
+
+
 class JobTraces(NoTraces):
     """The traces of one worker's jobs. Nothing here raises, or waits."""
 
@@ -51,8 +89,7 @@ class JobTraces(NoTraces):
         self._sample_ratio = sample_ratio
         self._clock = clock
         self._throttle = Throttle()
-        self._allowance = KEPT_AT_ONCE
-        self._allowed_s = clock()
+        self._allowances = {share: Allowance(share, clock()) for share in Share}
         self.kept = 0
         self.dropped = 0
         """To be kept, and too many, or not possible to make."""
@@ -71,7 +108,7 @@ class JobTraces(NoTraces):
         reasons = reasons_to_keep(trace)
         if not reasons:
             return
-        if not self._allows(now_s):
+        if not self._allowances[_share(trace, reasons)].allows(now_s):
             self._drop("there are too many to keep")
             return
         try:
@@ -80,15 +117,6 @@ class JobTraces(NoTraces):
             self._drop(f"{type(error).__name__}: {error}")
         else:
             self.kept += 1
-
-    def _allows(self, now_s: float) -> bool:
-        earned = max(0.0, now_s - self._allowed_s) * KEPT_PER_S
-        self._allowance = min(KEPT_AT_ONCE, self._allowance + earned)
-        self._allowed_s = now_s
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
 
     def _drop(self, reason: str) -> None:
         self.dropped += 1

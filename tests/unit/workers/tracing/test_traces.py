@@ -21,7 +21,7 @@ from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.qos import RequestQos
 from workers.tracing.job_trace import MAX_DECISIONS, JobFacts, JobTrace, Message
 from workers.tracing.spans import SpanMaker
-from workers.tracing.traces import KEPT_AT_ONCE, KEPT_PER_S, JobTraces
+from workers.tracing.traces import KEPT_AT_ONCE_S, KEPT_PER_S, JobTraces, Share
 
 ARRIVED_S = 1000.0
 JOB_ID = UUID(int=7)
@@ -213,14 +213,41 @@ def test_of_two_traceparents_the_first_counts() -> None:
 
 def test_in_an_overload_only_so_many_are_kept_in_a_second_and_the_rest_is_counted() -> None:
     setting = Setting()
-    jobs = int(KEPT_AT_ONCE) + 10
+    per_s = KEPT_PER_S[Share.OUTCOME]
+    at_once = int(per_s * KEPT_AT_ONCE_S)
 
-    for _ in range(jobs):
+    for _ in range(at_once + 10):
         setting.completed(setting.chat(first_token_s=2.0))
 
-    assert (setting.traces.kept, setting.traces.dropped) == (KEPT_AT_ONCE, 10)
-    setting.completed(setting.chat(first_token_s=2.0), after_s=0.9 + 3 / KEPT_PER_S)
-    assert setting.traces.kept == KEPT_AT_ONCE + 1
+    assert (setting.traces.kept, setting.traces.dropped) == (at_once, 10)
+    setting.completed(setting.chat(first_token_s=2.0), after_s=0.9 + 1.5 / per_s)
+    assert setting.traces.kept == at_once + 1
+
+
+@pytest.mark.parametrize("headers", [UNSAMPLED, [("traceparent", TRACEPARENT)]])
+def test_records_that_are_no_jobs_take_no_late_jobs_trace(headers: Headers) -> None:
+    setting = Setting()
+    error = JobError(code="invalid_json", message="no")
+    for _ in range(1_000):
+        setting.traces.delivered(setting.traces.refused(MESSAGE, headers, error, ARRIVED_S))
+    kept = setting.traces.kept
+
+    setting.completed(setting.chat(first_token_s=2.0))
+
+    assert kept == KEPT_PER_S[Share.NO_JOB] * KEPT_AT_ONCE_S
+    assert setting.traces.kept == kept + 1
+
+
+def test_a_producer_that_samples_everything_takes_no_late_jobs_trace() -> None:
+    setting = Setting()
+    for _ in range(1_000):
+        setting.completed(setting.chat(headers=[("traceparent", TRACEPARENT)]))
+    kept = setting.traces.kept
+
+    setting.completed(setting.chat(first_token_s=2.0))
+
+    assert kept == KEPT_PER_S[Share.SAMPLED] * KEPT_AT_ONCE_S
+    assert setting.traces.kept == kept + 1
 
 
 def test_a_trace_that_cannot_be_made_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
