@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -18,17 +20,33 @@ log = logging.getLogger(__name__)
 
 _FINAL_DECISIONS_MS = 500
 """How long the final decisions of a scheduler that died are waited for."""
+LOAD_LIMIT_S = 5.0
+"""Schedulers say once a second how busy they are. One that has not for so long hangs, or computes
+something very long."""
 
 
 class DecisionInbox:
     """A ZeroMQ socket that the scheduler's process sends to. One reader at a time."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives monotonic seconds."""
         self.address = address
-        self.loads: dict[int, EngineLoad] = {}
-        """How busy each scheduler was when it last said so, by data-parallel rank."""
+        self._clock = clock
+        self._loads: dict[int, tuple[EngineLoad, float]] = {}
+        """By data-parallel rank, with when it came."""
         self._throttle = Throttle()
         self._socket = zmq.asyncio.Context.instance().socket(zmq.PULL)
+
+    @property
+    def loads(self) -> dict[int, EngineLoad]:
+        """How busy each scheduler is, by data-parallel rank.
+
+        Empty while one of them has said nothing for LOAD_LIMIT_S: the others are not all there is.
+        """
+        oldest_s = self._clock() - LOAD_LIMIT_S
+        if any(came_s < oldest_s for _, came_s in self._loads.values()):
+            return {}
+        return {rank: load for rank, (load, _) in self._loads.items()}
 
     def open(self) -> None:
         """Start to receive."""
@@ -58,7 +76,7 @@ class DecisionInbox:
             self._throttle.warning(log, "how busy the scheduler is cannot be read: %s", error)
             return []
         if isinstance(content, messages.ReplicaLoad):
-            self.loads[content.replica] = content.load
+            self._loads[content.replica] = (content.load, self._clock())
             return []
         return content
 

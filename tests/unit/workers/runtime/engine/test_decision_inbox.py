@@ -60,6 +60,27 @@ async def test_how_busy_the_scheduler_is_comes_between_decisions(
     assert inbox.loads == {1: LOAD}
 
 
+async def test_what_a_scheduler_said_long_ago_is_not_how_busy_it_is(
+    tmp_path: Path,
+) -> None:
+    death, now_s = asyncio.get_running_loop().create_future(), 100.0
+    inbox = DecisionInbox(f"ipc://{tmp_path}/decisions", lambda: now_s)
+    inbox.open()
+    sender = DecisionSender(inbox.address)
+    for replica in (0, 1):
+        sender.send_load(LOAD, replica)
+        await inbox.next(death)
+        now_s += 2
+    assert inbox.loads == {0: LOAD, 1: LOAD}
+    now_s += 2  # the first one hangs
+    assert inbox.loads == {}
+    sender.send_load(LOAD, 0)
+    await inbox.next(death)
+    assert inbox.loads == {0: LOAD, 1: LOAD}
+    sender.close()
+    inbox.close()
+
+
 async def test_a_death_ends_the_wait_and_is_raised_next(inbox: DecisionInbox) -> None:
     death = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(death.set_result, "its process died")
