@@ -103,7 +103,7 @@ def _build(
     crash_limit = CrashLimit(settings.max_attempts)
     flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
     reporter = _reporter(settings, sender)
-    traces = _traces(settings, telemetry)
+    metrics, traces = _metrics(settings, engine, telemetry), _traces(settings, telemetry)
     executor = Executor(
         engine,
         in_flight,
@@ -111,12 +111,12 @@ def _build(
         partitions=partitions,
         on_job_left=flow.update,
         clock=time.time,
-        metrics=_metrics(settings, engine, telemetry),
+        metrics=metrics,
         traces=traces,
     )
     admission = Admission(engine.model, settings.qos_catalog)
     dispatcher = _dispatcher(
-        admission, in_flight, executor, reporter, cancellations, crash_limit, traces
+        admission, in_flight, executor, reporter, cancellations, crash_limit, metrics, traces
     )
     read = telemetry.measurements.counter(shared.CONSUMED_MESSAGES)
     group = settings.workers_group
@@ -178,6 +178,7 @@ def _dispatcher(
     reporter: Reporter,
     cancellations: Cancellations,
     crash_limit: CrashLimit,
+    metrics: NoJobMetrics,
     traces: NoTraces,
 ) -> Dispatcher:
     return Dispatcher(
@@ -188,6 +189,7 @@ def _dispatcher(
         cancellations,
         crash_limit=crash_limit,
         clock=time.time,
+        metrics=metrics,
         traces=traces,
     )
 

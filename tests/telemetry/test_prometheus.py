@@ -57,7 +57,7 @@ def test_prometheus_scrapes_what_jobs_leave(stack: LocalStack, tmp_path: Path) -
 
     with prometheus(tmp_path, gateway, worker) as running:
         until(lambda: running.value("up") == 2, "both targets")
-        met = 'niyama_job_targets_total{niyama_target="ttlt", niyama_met="true"}'
+        met = 'niyama_jobs_ended_total{niyama_qos_kind="batch", niyama_met="true"}'
         until(lambda: (running.value(met) or 0) >= JOBS / 2, "batch jobs in time")
         until(lambda: (running.value("niyama_ledger_ended_jobs_total") or 0) >= JOBS, "endings")
         iterations = "niyama_scheduler_iteration_duration_seconds_count"

@@ -30,8 +30,8 @@ _MOST_LOGPROBS = MAX_VALUE_BYTES // 55
 class Measured:
     """What the metrics remember of an attempt; its times are in its timeline."""
 
-    met_first: bool = False
-    """Its first token was there before a deadline that is for it."""
+    first_token_s: float | None = None
+    """When a token was there that the deadline is for, in UTC epoch seconds."""
     error_type: str = ""
     """Why it ended without success; empty: it has not."""
     state: str = "waiting"

@@ -1,6 +1,6 @@
 """What is measured of the jobs that a worker runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Unpack
 
 from niyama.telemetry.instruments import worker as instruments
@@ -8,6 +8,7 @@ from niyama.telemetry.measurements import Measurements, Observed
 from niyama.tracing import names
 from schemas import EventType, JobError
 from workers.execution.in_flight import InFlightJob, InFlightJobs
+from workers.execution.job import Job
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.reporter import EventDetails
 
@@ -40,6 +41,9 @@ class NoJobMetrics:
     ) -> None:
         """Nothing is measured."""
 
+    def refused(self, spec: Job | None) -> None:
+        """A job fails that no attempt was made at; None: it cannot be read."""
+
     def acknowledged(self, job: InFlightJob) -> None:
         """Nothing is measured."""
 
@@ -62,7 +66,8 @@ class JobMetrics(NoJobMetrics):
         self._process = histogram(instruments.PROCESS_DURATION)
         self._slack = histogram(instruments.JOB_SLACK)
         self._lateness = histogram(instruments.JOB_LATENESS)
-        self._targets = counter(instruments.JOB_TARGETS)
+        self._jobs_ended = counter(instruments.JOBS_ENDED)
+        self._missed_targets = counter(instruments.MISSED_TARGETS)
         self._retries = counter(instruments.JOB_RETRIES)
         self._relegations = counter(instruments.RELEGATIONS)
         self._decisions = counter(instruments.DECISIONS)
@@ -79,7 +84,7 @@ class JobMetrics(NoJobMetrics):
         self._decisions.add(1, decision.kind)
         job.measured.state = _STATES.get(decision.kind, job.measured.state)
         if decision.kind is DecisionKind.STARTED:
-            self._queue.record(decision.at_s - qos.arrival_s, qos.kind, _class_of(job))
+            self._queue.record(decision.at_s - qos.arrival_s, qos.kind, _class_of(job.spec))
         elif decision.kind is DecisionKind.RELEGATED:
             self._relegations.add(1, decision.reason, qos.importance, qos.kind)
 
@@ -90,7 +95,7 @@ class JobMetrics(NoJobMetrics):
             waited_s = timeline.first_shown_s - timeline.submitted_s
             self._time_to_first_token.record(waited_s, _operation_of(job), self._model)
         if qos.deadline_is_first_token:
-            job.measured.met_first = at_s <= qos.deadline_s
+            job.measured.first_token_s = at_s
             self._due("first", job, at_s)
 
     # ---- ends
@@ -110,9 +115,14 @@ class JobMetrics(NoJobMetrics):
         if kind is EventType.COMPLETED and not job.spec.qos.deadline_is_first_token:
             self._due("last", job, now_s)
         if kind is not EventType.CANCELLED:  # it neither met nor missed anything
-            gap_ms, qos = details.get("largest_gap_ms"), job.spec.qos
-            for target, met in self._judged(job, kind, gap_ms, now_s):
-                self._targets.add(1, target, MET[met], qos.kind, _class_of(job), qos.tenant)
+            completed_s = now_s if kind is EventType.COMPLETED else None
+            self._judge(job.spec, job.measured.first_token_s, completed_s, details)
+
+    def refused(self, spec: Job | None) -> None:
+        if spec is not None:
+            self._judge(spec, None, None, {})
+        else:
+            self._jobs_ended.add(1, MET[False], "", "", "")
 
     def acknowledged(self, job: InFlightJob) -> None:
         """Kafka has its end."""
@@ -136,24 +146,30 @@ class JobMetrics(NoJobMetrics):
         qos = job.spec.qos
         slack_s = qos.deadline_s - at_s
         if slack_s >= 0:
-            self._slack.record(slack_s, token, qos.kind, _class_of(job))
+            self._slack.record(slack_s, token, qos.kind, _class_of(job.spec))
         else:
-            self._lateness.record(-slack_s, token, qos.kind, _class_of(job))
+            self._lateness.record(-slack_s, token, qos.kind, _class_of(job.spec))
 
-    @staticmethod
-    def _judged(
-        job: InFlightJob, kind: EventType, largest_gap_ms: float | None, now_s: float
-    ) -> Iterator[tuple[str, bool]]:
-        """The targets of a job that has ended, and whether they were met; as in the status API."""
-        qos, completed = job.spec.qos, kind is EventType.COMPLETED
-        if not qos.deadline_is_first_token:
-            yield "ttlt", completed and now_s <= qos.deadline_s
-            return
-        yield "ttft", job.measured.met_first
-        if largest_gap_ms is not None and largest_gap_ms > qos.tbt_s * 1000:
-            yield "tbt", False
-        elif completed:
-            yield "tbt", True
+    def _judge(
+        self,
+        spec: Job,
+        first_token_s: float | None,
+        completed_s: float | None,
+        details: EventDetails,
+    ) -> None:
+        """A job has met its deadlines that completed, and of whose targets none was missed."""
+        qos, qos_class = spec.qos, _class_of(spec)
+        judged = qos.judged(
+            first_token_s=first_token_s,
+            completed_s=completed_s,
+            largest_gap_ms=details.get("largest_gap_ms"),
+        )
+        met = completed_s is not None and all(judged.values())
+        self._jobs_ended.add(1, MET[met], qos.kind, qos_class, qos.tenant)
+        if not met:
+            for target, was_met in judged.items():
+                if not was_met:
+                    self._missed_targets.add(1, target, qos.kind, qos_class)
 
 
 def jobs_in_flight(in_flight: InFlightJobs) -> Observed:
@@ -169,8 +185,8 @@ def _operation_of(job: InFlightJob) -> str:
     return names.TEXT_COMPLETION if job.spec.request.messages is None else names.CHAT
 
 
-def _class_of(job: InFlightJob) -> str:
-    qos = job.spec.request.qos
+def _class_of(spec: Job) -> str:
+    qos = spec.request.qos
     return qos if isinstance(qos, str) else ""
 
 

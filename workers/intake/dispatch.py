@@ -12,6 +12,7 @@ from schemas.headers import trace_context
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
 from workers.execution.job import Job
+from workers.execution.job_metrics import NoJobMetrics
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
 from workers.intake.id_holders import IdHolders
@@ -38,9 +39,11 @@ class Dispatcher:
         *,
         crash_limit: CrashLimit,
         clock: Callable[[], float],
+        metrics: NoJobMetrics | None = None,
         traces: NoTraces | None = None,
     ) -> None:
-        """`clock` gives UTC epoch seconds. Without `traces` nothing is traced."""
+        """`clock` gives UTC epoch seconds. Without `metrics` nothing is measured, without `traces`
+        nothing traced."""
         self._admission = admission
         self._in_flight = in_flight
         self._executor = executor
@@ -48,6 +51,7 @@ class Dispatcher:
         self._cancellations = cancellations
         self._crash_limit = crash_limit
         self._clock = clock
+        self._metrics = metrics or NoJobMetrics()
         self._traces = traces or NoTraces()
         self._ids = IdHolders(lambda job_id: bool(in_flight.by_job(job_id)))
 
@@ -60,11 +64,13 @@ class Dispatcher:
             self._dispatch(tracked)
         except Exception as error:
             log.exception("cannot handle the record in %s", source_of(tracked.record))
+            self._metrics.refused(None)
             self._refuse(tracked, None, _internal_error(error))
 
     def _dispatch(self, tracked: TrackedRecord) -> None:
         history = tracked.pending.history
         if self._crash_limit.kills_on_decode(history):
+            self._metrics.refused(None)
             self._refuse(tracked, None, _too_many_attempts(history))
             return
         now_s = self._clock()
@@ -73,6 +79,8 @@ class Dispatcher:
         first = self._ids.claim(job.job_id, tracked.record, now_s) if job.job_id else None
         if isinstance(job, Refusal):
             attempt = _attempt(tracked, job.job_id) if job.job_id else None
+            if attempt and not first:  # else it is another job's record, or of no job at all
+                self._metrics.refused(None)
             self._refuse(tracked, attempt, job.error, first)
         elif first:
             self._refuse(tracked, _attempt(tracked, job.job_id), _duplicate(job, first), first)
@@ -82,6 +90,7 @@ class Dispatcher:
     def _dispatch_job(self, job: Job, tracked: TrackedRecord) -> None:
         attempt, history = _attempt(tracked, job.job_id), tracked.pending.history
         if self._crash_limit.is_exhausted(history):
+            self._metrics.refused(job)
             self._refuse(tracked, attempt, _too_many_attempts(history))
         elif request := self._cancellations.by_job(job.job_id):
             self._reporter.event(

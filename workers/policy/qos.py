@@ -25,6 +25,15 @@ class Kind(StrEnum):
     """The last token is due at the deadline; nobody waits."""
 
 
+class Target(StrEnum):
+    TTFT = "ttft"
+    """The first token in time."""
+    TBT = "tbt"
+    """No gap between two tokens too long."""
+    TTLT = "ttlt"
+    """The last token in time."""
+
+
 class Owner(TypedDict, total=False):
     """What a job says beside its targets; see `RequestQos`."""
 
@@ -137,6 +146,28 @@ class RequestQos:
                 return False
             case _:
                 assert_never(self.kind)
+
+    def judged(
+        self,
+        *,
+        first_token_s: float | None,
+        completed_s: float | None,
+        largest_gap_ms: float | None,
+    ) -> dict[Target, bool]:
+        """Which targets of a request that has ended were met, as far as that can be known.
+
+        `completed_s`: when, unless it expired or failed. To be cancelled is neither to meet nor to
+        miss anything: then nobody asks. `gateway.ledger.timing` judges alike.
+        """
+        if not self.deadline_is_first_token:
+            return {Target.TTLT: completed_s is not None and completed_s <= self.deadline_s}
+        met = {Target.TTFT: first_token_s is not None and first_token_s <= self.deadline_s}
+        # In ms: 0.035 s are 35.00000000000001 of them, and a gap of 35 is allowed.
+        if largest_gap_ms is not None and largest_gap_ms > round(self.tbt_s * 1000, 6):
+            met[Target.TBT] = False
+        elif self.limits_gaps and completed_s is not None:
+            met[Target.TBT] = True
+        return met
 
     @property
     def is_interactive(self) -> bool:

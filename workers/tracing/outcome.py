@@ -34,10 +34,10 @@ def is_late(trace: JobTrace, qos: RequestQos, ending: Ending) -> bool:
     """
     if ending.kind is EventType.CANCELLED:
         return False
-    if ending.largest_gap_ms is not None and ending.largest_gap_ms > qos.tbt_s * 1000:
-        return True
-    if qos.deadline_is_first_token:
-        due_s = trace.first_token_s
-    else:
-        due_s = ending.at_s if ending.kind is EventType.COMPLETED else None
-    return due_s is None or due_s > qos.deadline_s
+    completed_s = ending.at_s if ending.kind is EventType.COMPLETED else None
+    judged = qos.judged(
+        first_token_s=trace.first_token_s,
+        completed_s=completed_s,
+        largest_gap_ms=ending.largest_gap_ms,
+    )
+    return not all(judged.values())

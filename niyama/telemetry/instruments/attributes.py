@@ -16,7 +16,10 @@ MODEL = Attribute(names.GEN_AI_REQUEST_MODEL, "the model that the worker serves"
 ERROR = Attribute(names.ERROR_TYPE, "why it did not succeed; absent if it did")
 TOPIC = Attribute(names.MESSAGING_DESTINATION_NAME, "the topic")
 GROUP = Attribute(names.MESSAGING_CONSUMER_GROUP_NAME, "the consumer group")
-QOS_KIND = Attribute("niyama.qos.kind", "`interactive`, `deadline`, `task` or `batch`")
+QOS_KIND = Attribute(
+    "niyama.qos.kind",
+    "`interactive`, `deadline`, `task` or `batch`; absent of a job that cannot be read",
+)
 QOS_CLASS = Attribute(
     "niyama.qos.class", "the class that the job names; absent if it gives targets of its own"
 )

@@ -62,12 +62,20 @@ TIME_PER_OUTPUT_TOKEN = Instrument(
     _SGLANG,
     (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5),
 )
-JOB_TARGETS = Instrument(
-    "niyama.job.targets",
+JOBS_ENDED = Instrument(
+    "niyama.jobs.ended",
+    Kind.COUNTER,
+    "{job}",
+    "Jobs that ended here, each once, and whether they completed and met all their targets; "
+    "cancelled ones, which meet and miss nothing, are not counted",
+    (MET, QOS_KIND, QOS_CLASS, TENANT),
+)
+MISSED_TARGETS = Instrument(
+    "niyama.job.missed_targets",
     Kind.COUNTER,
     "{target}",
-    "Targets of jobs that ended here, met or not: attainment is the share that was met",
-    (TARGET, MET, QOS_KIND, QOS_CLASS, TENANT),
+    "Targets that jobs missed which ended here",
+    (TARGET, QOS_KIND, QOS_CLASS),
 )
 JOB_SLACK = Instrument(
     "niyama.job.slack",

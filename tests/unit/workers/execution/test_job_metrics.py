@@ -75,10 +75,8 @@ def test_a_chat_in_time_meets_both_targets_with_the_slack_of_its_first_token(
     harness.decide(job, DecisionKind.STARTED, ARRIVED_S + 0.25)
     harness.first_token(job, ARRIVED_S + 0.5)
     harness.end(job, EventType.COMPLETED, ARRIVED_S + 1.5, tokens=11, largest_gap_ms=100.0)
-    assert harness.found("niyama.job.targets") == {
-        ("ttft", "true", "interactive", "chat", "t"): 1,
-        ("tbt", "true", "interactive", "chat", "t"): 1,
-    }
+    assert harness.found("niyama.jobs.ended") == {("true", "interactive", "chat", "t"): 1}
+    assert harness.found("niyama.job.missed_targets") == {}
     assert harness.found("niyama.job.slack") == {("first", "interactive", "chat"): 1}
     assert harness.sum_of("niyama.job.slack") == 0.5
     assert harness.sum_of("niyama.job.queue.duration") == 0.25
@@ -92,9 +90,10 @@ def test_a_chat_that_is_late_and_has_a_gap_misses_both(harness: Harness) -> None
     job = harness.job()
     harness.first_token(job, ARRIVED_S + 3)
     harness.end(job, EventType.COMPLETED, ARRIVED_S + 4, tokens=2, largest_gap_ms=100.1)
-    assert harness.found("niyama.job.targets") == {
-        ("ttft", "false", "interactive", "chat", "default"): 1,
-        ("tbt", "false", "interactive", "chat", "default"): 1,
+    assert harness.found("niyama.jobs.ended") == {("false", "interactive", "chat", "default"): 1}
+    assert harness.found("niyama.job.missed_targets") == {
+        ("ttft", "interactive", "chat"): 1,
+        ("tbt", "interactive", "chat"): 1,
     }
     assert harness.found("niyama.job.slack") == {}
     assert harness.sum_of("niyama.job.lateness") == 2.0
@@ -107,7 +106,7 @@ def test_a_batch_job_is_judged_by_its_last_token(
     job = harness.job(qos={"ttlt_s": 600})
     harness.first_token(job, ARRIVED_S + 1)
     harness.end(job, EventType.COMPLETED, ARRIVED_S + after_s, tokens=2)
-    assert harness.found("niyama.job.targets") == {("ttlt", met, "batch", "default"): 1}
+    assert harness.found("niyama.jobs.ended") == {(met, "batch", "default"): 1}
     found = "slack" if met == "true" else "lateness"
     assert harness.found(f"niyama.job.{found}") == {("last", "batch"): 1}
 
@@ -116,9 +115,8 @@ def test_a_job_that_fails_or_expires_misses_and_has_no_slack(harness: Harness) -
     error = JobError(code="engine_error", message="gone")
     harness.end(harness.job(), EventType.FAILED, ARRIVED_S + 0.1, error=error)
     harness.end(harness.job(), EventType.EXPIRED, ARRIVED_S + 0.1)
-    assert harness.found("niyama.job.targets") == {
-        ("ttft", "false", "interactive", "chat", "default"): 2
-    }
+    assert harness.found("niyama.jobs.ended") == {("false", "interactive", "chat", "default"): 2}
+    assert harness.found("niyama.job.missed_targets") == {("ttft", "interactive", "chat"): 2}
     assert harness.found("niyama.job.slack") == harness.found("niyama.job.lateness") == {}
     assert {values[-1] for values in harness.found("messaging.process.duration")} == {
         "engine_error",
@@ -128,7 +126,25 @@ def test_a_job_that_fails_or_expires_misses_and_has_no_slack(harness: Harness) -
 
 def test_a_cancelled_job_neither_meets_nor_misses(harness: Harness) -> None:
     harness.end(harness.job(), EventType.CANCELLED, ARRIVED_S + 5)
-    assert harness.found("niyama.job.targets") == {}
+    assert harness.found("niyama.jobs.ended") == {}
+
+
+def test_a_chat_that_fails_after_a_first_token_in_time_has_missed_no_target_but_failed(
+    harness: Harness,
+) -> None:
+    job = harness.job()
+    harness.metrics.first_token(job, ARRIVED_S + 0.5)
+    error = JobError(code="engine_error", message="gone")
+    harness.end(job, EventType.FAILED, ARRIVED_S + 1, error=error, tokens=3)
+    assert harness.found("niyama.jobs.ended") == {("false", "interactive", "chat", "default"): 1}
+    assert harness.found("niyama.job.missed_targets") == {}
+
+
+def test_a_job_that_no_attempt_is_made_at_has_missed_too(harness: Harness) -> None:
+    harness.metrics.refused(harness.job(qos={"ttlt_s": 600}).spec)
+    harness.metrics.refused(None)
+    assert harness.found("niyama.jobs.ended") == {("false", "batch", "default"): 1, ("false",): 1}
+    assert harness.found("niyama.job.missed_targets") == {("ttlt", "batch"): 1}
 
 
 def test_relegations_have_their_reason_and_the_jobs_importance(harness: Harness) -> None:
@@ -161,6 +177,6 @@ def test_a_thousand_tenants_share_what_a_few_series_hold() -> None:
     harness = Harness(outside_values=10)
     for number in range(1000):
         harness.end(harness.job(tenant=f"t{number}"), EventType.EXPIRED, ARRIVED_S)
-    found = harness.found("niyama.job.targets")
+    found = harness.found("niyama.jobs.ended")
     assert len(found) == 11
-    assert found["ttft", "false", "interactive", "chat", OTHER] == 990
+    assert found["false", "interactive", "chat", OTHER] == 990

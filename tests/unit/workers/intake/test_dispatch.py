@@ -2,21 +2,25 @@
 
 import asyncio
 import json
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from niyama.log_lines import LineFormatter
+from niyama.telemetry.measurements import Measurements
 from schemas import EventType, JobControl, JobEvent, QosCatalog, headers
 from schemas.decode import job_id_of_record
 from schemas.event import Source
 from tests.support.consumer_group import FakeConsumer, FakeGroup, partitions_of
+from tests.support.metrics import numbers
 from tests.support.records import TOPICS, TRACEPARENT, FakeRecord, job_bytes, tracked
 from tests.support.senders import FakeSender
 from workers.engine.null import NullEngine
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
+from workers.execution.job_metrics import JobMetrics
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
 from workers.intake.dispatch import Dispatcher
@@ -47,7 +51,11 @@ async def dispatcher(
 
 
 def _dispatcher(
-    sender: FakeSender, reporter: Reporter, in_flight: InFlightJobs, cancellations: Cancellations
+    sender: FakeSender,
+    reporter: Reporter,
+    in_flight: InFlightJobs,
+    cancellations: Cancellations,
+    measurements: Measurements | None = None,
 ) -> Dispatcher:
     executor = Executor(
         NullEngine("m"),
@@ -65,6 +73,7 @@ def _dispatcher(
         cancellations,
         crash_limit=CrashLimit(MAX_ATTEMPTS),
         clock=lambda: NOW_S,
+        metrics=JobMetrics(measurements, "m", "g", lambda: NOW_S) if measurements else None,
     )
 
 
@@ -263,6 +272,34 @@ async def test_what_one_record_raises_refuses_that_record_only(
     assert record.is_unfinished
     sender.deliver(0)
     assert not record.is_unfinished
+
+
+async def test_a_job_that_is_refused_has_missed_its_deadline_and_a_second_record_is_no_job(
+    sender: FakeSender,
+    reporter: Reporter,
+    in_flight: InFlightJobs,
+    cancellations: Cancellations,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measurements = Measurements()
+    dispatcher = _dispatcher(sender, reporter, in_flight, cancellations, measurements)
+
+    def ended() -> dict[tuple[str, ...], float]:
+        return numbers(measurements, "niyama.jobs.ended")
+
+    second = FakeRecord(job_bytes(job_id=str(JOB_ID)), offset=8)
+    for record in (FakeRecord(b"nonsense"), JOB, second):
+        dispatcher.dispatch(tracked(record))
+    assert ended() == {}
+    dispatcher.dispatch(tracked(FakeRecord(job_bytes(job_id=str(uuid4()), model="x"), offset=9)))
+    assert ended() == {("false",): 1}
+    crashed = tracked(FakeRecord(job_bytes(job_id=str(uuid4())), offset=10))
+    crashed.pending.history = AttemptHistory(attempts=5, crashes=5, trial_crashes=MAX_ATTEMPTS)
+    dispatcher.dispatch(crashed)
+    assert ended() == {("false",): 1, ("false", "interactive", "chat", "default"): 1}
+    monkeypatch.setattr(Admission, "admit", lambda *_: 1 / 0)
+    dispatcher.dispatch(tracked(FakeRecord(job_bytes(), offset=11)))
+    assert ended()["false",] == 2
 
 
 @given(
