@@ -11,6 +11,8 @@ from schemas.qos import DAY_S, QosTargets
 MAX_JOB_BYTES = 1024 * 1024
 """The largest job document. Topics carry somewhat more, so that a larger one arrives and is
 answered with a reason instead of failing somewhere in a client library."""
+DEFAULT_TENANT = "default"
+"""Of jobs that name none."""
 MAX_MESSAGES = 10_000
 """More of them fit into a job only when they say nothing, and they take long to read."""
 
@@ -113,7 +115,7 @@ class JobRequest(Message, SamplingParameters):
     expire_after_s: float | None = Field(default=None, gt=0, le=7 * DAY_S, allow_inf_nan=False)
     """The job ends as expired when its prefill has not started this long after its arrival.
     Without it, it is served however late."""
-    tenant: Name = "default"
+    tenant: Name = DEFAULT_TENANT
     application: Name | None = None
     """Groups jobs of similar output length, for the estimate of decode work."""
     stream: bool = False

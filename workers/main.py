@@ -9,8 +9,10 @@ from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging, log_uncaught_errors
 from niyama.telemetry.metrics import Metrics
 from niyama.telemetry.telemetry import Telemetry
+from schemas.job import DEFAULT_TENANT
 from workers.bootstrap import run_worker
 from workers.engine.port import Engine, EngineStartError
+from workers.engine.scheduling import parse_weights
 from workers.health import Health, serving, watched_loop
 from workers.settings import WorkerSettings
 from workers.stop import Stop, exit_within
@@ -28,14 +30,19 @@ def main(arguments: list[str]) -> int:
     log_uncaught_errors()
     health = Health()
     with (
-        contextlib.closing(
-            Telemetry(settings, "niyama-worker", settings.pool, settings.worker_id)
-        ) as telemetry,
+        contextlib.closing(telemetry_of(settings)) as telemetry,
         serving(health, telemetry.metrics, settings.health_host, settings.health_port),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
         runner.run(_serve(settings, health, telemetry))
     return 0
+
+
+def telemetry_of(settings: WorkerSettings) -> Telemetry:
+    """The tenants that the operator names, and jobs that name none, are always measured."""
+    weighted = [name for name, _ in parse_weights(settings.tenant_weights)]
+    tenants = [DEFAULT_TENANT, *weighted]
+    return Telemetry(settings, "niyama-worker", settings.pool, settings.worker_id, tenants)
 
 
 async def _serve(settings: WorkerSettings, health: Health, telemetry: Telemetry) -> None:

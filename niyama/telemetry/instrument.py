@@ -39,3 +39,8 @@ class Instrument:
     """Attributes that conventions require and that are the same on every series."""
     buckets: tuple[float, ...] = ()
     """Of a histogram: upper bounds, each included in its bucket."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether values of some attribute come from outside."""
+        return not all(attribute.bounded for attribute in self.attributes)

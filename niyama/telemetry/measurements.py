@@ -7,7 +7,7 @@ Here a value costs less than one; it becomes the SDK's data when it is collected
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from opentelemetry.sdk.metrics.export import (
@@ -21,6 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 )
 
 from niyama.logs import Throttle
+from niyama.telemetry.admission import Admission, Values
 from niyama.telemetry.buckets import Buckets
 from niyama.telemetry.instrument import Instrument, Kind
 
@@ -28,38 +29,11 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-OTHER = "other"
-"""The attribute value that all those share who have no series of their own."""
-
-Values = tuple[str, ...]
-"""Of an instrument's attributes, in their order."""
 Observed = Iterable[tuple[float, Values]]
 """Current values, with those of the attributes."""
 ObservedRows = Sequence[tuple[Sequence[float], Values]]
 """Rows of `Buckets`, with the values of the attributes."""
 CUMULATIVE = AggregationTemporality.CUMULATIVE
-
-
-class Admission:
-    """Keeps attributes whose values come from outside from making any number of series."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._admitted: dict[str, set[str]] = {}
-
-    def bounded(self, instrument: Instrument, values: Values) -> Values:
-        """`values`, with OTHER in place of those that have no series of their own."""
-        pairs = zip(instrument.attributes, values, strict=True)
-        return tuple(
-            value if attribute.bounded or self._admits(attribute.name, value) else OTHER
-            for attribute, value in pairs
-        )
-
-    def _admits(self, name: str, value: str) -> bool:
-        admitted = self._admitted.setdefault(name, set())
-        if value not in admitted and len(admitted) < self._limit:
-            admitted.add(value)
-        return value in admitted
 
 
 class CounterSeries:
@@ -79,6 +53,10 @@ class CounterSeries:
     def observed(self) -> Observed:
         return [(total, values) for values, [total] in list(self._totals.items())]
 
+    def forget(self, values: Values) -> None:
+        """Drop the series with these attribute `values`."""
+        self._totals.pop(values, None)
+
     def _new(self, values: Values) -> list[float]:
         values = self._admission.bounded(self.instrument, values)
         return self._totals.setdefault(values, [0])
@@ -87,9 +65,9 @@ class CounterSeries:
 class HistogramSeries:
     """A histogram's buckets, by the values of its attributes."""
 
-    def __init__(self, instrument: Instrument, admission: Admission) -> None:
+    def __init__(self, instrument: Instrument) -> None:
+        assert not instrument.is_open
         self.instrument = instrument
-        self._admission = admission
         self._buckets: dict[Values, Buckets] = {}
 
     def record(self, value: float, *values: str) -> None:
@@ -100,7 +78,6 @@ class HistogramSeries:
         return [(buckets.row(), values) for values, buckets in list(self._buckets.items())]
 
     def _new(self, values: Values) -> Buckets:
-        values = self._admission.bounded(self.instrument, values)
         return self._buckets.setdefault(values, Buckets(self.instrument.buckets))
 
 
@@ -117,10 +94,18 @@ class _NoHistogram(HistogramSeries):
 class Measurements:
     """Every instrument of this process."""
 
-    def __init__(self, *, enabled: bool = True, outside_values: int = 100) -> None:
-        """`outside_values`: how many values of an attribute that is not bounded get series."""
+    def __init__(
+        self,
+        *,
+        enabled: bool = True,
+        outside_values: int = 100,
+        named_values: Collection[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`outside_values`: how many values of an attribute that is not bounded get series, beside
+        `named_values`. `clock` gives monotonic seconds."""
         self.enabled = enabled
-        self._admission = Admission(outside_values)
+        self._admission = Admission(outside_values, named_values, clock)
         self._histograms: list[tuple[Instrument, Callable[[], ObservedRows]]] = []
         self._observed: list[tuple[Instrument, Callable[[], Observed]]] = []
         self._start_ns = time.time_ns()
@@ -132,6 +117,7 @@ class Measurements:
         if not self.enabled:
             return _NoCounter(instrument, self._admission)
         series = CounterSeries(instrument, self._admission)
+        self._admission.add(series)
         self.observe(instrument, series.observed)
         return series
 
@@ -139,8 +125,8 @@ class Measurements:
         """A new histogram, likewise."""
         assert instrument.kind is Kind.HISTOGRAM
         if not self.enabled:
-            return _NoHistogram(instrument, self._admission)
-        series = HistogramSeries(instrument, self._admission)
+            return _NoHistogram(instrument)
+        series = HistogramSeries(instrument)
         self.observe_rows(instrument, series.rows)
         return series
 
@@ -169,8 +155,14 @@ class Measurements:
     def _numbers(
         self, instrument: Instrument, current: Callable[[], Observed], now_ns: int
     ) -> Metric:
+        begun, is_open = self._admission.since_ns, instrument.is_open
         points = [
-            NumberDataPoint(_attributes(instrument, values), self._start_ns, now_ns, value)
+            NumberDataPoint(
+                _attributes(instrument, values),
+                begun(instrument, values, self._start_ns) if is_open else self._start_ns,
+                now_ns,
+                value,
+            )
             for value, values in self._safely(instrument, current)
             if math.isfinite(value)
         ]

@@ -25,8 +25,9 @@ class TelemetrySettings(CommandSettings):
         default=100,
         ge=0,
         le=10_000,
-        description="Tenants that have series of their own in the metrics of this process; later "
-        "ones share the series of the tenant 'other'",
+        description="Tenants that have series of their own in the metrics of this process, beside "
+        "'default' and those of --tenant-weights; later ones share those of the tenant '_other' "
+        "until one of the first has had no job for an hour",
     )
 
     traces: bool = Field(

@@ -1,5 +1,6 @@
 """The telemetry of one process: set up at its start, closed at its end."""
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from niyama.telemetry.instruments.shared import DROPPED_SPANS, FAILED_EXPORTS
@@ -18,12 +19,22 @@ class Telemetry:
     """
 
     def __init__(
-        self, settings: TelemetrySettings, service: str, pool: str, instance: str | None = None
+        self,
+        settings: TelemetrySettings,
+        service: str,
+        pool: str,
+        instance: str | None = None,
+        tenants: Collection[str] = (),
     ) -> None:
-        """See `resource_of` for `service`, `pool` and `instance`."""
+        """See `resource_of` for `service`, `pool` and `instance`.
+
+        `tenants` are measured, however many others there are.
+        """
         self.resource = resource_of(service, pool, instance)
         self.measurements = Measurements(
-            enabled=settings.metrics, outside_values=settings.metric_tenants
+            enabled=settings.metrics,
+            outside_values=settings.metric_tenants,
+            named_values=tenants,
         )
         self.metrics = Metrics(self.measurements, self.resource, settings.otlp_url("metrics"))
         self.traces = Traces(

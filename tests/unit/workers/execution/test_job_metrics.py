@@ -5,7 +5,8 @@ from uuid import uuid4
 
 import pytest
 
-from niyama.telemetry.measurements import OTHER, Measurements
+from niyama.telemetry.admission import OTHER
+from niyama.telemetry.measurements import Measurements
 from schemas import EventType, JobError, JobRequest, QosCatalog, Usage
 from tests.support.metrics import numbers
 from tests.support.records import TOPICS, FakeRecord, tracked
