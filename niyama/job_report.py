@@ -42,6 +42,8 @@ def report(job: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text.assemble("\n", _shown(job["why_late"]), style="red")
     elif promise := _promise(job):
         yield Text(f"\n{promise}")
+    if trace_id := job.get("trace_id"):
+        yield Text(f"Its trace is {trace_id}.")
     if times := job.get("times"):
         yield Padding(_times(times), (1, 0, 0, 0))
     if job["events"]:

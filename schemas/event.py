@@ -47,6 +47,9 @@ _Count = Annotated[int, Field(ge=0, lt=2**31)]
 """As large as the ledger can store."""
 
 
+TraceId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+"""As in a `traceparent`."""
+
 LEDGER = "ledger"
 """In place of a worker's id, in events that the gateways' ledger itself publishes."""
 
@@ -133,5 +136,7 @@ class JobEvent(Message):
     prediction: Prediction | None = None
     times: JobTimes | None = None
     """Where the time went, in the event that ends a job which a worker took."""
+    trace_id: TraceId | None = None
+    """Of the job's trace, in the event that ends it, if the worker has kept the trace."""
     result: JobResult | None = None
     error: JobError | None = None

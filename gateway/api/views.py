@@ -174,6 +174,8 @@ class JobView(JobSummary):
     """Null while only events of the job are known."""
     why_late: str | None = None
     """Which decision or wait cost the job its deadline. Null: it missed none."""
+    trace_id: str | None = None
+    """Of the job's trace, in the collector that its worker sends to. Null: none was kept."""
     result: ResultView | None = None
     reply: ReplyView | None = None
     """What became of the reply. Null: the job named no reply topic."""
@@ -211,6 +213,7 @@ def detailed(record: JobRecord, now: datetime) -> JobView:
         **dict(summary(record.job, now)),
         times=spent and times_view(spent),
         why_late=spent and why_late(record.job, spent, record.history, now),
+        trace_id=record.job.outcome.trace_id if record.job.outcome else None,
         result=record.result and ResultView.model_validate(record.result),
         reply=record.reply and ReplyView.model_validate(record.reply),
         events=[EventView.model_validate(entry) for entry in record.history],

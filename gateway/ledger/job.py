@@ -40,6 +40,8 @@ class Outcome:
     """Why it was cancelled or expired."""
     times: JobTimes | None = None
     """Where the time went. None: its end was not reported by the worker that ran it."""
+    trace_id: str | None = None
+    """None: no trace of it was kept."""
 
 
 @dataclass(slots=True)

@@ -130,6 +130,7 @@ def _outcome(event: JobEvent) -> Outcome:
         error_message=event.error.message if event.error else None,
         outcome_reason=event.reason,
         times=event.times,
+        trace_id=event.trace_id,
     )
 
 

@@ -108,6 +108,7 @@ jobs = Table(
     Column("error_message", Text),
     Column("outcome_reason", Text, comment="why it was cancelled or expired"),
     Column("times", Times, comment="where the time went; null: nobody has said"),
+    Column("trace_id", Text, comment="of its trace; null: none was kept"),
     # On the way.
     Column("cancel_requested_at", Time),
     Column("abandoned_at", Time, comment="since when no worker will report on it, though open"),

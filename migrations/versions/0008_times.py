@@ -1,4 +1,4 @@
-"""Where a job's time went: `times`."""
+"""Where a job's time went, `times`, and where to see it: `trace_id`."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +13,10 @@ depends_on = None
 def upgrade() -> None:
     comment = "where the time went; null: nobody has said"
     op.add_column("jobs", sa.Column("times", postgresql.JSONB(), comment=comment))
+    comment = "of its trace; null: none was kept"
+    op.add_column("jobs", sa.Column("trace_id", sa.Text(), comment=comment))
 
 
 def downgrade() -> None:
+    op.drop_column("jobs", "trace_id")
     op.drop_column("jobs", "times")

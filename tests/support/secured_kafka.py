@@ -8,7 +8,7 @@ from niyama.local.ports import LOOPBACK, free_port
 from tests.support.certificates import Certificates
 
 USERS = ("admin", "producer", "worker", "gateway")
-PASSWORD = "s3cret"
+PASSWORD = "admin-s3cret"
 REAUTHENTICATE_MS = 1_000
 """How long a broker serves a connection that authenticated with a token."""
 

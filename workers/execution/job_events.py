@@ -139,9 +139,14 @@ class JobEvents:
             code="prompt_too_long" if too_long else "invalid_request", message=str(error)
         )
         at_s, details = self._finish(job, EventType.FAILED, {"error": reason})
-        record, times = job.tracked.record, details["times"]
         self._reporter.refused(
-            record, job.attempt, reason, lambda: self._gone(job), at_s=at_s, times=times
+            job.tracked.record,
+            job.attempt,
+            reason,
+            lambda: self._gone(job),
+            at_s=at_s,
+            times=details["times"],
+            trace_id=details["trace_id"],
         )
 
     def _end(self, job: InFlightJob, kind: EventType, **details: Unpack[EventDetails]) -> None:
@@ -158,6 +163,7 @@ class JobEvents:
         at_s = self._clock()
         details["times"] = job.timeline.times(self._monotonic())
         job.trace.ended(kind, at_s, **details)
+        details["trace_id"] = self._traces.keep(job.trace)
         self._metrics.ended(job, kind, at_s, **details)
         return at_s, details
 

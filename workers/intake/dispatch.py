@@ -119,7 +119,13 @@ class Dispatcher:
 
         with log_context(job_id, trace.trace_id):
             self._reporter.refused(
-                record, attempt, error, delivered, at_s=now_s, duplicate_of=duplicate_of
+                record,
+                attempt,
+                error,
+                delivered,
+                at_s=now_s,
+                duplicate_of=duplicate_of,
+                trace_id=self._traces.keep(trace),
             )
 
 

@@ -39,6 +39,7 @@ class EventDetails(TypedDict, total=False):
     largest_gap_ms: float | None
     prediction: Prediction
     times: JobTimes | None
+    trace_id: str | None
     result: JobResult
     error: JobError
     duplicate_of: Source | None
@@ -114,11 +115,13 @@ class Reporter:
         at_s: float,
         duplicate_of: Source | None = None,
         times: JobTimes | None = None,
+        trace_id: str | None = None,
     ) -> None:
         """Send a dead letter and then, unless `attempt` is None, the job's `failed` event.
 
         The job fails at `at_s`, in UTC epoch seconds. `duplicate_of` is the record that has the id
-        of the job, if another one has; `times` say where the time went, if it was taken.
+        of the job, if another one has; `times` say where the time went, if it was taken;
+        `trace_id` is that of its trace, if that is kept.
         """
         self.refusals[error.code] += 1
         log.info("refused %s: %s", source_of(record), error.message)
@@ -134,6 +137,7 @@ class Reporter:
                     error=error,
                     duplicate_of=duplicate_of,
                     times=times,
+                    trace_id=trace_id,
                     on_delivered=on_delivered,
                 )
 

@@ -117,6 +117,8 @@ class JobTrace:
     was_relegated: bool = False
     prefill: PrefillChunks | None = None
     ending: Ending | None = None
+    kept_because: list[str] = field(default_factory=list)
+    """Empty: it is not kept, or that is not decided yet."""
 
     @classmethod
     def begin(

@@ -38,7 +38,7 @@ class SpanMaker:
         self._group = group
         self._events_topic = events_topic
 
-    def make(self, trace: JobTrace, kept_because: list[str], delivered_s: float) -> None:
+    def make(self, trace: JobTrace, delivered_s: float) -> None:
         """The job's last event was acknowledged at `delivered_s`."""
         ending = trace.ending
         assert ending is not None
@@ -58,7 +58,7 @@ class SpanMaker:
             f"{names.PROCESS} {trace.message.topic}",
             span_context_in(trace.headers),
             (trace.taken_s, delivered_s),
-            self._of_process(trace, ending) | {names.KEPT_BECAUSE: tuple(kept_because)},
+            self._of_process(trace, ending) | {names.KEPT_BECAUSE: tuple(trace.kept_because)},
             process,
             kind=SpanKind.CONSUMER,
             status=_status(ending),

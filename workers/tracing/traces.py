@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
+from opentelemetry.trace import format_trace_id
+
 from niyama.logs import Throttle
 from schemas import EventType, JobError
 from schemas.headers import Headers, trace_parent
@@ -50,6 +52,10 @@ class NoTraces:
         trace = self.begin(message, None, headers, at_s)
         trace.ended(EventType.FAILED, at_s, error=error)
         return trace
+
+    def keep(self, trace: JobTrace | NoTrace) -> str | None:
+        """Keep nothing."""
+        return None
 
     def delivered(self, trace: JobTrace | NoTrace) -> None:
         """Make no spans."""
@@ -100,19 +106,22 @@ class JobTraces(NoTraces):
         """Note an attempt at a job, whose record has these headers and was read at `taken_s`."""
         return JobTrace.begin(message, job, headers, taken_s, self._sample_ratio)
 
+    def keep(self, trace: JobTrace | NoTrace) -> str | None:
+        """Decide whether to keep a trace that has ended: its id if so. It can yet be lost."""
+        if isinstance(trace, NoTrace) or not (reasons := reasons_to_keep(trace)):
+            return None
+        if not self._allowances[_share(trace, reasons)].allows(self._clock()):
+            self._drop("there are too many to keep")
+            return None
+        trace.kept_because = reasons
+        return format_trace_id(trace.trace_id)
+
     def delivered(self, trace: JobTrace | NoTrace) -> None:
         """Kafka has acknowledged the attempt's last event: make its spans, if they are kept."""
-        if isinstance(trace, NoTrace) or trace.ending is None:
-            return
-        now_s = self._clock()
-        reasons = reasons_to_keep(trace)
-        if not reasons:
-            return
-        if not self._allowances[_share(trace, reasons)].allows(now_s):
-            self._drop("there are too many to keep")
+        if isinstance(trace, NoTrace) or trace.ending is None or not trace.kept_because:
             return
         try:
-            self._maker.make(trace, reasons, max(now_s, trace.ending.at_s))
+            self._maker.make(trace, max(self._clock(), trace.ending.at_s))
         except Exception as error:  # an operator loses a trace, and nobody an answer
             self._drop(f"{type(error).__name__}: {error}")
         else:

@@ -59,13 +59,15 @@ async def test_where_the_time_went_comes_with_the_first_end_and_stays(
 ) -> None:
     submitted = submission(uuid4())
     times = {"until_end": {"queue_s": 1.5}}
-    await log.write(submitted, report(submitted.job_id, "expired", 2, times=times))
+    first = report(submitted.job_id, "expired", 2, times=times, trace_id="a" * 32)
+    await log.write(submitted, first)
     later = {"until_end": {"waiting_s": 9.0}}
-    await log.write(report(submitted.job_id, "failed", 9, times=later))
+    await log.write(report(submitted.job_id, "failed", 9, times=later, trace_id="b" * 32))
 
     found = await row(postgres, submitted.job_id)
 
     assert json.loads(found["times"]) == times
+    assert found["trace_id"] == "a" * 32
 
 
 @pytest.mark.parametrize("together", [True, False])

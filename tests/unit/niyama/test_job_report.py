@@ -52,6 +52,12 @@ def shown(document: dict[str, Any]) -> str:
     return captured.get()
 
 
+@pytest.mark.parametrize("trace_id", [None, "0af7651916cd43dd8448eb211c80319c"])
+def test_the_trace_is_named_where_there_is_one(trace_id: str | None) -> None:
+    printed = shown(job(trace_id=trace_id))
+    assert (f"Its trace is {trace_id}." in printed) == ("trace" in printed) == bool(trace_id)
+
+
 def test_where_the_time_of_a_late_job_went() -> None:
     printed = shown(job(why_late=LATE, relegated=True))
 

@@ -21,6 +21,8 @@ TARGETS = [
     {"ttlt_s": 600.0},
 ]
 
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+
 
 def requested(**fields: object) -> Request:
     job = JobRequest.model_validate({"model": "m", "prompt": "p"} | fields)
@@ -136,11 +138,16 @@ def test_a_job_says_where_its_time_went_and_why_it_was_late() -> None:
         until_first_token=TimeParts(publish_s=0.5, parked_s=2.5), until_end=TimeParts(decode_s=1.25)
     )
     late = Job(
-        uuid4(), requested(qos="chat"), JobStatus.COMPLETED, attempt, replace(end, times=times)
+        uuid4(),
+        requested(qos="chat"),
+        JobStatus.COMPLETED,
+        attempt,
+        replace(end, times=times, trace_id=TRACE_ID),
     )
 
     shown = views.detailed(JobRecord(late), after(10))
 
+    assert shown.trace_id == TRACE_ID
     assert shown.times is not None
     assert shown.times.model_dump(exclude_none=True) == {
         "total_s": 4.0,

@@ -143,6 +143,7 @@ async def test_the_trace_of_a_refused_job_and_its_event_say_the_same_of_its_end(
         for part in event.times.until_end.model_dump(exclude_none=True)
     }
     assert job.has_ended
+    assert event.trace_id == format_trace_id(process.context.trace_id)
 
 
 @pytest.mark.parametrize("headers", [[("traceparent", TRACEPARENT)], []])

@@ -19,7 +19,7 @@ from tests.support.spans import KeptSpans
 from workers.engine.port import PrefillChunk, PrefillChunks
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.qos import RequestQos
-from workers.tracing.job_trace import MAX_DECISIONS, JobFacts, JobTrace, Message
+from workers.tracing.job_trace import MAX_DECISIONS, JobFacts, JobTrace, Message, NoTrace
 from workers.tracing.spans import SpanMaker
 from workers.tracing.traces import KEPT_AT_ONCE_S, KEPT_PER_S, JobTraces, Share
 
@@ -69,7 +69,12 @@ class Setting:
             result=JobResult(text="x", finish_reason="stop"),
         )
         self.now_s = ARRIVED_S + after_s + 0.01
+        self.deliver(trace)
+
+    def deliver(self, trace: JobTrace | NoTrace) -> str | None:
+        kept = self.traces.keep(trace)
         self.traces.delivered(trace)
+        return kept
 
     def span(self, name: str) -> ReadableSpan:
         [found] = [span for span in self.spans.all if span.name == name]
@@ -143,11 +148,21 @@ def test_a_failed_job_is_kept_with_its_error() -> None:
     trace.ended(
         EventType.FAILED, ARRIVED_S + 0.6, error=JobError(code="too_large", message="too much")
     )
-    setting.traces.delivered(trace)
+    setting.deliver(trace)
 
     for name in ("process jobs", "chat m"):
         assert setting.span(name).status.status_code is StatusCode.ERROR
         assert setting.attributes(name)["error.type"] == "too_large"
+
+
+def test_the_id_of_a_trace_is_told_when_it_is_kept() -> None:
+    setting = Setting()
+    kept, other = setting.chat(attempt=2), setting.chat()
+    for trace in (kept, other):
+        trace.ended(EventType.COMPLETED, ARRIVED_S + 0.9)
+
+    assert setting.deliver(other) is None
+    assert setting.deliver(kept) == TRACEPARENT.decode().split("-")[1]
 
 
 def test_a_cancelled_job_is_not_late() -> None:
@@ -155,7 +170,7 @@ def test_a_cancelled_job_is_not_late() -> None:
     trace = setting.chat(first_token_s=2.0)
 
     trace.ended(EventType.CANCELLED, ARRIVED_S + 3)
-    setting.traces.delivered(trace)
+    setting.deliver(trace)
 
     assert not setting.spans.all
 
@@ -165,7 +180,7 @@ def test_a_refused_record_is_a_span_that_failed() -> None:
     error = JobError(code="unknown_qos", message="no")
 
     trace = setting.traces.refused(MESSAGE, UNSAMPLED, error, ARRIVED_S)
-    setting.traces.delivered(trace)
+    setting.deliver(trace)
 
     assert [span.name for span in setting.spans.all] == ["send events", "process jobs"]
     assert setting.attributes("process jobs")["error.type"] == "unknown_qos"
@@ -229,7 +244,7 @@ def test_records_that_are_no_jobs_take_no_late_jobs_trace(headers: Headers) -> N
     setting = Setting()
     error = JobError(code="invalid_json", message="no")
     for _ in range(1_000):
-        setting.traces.delivered(setting.traces.refused(MESSAGE, headers, error, ARRIVED_S))
+        setting.deliver(setting.traces.refused(MESSAGE, headers, error, ARRIVED_S))
     kept = setting.traces.kept
 
     setting.completed(setting.chat(first_token_s=2.0))
@@ -317,7 +332,7 @@ def test_it_says_where_the_time_went() -> None:
     )
     trace.ended(EventType.COMPLETED, ARRIVED_S + 5, times=times)
 
-    setting.traces.delivered(trace)
+    setting.deliver(trace)
 
     told = setting.attributes("process jobs").items()
     assert {name: value for name, value in told if name.startswith("niyama.time.")} == {
