@@ -113,8 +113,11 @@ def _backlog_s(scheduler: Mapping[str, Any]) -> float:
 
 
 def _ttft(scheduler: Mapping[str, Any]) -> str:
-    predicted = {each["prompt_tokens"]: each["ttft_s"] for each in scheduler["ttft"]}
-    return duration(predicted[_TTFT_TOKENS]) if _TTFT_TOKENS in predicted else _UNKNOWN
+    predicted = {each["prompt_tokens"]: each.get("ttft_s") for each in scheduler["ttft"]}
+    if _TTFT_TOKENS not in predicted:
+        return _UNKNOWN
+    ttft_s = predicted[_TTFT_TOKENS]
+    return "late" if ttft_s is None else duration(ttft_s)
 
 
 def duration(seconds: float) -> str:

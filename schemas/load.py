@@ -90,7 +90,8 @@ class PredictedTtft(Payload):
     model_config = _NEWER_FIELDS
 
     prompt_tokens: Count
-    ttft_s: Seconds
+    ttft_s: Seconds | None = None
+    """None: it would be relegated, and wait until capacity is left."""
 
 
 class SchedulerLoad(Payload):

@@ -96,7 +96,7 @@ def _backlog(queue: QueueLoad) -> Observed:
 
 def _predicted_ttft(queue: QueueLoad, context_tokens: int | None) -> Observed:
     chats = queue.chats_within(context_tokens)
-    return [(chat.ttft_s, (str(chat.prompt_tokens),)) for chat in chats]
+    return [(each.ttft_s, (str(each.prompt_tokens),)) for each in chats if each.ttft_s is not None]
 
 
 def _throughput(engine: EngineLoad) -> Observed:

@@ -42,9 +42,10 @@ class PoolTtft(View):
     """When a chat that arrived now would have its first token; it may go to any worker."""
 
     prompt_tokens: int
-    least_s: float
-    """At the worker that would be fastest."""
-    most_s: float
+    least_s: float | None
+    """At the worker that would be fastest; None: every one would relegate it."""
+    most_s: float | None
+    """At the slowest; None: some worker would relegate it."""
 
 
 class PoolView(View):
@@ -161,12 +162,17 @@ def _backlog(reports: Sequence[LoadReport]) -> list[PoolBacklog]:
 
 def _ttft(reports: Sequence[LoadReport]) -> list[PoolTtft]:
     """Of those that take jobs."""
-    by_size: dict[int, list[float]] = {}
+    by_size: dict[int, list[float | None]] = {}
     for report in reports:
         if report.scheduler is not None and not report.draining:
             for predicted in report.scheduler.ttft:
                 by_size.setdefault(predicted.prompt_tokens, []).append(predicted.ttft_s)
     return [
-        PoolTtft(prompt_tokens=size, least_s=min(times_s), most_s=max(times_s))
+        PoolTtft(
+            prompt_tokens=size,
+            least_s=min(known_s, default=None),
+            most_s=max(known_s) if len(known_s) == len(times_s) else None,
+        )
         for size, times_s in sorted(by_size.items())
+        for known_s in [[time_s for time_s in times_s if time_s is not None]]
     ]

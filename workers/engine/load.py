@@ -144,7 +144,13 @@ def _together(queues: list[QueueLoad]) -> QueueLoad:
             for kind in kinds
         },
         chats=tuple(
-            ChatForecast(same[0].prompt_tokens, max(chat.ttft_s for chat in same))
+            ChatForecast(same[0].prompt_tokens, _longest(chat.ttft_s for chat in same))
             for same in zip(*(queue.chats for queue in queues), strict=True)
         ),
     )
+
+
+def _longest(ttfts_s: Iterable[float | None]) -> float | None:
+    """None, which is relegated, is longer than any."""
+    found = list(ttfts_s)
+    return None if None in found else max(ttft_s or 0.0 for ttft_s in found)

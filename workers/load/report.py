@@ -128,7 +128,8 @@ def _scheduler(queue: QueueLoad, context_tokens: int | None) -> SchedulerLoad:
         backlog=list(_backlog(queue)),
         ttft=[
             PredictedTtft(
-                prompt_tokens=chat.prompt_tokens, ttft_s=_bounded(chat.ttft_s, MAX_SECONDS)
+                prompt_tokens=chat.prompt_tokens,
+                ttft_s=None if chat.ttft_s is None else _bounded(chat.ttft_s, MAX_SECONDS),
             )
             for chat in queue.chats_within(context_tokens)
         ],

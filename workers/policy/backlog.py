@@ -97,6 +97,15 @@ class Backlog:
         """See `Lookahead.due_within`."""
         return self._lookahead.due_within(horizons_s, now_s)
 
+    def rank_of(self, request: Request, now_s: float) -> int:
+        """What its rank would be if it arrived now."""
+        return self._ranking.entry(Prefill(request), now_s, may_expire=False).rank
+
+    @property
+    def is_behind(self) -> bool:
+        """Something is late already, or has to yield."""
+        return self.cutoff < NO_CUTOFF or self.late_work > 0
+
     @property
     def late_work(self) -> float:
         """Prefill-equivalent tokens that are late: what is overdue, and what will soon be."""

@@ -1,8 +1,6 @@
 """The prefill part of one iteration while it is being filled."""
 
-import math
 from collections.abc import Callable
-from typing import Self
 
 from workers.latency.model import NO_CHUNKS, LatencyModel
 from workers.policy.decodes import DecodeLoad
@@ -58,15 +56,6 @@ class PrefillBatch:
         self._computed = NO_CHUNKS
         self._asked: tuple[str, int] = ("", 0)
         """The prompt that is about to be taken, and the room that it has been found to have."""
-
-    @classmethod
-    def of_prompts(cls, model: LatencyModel, max_tokens: int) -> Self:
-        """Without decodes, which would limit its time."""
-        limit = Limit(math.inf, max_tokens)
-        none, nothing = DecodeLoad(0, 0), Memory(0, 0)
-        return cls(
-            model, none, nothing, mixed=none, beside=None, between=limit, max_tokens=max_tokens
-        )
 
     @property
     def is_alone(self) -> bool:
@@ -124,19 +113,6 @@ class PrefillBatch:
         """Duration by the model, seconds."""
         tokens, context, pairs = self._computed
         return self._model.iteration_s(tokens, context, *self._taking_part, pairs)
-
-    def prompt_s(self, tokens: int) -> float:
-        """How long a prompt takes that has this iteration, and as many like it as it needs."""
-        limit, decodes = self._between, DecodeLoad(0, 0)
-        if self._decodes.decodes and self._beside is not None:
-            limit, decodes = self._beside, self._decodes
-        fitting = limit.min_tokens
-        if limit.time_s > 0:
-            fitting = max(fitting, self._model.max_prefill_tokens(limit.time_s, 0, *decodes))
-        # Where nothing fits, decodes have their turn, and the next iteration is the prompts'.
-        chunk = min(fitting or self._max_tokens, self._max_tokens, tokens)
-        mean_context = (tokens - chunk) // 2
-        return tokens / chunk * self._model.iteration_s(chunk, mean_context, *decodes)
 
     def _taking_part_with(self, prefill: Prefill) -> DecodeLoad:
         if self.chunks:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from workers.policy.backlog import Backlog
-from workers.policy.qos import Kind
+from workers.policy.qos import Kind, RequestQos
+from workers.policy.request import Request
 
 HORIZONS_S = (1.0, 10.0, 60.0, 600.0, 3600.0, math.inf)
 """How soon work is due."""
@@ -19,14 +20,16 @@ CATCH_UP_S = 10.0
 """Work that is late counts as due within this time: one late prompt is no reason for alarm."""
 CHAT_TTFT_S = 1.0
 """When the first token of such a chat is due: others that are due earlier come first."""
+CHAT_TBT_S = 0.1
 
 
 class ChatForecast(NamedTuple):
     """Of a chat that arrived now."""
 
     prompt_tokens: int
-    ttft_s: float
-    """Until its first token is computed; under load it may be shown later, but in time."""
+    ttft_s: float | None
+    """Until its first token is computed; under load it may be shown later, but in time. None: it
+    would be relegated, and wait until capacity is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,22 @@ def queue_load(
     now_s: float,
     *,
     tokens_per_s: float,
-    iteration_s: float,
+    wait_s: float,
     prompt_s: Callable[[int], float],
 ) -> QueueLoad:
-    """`iteration_s`: what is left of the iteration that runs. `prompt_s`: how long a prompt of so
-    many tokens takes that is next in line, beside the decodes.
+    """`wait_s`: until the next iteration. `prompt_s`: how long so many prompt tokens take that are
+    next in line, beside the decodes.
     """
     due = backlog.due_within(HORIZONS_S, now_s)
-    wait_s = iteration_s + backlog.fitting_by(now_s + CHAT_TTFT_S) / tokens_per_s
+
+    def ttft_s(tokens: int) -> float | None:
+        before = int(backlog.fitting_by(now_s + CHAT_TTFT_S))
+        qos = RequestQos.interactive(now_s, ttft_s=CHAT_TTFT_S, tbt_s=CHAT_TBT_S)
+        rank = backlog.rank_of(Request("", qos, tokens), now_s)
+        ttft_s = wait_s + (prompt_s(before) if before else 0.0) + prompt_s(tokens)
+        yields = backlog.is_behind and ttft_s > CHAT_TTFT_S
+        return None if yields or rank > backlog.cutoff else ttft_s
+
     return QueueLoad(
         waiting=backlog.waiting_count,
         prefilling=len(backlog.started),
@@ -77,7 +88,7 @@ def queue_load(
             for kind, works in due.items()
             if works[-1] > 0
         },
-        chats=tuple(ChatForecast(size, wait_s + prompt_s(size)) for size in CHAT_SIZES),
+        chats=tuple(ChatForecast(size, ttft_s(size)) for size in CHAT_SIZES),
     )
 
 

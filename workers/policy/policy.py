@@ -12,6 +12,7 @@ from workers.policy.learning import Learning
 from workers.policy.limits import PlanLimits
 from workers.policy.load import QueueLoad, queue_load
 from workers.policy.memory import Memory, victims_for_decodes
+from workers.policy.next_in_line import NextInLine
 from workers.policy.pacing import decode_schedule, just_enough
 from workers.policy.plan import IterationPlan, IterationResult
 from workers.policy.planning import Planning
@@ -198,9 +199,12 @@ class NiyamaPolicy:
         return lambda tokens, context: are_faster_apart(tokens, context, at.decodes, *models)
 
     def _situation(self, now_s: float) -> Situation:
-        started = self._backlog.started.values()
         self._revise_schedules(now_s)
         self._decodes.relax_late(now_s, self.settings.late_tbt_s)
+        return self._situation_as_it_is(now_s)
+
+    def _situation_as_it_is(self, now_s: float) -> Situation:
+        started = self._backlog.started.values()
         return Situation(
             now_s=now_s,
             decodes=self._decodes.load,
@@ -233,19 +237,33 @@ class NiyamaPolicy:
     def load(self, now_s: float) -> QueueLoad:
         """How busy this replica is. Changes nothing: it may be asked at any time."""
         idle = not self._decodes and not self._backlog.started
-        batch = None if idle else self._batch
+        iteration_s = 0.0 if idle or self._batch is None else self._batch.predicted_s()
         return queue_load(
             self._backlog,
             now_s,
             tokens_per_s=self._learned.tokens_per_s,
-            iteration_s=0.0 if batch is None else batch.predicted_s(),
-            prompt_s=(batch or self._batch_of_prompts()).prompt_s,
+            # Somebody who arrives finds half of it left on average.
+            wait_s=iteration_s / 2,
+            prompt_s=self._next_in_line(now_s).prompt_s,
         )
 
-    def _batch_of_prompts(self) -> PrefillBatch:
-        """What an iteration could be if nothing else were here."""
-        max_tokens = self.settings.max_chunk_tokens
-        return PrefillBatch.of_prompts(self.calibration.corrected, max_tokens)
+    def _next_in_line(self, now_s: float) -> NextInLine:
+        """As if the decodes had just had their turn."""
+        model, settings = self.calibration.corrected, self.settings
+        if not self._decodes:
+            return NextInLine(model, settings.max_chunk_tokens)
+        at = self._situation_as_it_is(now_s)._replace(decoded_s=now_s, decodes_wait=False)
+        mixed, learned = self._decodes.mixed_load, (self.calibration, settings)
+        models = self.calibration.together_and_apart()
+        return NextInLine(
+            model,
+            settings.max_chunk_tokens,
+            at.decodes,
+            mixed,
+            beside_decodes(at.mixed(mixed), *learned) if self._decodes.mix else None,
+            between_decodes(at, *learned),
+            lambda tokens, context: are_faster_apart(tokens, context, mixed, *models),
+        )
 
     # ---- learning
 

@@ -153,7 +153,7 @@ PREDICTED_TTFT = Instrument(
     "niyama.scheduler.predicted_ttft",
     Kind.GAUGE,
     "s",
-    "Time to the first token of a chat that arrived now",
+    "Time to the first token of a chat that arrived now; absent where it would be relegated",
     (PROMPT_TOKENS,),
 )
 KV_USED = Instrument(

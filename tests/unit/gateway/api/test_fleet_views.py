@@ -70,3 +70,17 @@ def test_pools_are_apart() -> None:
 def test_a_worker_that_claims_more_kv_than_it_has_fills_it_at_most() -> None:
     (pool,) = pools([KnownWorker(busy("w1", 10, 0.5, used_kv_tokens=2**52), 0.5)])
     assert pool.used_kv_share == 1.0
+
+
+def test_a_pool_where_a_chat_would_be_relegated_by_some_has_no_longest_ttft() -> None:
+    def relegating(name: str) -> KnownWorker:
+        report = busy(name, work_s=1, demand=3)
+        assert report.scheduler is not None
+        ttft = [PredictedTtft(prompt_tokens=128)]
+        scheduler = report.scheduler.model_copy(update={"ttft": ttft})
+        return KnownWorker(report.model_copy(update={"scheduler": scheduler}), 0.5)
+
+    meeting = KnownWorker(busy("w2", work_s=1, demand=0.5), 0.5)
+    (some,), (none,) = pools([relegating("w1"), meeting]), pools([relegating("w1")])
+    assert [(each.least_s, each.most_s) for each in some.ttft] == [(0.5, None)]
+    assert [(each.least_s, each.most_s) for each in none.ttft] == [(None, None)]

@@ -60,3 +60,11 @@ def test_replicas_count_together_and_the_busiest_says_how_long_things_take() -> 
 def test_what_an_engine_does_not_know_stays_unknown() -> None:
     assert together([]) is None
     assert together([EngineLoad(1, 2.0, 3.0)]) == EngineLoad(1, 2.0, 3.0)
+
+
+def test_where_one_replica_would_relegate_a_chat_nobody_promises_it_a_ttft() -> None:
+    relegating = replace(QUEUE, chats=(ChatForecast(128, None),))
+    both = together([LOAD, replace(LOAD, queue=relegating)])
+    assert both is not None
+    assert both.queue is not None
+    assert both.queue.chats == relegating.chats

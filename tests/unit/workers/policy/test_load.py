@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.offered_load import Replica, offer
-from tests.support.requests import FLAT_MODEL, batch, chat, serve
-from workers.policy.load import HORIZONS_S
+from tests.support.requests import FLAT_MODEL, SLOW_MIX_MODEL, batch, chat, serve
+from workers.latency.model import LatencyModel
+from workers.policy.load import CHAT_TTFT_S, HORIZONS_S
 from workers.policy.lookahead import Due, Lookahead
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import Kind
+from workers.policy.request import Request
 
 
 def test_an_idle_replica_predicts_what_a_prompt_takes() -> None:
@@ -44,9 +46,9 @@ def test_a_chat_waits_for_what_is_due_before_it_and_not_for_batch() -> None:
     policy.add(batch("b", 5_000), 0.0)
     assert dict(policy.load(0.0).chats) == idle
     policy.add(chat("c", 5_000, ttft_s=0.9), 0.0)
-    waits_s = policy.load(0.0).backlog_s[Kind.INTERACTIVE][0]
+    waits_s = 0.5 + 5_000 / 2_560 * 0.010
     assert dict(policy.load(0.0).chats) == pytest.approx(
-        {size: ttft_s + waits_s for size, ttft_s in idle.items()}
+        {size: (ttft_s or 0.0) + waits_s for size, ttft_s in idle.items()}
     )
 
 
@@ -153,3 +155,50 @@ def test_demand_rises_with_the_offered_load_far_beyond_what_can_be_done() -> Non
     demands = [_demand_of(offered) for offered in (0.7, 1.4, 4.0, 12.0)]
     assert demands == sorted(demands)
     assert demands[1] < 1 < demands[2]
+
+
+def _predicted_and_actual(
+    model: LatencyModel, chats_per_s: float, tbt_s: float
+) -> dict[int, tuple[list[float | None], list[float]]]:
+    """By prompt tokens: the predicted TTFT of every chat as it arrived, and the TTFT it got."""
+    replica = Replica(model, answer_tokens=100)
+    predicted: dict[str, float | None] = {}
+    arrived: dict[str, Request] = {}
+
+    def arrives(request: Request) -> None:
+        chats = dict(replica.policy.load(replica.now_s).chats)
+        predicted[request.request_id] = chats[request.prompt_tokens]
+        arrived[request.request_id] = request
+
+    sizes = (128, 128, 128, 1024, 1024, 8192)
+    offer(replica, chats_per_s, sizes, 20.0, ttft_s=CHAT_TTFT_S, tbt_s=tbt_s, arrives=arrives)
+    found: dict[int, tuple[list[float | None], list[float]]] = {}
+    for name, request in arrived.items():
+        ttfts = found.setdefault(request.prompt_tokens, ([], []))
+        ttfts[0].append(predicted[name])
+        if (first_s := replica.first_token_s.get(name)) and predicted[name] is not None:
+            ttfts[1].append((first_s - request.qos.arrival_s) / (predicted[name] or 1.0))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("model", "chats_per_s", "tbt_s"),
+    [(FLAT_MODEL, 2.5, 0.1), (FLAT_MODEL, 8.0, 0.1), (SLOW_MIX_MODEL, 3.0, 0.5)],
+)
+def test_a_chat_gets_its_first_token_when_that_was_predicted(
+    model: LatencyModel, chats_per_s: float, tbt_s: float
+) -> None:
+    found = _predicted_and_actual(model, chats_per_s, tbt_s)
+    for size in (128, 1024):
+        _, errors = found[size]
+        assert 0.7 < statistics.median(errors) < 1.5
+        assert statistics.quantiles(errors, n=10)[-1] < 3
+
+
+def test_in_overload_long_prompts_have_no_ttft_and_short_ones_still_have() -> None:
+    found = _predicted_and_actual(FLAT_MODEL, 14.0, 0.1)
+    shares = {
+        size: sum(each is None for each in ttfts) / len(ttfts) for size, (ttfts, _) in found.items()
+    }
+    assert shares[8192] > 0.7
+    assert shares[128] < 0.3
