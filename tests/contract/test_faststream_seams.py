@@ -1,10 +1,17 @@
 """The private names of FastStream that this project builds on. One that is gone fails here."""
 
 from importlib.metadata import version
+from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-from gateway.fleet.application import load_broker
+from gateway.fleet.application import (
+    FETCH_BYTES,
+    FETCH_WAIT_MS,
+    MAX_BATCH_RECORDS,
+    load_broker,
+)
 from gateway.fleet.known import KnownWorkers
 from niyama.settings import KafkaSettings
 
@@ -28,6 +35,28 @@ async def test_its_subscribers_read_with_our_consumers() -> None:
     assert consumer._group_id is None
     assert consumer._auto_offset_reset == "earliest"
     assert consumer._isolation_level == "read_committed"
-    assert consumer._max_partition_fetch_bytes == 256 * 1024
+    assert consumer._max_partition_fetch_bytes == FETCH_BYTES
+    assert (consumer._fetch_min_bytes, consumer._fetch_max_wait_ms) == (FETCH_BYTES, FETCH_WAIT_MS)
     await consumer.stop()
     await broker.stop()
+
+
+class Log:
+    """A consumer with 250,000 records."""
+
+    def __init__(self) -> None:
+        self.asked: list[int | None] = []
+
+    async def getmany(
+        self, *, timeout_ms: int, max_records: int | None
+    ) -> dict[TopicPartition, list[str]]:
+        self.asked.append(max_records)
+        return {TopicPartition("load", 0): ["record"] * min(max_records or 250_000, 250_000)}
+
+
+async def test_a_batch_is_bounded_by_records() -> None:
+    (subscriber,) = load_broker(KafkaSettings(), KnownWorkers()).subscribers
+    assert isinstance(subscriber, BatchSubscriber)
+    log: Any = Log()
+    assert len(await subscriber.get_msg(log)) == MAX_BATCH_RECORDS
+    assert log.asked == [MAX_BATCH_RECORDS]
