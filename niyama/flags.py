@@ -54,16 +54,20 @@ class SettingsParser(ArgumentParser):
     def add_setting(self, *names: str, **options: Any) -> Action:
         """Add the flag of one field, with help and placeholder made from the field.
 
-        A field without a flag takes the arguments that belong to none, any number of them.
+        A shortcut takes the flag's place. A field without a flag takes the arguments that belong
+        to none: one where it is required, otherwise any number of them.
         """
         name = options.get("dest", names[0])
         field = self._settings.model_fields[name]
         options["help"] = _help(field).replace("%", "%%")
         if "dest" not in options:
-            options["metavar"] = name.removesuffix("s").upper()
-            self.usage = f"{self.usage} [{options['metavar']} ...]"
+            placeholder = options["metavar"] = name.removesuffix("s").upper()
+            taken = placeholder if _takes_one(field) else f"[{placeholder} ...]"
+            self.usage = f"{self.usage} {taken}"
         elif "metavar" in options:  # a switch takes no value
             options["metavar"] = _placeholder(name, field.annotation)
+        if flag_of(name).removeprefix("--") in (self._settings.model_config["cli_shortcuts"] or {}):
+            names = tuple(each for each in names if each != flag_of(name))
         action = self._adder(name)(*names, **options)
         self.flags.extend(action.option_strings)
         return action
@@ -108,6 +112,10 @@ def _help(field: FieldInfo) -> str:
     if field.default_factory is not None or isinstance(field.default, NoneType | bool):
         return text
     return f"{text} (default: {field.default})"
+
+
+def _takes_one(field: FieldInfo) -> bool:
+    return field.is_required() and get_origin(field.annotation) is not list
 
 
 def _placeholder(name: str, annotation: Any) -> str:

@@ -1,13 +1,18 @@
 """Settings come from flags and the environment, and wrong ones are named."""
 
+import re
 from enum import StrEnum
 from pathlib import Path
 
 import pytest
 from pydantic import Field
 
+from gateway.replies.command import ChoiceSettings
+from niyama.command_settings import CommandSettings
 from niyama.errors import ConfigurationError
 from niyama.settings import KafkaSettings
+from niyama.status import StatusSettings
+from niyama.workers import WorkersSettings
 
 
 class TokenTiming(StrEnum):
@@ -93,3 +98,27 @@ def test_help_shows_what_is_accepted_and_the_defaults(
         "--kafka-bootstrap is NIYAMA_KAFKA_BOOTSTRAP",
     ):
         assert shown in words
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        (StatusSettings, r"usage: niyama x \[options\] JOB_ID\n"),
+        (ChoiceSettings, r"usage: niyama x \[options\] \[JOB_ID \.\.\.\]\n"),
+    ],
+)
+def test_the_usage_says_how_many_arguments_are_taken(
+    command: type[CommandSettings], usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.from_command_line(["--help"], "niyama x")
+    assert re.match(usage, capsys.readouterr().out)
+
+
+def test_a_shortcut_takes_the_place_of_the_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    assert WorkersSettings.from_command_line(["--json"], "x").as_json
+    with pytest.raises(SystemExit):
+        WorkersSettings.from_command_line(["--help"], "x")
+    printed = capsys.readouterr().out
+    assert " --json " in printed
+    assert "as-json" not in printed
