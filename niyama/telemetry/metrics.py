@@ -6,8 +6,10 @@ from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import (
+    MetricExporter,
     MetricExportResult,
     MetricReader,
     MetricsData,
@@ -27,8 +29,10 @@ CLOSE_LIMIT_S = 2.0
 """How long the last measurements may take to be sent when a process ends."""
 SCOPE = InstrumentationScope("niyama")
 
-Collect = Callable[..., MetricsData | None]
-"""The SDK's: takes a reader and `timeout_millis`."""
+_ALWAYS = "niyama.always"
+"""A gauge that is always there, and never shown."""
+
+WithOurs = Callable[[MetricsData], MetricsData]
 
 
 class Metrics:
@@ -50,9 +54,10 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         readers = self._readers(otlp_url)
         self.provider = MeterProvider(readers, resource, shutdown_on_exit=False)
-        for reader in readers:
-            # The SDK has no way of its own to collect what was added up elsewhere.
-            reader._set_collect_callback(self._with_measurements(reader._collect))  # type: ignore[arg-type]
+        # The SDK hands something to its readers only where it has an instrument with a value.
+        self.provider.get_meter(_ALWAYS).create_observable_gauge(
+            _ALWAYS, [lambda _: [Observation(1)]]
+        )
 
     def text(self, accept: str | None) -> tuple[bytes, str]:
         """What Prometheus reads, and its content type. `accept`: the header of the request.
@@ -72,7 +77,8 @@ class Metrics:
         closing.join(CLOSE_LIMIT_S)
 
     def _readers(self, otlp_url: str | None) -> list[MetricReader]:
-        text = PrometheusMetricReader(
+        text = _TextReader(
+            self._with_ours,
             scope_info_enabled=False,
             resource_attribute_filter=lambda name: name == POOL,
             registry=self.registry,
@@ -80,26 +86,48 @@ class Metrics:
         readers: list[MetricReader] = [text]
         if otlp_url is not None and self.measurements.enabled:
             exporter = _CountingExporter(self._export_failed, endpoint=otlp_url)
-            readers.append(PeriodicExportingMetricReader(exporter))
+            readers.append(_SendingReader(self._with_ours, exporter))
         return readers
 
-    def _with_measurements(self, collect: Collect) -> Collect:
-        """What `collect` finds of libraries' instruments, and our measurements."""
+    def _with_ours(self, libraries: MetricsData) -> MetricsData:
+        """What the SDK has collected of libraries' instruments, and our measurements.
 
-        def both(reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData:
-            libraries = collect(reader, timeout_millis=timeout_millis)
-            ours = ScopeMetrics(SCOPE, self.measurements.collect(), schema_url="")
-            scopes = [
-                scope
-                for resource in (libraries.resource_metrics if libraries else ())
-                for scope in resource.scope_metrics
-            ]
-            return MetricsData([ResourceMetrics(self._resource, [*scopes, ours], schema_url="")])
-
-        return both
+        They take this way because the SDK has no producers of metrics that were added up elsewhere:
+        https://github.com/open-telemetry/opentelemetry-python/issues/4768.
+        """
+        ours = ScopeMetrics(SCOPE, self.measurements.collect(), schema_url="")
+        scopes = [
+            scope
+            for resource in libraries.resource_metrics
+            for scope in resource.scope_metrics
+            if scope.scope.name != _ALWAYS
+        ]
+        return MetricsData([ResourceMetrics(self._resource, [*scopes, ours], schema_url="")])
 
     def _export_failed(self) -> None:
         self.failed_exports += 1
+
+
+class _TextReader(PrometheusMetricReader):
+    """Shows our measurements beside what the SDK has collected."""
+
+    def __init__(self, with_ours: WithOurs, **options: Any) -> None:
+        super().__init__(**options)
+        self._with_ours = with_ours
+
+    def _receive_metrics(self, metrics_data: MetricsData, *arguments: Any, **options: Any) -> None:
+        super()._receive_metrics(self._with_ours(metrics_data), *arguments, **options)
+
+
+class _SendingReader(PeriodicExportingMetricReader):
+    """Sends our measurements beside what the SDK has collected."""
+
+    def __init__(self, with_ours: WithOurs, exporter: MetricExporter) -> None:
+        self._with_ours = with_ours  # before a thread begins that calls it
+        super().__init__(exporter)
+
+    def _receive_metrics(self, metrics_data: MetricsData, *arguments: Any, **options: Any) -> None:
+        super()._receive_metrics(self._with_ours(metrics_data), *arguments, **options)
 
 
 class _CountingExporter(OTLPMetricExporter):
