@@ -1,25 +1,26 @@
 """Settings of a command that measures itself."""
 
 import os
-from urllib.parse import urlsplit
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from niyama.command_settings import CommandSettings
+from niyama.telemetry import otel_environment
 
 
 class TelemetrySettings(CommandSettings):
     """Metrics and traces. Nothing is sent anywhere without an endpoint."""
 
     otlp_endpoint: str | None = Field(
-        default_factory=lambda: os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None,
+        default=None,
         description="An OpenTelemetry collector (OTLP over HTTP) to send metrics and traces to, "
         "such as http://localhost:4318; OpenTelemetry's own variables set the rest: "
         "OTEL_EXPORTER_OTLP_HEADERS, OTEL_METRIC_EXPORT_INTERVAL, OTEL_RESOURCE_ATTRIBUTES, ... "
         "(default: OTEL_EXPORTER_OTLP_ENDPOINT)",
     )
     metrics: bool = Field(
-        default=True, description="Whether to measure; --no-metrics: /metrics has nothing of ours"
+        default=True, description="Measure nothing: /metrics then has only what libraries measure"
     )
     metric_tenants: int = Field(
         default=100,
@@ -30,9 +31,7 @@ class TelemetrySettings(CommandSettings):
         "until one of the first has had no job for an hour",
     )
 
-    traces: bool = Field(
-        default=True, description="Whether to trace, if there is a collector (--no-traces)"
-    )
+    traces: bool = Field(default=True, description="Trace nothing, although there is a collector")
     trace_sample_ratio: float = Field(
         default=0.01,
         ge=0,
@@ -43,13 +42,21 @@ class TelemetrySettings(CommandSettings):
 
     @field_validator("otlp_endpoint")
     @classmethod
-    def _http(cls, url: str | None) -> str | None:
-        if url is not None and urlsplit(url).scheme not in ("http", "https"):
-            raise ValueError("must be a URL that begins with http:// or https://")
-        return url
+    def _base(cls, url: str | None) -> str | None:
+        return None if url is None else otel_environment.base_url(url)
+
+    @model_validator(mode="after")
+    def _environment(self) -> Self:
+        for signal in otel_environment.SIGNALS:
+            self.otlp_url(signal)
+        return self
 
     def otlp_url(self, signal: str) -> str | None:
         """Where to post "metrics" or "traces"; None when they are not sent."""
-        if self.otlp_endpoint is None:
-            return None
-        return f"{self.otlp_endpoint.rstrip('/')}/v1/{signal}"
+        is_on = self.metrics if signal == "metrics" else self.traces
+        return otel_environment.otlp_url(signal, self.otlp_endpoint, os.environ) if is_on else None
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is measured."""
+        return self.metrics and not otel_environment.is_disabled(os.environ)

@@ -1,14 +1,19 @@
 """The telemetry of one process: set up at its start, closed at its end."""
 
+import logging
+import os
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from niyama.telemetry.instruments.shared import DROPPED_SPANS, FAILED_EXPORTS
 from niyama.telemetry.measurements import Measurements, Observed
 from niyama.telemetry.metrics import Metrics
+from niyama.telemetry.otel_environment import ineffective
 from niyama.telemetry.resource import resource_of
 from niyama.telemetry.settings import TelemetrySettings
 from niyama.telemetry.traces import Traces
+
+log = logging.getLogger(__name__)
 
 
 class Telemetry:
@@ -32,14 +37,14 @@ class Telemetry:
         """
         self.resource = resource_of(service, pool, instance)
         self.measurements = Measurements(
-            enabled=settings.metrics,
+            enabled=settings.measures,
             outside_values=settings.metric_tenants,
             named_values=tenants,
         )
         self.metrics = Metrics(self.measurements, self.resource, settings.otlp_url("metrics"))
-        self.traces = Traces(
-            self.resource, settings.otlp_url("traces") if settings.traces else None
-        )
+        self.traces = Traces(self.resource, settings.otlp_url("traces"))
+        if names := ineffective(os.environ):
+            log.warning("without effect here, see docs/traces.md: %s", ", ".join(names))
         self.measurements.observe(FAILED_EXPORTS, self._failed_exports)
         self.measurements.observe(DROPPED_SPANS, lambda: [(self.traces.dropped_spans, ())])
 

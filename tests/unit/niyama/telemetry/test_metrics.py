@@ -100,13 +100,6 @@ def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed(
     assert CLOSE_LIMIT_S in joins
 
 
-def test_the_endpoint_is_also_taken_from_opentelemetrys_own_variable(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/")
-    assert TelemetrySettings().otlp_url("traces") == "http://collector:4318/v1/traces"
-
-
 def test_an_endpoint_that_is_no_url_is_refused_with_a_sentence() -> None:
     with pytest.raises(ConfigurationError, match=r"--otlp-endpoint .*http://"):
         TelemetrySettings.from_command_line(["--otlp-endpoint", "collector:4317"], "x")
