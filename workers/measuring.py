@@ -1,7 +1,7 @@
 """What a worker is asked for when its metrics are collected."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from niyama.telemetry.instruments import shared
 from niyama.telemetry.instruments import worker as instruments
@@ -9,6 +9,7 @@ from niyama.telemetry.measurements import Measurements, Observed, ObservedRows
 from workers.engine.load import EngineLoad, IterationCounts
 from workers.execution.in_flight import InFlightJobs
 from workers.execution.job_metrics import jobs_in_flight
+from workers.latency.model import Regime
 from workers.offsets.partitions import Partitions
 from workers.policy.load import QueueLoad
 from workers.policy.qos import Kind
@@ -60,12 +61,12 @@ def observe_engine(
         return of_engine(lambda engine: () if engine.queue is None else values(engine.queue))
 
     def of_iterations(
-        row: Callable[[IterationCounts], Sequence[float]],
+        rows_of: Callable[[IterationCounts], ObservedRows],
     ) -> Callable[[], ObservedRows]:
         def rows() -> ObservedRows:
             current = load()
             counts = None if current is None else current.iterations
-            return () if counts is None else [(row(counts), ())]
+            return () if counts is None else rows_of(counts)
 
         return rows
 
@@ -77,9 +78,16 @@ def observe_engine(
     see(instruments.KV_USED, of_engine(lambda engine: _known(engine.used_kv_tokens)))
     see(instruments.KV_SIZE, of_engine(lambda engine: _known(engine.kv_tokens)))
     see(instruments.THROUGHPUT, of_engine(_throughput))
-    see_rows(instruments.ITERATION_PREDICTED, of_iterations(lambda counts: counts.predicted_s))
-    see_rows(instruments.ITERATION_DURATION, of_iterations(lambda counts: counts.duration_s))
-    see_rows(instruments.CHUNK_TOKENS, of_iterations(lambda counts: counts.chunk_tokens))
+    see_rows(instruments.PREDICTION_RATIO, of_iterations(_prediction_ratios))
+    see_rows(
+        instruments.ITERATION_DURATION, of_iterations(lambda counts: [(counts.duration_s, ())])
+    )
+    see_rows(instruments.CHUNK_TOKENS, of_iterations(lambda counts: [(counts.chunk_tokens, ())]))
+
+
+def _prediction_ratios(counts: IterationCounts) -> ObservedRows:
+    rows = zip(counts.prediction_ratio, Regime, strict=True)
+    return [(row, (regime.name.lower(),)) for row, regime in rows]
 
 
 def _requests(engine: EngineLoad) -> Observed:

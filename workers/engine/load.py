@@ -1,10 +1,12 @@
 """How busy an engine is, as it last said."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from niyama.telemetry.buckets import Buckets
 from niyama.telemetry.instruments import worker as instruments
+from workers.latency.model import Regime
 from workers.policy.load import ChatForecast, QueueLoad
 
 _RATES_OVER_S = 0.9
@@ -13,12 +15,10 @@ _RATES_OVER_S = 0.9
 
 @dataclass(frozen=True, slots=True)
 class IterationCounts:
-    """All iterations since the start, by what they were planned to take, took, and computed.
+    """All iterations since the start, as rows of `Buckets`."""
 
-    Rows of `Buckets`, of the instruments with these names.
-    """
-
-    predicted_s: Sequence[float]
+    prediction_ratio: tuple[Sequence[float], ...]
+    """What they took over what they were planned to take: a row for each `Regime`."""
     duration_s: Sequence[float]
     chunk_tokens: Sequence[float]
 
@@ -27,22 +27,33 @@ class Iterations:
     """Adds iterations up where they run."""
 
     def __init__(self) -> None:
-        self._predicted_s = Buckets(instruments.ITERATION_SECONDS)
+        self._prediction_ratio = {
+            regime: Buckets(instruments.PREDICTION_RATIOS) for regime in Regime
+        }
+        self._unmeasured: deque[tuple[Regime, float | None]] = deque()
+        """Launched and not ended."""
         self._duration_s = Buckets(instruments.ITERATION_SECONDS)
         self._chunk_tokens = Buckets(instruments.CHUNK_SIZES)
 
-    def launched(self, predicted_s: float, prompt_tokens: int) -> None:
-        self._predicted_s.add(predicted_s)
+    def launched(self, predicted_s: float | None, prompt_tokens: int, regime: Regime) -> None:
+        """`predicted_s`: None where nothing is to be learned from how long it takes."""
+        self._unmeasured.append((regime, predicted_s))
         if prompt_tokens:
             self._chunk_tokens.add(prompt_tokens)
 
     def ended(self, durations_s: Iterable[float]) -> None:
+        """The oldest of those launched have ended, one for each duration."""
         for duration_s in durations_s:
             self._duration_s.add(duration_s)
+            regime, predicted_s = self._unmeasured.popleft()
+            if predicted_s:
+                self._prediction_ratio[regime].add(duration_s / predicted_s)
 
     def counts(self) -> IterationCounts:
         return IterationCounts(
-            self._predicted_s.row(), self._duration_s.row(), self._chunk_tokens.row()
+            tuple(ratios.row() for ratios in self._prediction_ratio.values()),
+            self._duration_s.row(),
+            self._chunk_tokens.row(),
         )
 
 
@@ -114,7 +125,9 @@ def _added(counts: list[IterationCounts]) -> IterationCounts | None:
         return [sum(column) for column in zip(*rows, strict=True)]
 
     return IterationCounts(
-        total(each.predicted_s for each in counts),
+        tuple(
+            total(rows) for rows in zip(*(each.prediction_ratio for each in counts), strict=True)
+        ),
         total(each.duration_s for each in counts),
         total(each.chunk_tokens for each in counts),
     )

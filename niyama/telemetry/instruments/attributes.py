@@ -37,6 +37,10 @@ HTTP_ROUTE = Attribute("http.route", "such as `/v1/jobs/{job_id}`; absent for an
 HTTP_STATUS = Attribute("http.response.status_code", "absent if the client left before it")
 STATUS = Attribute("niyama.job.status", "`completed`, `failed`, `expired` or `cancelled`")
 REQUEST_STATE = Attribute("niyama.request.state", "`waiting`, `prefill`, `overdue` or `decode`")
+REGIME = Attribute(
+    "niyama.regime",
+    "`decodes`: alone; `small` or `large`: with prompts, by the tokens in it",
+)
 PROMPT_TOKENS = Attribute("niyama.prompt_tokens", "of the chat: 128, 1024 or 8192")
 TOKEN_TYPE = Attribute("gen_ai.token.type", "`input` or `output`")
 SIGNAL = Attribute("niyama.signal", "`metrics` or `traces`")

@@ -14,6 +14,7 @@ from niyama.telemetry.instruments.attributes import (
     QOS_CLASS,
     QOS_KIND,
     REASON,
+    REGIME,
     REQUEST_STATE,
     SECONDS,
     STATE,
@@ -30,6 +31,9 @@ _SGLANG = {names.GEN_AI_PROVIDER_NAME: names.SGLANG}
 ITERATION_SECONDS = (
     *(0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05),
     *(0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5),
+)
+PREDICTION_RATIOS = (
+    *(0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0, 3.0, 5.0, 10.0),
 )
 CHUNK_SIZES = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384)
 
@@ -170,12 +174,14 @@ THROUGHPUT = Instrument(
     "Tokens per second, over the last second or so",
     (TOKEN_TYPE,),
 )
-ITERATION_PREDICTED = Instrument(
-    "niyama.scheduler.iteration.predicted",
+PREDICTION_RATIO = Instrument(
+    "niyama.scheduler.iteration.prediction_ratio",
     Kind.HISTOGRAM,
-    "s",
-    "How long iterations were planned to take",
-    buckets=ITERATION_SECONDS,
+    "1",
+    "How long iterations took, over how long they were planned to take; without those that the "
+    "engine ran without a plan, or at the pace of another rank",
+    (REGIME,),
+    buckets=PREDICTION_RATIOS,
 )
 ITERATION_DURATION = Instrument(
     "niyama.scheduler.iteration.duration",

@@ -7,6 +7,7 @@ import pytest
 from niyama.telemetry.measurements import Measurements
 from tests.support.metrics import numbers
 from workers.engine.load import EngineLoad, Iterations, together
+from workers.latency.model import Regime
 from workers.measuring import observe_engine
 from workers.policy.load import ChatForecast, QueueLoad
 from workers.policy.qos import Kind
@@ -66,11 +67,17 @@ def test_nothing_is_shown_of_an_engine_that_has_said_nothing(measurements: Measu
 def test_iterations_of_all_replicas_are_added_up(measurements: Measurements) -> None:
     replicas = [Iterations(), Iterations()]
     for replica in replicas:
-        replica.launched(0.02, 256)
-        replica.launched(0.01, 0)
+        replica.launched(0.02, 256, Regime.SMALL)
+        replica.launched(0.01, 0, Regime.DECODES)
+        replica.launched(None, 0, Regime.DECODES)  # without a plan
         replica.ended([0.021, 0.012])
+        replica.ended([0.5])
     loads = [EngineLoad(0, 0.0, 0.0, iterations=each.counts()) for each in replicas]
     observe_engine(measurements, lambda: together(loads))
-    assert numbers(measurements, "niyama.scheduler.iteration.predicted") == {(): 4}
-    assert numbers(measurements, "niyama.scheduler.iteration.duration") == {(): 4}
+    assert numbers(measurements, "niyama.scheduler.iteration.prediction_ratio") == {
+        ("decodes",): 2,
+        ("small",): 2,
+        ("large",): 0,
+    }
+    assert numbers(measurements, "niyama.scheduler.iteration.duration") == {(): 6}
     assert numbers(measurements, "niyama.scheduler.chunk") == {(): 2}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from workers.engine.load import TokenRates
+from workers.latency.model import Regime
 from workers.runtime.messages import PREFILL_KEY, RELEASE_KEY, prefill_info
 from workers.runtime.scheduler.batch_maker import total_tokens
 from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
@@ -44,23 +45,25 @@ class BatchWatcher:
         """Note what `batch` computes, and report the prompts that start or resume with it."""
         self._clock.launched(after_idle=after_idle)
         self._iterations += 1
+        predicted_s = self._clock.take_prediction()
         prefilling, decoding = _parts(batch)
         self._account(prefilling)
         for req in prefilling:
             self._reporter.launched(req, self._clock.now_s)
             if (notes := req.niyama.chunks) is not None:
-                start_s, predicted_s = self._clock.own_epoch_s(), self._clock.predicted_s
-                notes.launched(start_s, req.extend_len, self._iterations, predicted_s)
+                start_s = self._clock.own_epoch_s()
+                notes.launched(start_s, req.extend_len, self._iterations, predicted_s or 0.0)
         self._reporter.flush()
         chunks = tuple(_computed(req) for req in prefilling)
-        self._count(chunks, len(decoding))
+        is_own_pace = _is_own_pace(batch, prefilling, len(decoding))
+        self._count(chunks, len(decoding), predicted_s if is_own_pace else None)
         verified_tokens = self._driver.policy.verified_tokens if _has_drafts(batch) else 1
         self._driver.launched(
             Launched(
                 chunks=chunks,
                 decodes=len(decoding) * verified_tokens,
                 decode_context=sum(req.seqlen for req in decoding),
-                is_own_pace=_is_own_pace(batch, prefilling, len(decoding)),
+                is_own_pace=is_own_pace,
                 processed_later=self._engine.scheduler.enable_overlap,
             )
         )
@@ -125,12 +128,15 @@ class BatchWatcher:
                 self._driver.finished(req.rid)
         self._parking.requeue()
 
-    def _count(self, chunks: Sequence[Computed], decodes: int) -> None:
+    def _count(self, chunks: Sequence[Computed], decodes: int, predicted_s: float | None) -> None:
         """A complete prompt has its first token."""
         complete = sum(chunk.tokens == chunk.remaining_tokens for chunk in chunks)
         prompt_tokens = sum(chunk.tokens for chunk in chunks)
         self._rates.add(prompt_tokens=prompt_tokens, generated_tokens=decodes + complete)
-        self._clock.iterations.launched(self._clock.predicted_s, prompt_tokens)
+        regime = Regime.DECODES
+        if prompt_tokens:
+            regime = self._driver.policy.calibration.model.regime(prompt_tokens, decodes)
+        self._clock.iterations.launched(predicted_s, prompt_tokens, regime)
 
     def _accepted(self, batch: Batch) -> dict[str, int]:
         """What decodes had beyond one token each; those that had ended before had none."""

@@ -28,8 +28,7 @@ class IterationClock:
         self._on_step = on_step
         self._timer = IterationTimer()
         self._busy_until_s = 0.0
-        self.predicted_s = 0.0
-        """How long the iteration that was planned last is to take."""
+        self._predicted_s: float | None = None
         self.iterations = Iterations()
         self._now, _ = clock.share(())
 
@@ -61,7 +60,12 @@ class IterationClock:
         return max(self.now_s, self._busy_until_s) if in_flight else self.now_s
 
     def planned(self, start_s: float, predicted_s: float) -> None:
-        self._busy_until_s, self.predicted_s = start_s + predicted_s, predicted_s
+        self._busy_until_s, self._predicted_s = start_s + predicted_s, predicted_s
+
+    def take_prediction(self) -> float | None:
+        """How long the iteration that is launched now was planned to take; None without a plan."""
+        predicted_s, self._predicted_s = self._predicted_s, None
+        return predicted_s
 
     def launched(self, *, after_idle: bool) -> None:
         self._timer.launched(self._clock.own_s(), after_idle=after_idle)
