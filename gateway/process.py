@@ -98,7 +98,8 @@ class Gateway:
         await together(*self._running(self._without_postgres))
 
     async def _work_with_both(self, kafka: Awaitable[None]) -> None:
-        await together(kafka, prepare_postgres(self._settings))
+        # Shielded: an error about Postgres is told as such, and not as a cancelled connection.
+        await together(asyncio.shield(kafka), prepare_postgres(self._settings))
         self._prepared = True
         await together(
             *self._running(self._parts),
