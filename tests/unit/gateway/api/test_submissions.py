@@ -92,6 +92,17 @@ async def test_the_log_of_a_submission_names_the_job_and_its_trace() -> None:
     assert line["trace_id"] == headers["traceparent"].split("-")[1]
 
 
+async def test_the_log_of_a_cancellation_names_the_job() -> None:
+    class Logging(Producer):
+        async def cancel(self, job_id: UUID, reason: str | None = None) -> None:
+            lines.append(LineFormatter(None).format(logging.makeLogRecord({"msg": "slow"})))
+
+    lines: list[str] = []
+    job_id = uuid4()
+    await submissions(Logging()).cancel(job_id)
+    assert json.loads(lines[0])["job_id"] == str(job_id)
+
+
 @pytest.mark.parametrize("chosen", ["key", "job_id"])
 async def test_a_job_with_a_key_or_an_id_is_taken_once_without_postgres(chosen: str) -> None:
     producer = Producer()
