@@ -43,8 +43,8 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.scheduler", "Scheduler.get_output_streamer_class", ["self"]),
         (
             "managers.scheduler_components.output_streamer",
-            "SchedulerOutputStreamer.build_additional_customized_info",
-            ["self", "reqs"],
+            "SchedulerOutputStreamer.stream_output",
+            ["self", "reqs", "return_logprob", "skip_req"],
         ),
         ("managers.scheduler", "Scheduler._release_aborted_request", ["self", "req"]),
         ("managers.scheduler", "Scheduler.init_grammar_manager", ["self"]),
@@ -132,12 +132,12 @@ def test_a_seam_is_as_we_use_it(module: str, name: str, parameters: list[str] | 
         (
             "managers.scheduler_components.output_streamer",
             "SchedulerOutputStreamer._stream_output_generation",
-            ["self.has_additional_customized_info", "acc.customized_info[key] = values"],
+            ["if req is skip_req:", "if req.finished() and req.finished_output:"],
         ),
         (
-            "managers.tokenizer_manager",
-            "_slice_streaming_output_meta_info",
-            ["meta_info[key] = meta_info[key][last_output_offset:]"],
+            "managers.scheduler_components.output_streamer",
+            "_GenerationStreamAccumulator.accept",
+            ["req.finished_reason.to_json() if req.finished_reason else None"],
         ),
         (
             "managers.tokenizer_manager",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.engine.load import EngineLoad
+from workers.engine.port import PrefillChunks
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import LatencyModel
 from workers.policy.account import EngineTimes
@@ -18,7 +19,7 @@ from workers.policy.decision import Decision
 from workers.policy.plan import IterationPlan
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.settings import Settings
-from workers.runtime.messages import TIMES_KEY, times_in
+from workers.runtime.messages import as_aborted, prefill_in, times_in
 from workers.runtime.scheduler import accounts
 from workers.runtime.scheduler.driver import Plan, PolicyDriver
 from workers.runtime.scheduler.parts import assemble
@@ -61,6 +62,8 @@ class FakeRequest:
     ended: bool = False
     times: EngineTimes | None = None
     """Where its time went, with its last output."""
+    prefill: PrefillChunks | None = None
+    """The chunks of its prompt, likewise."""
 
     @property
     def seqlen(self) -> int:
@@ -417,8 +420,13 @@ class FakeEngine:
         self, req: EngineRequest, reason: Mapping[str, str | int] | None
     ) -> None:
         self.dropped[req.rid] = reason
-        _real(req).times = accounts.ended(req, self.clock.own_s())
+        self._tell(_real(req), reason or as_aborted(None))
         self.niyama.requests.dropped(req)
+
+    def _tell(self, req: FakeRequest, reason: Mapping[str, Any]) -> None:
+        """As what SGLang hands on, the finish reason with what is in it."""
+        told = {"finish_reason": accounts.with_account_of(req, reason, self.clock.own_s())}
+        req.times, req.prefill = times_in(told), prefill_in(told)
 
     def _abort_chunked(self) -> None:
         if (req := self._aborting) is not None:
@@ -500,8 +508,8 @@ class FakeEngine:
         req.customized_info = None
         limit = req.sampling_params.max_new_tokens or 0
         req.ended = req.abort_reason is not None or len(req.output_ids) >= limit
-        if infos := accounts.of_outputs([req], self.clock.own_s()):
-            req.times = times_in({TIMES_KEY: infos[TIMES_KEY][0][len(req.output_ids) - 1 :]})
+        if req.ended:
+            self._tell(req, {"type": "length", "length": len(req.output_ids)})
         if req in self.running.reqs and req.ended:
             self.running.reqs.remove(req)
         elif req not in self.running.reqs and not req.ended:

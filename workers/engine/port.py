@@ -121,6 +121,9 @@ class GenerationUpdate:
 class EngineError(Exception):
     """Base of everything that an engine raises deliberately."""
 
+    last: GenerationUpdate | None = None
+    """What the engine says of the request's time, if it was in the engine."""
+
 
 class InvalidRequest(EngineError):  # noqa: N818 - it names what is wrong, like the ones below
     """The request can never be served as it is; the message says what to change."""

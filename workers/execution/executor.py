@@ -17,6 +17,7 @@ from workers.engine.port import (
     Engine,
     EngineDead,
     EngineError,
+    GenerationUpdate,
     InvalidRequest,
     NotPrepared,
     PreparedRequest,
@@ -130,6 +131,8 @@ class Executor:
         except EngineDead as error:
             self._report_death(error)
         except EngineError as error:
+            if error.last is not None:
+                self._shown(job, error.last)
             self._events.failed(job, str(error))
         except Exception as error:
             log.exception("job %s failed unexpectedly", job.spec.job_id)
@@ -210,9 +213,7 @@ class Executor:
         try:
             async with aclosing(self._engine.generate(prepared)) as updates:  # type: ignore[type-var]
                 async for update in updates:
-                    job.timeline.shown(update, self._monotonic())
-                    if update.prefill is not None:
-                        job.trace.prefilled(update.prefill)
+                    self._shown(job, update)
                     # The loop's clock, because nobody sets it.
                     if output.add(update, asyncio.get_running_loop().time()):
                         self._first_token(job, output, self._clock())
@@ -224,6 +225,11 @@ class Executor:
             if stream:
                 stream.close()
         return output
+
+    def _shown(self, job: InFlightJob, update: GenerationUpdate) -> None:
+        job.timeline.shown(update, self._monotonic())
+        if update.prefill is not None:
+            job.trace.prefilled(update.prefill)
 
     def _first_token(self, job: InFlightJob, output: Output, now_s: float) -> None:
         self._events.first_token(job, output.usage, now_s)

@@ -6,7 +6,7 @@ added up here is what passed, whoever sets the clock meanwhile.
 """
 
 from niyama.time_walk import walk
-from schemas import JobTimes
+from schemas import GapCause, JobTimes
 from workers.engine.port import GenerationUpdate
 from workers.policy.account import EngineTimes
 
@@ -32,7 +32,15 @@ def waited(arrived_s: float, read_s: float, reading_since_s: float, attempt: int
 class Timeline:
     """When an attempt got where. All times but those of `waited` are monotonic seconds."""
 
-    __slots__ = ("_engine", "_first", "_last", "_read_s", "_submitted_s", "_waited")
+    __slots__ = (
+        "_engine",
+        "_first",
+        "_largest_gap_s",
+        "_last",
+        "_read_s",
+        "_submitted_s",
+        "_waited",
+    )
 
     def __init__(self, waited: Parts, read_s: float) -> None:
         self._waited = waited
@@ -43,6 +51,8 @@ class Timeline:
         self._last: tuple[float, float] | None = None
         """Likewise of the last update."""
         self._engine: EngineTimes | None = None
+        self._largest_gap_s: float | None = None
+        """Between two updates with tokens, as they were shown."""
 
     @property
     def read_s(self) -> float:
@@ -66,6 +76,9 @@ class Timeline:
     def shown(self, update: GenerationUpdate, now_s: float) -> None:
         """An update of its generation is shown."""
         ready_s = now_s if update.ready_s is None else min(update.ready_s, now_s)
+        if self._last is not None and update.token_ids:
+            gap_s = now_s - self._last[1]
+            self._largest_gap_s = max(self._largest_gap_s or 0.0, gap_s)
         self._last = (ready_s, now_s)
         if self._first is None and update.token_ids:
             self._first = self._last
@@ -83,7 +96,7 @@ class Timeline:
         until_first, now_s = _parts(self._waited, self._read_s, ended_s, prompt + first)
         until_end, _ = _parts({}, now_s, ended_s, self._decode(now_s, ended_s) + end)
         times = {"until_first_token": until_first, "until_end": until_end}
-        return JobTimes.model_validate(times)
+        return JobTimes.model_validate({**times, "gap_cause": self._gap_cause()})
 
     def _prompt(self, ended_s: float) -> Steps:
         """Until the first token was made. What the engine does not account for, it waited."""
@@ -92,9 +105,10 @@ class Timeline:
         since_s, made_s = self._submitted_s, self._prompt_end_s(ended_s)
         steps: Steps = [("preparing_s", since_s)]
         if (engine := self._engine) is not None:
+            beside_s = min(since_s + engine.computing_beside_s, made_s)
             computed_s = min(since_s + engine.computing_s, made_s)
             parked_s = min(computed_s + engine.parked_s, made_s)
-            steps += [("computing_s", computed_s), ("parked_s", parked_s)]
+            steps += [("beside_s", beside_s), ("computing_s", computed_s), ("parked_s", parked_s)]
         return [*steps, ("waiting_s", made_s)]
 
     def _decode(self, since_s: float, ended_s: float) -> Steps:
@@ -102,7 +116,18 @@ class Timeline:
         made_s = self._engine_end_s(ended_s)
         if (engine := self._engine) is None:
             return [("decode_s", made_s)]
-        return [("retracted_s", min(since_s + engine.retracted_s, made_s)), ("decode_s", made_s)]
+        retracted_s = min(since_s + engine.retracted_s, made_s)
+        beside_s = min(retracted_s + engine.decode_beside_s, made_s)
+        return [("retracted_s", retracted_s), ("beside_s", beside_s), ("decode_s", made_s)]
+
+    def _gap_cause(self) -> GapCause | None:
+        """Of the largest gap between two updates that were shown."""
+        engine = self._engine
+        if engine is None or self._largest_gap_s is None:
+            return None
+        if not engine.gap_cause or engine.gap_s < self._largest_gap_s / 2:
+            return GapCause.DELIVERY
+        return GapCause(engine.gap_cause)
 
     def _prompt_end_s(self, ended_s: float) -> float:
         """When the engine had made the first token, or had ended the request."""

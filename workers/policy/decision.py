@@ -12,7 +12,8 @@ it follows from the job's lateness, and does not explain it."""
 
 
 class DecisionKind(StrEnum):
-    """STARTED and RESUMED are the engine's to report: the policy only plans that a prompt runs."""
+    """STARTED, RESUMED and RETRACTED are the engine's to report: the policy only plans that a
+    prompt runs."""
 
     STARTED = "started"
     """The first chunk of its prompt entered an iteration."""
@@ -22,6 +23,8 @@ class DecisionKind(StrEnum):
     """Its prefill continues after it was parked."""
     RECLAIMED = "reclaimed"
     """Its KV was reclaimed for a more urgent request; everything is to be computed again."""
+    RETRACTED = "retracted"
+    """The engine took its KV back; its prompt and its answer so far are to be computed again."""
     RELEGATED = "relegated"
     """It will be served only when capacity is left."""
     RESTORED = "restored"

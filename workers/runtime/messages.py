@@ -2,8 +2,8 @@
 
 Decisions, and how busy the scheduler is, are one-way messages, never awaited. A decision that ends
 a request goes with SGLang's own answer to it instead, so that the end and its reason arrive
-together; so do, with a request's first token, the schedule by which its tokens are to be shown and
-the chunks of its prompt.
+together; so do, with the end of every request, where its time went and when the chunks of its
+prompt ran, and, with its first token, the schedule by which its tokens are to be shown.
 
 Heartbeats take the way of generated tokens, through every process that a token passes: they stop
 when any of these hangs.
@@ -34,11 +34,11 @@ SCHEDULER_INFO_KEY = "niyama"
 RELEASE_KEY = "niyama_release"
 """Where SGLang carries the schedule: in the outputs' `meta_info`, one entry per token."""
 
-PREFILL_KEY = "niyama_prefill"
-"""Likewise of how a traced request's prompt was computed, with its first token."""
 TIMES_KEY = "niyama_times"
-"""Likewise where the request's time went. Of a request that was dropped it is in the finish reason,
-as JSON."""
+"""Where a request's time went, in its finish reason, as JSON: SGLang has texts and integers there.
+Entries in `meta_info` would be one per token."""
+PREFILL_KEY = "niyama_prefill"
+"""Likewise of how a traced request's prompt was computed."""
 TRACEPARENT_KEY = "traceparent"
 """In a request's `custom_params`: its W3C trace context."""
 
@@ -157,44 +157,42 @@ def from_finish_reason(reason: Mapping[str, Any]) -> Decision | None:
     return None if message is None else decode(message.encode())[0]
 
 
-def with_times(
-    reason: Mapping[str, Any] | None, message: str | None, times: EngineTimes
-) -> dict[str, Any]:
-    """The finish reason of a request that was dropped, with where its time went.
+def as_aborted(message: str | None) -> dict[str, str | int]:
+    """The finish reason that SGLang makes of the message of an abort, for one without a reason."""
+    return {"type": "abort", "message": message or "Abort in waiting queue"}
 
-    Without a reason it is the one that SGLang makes of `message`.
-    """
-    reason = reason or {"type": "abort", "message": message or "Abort in waiting queue"}
-    return {**reason, TIMES_KEY: json.dumps(times)}
+
+def with_account(
+    reason: Mapping[str, Any], times: EngineTimes, prefill: PrefillChunks | None
+) -> dict[str, Any]:
+    """The finish reason of a request, with where its time went and how its prompt was computed."""
+    told = {**reason, TIMES_KEY: json.dumps(times)}
+    return (
+        told
+        if prefill is None
+        else {**told, PREFILL_KEY: json.dumps((prefill.chunks, prefill.left_out))}
+    )
 
 
 def times_in(meta_info: Mapping[str, Any]) -> EngineTimes | None:
     """Where the time of a request that has ended went; None where nobody says so."""
     reason = meta_info.get("finish_reason") or {}
-    if TIMES_KEY in reason:
-        return EngineTimes(*json.loads(reason[TIMES_KEY]))
-    entries = meta_info.get(TIMES_KEY) or ()
-    return next((EngineTimes(*entry) for entry in entries if entry), None)
+    return EngineTimes(*json.loads(reason[TIMES_KEY])) if TIMES_KEY in reason else None
+
+
+def prefill_in(meta_info: Mapping[str, Any]) -> PrefillChunks | None:
+    """The chunks of a request that has ended; None where nobody says so."""
+    reason = meta_info.get("finish_reason") or {}
+    if PREFILL_KEY not in reason:
+        return None
+    chunks, left_out = json.loads(reason[PREFILL_KEY])
+    return PrefillChunks(tuple(PrefillChunk(*chunk) for chunk in chunks), left_out)
 
 
 def release_in(meta_info: Mapping[str, Any]) -> Release | None:
     """The schedule in an output's `meta_info`, in monotonic seconds; None where there is none."""
     entries = meta_info.get(RELEASE_KEY) or ()
     return next((Release(*entry) for entry in entries if entry), None)
-
-
-def prefill_info(prefill: PrefillChunks) -> list[object]:
-    """The chunks as an entry for `meta_info`, of the one token that they have made."""
-    return [(tuple(map(tuple, prefill.chunks)), prefill.left_out)]
-
-
-def prefill_in(meta_info: Mapping[str, Any]) -> PrefillChunks | None:
-    """The chunks in an output's `meta_info`; None where there are none."""
-    entry = next((entry for entry in meta_info.get(PREFILL_KEY) or () if entry), None)
-    if entry is None:
-        return None
-    chunks, left_out = entry
-    return PrefillChunks(tuple(PrefillChunk(*chunk) for chunk in chunks), left_out)
 
 
 def _decision(kind: str, forecast: list[float] | None, **fields: Any) -> Decision:

@@ -174,7 +174,7 @@ def _events(trace: JobTrace, deadline_s: float) -> list[Event]:
 
 def _computed_s(trace: JobTrace) -> float | None:
     """When the first token was computed: shown, if the engine does not say."""
-    if trace.prefill is not None and trace.prefill.chunks:
+    if trace.first_token_s is not None and trace.prefill is not None and trace.prefill.chunks:
         return trace.prefill.chunks[-1].end_s
     return trace.first_token_s
 

@@ -410,13 +410,13 @@ async def test_a_traced_request_tells_the_iterations_that_computed_its_prompt(
 
     updates = [each async for each in engine.generate(await engine.prepare(request))]
 
-    first, *later = [update.prefill for update in updates]
-    assert first is not None
-    assert not any(later)
-    assert sum(chunk.tokens for chunk in first.chunks) == 300
-    assert len(first.chunks) > 1
-    iterations = [chunk.iteration for chunk in first.chunks]
+    *earlier, last = [update.prefill for update in updates]
+    assert last is not None
+    assert not any(earlier)
+    assert sum(chunk.tokens for chunk in last.chunks) == 300
+    assert len(last.chunks) > 1
+    iterations = [chunk.iteration for chunk in last.chunks]
     assert iterations == sorted(set(iterations))
-    times = [at_s for chunk in first.chunks for at_s in (chunk.start_s, chunk.end_s)]
+    times = [at_s for chunk in last.chunks for at_s in (chunk.start_s, chunk.end_s)]
     assert before_s < times[0]
     assert times[-1] < time.time()

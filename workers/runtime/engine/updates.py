@@ -57,7 +57,7 @@ class UpdateReader:
         reason = meta.get("finish_reason")
         self.finished = reason is not None
         if reason is not None and reason["type"] == "abort":
-            return replace(self._aborted(reason), engine_times=times_in(meta))
+            return self._aborted(meta, reason)
         self.release = self.release or release_in(meta)
         self._completion_tokens = meta["completion_tokens"]
         self._cached_tokens = meta["cached_tokens"]
@@ -75,7 +75,7 @@ class UpdateReader:
             logprobs=logprobs,
             prefill=prefill_in(meta),
             ready_s=None if self.release is None else self._clock(),
-            engine_times=None if reason is None else times_in(meta),
+            engine_times=times_in(meta),
         )
 
     def refused(self, error: ValueError) -> InvalidRequest:
@@ -83,14 +83,19 @@ class UpdateReader:
         self.finished = True
         return InvalidRequest(str(error))
 
-    def _aborted(self, reason: Mapping[str, Any]) -> GenerationUpdate:
+    def _aborted(self, meta: Mapping[str, Any], reason: Mapping[str, Any]) -> GenerationUpdate:
+        decision = from_finish_reason(reason)
+        kind = FinishReason.CANCELLED if decision is None else FinishReason(decision.kind)
+        last = replace(
+            self._last(kind, decision), engine_times=times_in(meta), prefill=prefill_in(meta)
+        )
         if reason.get("status_code") == HTTPStatus.BAD_REQUEST:
             raise InvalidRequest(reason["message"])
-        if (decision := from_finish_reason(reason)) is not None:
-            return self._last(FinishReason(decision.kind), decision)
-        if self._prepared.request_id not in self._cancelled:
-            raise EngineError(f"SGLang gave up on the request: {reason['message']}")
-        return self._last(FinishReason.CANCELLED)
+        if decision is None and self._prepared.request_id not in self._cancelled:
+            error = EngineError(f"SGLang gave up on the request: {reason['message']}")
+            error.last = last
+            raise error
+        return last
 
     def _last(self, finish: FinishReason, ended_by: Decision | None = None) -> GenerationUpdate:
         return GenerationUpdate(

@@ -1,29 +1,16 @@
-"""What SGLang's outputs say about where a request's time went: one account with its last output."""
+"""What SGLang's last output of a request says about it: where its time went, and its chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from workers.policy.account import EngineTimes
-from workers.runtime.messages import TIMES_KEY
+from workers.runtime.messages import with_account
 from workers.runtime.scheduler.seams import EngineRequest
 
 
-def ended(req: EngineRequest, now_s: float) -> EngineTimes:
-    """The account of a request that ends now."""
-    account = req.niyama.account
+def with_account_of(req: EngineRequest, reason: Mapping[str, Any], now_s: float) -> dict[str, Any]:
+    """The finish reason of a request that ends now, by a monotonic clock, with its account."""
+    account, notes = req.niyama.account, req.niyama.chunks
     account.generated(len(req.output_ids), now_s)
-    return account.ended(now_s)
-
-
-def of_outputs(reqs: Sequence[EngineRequest], now_s: float) -> dict[str, list[list[object]]]:
-    """What goes with the outputs that are sent for `reqs`, one entry for each; empty if none ends.
-
-    SGLang hands on the entries of an output's own tokens, counted from the request's first token,
-    so as many empty ones come before.
-    """
-    if not any(req.finished() for req in reqs):
-        return {}
-    return {TIMES_KEY: [_entries(req, now_s) if req.finished() else [] for req in reqs]}
-
-
-def _entries(req: EngineRequest, now_s: float) -> list[object]:
-    return [*[None] * len(req.output_ids), tuple(ended(req, now_s))]
+    if notes is not None:
+        notes.ended(now_s)
+    return with_account(reason, account.ended(now_s), None if notes is None else notes.all())

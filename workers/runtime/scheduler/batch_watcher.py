@@ -1,12 +1,18 @@
 """What becomes of batches: launched, then processed; overlapped, that is a step later."""
 
+import math
 from collections.abc import Sequence
 
 from workers.engine.load import TokenRates
 from workers.latency.model import Regime
-from workers.runtime.messages import PREFILL_KEY, RELEASE_KEY, prefill_info
+from workers.runtime.messages import RELEASE_KEY
 from workers.runtime.scheduler.batch_maker import total_tokens
 from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
+from workers.runtime.scheduler.iteration_accounts import (
+    ChunkLaunched,
+    IterationAccounts,
+    IterationLaunched,
+)
 from workers.runtime.scheduler.iteration_clock import IterationClock
 from workers.runtime.scheduler.parking import Parking
 from workers.runtime.scheduler.reporter import DecisionReporter
@@ -22,6 +28,7 @@ class BatchWatcher:
         clock: IterationClock,
         reporter: DecisionReporter,
         rates: TokenRates,
+        accounts: IterationAccounts,
         *,
         paces: bool,
     ) -> None:
@@ -32,6 +39,7 @@ class BatchWatcher:
         self._clock = clock
         self._reporter = reporter
         self._rates = rates
+        self._accounts = accounts
         self._paces = paces
         self._iterations = 0
         """Launched so far."""
@@ -47,12 +55,9 @@ class BatchWatcher:
         self._iterations += 1
         predicted_s = self._clock.take_prediction()
         prefilling, decoding = _parts(batch)
-        self._account(prefilling)
+        self._account(prefilling, decoding, predicted_s or 0.0, after_idle=after_idle)
         for req in prefilling:
             self._reporter.launched(req, self._clock.now_s)
-            if (notes := req.niyama.chunks) is not None:
-                start_s = self._clock.own_epoch_s()
-                notes.launched(start_s, req.extend_len, self._iterations, predicted_s or 0.0)
         self._reporter.flush()
         chunks = tuple(_computed(req) for req in prefilling)
         is_own_pace = _is_own_pace(batch, prefilling, len(decoding))
@@ -68,39 +73,55 @@ class BatchWatcher:
             )
         )
 
-    def _account(self, prefilling: Sequence[EngineRequest]) -> None:
-        now_s = self._clock.own_s()
-        for req in self._unfinished:
-            if req not in prefilling:
-                req.niyama.account.left_out(now_s)
-        for req in prefilling:
-            req.niyama.account.launched(now_s)
+    def _account(
+        self,
+        prefilling: Sequence[EngineRequest],
+        decoding: Sequence[EngineRequest],
+        predicted_s: float,
+        *,
+        after_idle: bool,
+    ) -> None:
+        policy = self._driver.policy
+        model, verified = policy.calibration.corrected, policy.verified_tokens * len(decoding)
+        decode_context = sum(req.seqlen for req in decoding)
+        shares = len(prefilling) + len(decoding) > 1
+        chunks = [
+            ChunkLaunched(
+                req,
+                req.extend_len,
+                model.iteration_s(req.extend_len, req.prefix_len, 0, 0) if shares else math.inf,
+            )
+            for req in prefilling
+        ]
+        iteration = IterationLaunched(
+            self._iterations,
+            predicted_s,
+            chunks,
+            self._unfinished,
+            len(decoding),
+            model.iteration_s(0, 0, verified, decode_context) if decoding else 0.0,
+            after_idle,
+        )
+        self._accounts.launched(iteration, self._clock.own_s(), self._clock.offset_s)
         self._unfinished = [
             req for req in prefilling if req.prefix_len + req.extend_len < total_tokens(req)
         ]
 
     def launched(self) -> None:
         if self._engine.runs_in_step():
-            self._clock.ended()
+            self._ended()
+
+    def _ended(self) -> None:
+        self._clock.ended()
+        self._accounts.ended(self._clock.own_s(), self._clock.offset_s)
 
     def processing(self, batch: Batch) -> None:
         """Note how far decodes are, and let each prompt's first token carry the schedule by which
-        its tokens are to be shown, and its chunks if it is traced.
-        """
+        its tokens are to be shown."""
         if self._driver.policy.verified_tokens > 1 and _has_drafts(batch):
             self._generated = {req.rid: len(req.output_ids) for req in batch.reqs}
-        self._send_chunks(batch)
         if self._paces:
             self._send_releases(batch)
-
-    def _send_chunks(self, batch: Batch) -> None:
-        for req in _parts(batch)[0]:
-            if (notes := req.niyama.chunks) is None:
-                continue
-            notes.ended(self._clock.own_epoch_s())
-            if req.inflight_middle_chunks == 0:  # this was the last one
-                req.niyama.chunks = None
-                _send_with_token(req, PREFILL_KEY, prefill_info(notes.take()))
 
     def _send_releases(self, batch: Batch) -> None:
         if not self._engine.scheduler.enable_overlap:
@@ -113,7 +134,7 @@ class BatchWatcher:
 
     def processed(self, batch: Batch) -> None:
         if not self._engine.runs_in_step():
-            self._clock.ended()
+            self._ended()
         if self._generated:
             accepted = self._accepted(batch)
             self._driver.accepted(accepted)

@@ -1,6 +1,4 @@
-"""When the chunks of a traced prompt ran, noted until its first token takes them along."""
-
-from collections import deque
+"""When the chunks of a traced prompt ran, noted until its request ends."""
 
 from workers.engine.port import PrefillChunk, PrefillChunks
 
@@ -9,27 +7,35 @@ MAX_CHUNKS = 64
 
 
 class ChunkNotes:
-    """The chunks of one prompt. Times are UTC epoch seconds."""
+    """The chunks of one prompt. Times are told as UTC epoch seconds, and noted by a monotonic
+    clock, so that what was noted while somebody set the wall clock still lasts as long as it did.
+    """
 
     def __init__(self) -> None:
         self._chunks: list[PrefillChunk] = []
-        self._launched: deque[PrefillChunk] = deque()
-        """Not ended yet; overlapped, one may be launched before the one before it ends."""
+        self._running: PrefillChunk | None = None
+        self._offset_s = 0.0
         self._left_out = 0
 
-    def launched(self, start_s: float, tokens: int, iteration: int, predicted_s: float) -> None:
-        """An iteration with so many of its tokens begins."""
-        self._launched.append(PrefillChunk(start_s, start_s, tokens, iteration, predicted_s))
+    def started(
+        self, now_s: float, offset_s: float, tokens: int, iteration: int, predicted_s: float
+    ) -> None:
+        """An iteration with so many of its tokens starts. `now_s` is monotonic, and `offset_s` what
+        is missing to UTC epoch seconds."""
+        start_s = now_s + offset_s
+        self._running = PrefillChunk(start_s, start_s, tokens, iteration, predicted_s)
+        self._offset_s = offset_s
 
-    def ended(self, end_s: float) -> None:
-        """The result of the oldest iteration that has not ended is here."""
-        if not self._launched:
+    def ended(self, now_s: float) -> None:
+        """The iteration that runs has ended, or the request has."""
+        if self._running is None:
             return
         if len(self._chunks) == MAX_CHUNKS:
             self._chunks.pop()
             self._left_out += 1
-        self._chunks.append(self._launched.popleft()._replace(end_s=end_s))
+        self._chunks.append(self._running._replace(end_s=now_s + self._offset_s))
+        self._running = None
 
-    def take(self) -> PrefillChunks:
-        """All that have ended."""
+    def all(self) -> PrefillChunks:
+        """That have ended."""
         return PrefillChunks(tuple(self._chunks), self._left_out)

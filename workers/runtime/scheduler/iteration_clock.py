@@ -73,9 +73,10 @@ class IterationClock:
     def ended(self) -> None:
         self._timer.ended(self._clock.own_s())
 
-    def own_epoch_s(self) -> float:
-        """This rank's own time at this moment, UTC epoch seconds: to report, not to decide by."""
-        return self._clock.own_s() + self._now.offset_s
+    @property
+    def offset_s(self) -> float:
+        """From monotonic to UTC epoch seconds: to report, not to decide by."""
+        return self._now.offset_s
 
     def monotonic(self, release: Release) -> Release:
         """The same schedule on the machine's monotonic clock, which nobody sets."""

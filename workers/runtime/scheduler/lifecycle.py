@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from workers.policy.account import Account
 from workers.policy.custom_params import from_custom_params
+from workers.policy.interference import Interference
 from workers.policy.request import Request
 from workers.runtime.messages import TRACEPARENT_KEY
 from workers.runtime.scheduler.chunk_notes import ChunkNotes
@@ -13,6 +14,7 @@ from workers.runtime.scheduler.parking import Parking
 from workers.runtime.scheduler.prefix_keys import prefix_keys
 from workers.runtime.scheduler.prefix_matches import PrefixMatches
 from workers.runtime.scheduler.progress import Progress
+from workers.runtime.scheduler.reporter import DecisionReporter
 from workers.runtime.scheduler.seams import EngineCalls, EngineRequest
 from workers.runtime.scheduler.waiting import WaitingRequests
 
@@ -30,6 +32,8 @@ class RequestLifecycle:
         driver: PolicyDriver,
         clock: IterationClock,
         prefixes: PrefixMatches,
+        reporter: DecisionReporter,
+        interference: Interference,
     ) -> None:
         self._engine = engine
         self._waiting = waiting
@@ -37,6 +41,8 @@ class RequestLifecycle:
         self._driver = driver
         self._clock = clock
         self._prefixes = prefixes
+        self._reporter = reporter
+        self._interference = interference
 
     def entering(self, req: EngineRequest) -> None:
         """SGLang is about to queue or to refuse `req`, which may be one that it had before.
@@ -52,8 +58,8 @@ class RequestLifecycle:
             qos = from_custom_params(None, now_s)
             req.set_finish_with_abort(str(error))
         is_traced = params is not None and TRACEPARENT_KEY in params
-        account, chunks = Account(self._clock.own_s()), ChunkNotes() if is_traced else None
-        req.niyama = Progress(qos, account, chunks=chunks)
+        account = Account(self._clock.own_s(), self._interference)
+        req.niyama = Progress(qos, account, chunks=ChunkNotes() if is_traced else None)
 
     def queued(self, req: EngineRequest) -> None:
         """SGLang has queued `req`: it is new, was parked, or was retracted."""
@@ -64,6 +70,7 @@ class RequestLifecycle:
         else:
             if not req.niyama.parked:
                 req.niyama.account.retracted(len(req.output_ids), self._clock.own_s())
+                self._reporter.retracted(req, self._clock.now_s)
                 self._driver.retracted(req.rid, self._clock.now_s)
             if not req.niyama.parked or not req.niyama.keeps_kv:
                 self._prefixes.again(req.rid)

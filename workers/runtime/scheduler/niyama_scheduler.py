@@ -7,14 +7,14 @@ flush, idle checks, timeouts and metrics are SGLang's own. The policy keeps thei
 batch is made, SGLang sees only the requests that the plan admits.
 """
 
+import copy
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from sglang.srt.managers.io_struct import GetInternalStateReq
-from sglang.srt.managers.schedule_batch import Req, ScheduleBatch
+from sglang.srt.managers.schedule_batch import BaseFinishReason, Req, ScheduleBatch
 from sglang.srt.managers.scheduler import NextBatchPlan, Scheduler
 from sglang.srt.managers.scheduler_components.output_streamer import SchedulerOutputStreamer
 
@@ -26,7 +26,7 @@ from workers.runtime.messages import (
     ADDRESS_VARIABLE,
     SCHEDULER_INFO_KEY,
     DecisionSender,
-    with_times,
+    as_aborted,
 )
 from workers.runtime.scheduler import accounts, grammar_cache
 from workers.runtime.scheduler.driver import PolicyDriver
@@ -48,10 +48,22 @@ from workers.runtime.sglang_arguments import resolved
 class _OutputStreamer(SchedulerOutputStreamer):  # type: ignore[misc]
     """SGLang's own, which also says where the time of each request that ends has gone."""
 
-    has_additional_customized_info = True
+    def stream_output(
+        self, reqs: list[Req], return_logprob: bool, skip_req: Req | None = None
+    ) -> None:
+        for req in reqs:
+            ends = req is not skip_req and req.finished() and not req.finished_output
+            if ends and hasattr(req, "niyama"):  # some that SGLang refuses were never queued
+                req.finished_reason = _telling(req)
+        super().stream_output(reqs, return_logprob, skip_req)
 
-    def build_additional_customized_info(self, reqs: Sequence[Req]) -> dict[str, list[Any]]:
-        return accounts.of_outputs(reqs, time.monotonic())
+
+def _telling(req: Req) -> BaseFinishReason:
+    """The reason why a request ends now, of the same class, which tells where its time went."""
+    reason = copy.copy(req.finished_reason)
+    told = accounts.with_account_of(req, reason.to_json(), time.monotonic())
+    reason.to_json = lambda: told
+    return reason
 
 
 class NiyamaScheduler(Scheduler):  # type: ignore[misc]
@@ -108,9 +120,8 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
     def send_abort_output(self, abort_req: Any, req: Req) -> None:
         """SGLang reports every request here that it drops outside a batch."""
         if hasattr(req, "niyama") and ADDRESS_VARIABLE in os.environ:
-            times = accounts.ended(req, time.monotonic())
-            reason, message = abort_req.finished_reason, abort_req.abort_message
-            abort_req.finished_reason = with_times(reason, message, times)
+            reason = abort_req.finished_reason or as_aborted(abort_req.abort_message)
+            abort_req.finished_reason = accounts.with_account_of(req, reason, time.monotonic())
         super().send_abort_output(abort_req, req)
         self.niyama.requests.dropped(req)
 

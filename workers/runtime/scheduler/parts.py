@@ -6,10 +6,12 @@ from typing import Protocol
 
 from workers.engine.load import TokenRates
 from workers.latency.model import LatencyModel
+from workers.policy.interference import Interference
 from workers.runtime.scheduler.batch_maker import BatchMaker
 from workers.runtime.scheduler.batch_watcher import BatchWatcher
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.heartbeat import Heartbeat
+from workers.runtime.scheduler.iteration_accounts import IterationAccounts
 from workers.runtime.scheduler.iteration_clock import Clock, IterationClock
 from workers.runtime.scheduler.lifecycle import RequestLifecycle
 from workers.runtime.scheduler.load_reports import LoadReports, LoadSender
@@ -67,15 +69,17 @@ def assemble(
     heartbeat = Heartbeat(show_life if has_worker else _to_nobody, shared_clock.own_s)
     prefixes = PrefixMatches(engine, waiting, driver)
     reporter = DecisionReporter(sender)
+    interference = Interference()
+    accounts = IterationAccounts(interference)
     return Parts(
         latency_is_known,
         driver,
         heartbeat,
         clock,
         parking,
-        RequestLifecycle(engine, waiting, parking, driver, clock, prefixes),
+        RequestLifecycle(engine, waiting, parking, driver, clock, prefixes, reporter, interference),
         BatchMaker(engine, waiting, parking, driver, clock, prefixes, reporter, keep_model),
-        BatchWatcher(engine, parking, driver, clock, reporter, rates, paces=paces),
+        BatchWatcher(engine, parking, driver, clock, reporter, rates, accounts, paces=paces),
     )
 
 

@@ -30,4 +30,4 @@ class Progress:
     keeps_kv: bool = True
     """The policy counts on what it has computed."""
     chunks: ChunkNotes | None = None
-    """Of a request that is traced, until its first token."""
+    """Of a request that is traced."""

@@ -53,6 +53,11 @@ class DecisionReporter:
             self._sender.add(Decision(req.rid, DecisionKind.RESUMED, now_s))
         progress.parked, progress.keeps_kv = False, True
 
+    def retracted(self, req: EngineRequest, now_s: float) -> None:
+        """SGLang took its KV back while it was decoding, or in the middle of its prompt."""
+        reason = "memory for running decodes"
+        self._sender.add(Decision(req.rid, DecisionKind.RETRACTED, now_s, reason))
+
     def flush(self) -> None:
         """Send what was reported since the last time. Never blocks."""
         self._sender.flush()

@@ -109,7 +109,9 @@ def test_a_job_that_ends_before_the_engine_has_it_was_being_prepared() -> None:
 
 moments = st.floats(0, 100)
 engines = st.none() | st.builds(
-    EngineTimes, moments, moments, moments, moments, st.none() | moments, moments, moments
+    EngineTimes,
+    *(moments, moments, moments, moments, st.none() | moments, moments, moments),
+    *(moments, moments, moments, st.sampled_from(["", "turn"])),
 )
 
 

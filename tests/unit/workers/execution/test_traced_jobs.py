@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
@@ -20,6 +21,7 @@ from tests.support.senders import FakeSender
 from tests.support.spans import KeptSpans
 from workers.engine.null import NullEngine
 from workers.engine.port import (
+    EngineError,
     FinishReason,
     GenerationRequest,
     GenerationUpdate,
@@ -33,6 +35,7 @@ from workers.execution.in_flight import InFlightJob, InFlightJobs
 from workers.execution.job import Job, qos_of
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
+from workers.tracing.job_trace import JobTrace
 from workers.tracing.spans import SpanMaker
 from workers.tracing.traces import JobTraces
 
@@ -54,6 +57,17 @@ class TellingEngine(NullEngine):
         chunk = PrefillChunk(NOW_S, NOW_S + 0.1, 7, iteration=12, predicted_s=0.2)
         prefill = PrefillChunks((chunk,))
         yield GenerationUpdate("a", (1,), 7, 1, 0, FinishReason.STOP, prefill=prefill)
+
+
+class FailingEngine(TellingEngine):
+    """Gives a prompt up after its first chunk."""
+
+    async def generate(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
+        async for update in super().generate(prepared):
+            error = EngineError("no memory")
+            error.last = replace(update, token_ids=(), finish_reason=FinishReason.CANCELLED)
+            raise error
+        yield update
 
 
 class RefusingEngine(NullEngine):
@@ -107,6 +121,19 @@ async def test_spans_are_made_once_the_end_is_acknowledged(
     names = {span.name for span in harness.spans.all}
     assert names >= {f"process {job.tracked.record.topic}", "text_completion m", "admission"}
     assert engine.traceparents == [job.trace.traceparent]
+
+
+async def test_a_job_that_the_engine_gives_up_tells_what_it_computed(
+    sender: FakeSender, reporter: Reporter
+) -> None:
+    harness = Harness(reporter, FailingEngine())
+    job = harness.start()
+    assert job.task is not None
+    await job.task
+
+    assert isinstance(job.trace, JobTrace)
+    assert job.trace.prefill is not None
+    assert [chunk.iteration for chunk in job.trace.prefill.chunks] == [12]
 
 
 async def test_nothing_is_made_of_a_job_that_goes_to_another_worker(

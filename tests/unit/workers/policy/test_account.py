@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.policy.account import Account, EngineTimes
+from workers.policy.interference import Interference
 
 
 def decode_s(times: EngineTimes) -> float:
@@ -15,7 +16,7 @@ def decode_s(times: EngineTimes) -> float:
 
 
 def test_a_prompt_of_two_chunks_waits_is_computed_and_decodes() -> None:
-    account = Account(10.0)
+    account = Account(10.0, Interference())
     account.launched(12.0)
     account.launched(12.5)
     account.generated(1, 13.0)
@@ -28,7 +29,7 @@ def test_a_prompt_of_two_chunks_waits_is_computed_and_decodes() -> None:
 
 
 def test_a_parked_prompt_computes_until_others_run_and_is_parked_until_it_is_resumed() -> None:
-    account = Account(0.0)
+    account = Account(0.0, Interference())
     account.launched(1.0)
     account.parked(1.4)
     account.left_out(1.5)
@@ -39,7 +40,7 @@ def test_a_parked_prompt_computes_until_others_run_and_is_parked_until_it_is_res
 
 
 def test_a_prompt_that_is_left_out_without_being_parked_waits() -> None:
-    account = Account(0.0)
+    account = Account(0.0, Interference())
     account.launched(1.0)
     account.left_out(1.5)
     account.parked(2.0)
@@ -49,7 +50,7 @@ def test_a_prompt_that_is_left_out_without_being_parked_waits() -> None:
 
 
 def test_computing_again_what_was_taken_back_counts_as_retracted() -> None:
-    account = Account(0.0)
+    account = Account(0.0, Interference())
     account.launched(0.0)
     account.generated(1, 1.0)
     account.retracted(5, 2.0)
@@ -60,12 +61,14 @@ def test_computing_again_what_was_taken_back_counts_as_retracted() -> None:
 
     times = account.ended(6.0)
 
-    assert times == EngineTimes(0.0, 0.0, 1.0, 0.0, 1.0, 3.0, 6.0)
+    assert times == EngineTimes(0.0, 0.0, 1.0, 0.0, 1.0, 3.0, 6.0, gap_s=3.0, gap_cause="retracted")
     assert decode_s(times) == 2.0
 
 
 def test_a_request_that_never_runs_waits_to_its_end() -> None:
-    assert Account(3.0).ended(7.0) == EngineTimes(3.0, 4.0, 0.0, 0.0, None, 0.0, 7.0)
+    assert Account(3.0, Interference()).ended(7.0) == EngineTimes(
+        3.0, 4.0, 0.0, 0.0, None, 0.0, 7.0
+    )
 
 
 CALLS = {
@@ -82,7 +85,7 @@ steps = st.tuples(
 
 @given(st.lists(steps, max_size=30))
 def test_whatever_happens_the_parts_are_the_whole(made: list[tuple[float, str, int]]) -> None:
-    account = Account(100.0)
+    account = Account(100.0, Interference())
     times_s = accumulate((wait_s for wait_s, _, _ in made), initial=100.0)
     next(times_s)
     now_s = 100.0

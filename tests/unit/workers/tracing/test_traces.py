@@ -311,6 +311,23 @@ def test_the_phases_of_a_job_follow_one_another() -> None:
     assert events["niyama.first_token"]["niyama.slack"] == pytest.approx(-0.2)
 
 
+def test_a_prompt_that_was_cut_off_shows_the_chunks_that_ran_and_no_decode() -> None:
+    setting = Setting()
+    trace = setting.chat()
+    trace.first_token_s = None
+    ran = PrefillChunk(ARRIVED_S + 0.3, ARRIVED_S + 0.4, 256, iteration=41, predicted_s=0.09)
+    trace.prefill = PrefillChunks((ran,))
+    trace.decided(Decision("r", DecisionKind.RETRACTED, ARRIVED_S + 0.5, "memory"))
+
+    setting.completed(trace, after_s=2.0)
+
+    spans = {span.name: _interval(span) for span in setting.spans.all}
+    assert spans["prefill chunk"] == (0.3, 0.4)
+    assert spans["prefill"] == (0.3, 2.0)
+    assert "decode" not in spans
+    assert "niyama.retracted" in {event.name for event in setting.span("chat m").events}
+
+
 def test_a_forecast_is_told_with_the_decision_that_was_made_on_it() -> None:
     setting = Setting()
     trace = setting.chat()

@@ -11,6 +11,8 @@ from workers.engine.port import (
     FinishReason,
     GenerationUpdate,
     InvalidRequest,
+    PrefillChunk,
+    PrefillChunks,
     PreparedRequest,
     TokenLogprob,
 )
@@ -18,7 +20,7 @@ from workers.execution.output import Output
 from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.runtime.engine.updates import UpdateReader
-from workers.runtime.messages import RELEASE_KEY, TIMES_KEY, as_finish_reason, with_times
+from workers.runtime.messages import RELEASE_KEY, as_aborted, as_finish_reason, with_account
 
 PREPARED = PreparedRequest("r1", prompt_tokens=7, max_tokens=16)
 
@@ -52,26 +54,37 @@ def test_updates_that_may_be_held_back_say_when_they_were_there() -> None:
     assert reader.read(output(2)).ready_s == 12.5
 
 
+TIMES = EngineTimes(1.0, 0.5, 0.25, 0.0, 1.75, 0.0, 2.0, 0.125, 0.0, 0.0625, "shared")
+PREFILL = PrefillChunks((PrefillChunk(1000.5, 1000.75, 100, 7, 0.25),), left_out=2)
+
+
 def test_the_last_update_says_where_the_time_went() -> None:
-    times = EngineTimes(1.0, 0.5, 0.25, 0.0, 1.75, 0.0, 2.0)
     reader = UpdateReader(PREPARED, set())
     assert reader.read(output(2)).engine_times is None
-    last = output(3, {"type": "stop", "matched": 0}, **{TIMES_KEY: [None, tuple(times)]})
-    assert reader.read(last).engine_times == times
+    last = reader.read(output(3, with_account({"type": "stop", "matched": 0}, TIMES, PREFILL)))
+    assert (last.engine_times, last.prefill) == (TIMES, PREFILL)
 
 
 @pytest.mark.parametrize(
     "reason",
     [
-        None,
+        as_aborted(None),
         {"type": "abort", "message": "Aborted"},
         as_finish_reason(Decision("r1", DecisionKind.EXPIRED, 1030.0, "too late")),
     ],
 )
-def test_so_does_the_end_of_a_request_that_was_dropped(reason: dict[str, Any] | None) -> None:
-    times = EngineTimes(1.0, 0.5, 0.0, 0.0, None, 0.0, 1.5)
-    ended = {"meta_info": {"finish_reason": with_times(reason, None, times)}}
-    assert UpdateReader(PREPARED, {"r1"}).read(ended).engine_times == times
+def test_so_does_the_end_of_a_request_that_was_dropped(reason: dict[str, Any]) -> None:
+    ended = {"meta_info": {"finish_reason": with_account(reason, TIMES, PREFILL)}}
+    last = UpdateReader(PREPARED, {"r1"}).read(ended)
+    assert (last.engine_times, last.prefill) == (TIMES, PREFILL)
+
+
+def test_so_does_an_error_that_ends_a_request() -> None:
+    ended = {"meta_info": {"finish_reason": with_account(as_aborted("no memory"), TIMES, PREFILL)}}
+    with pytest.raises(EngineError, match="no memory") as raised:
+        UpdateReader(PREPARED, set()).read(ended)
+    assert raised.value.last is not None
+    assert (raised.value.last.engine_times, raised.value.last.prefill) == (TIMES, PREFILL)
 
 
 @pytest.mark.parametrize("cancelled", [set(), {"r1"}])

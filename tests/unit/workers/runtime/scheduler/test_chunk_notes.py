@@ -1,4 +1,7 @@
-"""A traced request's first token takes along when the chunks of its prompt ran."""
+"""A traced request tells, when it ends, when the chunks of its prompt ran."""
+
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -6,7 +9,7 @@ from tests.support.requests import FLAT_MODEL
 from tests.support.sglang import FakeEngine, FakeRequest, request
 from workers.engine.port import PrefillChunks
 from workers.policy.settings import Settings, TokenTiming
-from workers.runtime.messages import RELEASE_KEY, TRACEPARENT_KEY, prefill_in
+from workers.runtime.messages import RELEASE_KEY, TRACEPARENT_KEY
 from workers.runtime.scheduler.chunk_notes import MAX_CHUNKS, ChunkNotes
 
 CHUNK_TOKENS = 256
@@ -18,7 +21,7 @@ def engine(request: pytest.FixtureRequest) -> FakeEngine:
     return FakeEngine(FLAT_MODEL, settings, overlap=request.param, paces=True)
 
 
-def traced(name: str, prompt_tokens: int, **qos: float) -> FakeRequest:
+def traced(name: str, prompt_tokens: int, **qos: Any) -> FakeRequest:
     req = request(name, prompt_tokens, **qos)
     params = {**(req.sampling_params.custom_params or {}), TRACEPARENT_KEY: "00-1-2-01"}
     req.sampling_params.custom_params = params
@@ -26,12 +29,9 @@ def traced(name: str, prompt_tokens: int, **qos: float) -> FakeRequest:
 
 
 def told(req: FakeRequest) -> PrefillChunks:
-    """With its first token, and with no other."""
-    first, *later = [prefill_in(info or {}) for info in req.sent_info]
-    assert first is not None
-    assert later
-    assert not any(later)
-    return first
+    """When it ends."""
+    assert req.prefill is not None
+    return req.prefill
 
 
 def test_every_chunk_is_told_with_its_iteration_and_its_times(engine: FakeEngine) -> None:
@@ -46,7 +46,7 @@ def test_every_chunk_is_told_with_its_iteration_and_its_times(engine: FakeEngine
     assert [chunk.iteration for chunk in chunks] == list(range(1, len(ran) + 1))
     assert all(chunk.start_s < chunk.end_s for chunk in chunks)
     assert all(chunk.predicted_s > 0 for chunk in chunks)
-    assert [chunk.end_s for chunk in chunks] == sorted(chunk.end_s for chunk in chunks)
+    assert all(before.end_s <= chunk.start_s for before, chunk in pairwise(chunks))
 
 
 def test_a_parked_prompt_tells_the_chunks_before_and_after(engine: FakeEngine) -> None:
@@ -81,16 +81,42 @@ def test_nothing_is_noted_of_a_request_that_is_not_traced(engine: FakeEngine) ->
     engine.run()
 
     assert chat.niyama.chunks is None
-    assert not any(prefill_in(info or {}) for info in chat.sent_info)
+    assert chat.prefill is None
+
+
+def test_a_prompt_that_is_cancelled_tells_the_chunks_that_ran(engine: FakeEngine) -> None:
+    long = traced("long", 2000, ttlt_s=600)
+    engine.arrive(long)
+    for _ in range(3):
+        engine.step()
+    engine.abort("long")
+    engine.run()
+
+    chunks = told(long).chunks
+    assert [chunk.tokens for chunk in chunks] == [CHUNK_TOKENS] * len(chunks)
+    assert len(chunks) in (2, 3)
+
+
+def test_a_prompt_that_is_computed_again_after_its_first_token_is_not_told_twice(
+    engine: FakeEngine,
+) -> None:
+    chat = traced("chat", 600, max_new_tokens=8, ttft_ms=1000, tbt_ms=200)
+    engine.arrive(chat)
+    for _ in range(5):
+        engine.step()
+    engine.retract("chat")
+    engine.run()
+
+    assert sum(chunk.tokens for chunk in told(chat).chunks) == 600
 
 
 def test_of_a_long_prompt_the_first_chunks_and_the_last_are_told() -> None:
     notes = ChunkNotes()
     for iteration in range(1000):
-        notes.launched(iteration, 8, iteration, 0.1)
+        notes.started(iteration, 900.0, 8, iteration, 0.1)
         notes.ended(iteration + 0.1)
 
-    told = notes.take()
+    told = notes.all()
 
     assert [chunk.iteration for chunk in told.chunks] == [*range(MAX_CHUNKS - 1), 999]
     assert len(told.chunks) + told.left_out == 1000

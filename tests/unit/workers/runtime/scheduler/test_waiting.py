@@ -8,6 +8,7 @@ import pytest
 from tests.support.requests import FLAT_MODEL
 from tests.support.sglang import FakeEngine, request
 from workers.policy.account import Account
+from workers.policy.interference import Interference
 from workers.policy.qos import RequestQos
 from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.scheduler.handover import Handover
@@ -33,7 +34,9 @@ def waiting(engine: FakeEngine) -> WaitingRequests:
 
 def append(engine: FakeEngine, waiting: WaitingRequests, name: str) -> None:
     req = request(name, 10)
-    req.niyama = Progress(RequestQos.interactive(0.0, ttft_s=1.0, tbt_s=0.1), Account(0.0))
+    req.niyama = Progress(
+        RequestQos.interactive(0.0, ttft_s=1.0, tbt_s=0.1), Account(0.0, Interference())
+    )
     engine.waiting_queue.append(req)
     waiting.appended(req)
 
