@@ -68,14 +68,15 @@ def queue_load(
     next in line, beside the decodes.
     """
     due = backlog.due_within(HORIZONS_S, now_s)
+    before = int(backlog.fitting_by(now_s + CHAT_TTFT_S))
+    turn_s = wait_s + (prompt_s(before) if before else 0.0)
 
     def ttft_s(tokens: int) -> float | None:
-        before = int(backlog.fitting_by(now_s + CHAT_TTFT_S))
         qos = RequestQos.interactive(now_s, ttft_s=CHAT_TTFT_S, tbt_s=CHAT_TBT_S)
         rank = backlog.rank_of(Request("", qos, tokens), now_s)
-        ttft_s = wait_s + (prompt_s(before) if before else 0.0) + prompt_s(tokens)
-        yields = backlog.is_behind and ttft_s > CHAT_TTFT_S
-        return None if yields or rank > backlog.cutoff else ttft_s
+        predicted_s = turn_s + prompt_s(tokens)
+        yields = backlog.is_behind and predicted_s > CHAT_TTFT_S
+        return None if yields or rank > backlog.cutoff else predicted_s
 
     return QueueLoad(
         waiting=backlog.waiting_count,
