@@ -3,6 +3,7 @@
 `make test-telemetry` runs it: Debian's package of Prometheus is unpacked once.
 """
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from niyama.local.stack import LocalStack
 from niyama.telemetry.table import declared, exposed_name, of_faststream
-from tests.support.prometheus import complaints, prometheus
+from tests.support.prometheus import complaints, prometheus, tools
 
 JOBS = 10
 LIMIT_S = 60.0
@@ -80,6 +81,11 @@ def test_promtool_has_nothing_to_complain_about(stack: LocalStack) -> None:
     run_jobs(stack)
     for url in (stack.api_url, stack.worker_url):
         assert complaints(without_sglang(scraped(url)).encode()) == ""
+
+
+def test_the_alerts_are_rules() -> None:
+    rules = Path(__file__).parents[2] / "docs" / "alerts.yaml"
+    subprocess.run([tools() / "promtool", "check", "rules", rules], check=True, timeout=60)
 
 
 def test_every_series_is_documented(stack: LocalStack) -> None:

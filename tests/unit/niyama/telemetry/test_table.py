@@ -6,6 +6,7 @@ from pathlib import Path
 from niyama.telemetry.instrument import Kind
 from niyama.telemetry.table import declared, exposed_name, table
 
+ALERTS = Path(__file__).parents[4] / "docs" / "alerts.yaml"
 PAGE = Path(__file__).parents[4] / "docs" / "metrics.md"
 
 
@@ -13,6 +14,13 @@ def test_the_documented_tables_are_those_of_the_code() -> None:
     assert table() in PAGE.read_text(), (
         "put the output of `python -m niyama.telemetry.table` into docs/metrics.md"
     )
+
+
+def test_alerts_are_about_what_is_measured() -> None:
+    named = set(re.findall(r"\b(?:niyama|http|messaging|gen_ai)_\w+", ALERTS.read_text()))
+    measured = {exposed_name(each) for each in declared()}
+    labels = set(re.findall(r"`(\w+)`", table().split("### Labels")[1]))
+    assert {name.removesuffix("_count") for name in named} <= measured | labels
 
 
 def test_every_instrument_has_a_name_of_its_own_and_a_description() -> None:
