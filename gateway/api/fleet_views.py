@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from gateway.api.view import View
+from gateway.api.view import Measured, View
 from gateway.fleet.known import KnownWorker, WorkerState
 from schemas import LoadReport
 
@@ -13,7 +13,7 @@ class WorkerView(View):
 
     state: WorkerState
     """`gone`: it has not reported for five seconds."""
-    silent_s: float
+    silent_s: Measured
     """Since its last report."""
     report: LoadReport
 
@@ -33,7 +33,7 @@ class PoolBacklog(View):
 
     kind: str
     """Of quality of service: interactive, deadline, task or batch."""
-    work_s: float
+    work_s: Measured
     """The time that it takes all serving workers together: what they have taken, however late it
     is due."""
 
@@ -42,9 +42,9 @@ class PoolTtft(View):
     """When a chat that arrived now would have its first token; it may go to any worker."""
 
     prompt_tokens: int
-    least_s: float | None
+    least_s: Measured | None
     """At the worker that would be fastest; None: every one would relegate it."""
-    most_s: float | None
+    most_s: Measured | None
     """At the slowest; None: some worker would relegate it."""
 
 
@@ -62,9 +62,9 @@ class PoolView(View):
     """Records in its job topics that no worker has read: they wait in Kafka. None until the workers
     have looked."""
     running_decodes: int
-    prompt_tokens_per_s: float
-    generated_tokens_per_s: float
-    capacity_tokens_per_s: float | None
+    prompt_tokens_per_s: Measured
+    generated_tokens_per_s: Measured
+    capacity_tokens_per_s: Measured | None
     """What its workers get done when busy, in prompt tokens."""
     used_kv_share: float | None
     """Of the workers' KV memory, 0 to 1."""

@@ -1,6 +1,6 @@
 """Where a job's time went, as the API shows it."""
 
-from gateway.api.view import View
+from gateway.api.view import Measured, View
 from gateway.ledger.breakdown import Breakdown, Parts
 from schemas import TimeParts
 
@@ -25,12 +25,12 @@ class PartsView(TimeParts):
 class TimesView(View):
     """Where the time went, from the job's arrival to its end, or until now."""
 
-    total_s: float
+    total_s: Measured
     until_first_token: PartsView | None = None
     """Null: there was no token."""
     until_end: PartsView
     """From the first token on; if there was none, from the arrival."""
-    clock_skew_s: float
+    clock_skew_s: Measured
     """The total less the parts: what the clocks of producer and worker disagree about, or were set
     by meanwhile. Negative: the producer's clock is ahead."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from gateway.api.time_views import TimesView, times_view
-from gateway.api.view import View
+from gateway.api.view import Measured, View
 from gateway.ledger import timing
 from gateway.ledger.breakdown import breakdown
 from gateway.ledger.job import Job, Outcome
@@ -71,13 +71,13 @@ class UsageView(View):
 class MeasuredView(View):
     """What the job got. Each is null until it is known."""
 
-    queue_s: float | None = None
+    queue_s: Measured | None = None
     """From arrival until a worker took the job."""
-    ttft_ms: float | None = None
+    ttft_ms: Measured | None = None
     """From arrival to the first token."""
-    largest_gap_ms: float | None = None
+    largest_gap_ms: Measured | None = None
     """The longest time between two tokens."""
-    ttlt_s: float | None = None
+    ttlt_s: Measured | None = None
     """From arrival to the end."""
 
 
@@ -139,7 +139,7 @@ class JobSummary(View):
     """Since when no worker will report on it any more, although it has not ended: its record is
     marked as done, and no event says how."""
     deadlines: DeadlinesView
-    slack_s: float | None = None
+    slack_s: Measured | None = None
     """Seconds left until the deadline, negative after it. Null once it was met, or at the end."""
     deadlines_met: DeadlinesMetView
     measured: MeasuredView
