@@ -13,14 +13,13 @@ from typing import NamedTuple, TypeVar
 
 from workers.latency.least_squares import Sums, Vector
 from workers.latency.model import Coefficients, LatencyModel, attention_pairs
+from workers.latency.prior import solved_near
 
 _MIN_SAMPLES = 12
 """Regimes need this many samples of their own to get their own coefficients."""
 _SPLITS = (128, 256, 512, 1024, 2048, 4096)
 """Where the small regime may end, tokens."""
 _DEFAULT_SPLIT = 512
-_SURPRISE = 0.03
-"""A coefficient of twice what was expected is worth as much as one sample with this error."""
 _LEAST = 0.1
 """Share of the guess below which no coefficient is expected."""
 _TYPICAL_ERRORS = 2.0
@@ -97,7 +96,7 @@ def fitting(samples: Sequence[Sample], guess: Coefficients = A100_GUESS) -> Slic
     mixed = [s for s in samples if s.prefill_tokens]
     alone = yield from _summed(decode_only)
     parts = yield from _by_size(mixed)
-    fitted = sum(parts, alone).solve(known, _pulls(known))
+    fitted = solved_near(sum(parts, alone), known)
     # What fits best without a term may be a regime in which there is one.
     shared = [max(value, _LEAST * usual) for value, usual in zip(fitted, known, strict=True)]
     apart = _differ(alone, sum(parts[1:], parts[0]), shared)
@@ -146,20 +145,11 @@ def _best_split(parts: Sequence[Sums], shared: Vector) -> Slices[int | None]:
 
 
 def _error(sums: Sums, shared: Vector) -> float:
-    pulls = _pulls(shared)
-    return sums.error(sums.solve(shared, pulls))
+    return sums.error(solved_near(sums, shared))
 
 
 def _regime(samples: Sequence[Sample], shared: Vector) -> Slices[Coefficients]:
     return _coefficients((yield from _robust(samples, shared)))
-
-
-def _pulls(expected: Vector) -> Vector:
-    """How much each coefficient is drawn towards what is expected: by their proportion.
-
-    So that what the samples say little of, and other batches depend on, stays near it.
-    """
-    return [(_SURPRISE / value) ** 2 for value in expected]
 
 
 def _robust(samples: Sequence[Sample], shared: Vector) -> Slices[Vector]:
@@ -168,7 +158,7 @@ def _robust(samples: Sequence[Sample], shared: Vector) -> Slices[Vector]:
     Huber's weights (Annals of Mathematical Statistics 35(1), 1964), by errors relative to the
     prediction; the typical error is the median one.
     """
-    solution = (yield from _summed(samples)).solve(shared, _pulls(shared))
+    solution = solved_near((yield from _summed(samples)), shared)
     for _ in range(_ROUNDS - 1):
         predicted_s = yield from _predictions(samples, solution)
         errors = [abs(s.duration_s / p - 1) for s, p in zip(samples, predicted_s, strict=True)]
@@ -179,7 +169,7 @@ def _robust(samples: Sequence[Sample], shared: Vector) -> Slices[Vector]:
                 yield
             counts = min(1.0, usual / error) if error else 1.0
             sums.add(_row(sample), sample.duration_s, math.sqrt(counts) / p)
-        solution = sums.solve(shared, _pulls(shared))
+        solution = solved_near(sums, shared)
     return solution
 
 

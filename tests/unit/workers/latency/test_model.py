@@ -1,11 +1,13 @@
 """The latency model, its inverse, and its fit."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.requests import SLOW_MIX_MODEL
 from workers.latency.fit import FitError, Sample, fit
 from workers.latency.model import NO_CHUNKS, Coefficients, LatencyModel
 
@@ -136,6 +138,25 @@ def test_iterations_of_decodes_only_may_be_of_another_kind() -> None:
     for sample in samples:
         assert fitted.iteration_s(*sample.batch) == pytest.approx(sample.duration_s, rel=0.05)
     assert fitted.scaled(2).iteration_s(0, 0, 5, 900) == 2 * fitted.iteration_s(0, 0, 5, 900)
+
+
+@pytest.mark.parametrize("context_token_s", [1e-5, 1e-4])
+def test_a_coefficient_may_be_a_thousand_times_what_was_expected(context_token_s: float) -> None:
+    """Few iterations say so, as there are few that are so slow."""
+    beside = replace(SLOW_MIX_MODEL.large, decode_context_token_s=context_token_s)
+    law = replace(SLOW_MIX_MODEL, small=beside, large=beside)
+    alone = [(tokens, 0, 0, 0) for tokens in (16, 64, 256, 1024, 2048)] * 4
+    decodes = [(0, 0, n, 1_600 * n) for n in (1, 2, 4, 8, 16)] * 6
+    mixed = [(64 * n, 0, n, 1_700 * n) for n in range(1, 17)]
+    rng = random.Random(1)
+    fitted = fit(
+        [
+            Sample(*batch, law.iteration_s(*batch) * rng.gauss(1.0, 0.03))
+            for batch in (*alone, *decodes, *mixed)
+        ]
+    )
+    for batch in ((0, 0, 8, 13_600), (64, 0, 8, 13_600), (2048, 0, 0, 0)):
+        assert fitted.iteration_s(*batch) == pytest.approx(law.iteration_s(*batch), rel=0.15)
 
 
 def test_a_fit_refuses_too_few_samples() -> None:
