@@ -83,9 +83,14 @@ class Calibration:
             return self.model, self.model
         return self.sharing.models(self._corrected.biases)
 
-    def takes_turn(self, prompt_tokens: int, decodes: int) -> None:
+    def takes_turn(self, prompt_tokens: int, decodes: int, decode_context: int) -> None:
         """See `Sharing.took_turn`."""
-        self.sharing.took_turn(self._base.regime(prompt_tokens, decodes))
+        together, apart = self.together_and_apart()
+        together_s = together.iteration_s(prompt_tokens, 0, decodes, decode_context)
+        apart_s = apart.iteration_s(prompt_tokens, 0, 0, 0)
+        apart_s += apart.iteration_s(0, 0, decodes, decode_context)
+        avoided = self._base.regime(prompt_tokens, decodes)
+        self.sharing.took_turn(avoided, together_s, apart_s)
 
     def margin(self, quantile: float) -> float:
         """Actual over corrected prediction that a share `quantile` of iterations stays below."""

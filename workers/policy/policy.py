@@ -144,7 +144,7 @@ class NiyamaPolicy:
         planning.reclaim_kv(victims, "memory for running decodes")
         planning.fill()
         if batch.avoided_tokens:
-            self.calibration.takes_turn(batch.avoided_tokens, self._decodes.mixed_load.decodes)
+            self.calibration.takes_turn(batch.avoided_tokens, *self._decodes.mixed_load)
         backlog.expire(now_s, limits.further_expiries(len(batch.chunks)))
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(

@@ -15,6 +15,9 @@ _PROBE_EVERY = 8
 """One turn of the prompts in so many is shared with the decodes, until there were enough;"""
 _PROBE_LATER_EVERY = 128
 """and then, as what was measured may no longer be true. Also where it may make tokens late."""
+_PROBES_SHARE = 0.04
+"""Of the time of turns that is lost at most by sharing some, as is believed: beside prompts decodes
+may take fifty times as long."""
 
 
 class Sharing:
@@ -28,6 +31,10 @@ class Sharing:
         """Of prompts alone."""
         self._turns = 0
         """Taken because that is believed to be faster, since the last shared iteration."""
+        self._turns_s = 0.0
+        """What they took, as was believed."""
+        self._saved_s = 0.0
+        """What the last of them saved, as was believed."""
         self._avoided = Regime.SMALL
         """What the last of them would have been."""
         self._probes = dict.fromkeys(Regime, 0)
@@ -37,7 +44,7 @@ class Sharing:
         if not ran.prefill_tokens:
             return
         if ran.decodes:
-            self._turns = 0
+            self._begin()
         (self._shared if ran.decodes else self._unshared)[regime].add(ratio)
 
     def models(self, biases: Sequence[float]) -> tuple[LatencyModel, LatencyModel]:
@@ -57,18 +64,26 @@ class Sharing:
     def should_probe(self, *, in_time: bool) -> bool:
         """Whether prompts should share an iteration with decodes although turns look faster.
 
-        Where that would make tokens late, as is believed (not `in_time`), only rarely.
+        Where that would make tokens late, as is believed (not `in_time`), only rarely. And the
+        longer it would take, the more rarely.
         """
         known = len(self._shared[self._avoided]) >= ENOUGH
         known |= self._probes[self._avoided] >= 2 * ENOUGH
-        return self._turns >= (_PROBE_EVERY if in_time and not known else _PROBE_LATER_EVERY)
+        if self._turns < (_PROBE_EVERY if in_time and not known else _PROBE_LATER_EVERY):
+            return False
+        return self._saved_s <= _PROBES_SHARE * self._turns_s
 
-    def took_turn(self, avoided: Regime) -> None:
+    def took_turn(self, avoided: Regime, together_s: float, apart_s: float) -> None:
         """A plan leaves the decodes out, as turns look faster than such a shared iteration."""
         self._turns += 1
+        self._turns_s += apart_s
+        self._saved_s = together_s - apart_s
         self._avoided = avoided
 
     def probed(self) -> None:
         """A plan shares an iteration for that reason, whether it will be measured or not."""
-        self._turns = 0
+        self._begin()
         self._probes[self._avoided] += 1
+
+    def _begin(self) -> None:
+        self._turns, self._turns_s = 0, 0.0

@@ -10,7 +10,7 @@ import pytest
 import workers
 
 _ROOT = Path(workers.__file__).parent
-_LATENCY = ("fit", "learner", "least_squares", "model")
+_LATENCY = ("fit", "learner", "least_squares", "model", "prior")
 _FILES = [
     *sorted((_ROOT / "policy").glob("*.py")),
     *(_ROOT / "latency" / f"{name}.py" for name in _LATENCY),
