@@ -28,8 +28,8 @@ class Backlog:
 
     *Waiting*: counts in the look-ahead, from which the admission cutoff comes. *Aside*: no longer
     considered, because it has expired or cannot be met, and not yet decided about; it still
-    counts. *Overdue*: waits, can no longer be met, and is served last. *Started*: has entered an
-    iteration; it counts in the look-ahead unless it is overdue, too (`Prefill.is_overdue`). A
+    counts. *Overdue*: waits, can no longer be met, and yields to what can. *Started*: has entered
+    an iteration; it counts in the look-ahead unless it is overdue, too (`Prefill.is_overdue`). A
     request expires until a chunk of it has been computed.
     """
 
@@ -75,6 +75,10 @@ class Backlog:
         return Candidates(
             self._overdue, Order(), gives_up=gives_up, set_aside=self._set_aside, limit=limit
         )
+
+    def first_overdue(self) -> Entry | None:
+        """Of the overdue requests that wait, the one that was due first."""
+        return next(iter(self._overdue.firsts()), None)
 
     def next_warm(self) -> Entry | None:
         """Who waits, can be met, and begins with what was computed or found last."""
@@ -136,6 +140,11 @@ class Backlog:
     def pressure(self) -> float:
         """See `Lookahead.pressure`."""
         return self._lookahead.pressure
+
+    @property
+    def spare(self) -> float:
+        """See `Lookahead.spare`; less the overdue work that was done since that was found."""
+        return self._lookahead.spare if self._settings.overload is Overload.CUTOFF else 0.0
 
     @property
     def cutoff(self) -> int:
@@ -216,6 +225,8 @@ class Backlog:
         for request_id, tokens in known:
             self.start(self._prompts[request_id], now_s)
             self._expiries.remove(request_id)
+            if self._prompts[request_id].is_overdue:
+                self._lookahead.spare -= tokens
             self._lookahead.progress(request_id, tokens)
         completed = []
         for request_id, tokens in known:

@@ -62,6 +62,9 @@ class Lookahead:
         self.pressure = 0.0
         """Largest share of the usable time that work takes, over all due times; above 1 not all
         due times can be met."""
+        self.spare = 0.0
+        """Prefill-equivalent tokens of other work that could go first, with every due time still
+        met; 0 while there is a cutoff, or work whose due time has just passed."""
         self.late = 0.0
         """Prefill-equivalent tokens whose due time has passed, of requests that are not overdue
         yet; in none of the sums above."""
@@ -141,7 +144,9 @@ class Lookahead:
         self.decoding = decoding
         self._forget_past(now_s, limit)
         self._ahead_s = self._due_times[bisect.bisect_left(self._due_times, now_s) :]
-        self.pressure = self._pressure(now_s, throughput)
+        self.pressure, spare = self._pressure_and_spare(now_s, throughput)
+        is_met = self.cutoff == NO_CUTOFF and self.late < 1.0
+        self.spare = max(0.0, spare) if is_met else 0.0
         if self.pressure <= 1.0 and self.cutoff == NO_CUTOFF:
             return True
         ranks = sorted(self._by_rank)
@@ -213,21 +218,27 @@ class Lookahead:
                 return False
         return True
 
-    def _pressure(self, now_s: float, throughput: float) -> float:
+    def _pressure_and_spare(self, now_s: float, throughput: float) -> tuple[float, float]:
+        """Of the work up to the cutoff."""
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
         decoding, decoding_per_s = self.decoding
         total = worst = 0.0
+        spare = math.inf
         for due_s in self._ahead_s:
             total += fitting[due_s] + committed[due_s]
+            if total <= 1.0:
+                continue
             left_s = due_s - now_s
             usable_s = base_s + share * left_s
             if left_s < usable_s:
                 usable_s = left_s
-            work = total + min(decoding, decoding_per_s * left_s) if total > 1.0 else 0.0
+            work = total + min(decoding, decoding_per_s * left_s)
             if usable_s > _MIN_LEFT_S and work > worst * usable_s:
                 worst = work / usable_s
-        return worst / throughput
+            if usable_s * throughput < spare + work:
+                spare = usable_s * throughput - work
+        return worst / throughput, spare
 
     def _change(self, due_s: float, rank: int, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:

@@ -1,4 +1,4 @@
-"""Prompts that wait and can no longer be met: they are served when nothing else is left."""
+"""Prompts that wait and can no longer be met: they go last, or where there is time to spare."""
 
 import math
 from bisect import bisect_right

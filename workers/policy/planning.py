@@ -49,6 +49,8 @@ class Planning:
         """Those that were let wait for another."""
         self._groups = backlog.pressure <= 1.0 and backlog.cutoff == NO_CUTOFF
         """Prompts may go before others that are due earlier."""
+        self._spare = backlog.spare if self._park else 0.0
+        """Work that may still go before what can be met; see `Lookahead.spare`."""
         self._admits_no_more = False
         """What memory is left, is left for a prompt that found too little."""
 
@@ -74,6 +76,8 @@ class Planning:
 
     def _next(self) -> Prefill | None:
         """The prompt to add to the batch; None when there is none that may be added."""
+        if (late := self._late_with_spare()) is not None:
+            return late
         while True:
             waiting = self._waiting_head()
             running = next(self._parked(), None)
@@ -103,6 +107,33 @@ class Planning:
                 return prefill
             else:
                 self._pass_over(prefill, candidates)
+
+    def _late_with_spare(self) -> Prefill | None:
+        """An overdue prompt whose work is at most half of the spare: it makes nobody else late."""
+        late = self._next_late() if self._spare > 0.0 else None
+        if late is None or 2 * self._work(late) > self._spare or not self._batch.has_time_for(late):
+            self._spare = 0.0
+            return None
+        self._spare -= self._work(late)
+        return late
+
+    def _next_late(self) -> Prefill | None:
+        """One in progress, or else the one that was due first, if it keeps no memory from others.
+
+        So none is begun while one that was begun waits for more spare time.
+        """
+        if (begun := next((p for p in self._parked() if p.is_overdue), None)) is not None:
+            return begun
+        entry = self._backlog.first_overdue()
+        if entry is None or self._has_expired(entry):
+            return None
+        late, head = self._backlog[entry.request_id], self._waiting_head()
+        self._backlog.prefixes.refresh(late)
+        if self._backlog.prefixes.computing(late) is not None:
+            return None
+        missing = self._backlog[head.request_id].missing_kv_tokens if head is not None else 0
+        missing += late.missing_kv_tokens
+        return late if missing <= self._batch.memory.admissible_tokens else None
 
     def _following(self, head: Prefill) -> Prefill | None:
         """A prompt to take before `head`, which can wait, because its prefix is cached now.

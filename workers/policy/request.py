@@ -85,7 +85,7 @@ class Prefill:
         self.latest_s = self.due_s
         """When its deadline is as good as missed if it is not; no sooner than `due_s`."""
         self.is_overdue = False
-        """It can no longer be met, and yields to all that can; the backlog decides it."""
+        """It can no longer be met, and yields to what can; the backlog decides it."""
         self.generated_tokens = 0
         """Tokens already delivered, when the engine retracted a decode."""
 

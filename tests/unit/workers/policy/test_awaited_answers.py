@@ -90,7 +90,7 @@ def test_a_call_of_a_task_whose_deadline_passed_yields() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     late = RequestQos.call(0.0, task=Task("trip", 1, 2), deadline_s=5.0)
     policy.add(Request("late", late, 2_000), 6.0)
-    policy.add(batch("b", 3_000, arrival_s=6.0, ttlt_s=60.0), 6.0)
+    policy.add(batch("b", 3_000, arrival_s=6.0, ttlt_s=1.0), 6.0)
     _, now_s = _serve(policy, 6.0)
     plan, _ = _serve(policy, now_s)
     assert plan.chunks[0].request_id == "b"

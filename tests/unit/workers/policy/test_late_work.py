@@ -1,4 +1,4 @@
-"""Late work yields to what can still be met, at every stage, and is served when capacity is left.
+"""Late work yields to what can still be met, at every stage, where that needs the time.
 
 10 ms an iteration and 0.1 ms a token: 2,560 tokens take 266 ms.
 """
@@ -8,7 +8,7 @@ import pytest
 from tests.support.requests import FLAT_MODEL, PLENTY, batch, chat, serve
 from workers.policy.decision import DecisionKind
 from workers.policy.limits import PlanLimits
-from workers.policy.plan import Chunk, IterationPlan
+from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.request import Request
 from workers.policy.settings import Overload, Settings, TokenTiming
@@ -31,7 +31,7 @@ def _with_a_late_prompt_in_progress(settings: Settings | None = None) -> NiyamaP
 
 def test_a_prompt_in_progress_that_cannot_be_met_any_more_yields_to_one_that_can() -> None:
     policy = _with_a_late_prompt_in_progress()
-    policy.add(chat("other", 2_000, arrival_s=2.9), 2.9)
+    policy.add(chat("other", 2_000, arrival_s=2.9, ttft_s=0.6), 2.9)
     plan, now_s = serve(policy, 2.9, finished=("other",))
     assert plan.chunks == (Chunk("other", 2_000), Chunk("late", 560))
     assert _decided(plan) == [("late", DecisionKind.RELEGATED)]
@@ -83,7 +83,7 @@ def test_work_that_yields_keeps_nobody_else_from_being_met() -> None:
 
 def test_a_prompt_in_progress_that_can_be_met_again_is_restored() -> None:
     policy = _with_a_late_prompt_in_progress()
-    policy.add(chat("other", 9_000, arrival_s=2.9), 2.9)
+    policy.add(chat("other", 9_000, arrival_s=2.9, ttft_s=2.0), 2.9)
     _, now_s = serve(policy, 2.5)
     assert now_s < 2.9
     plan, now_s = serve(policy, 2.6)
@@ -100,7 +100,7 @@ def test_a_batch_prompt_in_progress_is_not_given_up_while_its_answer_may_be_shor
         policy = NiyamaPolicy(FLAT_MODEL)
         policy.add(batch("b", 10_000, ttlt_s=200.0), 0.0)
         serve(policy, 0.0)
-        policy.add(chat("other", 1_000, arrival_s=now_s), now_s)
+        policy.add(chat("other", 1_000, arrival_s=now_s, ttft_s=1.0), now_s)
         assert policy.plan(now_s, PLENTY).chunks[0].request_id == first
 
 
@@ -114,7 +114,7 @@ def test_a_late_prompt_is_the_first_to_lose_its_kv() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(chat("late", 4_000, ttft_s=1.0), 0.0)
     serve(policy, 0.0, free=5_000)
-    policy.add(chat("other", 3_000, arrival_s=2.0), 2.0)
+    policy.add(chat("other", 3_000, arrival_s=2.0, ttft_s=0.5), 2.0)
     plan, now_s = serve(policy, 2.0, free=2_440)
     assert plan.reclaim_kv == ("late",)
     assert plan.chunks == (Chunk("other", 2_560),)
@@ -174,6 +174,74 @@ def test_a_prompt_whose_deadline_has_passed_stays_late() -> None:
     policy, _ = _with_late_prompts_that_wait(chat("late", 20_000, ttft_s=1.5))
     policy.correct("late", held_tokens=0, remaining_tokens=1)
     assert serve(policy, 1.6)[0].chunks == (Chunk("b", 2_560),)
+
+
+# ---- time to spare
+
+
+def test_a_late_prompt_goes_first_while_what_can_be_met_has_time() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(batch("b", 100_000, ttlt_s=1_800.0), 0.0)
+    policy.add(chat("late", 4_000, ttft_s=0.1), 0.0)
+    plan, now_s = serve(policy, 0.0)
+    assert ("late", DecisionKind.RELEGATED) in _decided(plan)
+    assert serve(policy, now_s)[0].chunks == (Chunk("late", 2_560),)
+
+
+def test_a_late_prompt_in_progress_goes_on_while_what_can_be_met_has_time() -> None:
+    policy = _with_a_late_prompt_in_progress()
+    policy.add(batch("b", 100_000, arrival_s=2.9, ttlt_s=1_800.0), 2.9)
+    plan, now_s = serve(policy, 2.9)
+    assert plan.chunks == (Chunk("late", 2_560),)
+    assert ("late", DecisionKind.RELEGATED) in _decided(plan)
+    assert serve(policy, now_s)[0].chunks == (Chunk("late", 2_560),)
+
+
+def test_late_prompts_make_nobody_else_late_however_many_they_are() -> None:
+    """40 s of them, and a batch prompt of 8 s that is due at 31 s."""
+    policy = NiyamaPolicy(FLAT_MODEL)
+    left = {f"{index:02d}": 10_000 for index in range(40)}
+    for name in left:
+        policy.add(chat(name, 10_000, ttft_s=0.1), 0.0)
+    left["b"] = 80_000
+    policy.add(batch("b", 80_000, arrival_s=1.0, ttlt_s=60.0), 1.0)
+    now_s = 1.0
+    while left["b"]:
+        plan = policy.plan(now_s, PLENTY)
+        for name, tokens in plan.chunks:
+            left[name] -= tokens
+        now_s += plan.predicted_s
+        done = tuple(name for name, tokens in left.items() if not tokens)
+        policy.observe(IterationResult(now_s, plan.predicted_s, plan.chunks, done))
+    assert now_s < 31.0
+    assert sum(left.values()) < 320_000
+
+
+def test_no_late_prompt_goes_first_while_others_are_beyond_the_cutoff() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    for name in ("a", "b"):  # 30 s of work each, due in 45 s
+        policy.add(batch(name, 300_000, ttlt_s=90.0), 0.0)
+    policy.add(chat("late", 100, ttft_s=0.001), 0.0)
+    now_s = 0.0
+    for _ in range(10):
+        plan, now_s = serve(policy, now_s)
+        assert "late" not in [chunk.request_id for chunk in plan.chunks]
+
+
+def test_a_late_prompt_leaves_the_memory_that_others_wait_for() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(batch("b", 5_000, ttlt_s=1_800.0), 0.0)
+    policy.add(chat("late", 1_000, ttft_s=0.01), 0.0)
+    _, now_s = serve(policy, 0.0, free=500)
+    assert serve(policy, now_s, free=5_500)[0].chunks[0].request_id == "b"
+
+
+def test_a_late_prompt_waits_for_one_that_must_not_be_parked() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(park=False))
+    policy.add(batch("b", 100_000, ttlt_s=1_800.0), 0.0)
+    policy.add(chat("late", 4_000, ttft_s=0.1), 0.0)
+    _, now_s = serve(policy, 0.0)
+    assert serve(policy, now_s)[0].chunks == (Chunk("b", 2_560),)
 
 
 # ---- answers

@@ -1,5 +1,7 @@
 """The admission cutoff: up to which rank all work can be done in time. 1000 tokens/s throughout."""
 
+import math
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,6 +106,37 @@ def test_decodes_alone_press_nobody() -> None:
     lookahead.remove("gone")
     lookahead.review(0.0, THROUGHPUT, PLENTY, Decoding(2_000, per_s=400))
     assert lookahead.pressure == 0.0
+
+
+def test_what_is_spare_makes_no_due_time_late() -> None:
+    lookahead = _lookahead()
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
+    assert lookahead.spare == math.inf
+    _add(lookahead, "soon", due_s=8.0, rank=5, work=6_000)
+    _add(lookahead, "later", due_s=16.0, rank=5, work=9_000)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
+    assert lookahead.spare == 1_000
+    lookahead.review(0.0, THROUGHPUT, PLENTY, Decoding(500, per_s=100))
+    assert lookahead.spare == 500
+
+
+def test_nothing_is_spare_beside_a_cutoff_or_what_has_just_become_late() -> None:
+    lookahead = _lookahead()
+    _add(lookahead, "small", due_s=8.0, rank=3, work=100)
+    _add(lookahead, "large", due_s=8.0, rank=5, work=8_000)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
+    assert lookahead.cutoff < 5
+    assert lookahead.spare == 0
+    lookahead.remove("large")
+    for _ in range(2):
+        lookahead.review(0.0, THROUGHPUT, PLENTY)
+    assert lookahead.spare == 7_900
+    _add(lookahead, "passed", due_s=0.5, rank=3, work=100)
+    lookahead.review(1.0, THROUGHPUT, PLENTY)
+    assert lookahead.spare == 0
+    lookahead.remove("passed")
+    lookahead.review(1.0, THROUGHPUT, PLENTY)
+    assert lookahead.spare == 6_900
 
 
 def test_overdue_work_is_forgotten() -> None:

@@ -85,9 +85,9 @@ def test_a_plan_of_few_prompts_tells_more_requests_that_they_have_expired() -> N
 
 def test_a_shared_deadline_that_passes_is_decided_a_few_per_plan_and_holds_nobody_up() -> None:
     run = Run(PlanLimits(decisions=5, set_aside=40))
-    run.add(*(chat(f"{n:03d}", 100, ttft_s=1.0) for n in range(200)))
+    run.add(*(chat(f"{n:03d}", 260_000, ttft_s=1.0) for n in range(200)))
     run.now_s = 2.0
-    run.add(batch("good", 200_000, arrival_s=2.0, ttlt_s=9_000))
+    run.add(batch("good", 200_000, arrival_s=2.0, ttlt_s=90))
     for _ in range(45):
         run.step()
     relegated = run.plans_of(DecisionKind.RELEGATED)
