@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 LIBRARIES = (
     "aiokafka", "aiokafka.conn", "aiokafka.producer", "alembic", "faststream", "opentelemetry",
-    "sglang", "uvicorn",
+    "sglang", "uvicorn", "uvicorn.error",
 )  # fmt: skip
 
 

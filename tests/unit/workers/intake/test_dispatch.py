@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from uuid import uuid4
 
 import pytest
@@ -111,12 +112,18 @@ async def test_the_log_names_the_job_and_the_trace_of_a_record_that_is_refused(
     lines: list[dict[str, str]] = []
     formatter = LineFormatter(None)
     caplog.set_level("INFO", "workers.reporting.reporter")
-    caplog.handler.addFilter(
-        lambda logged: bool(lines.append(json.loads(formatter.format(logged))))
-    )
+
+    def note(logged: logging.LogRecord) -> bool:
+        lines.append(json.loads(formatter.format(logged)))
+        return True
+
     document = job_bytes(model="another")
     record = FakeRecord(document, headers=[("traceparent", TRACEPARENT)])
-    dispatcher.dispatch(tracked(record))
+    caplog.handler.addFilter(note)
+    try:
+        dispatcher.dispatch(tracked(record))
+    finally:
+        caplog.handler.removeFilter(note)  # the handler is that of every test
     (line,) = lines
     assert line["job_id"] == str(JOB_ID)
     assert line["trace_id"] == TRACEPARENT.decode().split("-")[1]
