@@ -461,9 +461,11 @@ class FakeEngine:
             req = _real(waiting)
             if req.rid in self.not_ready:
                 continue
-            if budget <= 0 or self.chunked_req is not None or req.seqlen > self.free_kv_tokens():
+            if budget <= 0 or req.seqlen > self.free_kv_tokens():
                 break
             req.prefix_len = self.cached_tokens(req)
+            if self.chunked_req is not None and req.seqlen - req.prefix_len > budget:
+                break  # only one may stay unfinished
             req.extend_len = min(budget, req.seqlen - req.prefix_len)
             budget -= req.extend_len
             admitted.append(req)

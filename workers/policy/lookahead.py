@@ -15,10 +15,12 @@ from typing import NamedTuple
 
 from workers.policy.qos import Kind
 
-NO_CUTOFF = 1000
+NO_CUTOFF = 10_000
 """A rank that no request has: every rank is admitted."""
 _STEPS = 16
 """Due times are rounded down to steps of at most 1 / `_STEPS` of the time that is left."""
+_RAISED = 8
+"""Ranks by which the cutoff is raised at once, at most."""
 _MIN_LEFT_S = 0.25
 _EMPTY: Mapping[float, float] = {}
 
@@ -136,7 +138,7 @@ class Lookahead:
     def review(
         self, now_s: float, throughput: float, limit: int, decoding: Decoding = NOTHING
     ) -> bool:
-        """Lower the cutoff until the rest fits, or raise it by one rank if that fits.
+        """Lower the cutoff until the rest fits, or raise it by some ranks if these fit.
 
         `throughput` is prefill-equivalent tokens per second. Lowering it ends after about `limit`
         sums; false when it has to go on.
@@ -187,14 +189,15 @@ class Lookahead:
 
     def _raise(self, ranks: list[int], now_s: float, throughput: float) -> None:
         position = bisect.bisect_right(ranks, self.cutoff)
-        if position == len(ranks):
-            self.cutoff = NO_CUTOFF
-            return
-        amounts = self._by_rank[ranks[position]]
-        if self._fits(amounts, now_s, throughput):
-            self.cutoff = ranks[position]
+        for rank in ranks[position : position + _RAISED]:
+            amounts = self._by_rank[rank]
+            if not self._fits(amounts, now_s, throughput):
+                return
+            self.cutoff = rank
             for due_s, work in amounts.items():
                 self._fitting[due_s] += work
+        if not ranks or self.cutoff >= ranks[-1]:
+            self.cutoff = NO_CUTOFF
 
     def _fits(self, extra: Mapping[float, float], now_s: float, throughput: float) -> bool:
         """Can the work up to the cutoff, and `extra`, be done in time?

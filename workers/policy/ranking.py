@@ -18,6 +18,8 @@ _MIDDLE = 100
 """The rank of the smallest requests with a weight of 1."""
 _LEAST, _MOST = 1, 400
 _CHANCE_RANKS = 16
+SHARES = 6
+"""Of requests of a step: some of them can yield, and not all."""
 FIRST_RANK = -1
 """Of answers that are being read: no other rank is as low."""
 
@@ -81,12 +83,14 @@ class Ranking:
 def rank_of(request_id: str, work: float, *, weight: float = 1.0, size_bias: float = 1.0) -> int:
     """How soon a request yields in overload: higher ranks first, by work per weight.
 
-    In steps of 20%. Of one request in 1 / (1 - `size_bias`), by a hash of the id, the size does not
-    count: it ranks by chance among small ones.
+    In steps of 20%, of which each has `SHARES` ranks, by a hash of the id: where all requests cost
+    the same, they do not yield all at once. Of one request in 1 / (1 - `size_bias`), likewise by
+    the hash, the size does not count: it ranks by chance among small ones.
     """
     steps = math.log(max(work, _MIN_WORK) / _MIN_WORK) / _STEP
+    rest, share = divmod(zlib.crc32(request_id.encode()), SHARES)
     if size_bias < 1:
-        chance, draw = divmod(zlib.crc32(request_id.encode()), 1_000)
+        chance, draw = divmod(rest, 1_000)
         steps = steps if draw < 1_000 * size_bias else chance % _CHANCE_RANKS
-    rank = int(_MIDDLE + steps - math.log(weight) / _STEP)
-    return min(max(rank, _LEAST), _MOST)
+    step = int(_MIDDLE + steps - math.log(weight) / _STEP)
+    return SHARES * min(max(step, _LEAST), _MOST) + share
