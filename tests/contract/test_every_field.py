@@ -205,10 +205,10 @@ def test_the_engine_gets_the_targets(qos: Any, targets: tuple[float, float | Non
 
 
 def test_the_engine_gets_the_task() -> None:
-    task = {"id": "trip", "deadline": "2026-11-22T10:00:00Z", "call": 2, "calls_left": 3}
+    task = {"id": "trip", "deadline": "2126-11-22T10:00:00Z", "call": 2, "calls_left": 3}
     document = {"model": "m", "prompt": "p", "qos": {"task": task}}
     qos = _admitted(json.dumps(document).encode()).qos
-    deadline_s = datetime(2026, 11, 22, 10, tzinfo=UTC).timestamp()
+    deadline_s = datetime(2126, 11, 22, 10, tzinfo=UTC).timestamp()
     assert (qos.task, qos.deadline_s) == (Task("trip", 2, 3), deadline_s)
     assert from_custom_params(to_custom_params(qos), received_s=0.0) == qos
 
@@ -239,10 +239,10 @@ def test_the_api_shows_the_targets() -> None:
 
 def test_the_api_shows_a_deadline_and_a_task() -> None:
     fields = {"model": "m", "prompt": "p", "job_id": str(uuid4())}
-    task = {"id": "trip", "deadline": "2026-11-22T10:00:00Z", "calls_left": 3}
+    task = {"id": "trip", "deadline": "2126-11-22T10:00:00Z", "calls_left": 3}
     tool = _shown(json.dumps(fields | {"qos": {"ttlt_ms": 8000}}).encode())
     call = _shown(json.dumps(fields | {"qos": {"task": task}}).encode())
-    due_at = datetime(2026, 11, 22, 10, tzinfo=UTC)
+    due_at = datetime(2126, 11, 22, 10, tzinfo=UTC)
     assert tool.qos == views.QosView(kind=Kind.DEADLINE, ttlt_ms=8000)
     assert call.qos == views.QosView(
         kind=Kind.TASK, task=views.TaskView(id="trip", deadline=due_at, calls_left=3)
