@@ -50,6 +50,7 @@ class Metrics:
         up for them."""
         self._resource = resource
         self._rendering = threading.Lock()
+        self._exporter: MetricExporter | None = None
         # Libraries' own counters would each have a second series, with the time they were made.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         readers = self._readers(otlp_url)
@@ -75,6 +76,8 @@ class Metrics:
         )
         closing.start()
         closing.join(CLOSE_LIMIT_S)
+        if self._exporter is not None and closing.is_alive():
+            self._exporter.shutdown()  # it would be tried again for longer than that
 
     def _readers(self, otlp_url: str | None) -> list[MetricReader]:
         text = _TextReader(
@@ -85,8 +88,8 @@ class Metrics:
         )
         readers: list[MetricReader] = [text]
         if otlp_url is not None and self.measurements.enabled:
-            exporter = _CountingExporter(self._export_failed, endpoint=otlp_url)
-            readers.append(_SendingReader(self._with_ours, exporter))
+            self._exporter = _CountingExporter(self._export_failed, endpoint=otlp_url)
+            readers.append(_SendingReader(self._with_ours, self._exporter))
         return readers
 
     def _with_ours(self, libraries: MetricsData) -> MetricsData:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
 
@@ -28,7 +28,7 @@ class Traces:
         """Batches that the collector did not take, which are lost."""
         self.dropped_spans = 0
         """There was no room for them in the queue."""
-        self.processor: SpanProcessor | None = None
+        self.processor: BatchSpanProcessor | None = None
         """Takes spans that have ended; None: they are not to be made."""
         if otlp_url is not None:
             self.processor = _CountingProcessor(self, _CountingExporter(self, otlp_url))
@@ -48,6 +48,8 @@ class Traces:
         closing = threading.Thread(target=self.processor.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_LIMIT_S)
+        if closing.is_alive():
+            self.processor.span_exporter.shutdown()  # it would be tried again for longer than that
 
 
 class _CountingExporter(OTLPSpanExporter):
