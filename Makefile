@@ -23,7 +23,7 @@ unit: $(STAMP) ## Run the unit tests alone (half a minute)
 
 test: lint ## Check the code, run all tests against the real parts
 	@scripts/test-tools.sh
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadgroup
+	$(BIN)/python -m pytest --numprocesses=2 --no-loadscope-reorder
 
 test-compose: $(STAMP) ## Build the images, test `docker compose up` (heavy)
 	$(BIN)/python -m pytest tests/compose

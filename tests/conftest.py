@@ -13,6 +13,8 @@ from pathlib import Path
 import asyncpg
 import hypothesis
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from niyama.local.kafka import LocalKafka
 from niyama.local.postgres import LocalPostgres
@@ -25,16 +27,23 @@ TEMPLATE = "niyama_template"
 NIYAMA = Path(sys.executable).with_name("niyama")
 
 
-HERE = Path(__file__).parent
-ONE_PROCESS = HERE / "integration" / "runtime"
+ONE_PROCESS = Path("tests/integration/runtime")
 """Its tests share an SGLang engine, which takes long to start."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`--dist=loadgroup`) the tests of a file stay together."""
-    for item in items:
-        group = ONE_PROCESS if item.path.is_relative_to(ONE_PROCESS) else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(HERE))))
+class FilesTogether(LoadScopeScheduling):
+    """With several processes the tests of a file stay together.
+
+    Not by the marker `xdist_group`, which pytest-xdist 3.8 loses with pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.split("::", 1)[0])
+        return str(ONE_PROCESS if file.is_relative_to(ONE_PROCESS) else file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return FilesTogether(config, log)
 
 
 @pytest.fixture(scope="session")
