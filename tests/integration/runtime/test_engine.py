@@ -162,7 +162,9 @@ def _check_load_of_one_decode(engine: "SglangEngine") -> None:
     assert load.used_kv_tokens is not None
     assert 0 < load.used_kv_tokens < (load.kv_tokens or 0) == 6144
     assert load.generated_tokens_per_s > 0
-    assert (load.queue.waiting, load.queue.backlog_s) == (0, {})
+    assert load.queue.waiting == 0
+    # Earlier tests' requests have left zeros, until they would have been due.
+    assert not any(work_s > 1e-6 for each in load.queue.backlog_s.values() for work_s in each)
     assert 0 < load.queue.chats[0].ttft_s < load.queue.chats[-1].ttft_s
 
 
