@@ -13,7 +13,7 @@ class WorkerView(View):
 
     state: WorkerState
     """`gone`: it has not reported for five seconds."""
-    silent_s: Measured
+    silent_s: float
     """Since its last report."""
     report: LoadReport
 
@@ -33,7 +33,7 @@ class PoolBacklog(View):
 
     kind: str
     """Of quality of service: interactive, deadline, task or batch."""
-    work_s: Measured
+    work_s: float
     """The time that it takes all serving workers together: what they have taken, however late it
     is due."""
 
@@ -62,9 +62,9 @@ class PoolView(View):
     """Records in its job topics that no worker has read: they wait in Kafka. None until the workers
     have looked."""
     running_decodes: int
-    prompt_tokens_per_s: Measured
-    generated_tokens_per_s: Measured
-    capacity_tokens_per_s: Measured | None
+    prompt_tokens_per_s: float
+    generated_tokens_per_s: float
+    capacity_tokens_per_s: float | None
     """What its workers get done when busy, in prompt tokens."""
     used_kv_share: float | None
     """Of the workers' KV memory, 0 to 1."""

@@ -22,11 +22,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
+from niyama.telemetry.ending import CLOSE_LIMIT_S, close_in_time
 from niyama.telemetry.measurements import Measurements
 from niyama.telemetry.resource import POOL
 
-CLOSE_LIMIT_S = 2.0
-"""How long the last measurements may take to be sent when a process ends."""
 SCOPE = InstrumentationScope("niyama")
 
 _ALWAYS = "niyama.always"
@@ -71,13 +70,11 @@ class Metrics:
 
     def close(self) -> None:
         """Send what was measured last, for at most CLOSE_LIMIT_S."""
-        closing = threading.Thread(
-            target=self.provider.shutdown, args=(CLOSE_LIMIT_S * 1000,), daemon=True
-        )
-        closing.start()
-        closing.join(CLOSE_LIMIT_S)
-        if self._exporter is not None and closing.is_alive():
-            self._exporter.shutdown()  # it would be tried again for longer than that
+        close_in_time(lambda: self.provider.shutdown(CLOSE_LIMIT_S * 1000), self._give_up)
+
+    def _give_up(self) -> None:
+        if self._exporter is not None:
+            self._exporter.shutdown()
 
     def _readers(self, otlp_url: str | None) -> list[MetricReader]:
         text = _TextReader(

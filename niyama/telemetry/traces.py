@@ -1,6 +1,5 @@
 """Spans on their way to a collector: from a bounded queue, by a thread that nothing waits for."""
 
-import threading
 from collections.abc import Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -9,8 +8,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
 
-CLOSE_LIMIT_S = 2.0
-"""How long the last spans may take to be sent when a process ends."""
+from niyama.telemetry.ending import close_in_time
+
 QUEUE_SPANS = 8192
 """Wait for the collector at most; then the oldest are dropped, and the SDK logs it."""
 BATCH_SPANS = 512
@@ -45,11 +44,7 @@ class Traces:
         """Send the last spans, for at most CLOSE_LIMIT_S."""
         if self.processor is None:
             return
-        closing = threading.Thread(target=self.processor.shutdown, daemon=True)
-        closing.start()
-        closing.join(CLOSE_LIMIT_S)
-        if closing.is_alive():
-            self.processor.span_exporter.shutdown()  # it would be tried again for longer than that
+        close_in_time(self.processor.shutdown, self.processor.span_exporter.shutdown)
 
 
 class _CountingExporter(OTLPSpanExporter):

@@ -11,9 +11,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from prometheus_client import Counter
 
 from niyama.errors import ConfigurationError
+from niyama.telemetry.ending import CLOSE_LIMIT_S
 from niyama.telemetry.instrument import Attribute, Instrument, Kind
 from niyama.telemetry.measurements import Measurements
-from niyama.telemetry.metrics import CLOSE_LIMIT_S
 from niyama.telemetry.settings import TelemetrySettings
 from niyama.telemetry.telemetry import Telemetry
 from tests.support.collector import collector
@@ -95,7 +95,7 @@ def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed(
             super().join(0.01)
 
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patched:
-        patched.setattr("niyama.telemetry.metrics.threading.Thread", Watched)
+        patched.setattr("niyama.telemetry.ending.threading.Thread", Watched)
         telemetry(f"http://127.0.0.1:{silent.getsockname()[1]}").close()
     assert CLOSE_LIMIT_S in joins
 

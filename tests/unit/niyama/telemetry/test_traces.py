@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from niyama.telemetry import traces
+from niyama.telemetry import ending, traces
 from niyama.telemetry.settings import TelemetrySettings
 from niyama.telemetry.telemetry import Telemetry
 from tests.support.collector import collector
@@ -77,10 +77,10 @@ def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed(
         sending = traces.Traces(telemetry(None).resource, f"http://127.0.0.1:{_port(silent)}")
         provider = sending.provider(ALWAYS_ON)
         assert provider is not None
-        patched.setattr(traces.threading, "Thread", Watched)
+        patched.setattr(ending.threading, "Thread", Watched)
         sending.close()
 
-    assert joins == [traces.CLOSE_LIMIT_S]
+    assert joins == [ending.CLOSE_LIMIT_S]
 
 
 def _port(listener: socket.socket) -> int:
