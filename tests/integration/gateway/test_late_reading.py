@@ -1,11 +1,12 @@
 """Whose job it is does not depend on when a gateway reads its records, nor which one does."""
 
+import math
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from gateway.ledger import consumer
+from gateway.ledger import catch_up, consumer
 from gateway.settings import GatewaySettings
 from schemas import JobRequest
 from tests.support.consuming import consuming
@@ -15,7 +16,9 @@ JOBS = 5
 RESULT = {"text": "own", "finish_reason": "stop"}
 DUPLICATE = {"code": "duplicate_job_id", "message": "the record in another topic came before"}
 OWNED = "SELECT count(*) = $1 FROM jobs WHERE tenant = 'owner' AND status = 'completed'"
-READY = "SELECT count(*) > 0 FROM ledger_offsets"
+BLOCKED = (
+    "SELECT count(*) > 0 FROM pg_locks WHERE relation = 'ledger_offsets'::regclass AND NOT granted"
+)
 
 
 async def publish(settings: GatewaySettings, wire: Wire) -> None:
@@ -36,8 +39,10 @@ async def publish(settings: GatewaySettings, wire: Wire) -> None:
 
 @pytest.fixture(autouse=True)
 def _record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A poll has one record of one partition, whichever was fetched first."""
+    """A poll has one record of one partition, whichever was fetched first. A backlog of jobs is
+    read together, however slow the machine."""
     monkeypatch.setattr(consumer, "POLL_RECORDS", 1)
+    monkeypatch.setattr(catch_up, "TOGETHER_S", 60.0)
 
 
 async def test_the_first_record_is_the_job_after_an_outage(
@@ -55,11 +60,14 @@ async def test_the_first_record_is_the_job_after_a_stall(
     postgres: asyncpg.Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(consumer, "STALL_S", 0.0)
+    monkeypatch.setattr(consumer, "STALL_S", math.inf)
     async with consuming(settings):
-        await wire.job()
-        await wire.until(READY)
+        job_id = await wire.job()
+        await wire.event(job_id, "started")
+        await wire.until_status(job_id, "running")
         async with postgres.transaction():  # nothing can be written meanwhile
             await postgres.execute("LOCK TABLE ledger_offsets")
+            monkeypatch.setattr(consumer, "STALL_S", 0.0)
+            await wire.until(BLOCKED)
             await publish(settings, wire)
         await wire.until(OWNED, JOBS)
