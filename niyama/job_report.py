@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from niyama.durations import duration
+
 _BAR_COLUMNS = 30
 _CLOCKS_AGREE_S = 0.005
 _SHOWN_S = 0.0005
@@ -50,11 +52,6 @@ def report(job: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Padding(_events(job), (1, 0, 0, 0))
 
 
-def seconds(value: float) -> str:
-    """To the millisecond where that matters."""
-    return f"{value:.3f} s" if abs(value) < 100 else f"{value:,.1f} s"
-
-
 def _headline(job: Mapping[str, Any]) -> str:
     status = f"{job['status']}, relegated" if job["relegated"] else job["status"]
     return f"{job['job_id']}  {status}"
@@ -78,7 +75,7 @@ def _promise(job: Mapping[str, Any]) -> str | None:
     """How a job that has not missed a deadline stands against it."""
     slack_s = job.get("slack_s")
     if slack_s is not None:
-        return f"{seconds(slack_s)} are left until its deadline."
+        return f"{duration(slack_s)} are left until its deadline."
     met = [each for each in job["deadlines_met"].values() if each is not None]
     return "Every target was met." if met and all(met) else None
 
@@ -96,17 +93,17 @@ def _times(times: Mapping[str, Any]) -> Table:
         _add_parts(table, "to the first token", first, longest_s)
         _add_parts(table, "from there to the end", rest, longest_s)
     if abs(times["clock_skew_s"]) > _CLOCKS_AGREE_S:
-        table.add_row(Text("clocks disagree by", style="dim"), seconds(times["clock_skew_s"]), "")
-    table.add_row(Text("in all", style="bold"), Text(seconds(times["total_s"]), style="bold"), "")
+        table.add_row(Text("clocks disagree by", style="dim"), duration(times["clock_skew_s"]), "")
+    table.add_row(Text("in all", style="bold"), Text(duration(times["total_s"]), style="bold"), "")
     return table
 
 
 def _add_parts(table: Table, title: str, parts: Mapping[str, Any], longest_s: float) -> None:
     whole_s = sum(value for value in parts.values() if value)
-    table.add_row(Text(title, style="bold"), seconds(whole_s), "")
+    table.add_row(Text(title, style="bold"), duration(whole_s), "")
     for name, value in _given(parts).items():
         bar = "█" * round(_BAR_COLUMNS * value / longest_s) or "▏"
-        table.add_row(f"  {NAMES.get(name, name)}", seconds(value), Text(bar, style="cyan"))
+        table.add_row(f"  {NAMES.get(name, name)}", duration(value), Text(bar, style="cyan"))
 
 
 def _given(parts: Mapping[str, Any]) -> dict[str, float]:
@@ -128,8 +125,13 @@ def _events(job: Mapping[str, Any]) -> Table:
         after_s = (datetime.fromisoformat(event["at"]) - start).total_seconds()
         where = f"attempt {event['attempt']} on {event['worker_id']}" if several else ""
         said = ": ".join(each for each in (where, event["reason"] or "") if each)
-        table.add_row(f"+{seconds(after_s)}", event["type"], _shown(said))
+        table.add_row(_offset(after_s), event["type"], _shown(said))
     return table
+
+
+def _offset(seconds: float) -> str:
+    """Of an event; the clocks of a producer and a worker can set it before the arrival."""
+    return duration(seconds) if seconds < 0 else f"+{duration(seconds)}"
 
 
 def _shown(said: str) -> Text:

@@ -8,12 +8,14 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from niyama.durations import duration
+
 _STYLES = {"serving": "green", "draining": "yellow", "gone": "red"}
 _TTFT_TOKENS = 1024
 """Of the chat whose TTFT the table shows."""
-_COLUMNS = ("jobs", "lag", "decodes", "tokens /s", "KV", "demand", "backlog", "TTFT 1k")
+_COLUMNS = ("jobs", "lag", "decodes", "tokens\n/s", "KV", "demand", "backlog\n(s)", "TTFT\n1k (s)")
 _UNKNOWN = "-"
-_OTHER_COLUMNS = 65
+_OTHER_COLUMNS = 68
 """What the columns beside the name take."""
 _SHORTEST_NAME = 12
 
@@ -55,7 +57,7 @@ def _table(workers: Sequence[Mapping[str, Any]], name_width: int) -> Table:
     table.add_column("worker", no_wrap=True, vertical="bottom")
     table.add_column("state", no_wrap=True, vertical="bottom")
     for name in _COLUMNS:
-        table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True, vertical="bottom")
+        table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
     for worker in workers:
         name = _shortened(worker["report"]["worker_id"], name_width)
         table.add_row(Text(name), _state(worker), *_cells(worker))
@@ -92,7 +94,7 @@ def _cells(worker: Mapping[str, Any]) -> list[str]:
         _rate(report.get("generated_tokens_per_s")),
         _kv(report),
         _UNKNOWN if scheduler is None else f"{scheduler['demand']:.2f}",
-        _UNKNOWN if scheduler is None else duration(_backlog_s(scheduler)),
+        _UNKNOWN if scheduler is None else f"{_backlog_s(scheduler):,.0f}",
         _UNKNOWN if scheduler is None else _ttft(scheduler),
     ]
 
@@ -117,13 +119,4 @@ def _ttft(scheduler: Mapping[str, Any]) -> str:
     if _TTFT_TOKENS not in predicted:
         return _UNKNOWN
     ttft_s = predicted[_TTFT_TOKENS]
-    return "late" if ttft_s is None else duration(ttft_s)
-
-
-def duration(seconds: float) -> str:
-    """Short: 0.42s, 8.1s, 75s, 12m, 30h."""
-    if seconds < 10:
-        return f"{seconds:.2f}s" if seconds < 1 else f"{seconds:.1f}s"
-    if seconds < 120:
-        return f"{seconds:.0f}s"
-    return f"{seconds / 60:.0f}m" if seconds < 7200 else f"{seconds / 3600:.0f}h"
+    return "late" if ttft_s is None else f"{ttft_s:.2f}"

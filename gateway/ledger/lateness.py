@@ -8,6 +8,7 @@ from gateway.ledger import timing
 from gateway.ledger.breakdown import Breakdown, Part, Parts
 from gateway.ledger.job import Job
 from gateway.ledger.queries import HistoryEntry
+from niyama.durations import duration
 from schemas import EventType, GapCause, JobStatus
 
 SAID = {
@@ -94,19 +95,6 @@ def why_late(
         own = [entry for entry in history if entry.attempt == job.attempt.attempt]
         return f"{_what(job, miss)}{_why(miss, own)}."
     return _why_gap(job) if timing.tbt_met(job) is False else None
-
-
-def duration(seconds: float) -> str:
-    """In the units in which people say it."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
 
 
 def _miss(job: Job, spent: Breakdown, now: datetime) -> _Miss | None:

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -15,6 +14,7 @@ from rich.console import Console
 from gateway.database import UNREACHABLE, connect
 from gateway.replies.undeliverable import Selection, drop, retry
 from gateway.settings import DatabaseSettings
+from niyama.durations import duration
 from niyama.errors import ConfigurationError, UnavailableError
 from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging
@@ -171,9 +171,6 @@ async def show(
 
 
 def _failing_line(row: asyncpg.Record) -> str:
-    since, next_try = _duration(row["failing_for"]), _duration(row["next_try_in"])
+    since = duration(row["failing_for"].total_seconds())
+    next_try = duration(max(0.0, row["next_try_in"].total_seconds()))
     return f"  {row['topic']}  {row['count']} waiting, failing for {since}, next try in {next_try}"
-
-
-def _duration(span: timedelta) -> str:
-    return str(timedelta(seconds=max(0, round(span.total_seconds()))))

@@ -97,7 +97,7 @@ async def test_the_list_has_what_fails_and_what_was_given_up(postgres: asyncpg.C
     job_id = await add_undeliverable(postgres, "bad", "[bold]not allowed")
 
     everything = await printed(postgres)
-    assert "  slow  1 waiting, failing for 0:00:0" in everything
+    assert "  slow  1 waiting, failing for " in everything
     assert "    partition 0 has no leader\n" in everything
     assert f"  {job_id}  bad\n    [bold]not allowed\n" in everything
     assert "slow" not in await printed(postgres, "bad")

@@ -13,7 +13,7 @@ from gateway.api.time_views import PartsView
 from gateway.ledger import lateness
 from gateway.ledger.breakdown import Breakdown, Part, breakdown
 from gateway.ledger.job import Attempt, Job
-from gateway.ledger.lateness import CONSEQUENCE, duration, why_late
+from gateway.ledger.lateness import CONSEQUENCE, why_late
 from gateway.ledger.queries import HistoryEntry
 from niyama import job_report
 from schemas import GapCause, JobStatus, JobTimes, Kind, TimeParts
@@ -285,11 +285,3 @@ def test_every_part_and_every_cause_can_be_said_and_shown() -> None:
     assert set(PartsView.model_fields) == set(job_report.NAMES)
     assert set(lateness.SAID) == set(Part)
     assert set(lateness.BETWEEN) == set(GapCause)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0421, "42 ms"), (1.25, "1.2 s"), (200.4, "3 min 20 s"), (7300, "2 h 1 min")],
-)
-def test_durations_are_said_in_the_units_that_people_use(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
