@@ -13,6 +13,7 @@ from opentelemetry.trace import (
     TracerProvider,
     get_tracer_provider,
 )
+from opentelemetry.util.types import AttributeValue
 
 from niyama.tracing import names
 from niyama.tracing.context import parent_in
@@ -43,21 +44,24 @@ def sending(
         if not span.is_recording():
             yield span
             return
-        span.set_attributes(
-            {
-                names.MESSAGING_SYSTEM: names.KAFKA,
-                names.MESSAGING_OPERATION_NAME: names.SEND,
-                names.MESSAGING_OPERATION_TYPE: names.SEND,
-                names.MESSAGING_DESTINATION_NAME: topic,
-                names.MESSAGING_MESSAGE_CONVERSATION_ID: str(job_id),
-                names.MESSAGING_MESSAGE_BODY_SIZE: size_bytes,
-            }
-        )
+        span.set_attributes(send_attributes(topic, job_id))
+        span.set_attribute(names.MESSAGING_MESSAGE_BODY_SIZE, size_bytes)
         try:
             yield span
         except BaseException as error:
             span.set_attribute(names.ERROR_TYPE, type(error).__name__)
             raise
+
+
+def send_attributes(topic: str, job_id: UUID) -> dict[str, AttributeValue]:
+    """What a span says of anything that is sent about a job."""
+    return {
+        names.MESSAGING_SYSTEM: names.KAFKA,
+        names.MESSAGING_OPERATION_NAME: names.SEND,
+        names.MESSAGING_OPERATION_TYPE: names.SEND,
+        names.MESSAGING_DESTINATION_NAME: topic,
+        names.MESSAGING_MESSAGE_CONVERSATION_ID: str(job_id),
+    }
 
 
 def sent(span: Span, partition: int, offset: int) -> None:

@@ -1,9 +1,9 @@
 """What a worker reports about its jobs: their steps, and exactly one end of each attempt."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Unpack
 
+from niyama.utc import utc
 from schemas import EventType, JobError, Prediction, Usage
 from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
 from workers.execution.in_flight import InFlightJob, timeline_of
@@ -175,19 +175,11 @@ class JobEvents:
 
 def _prediction(job: InFlightJob, decision: Decision) -> Prediction:
     """The job's deadline and, if the scheduler made one, its forecast."""
-    deadline_at = _utc_or_none(job.spec.qos.deadline_s)
+    deadline_at = utc(job.spec.qos.deadline_s)
     if (forecast := decision.forecast) is None:
         return Prediction(deadline_at=deadline_at)
     return Prediction(
         deadline_at=deadline_at,
-        finish_at=_utc_or_none(forecast.finish_s),
+        finish_at=utc(forecast.finish_s),
         queue_wait_s=forecast.queue_wait_s,
     )
-
-
-def _utc_or_none(epoch_s: float) -> datetime | None:
-    """A time that a datetime cannot express is not told: it must not end what tells it."""
-    try:
-        return datetime.fromtimestamp(epoch_s, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None

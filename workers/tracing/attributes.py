@@ -1,11 +1,9 @@
 """What the spans of a job say."""
 
-from datetime import UTC, datetime
-from uuid import UUID
-
 from opentelemetry.util.types import AttributeValue
 
 from niyama.tracing import names
+from niyama.utc import utc
 from schemas import JobTimes
 from workers.engine.port import PrefillChunk
 from workers.policy.decision import Decision
@@ -28,16 +26,6 @@ def of_message(message: Message, group: str) -> dict[str, AttributeValue]:
     if message.job_id is not None:
         found[names.MESSAGING_MESSAGE_CONVERSATION_ID] = str(message.job_id)
     return found
-
-
-def of_sent(topic: str, job_id: UUID) -> dict[str, AttributeValue]:
-    return {
-        names.MESSAGING_SYSTEM: names.KAFKA,
-        names.MESSAGING_OPERATION_NAME: names.SEND,
-        names.MESSAGING_OPERATION_TYPE: names.SEND,
-        names.MESSAGING_DESTINATION_NAME: topic,
-        names.MESSAGING_MESSAGE_CONVERSATION_ID: str(job_id),
-    }
 
 
 def of_job(qos: RequestQos, taken_s: float) -> dict[str, AttributeValue]:
@@ -100,8 +88,5 @@ def of_chunk(chunk: PrefillChunk) -> dict[str, AttributeValue]:
 
 
 def _rfc3339(epoch_s: float) -> str:
-    """Empty for a time that a datetime cannot express: it must not end what tells it."""
-    try:
-        return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds")
-    except (ValueError, OverflowError, OSError):
-        return ""
+    at = utc(epoch_s)
+    return "" if at is None else at.isoformat(timespec="milliseconds")

@@ -15,6 +15,7 @@ from opentelemetry.util.types import AttributeValue
 
 from niyama.tracing import names
 from niyama.tracing.context import span_context_in
+from niyama.tracing.send import send_attributes
 from schemas import EventType
 from workers.policy.decision import Decision, DecisionKind
 from workers.tracing import attributes
@@ -51,7 +52,7 @@ class SpanMaker:
                 f"{names.SEND} {self._events_topic}",
                 process,
                 (ending.at_s, delivered_s),
-                attributes.of_sent(self._events_topic, trace.message.job_id),
+                send_attributes(self._events_topic, trace.message.job_id),
                 kind=SpanKind.PRODUCER,
             )
         self._span(

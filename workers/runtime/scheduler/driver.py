@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from niyama.logs import Throttle
 from workers.latency.fit import Sample
 from workers.latency.learner import LatencyLearner
 from workers.latency.model import NO_CHUNKS, LatencyModel
@@ -85,8 +86,7 @@ class PolicyDriver:
         self._releases: dict[str, Release] = {}
         self._planned = False
         self._full = False
-        self._learning_failed = False
-        """It was logged; once is enough."""
+        self._throttle = Throttle()
 
     # ---- what happens to requests
 
@@ -154,9 +154,8 @@ class PolicyDriver:
                 self.policy.measured(sample, full=full)
             return self._learner.add(sample)
         except Exception:
-            if not self._learning_failed:
-                log.exception("an iteration could not be learned from; the latency model stays")
-            self._learning_failed = True
+            said = "an iteration could not be learned from; the latency model stays"
+            self._throttle.exception(log, said)
             return None
 
     def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:

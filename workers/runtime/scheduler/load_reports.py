@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from niyama.logs import Throttle
 from workers.engine.load import EngineLoad, TokenRates
 from workers.runtime.scheduler.driver import PolicyDriver
 from workers.runtime.scheduler.iteration_clock import IterationClock
@@ -26,17 +27,14 @@ class LoadReports:
     clock: IterationClock
     sender: LoadSender
     rates: TokenRates
-    _failed: bool = field(default=False, init=False)
-    """That was logged; once is enough."""
+    _throttle: Throttle = field(default_factory=Throttle, init=False)
 
     def send(self) -> None:
         """Serving does not depend on it: when it fails, that is all."""
         try:
             self.sender.send_load(self._load(), self.engine.replica())
         except Exception:
-            if not self._failed:
-                log.exception("this scheduler's load is not known")
-            self._failed = True
+            self._throttle.exception(log, "this scheduler's load is not known")
 
     def _load(self) -> EngineLoad:
         prompt_tokens_per_s, generated_tokens_per_s = self.rates.per_s()

@@ -155,7 +155,7 @@ def test_a_new_model_is_used_from_then_on() -> None:
     assert round(d.policy.calibration.model.iteration_s(100, 0, 0, 0), 3) == 0.12
 
 
-def test_learning_that_fails_leaves_the_model_and_is_said_once(
+def test_learning_that_fails_leaves_the_model_and_is_not_logged_each_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class BrokenLearner(LatencyLearner):

@@ -40,7 +40,7 @@ def test_it_says_what_waits_what_runs_and_what_was_computed(engine: FakeEngine) 
     assert load.queue.backlog_s[Kind.BATCH][-1] > 0
 
 
-def test_a_load_that_cannot_be_told_is_logged_once_and_ends_nothing(
+def test_a_load_that_cannot_be_told_ends_nothing_and_is_not_logged_each_time(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(load: EngineLoad, replica: int) -> None:
