@@ -1,7 +1,9 @@
 """Connects a worker to Kafka and assembles it: its parts are constructed only here."""
 
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from aiokafka.errors import KafkaError
@@ -10,6 +12,7 @@ from niyama import kafka
 from niyama.errors import UnavailableError
 from niyama.telemetry.instruments import shared
 from niyama.telemetry.instruments import worker as instruments
+from niyama.telemetry.measurements import Measurements
 from niyama.telemetry.telemetry import Telemetry
 from schemas.topics import worker_key
 from workers.connections import Connections, connect
@@ -19,7 +22,6 @@ from workers.execution.in_flight import InFlightJobs
 from workers.execution.job_metrics import JobMetrics, NoJobMetrics
 from workers.health import Health
 from workers.intake.admission import Admission
-from workers.intake.backpressure import Budget, Limits
 from workers.intake.cancellations import Cancellations
 from workers.intake.control import ControlReader
 from workers.intake.dispatch import Dispatcher
@@ -40,8 +42,6 @@ from workers.stop import Stop
 from workers.tracing.spans import SpanMaker
 from workers.tracing.traces import JobTraces, NoTraces
 from workers.worker import Worker, WorkerParts
-
-MIB = 1024 * 1024
 
 
 async def run_worker(
@@ -84,6 +84,18 @@ async def _start(
 # ---- parts
 
 
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What several parts of a worker work with."""
+
+    in_flight: InFlightJobs
+    partitions: Partitions
+    flow: FlowControl
+    reporter: Reporter
+    metrics: NoJobMetrics
+    traces: NoTraces
+
+
 def _build(
     settings: WorkerSettings,
     engine: Engine,
@@ -91,8 +103,41 @@ def _build(
     connections: Connections,
     telemetry: Telemetry,
 ) -> WorkerParts:
-    jobs, sender = connections.jobs, connections.sender
-    in_flight, cancellations = InFlightJobs(), Cancellations()
+    common = _common(settings, engine, connections, telemetry)
+    jobs, partitions, measurements = connections.jobs, common.partitions, telemetry.measurements
+    executor, cancellations = _executor(engine, common), Cancellations()
+    dispatcher = _dispatcher(settings, engine, common, executor, cancellations)
+    on_read = _counting_reads(settings, measurements)
+    poll_loop = PollLoop(jobs, partitions, common.flow, dispatcher, on_read)
+    observe(measurements, common.in_flight, partitions, connections.sender, common.reporter)
+    observe_engine(measurements, lambda: engine.load, engine.context_tokens)
+    load = _load_publisher(settings, engine, health, common)
+
+    def assigned() -> None:
+        health.partitions_assigned()
+        load.changed()
+
+    rebalances = Rebalances(
+        jobs, partitions, common.in_flight, executor, poll_loop, on_assigned=assigned
+    )
+    on_restarted = rebalances.release_moved
+    return WorkerParts(
+        in_flight=common.in_flight,
+        executor=executor,
+        poll_loop=poll_loop,
+        partitions=partitions,
+        rebalances=rebalances,
+        control=ControlReader(connections.control, cancellations, executor.cancel),
+        log_watch=LogWatch(jobs, connections.admin, partitions, on_restarted=on_restarted),
+        sender=connections.sender,
+        load=load,
+    )
+
+
+def _common(
+    settings: WorkerSettings, engine: Engine, connections: Connections, telemetry: Telemetry
+) -> _Common:
+    jobs, sender, in_flight = connections.jobs, connections.sender, InFlightJobs()
     partitions = Partitions(
         jobs,
         connections.admin,
@@ -100,68 +145,59 @@ def _build(
         session_timeout_s=settings.session_timeout_s,
         clock=_uptime_s,
     )
-    crash_limit = CrashLimit(settings.max_attempts)
-    flow = FlowControl(jobs, partitions, in_flight, sender, settings.topics, _limits(settings))
-    reporter = _reporter(settings, sender)
-    metrics, traces = _metrics(settings, engine, telemetry), _traces(settings, telemetry)
-    executor = Executor(
-        engine,
-        in_flight,
-        reporter,
-        partitions=partitions,
-        on_job_left=flow.update,
-        clock=time.time,
-        metrics=metrics,
-        traces=traces,
-    )
-    admission = Admission(engine.model, settings.qos_catalog)
-    dispatcher = _dispatcher(
-        admission, in_flight, executor, reporter, cancellations, crash_limit, metrics, traces
-    )
-    read = telemetry.measurements.counter(shared.CONSUMED_MESSAGES)
-    group = settings.workers_group
-    poll_loop = PollLoop(
-        jobs, partitions, flow, dispatcher, lambda topic, count: read.add(count, topic, group)
-    )
-    observe(telemetry.measurements, in_flight, partitions, sender, reporter)
-    observe_engine(telemetry.measurements, lambda: engine.load, engine.context_tokens)
-    load = _load_publisher(settings, engine, health, in_flight, partitions, flow)
-
-    def assigned() -> None:
-        health.partitions_assigned()
-        load.changed()
-
-    rebalances = Rebalances(jobs, partitions, in_flight, executor, poll_loop, on_assigned=assigned)
-    log_watch = LogWatch(jobs, connections.admin, partitions, on_restarted=rebalances.release_moved)
-    control = ControlReader(connections.control, cancellations, executor.cancel)
-    return WorkerParts(
+    return _Common(
         in_flight=in_flight,
-        executor=executor,
-        poll_loop=poll_loop,
         partitions=partitions,
-        rebalances=rebalances,
-        control=control,
-        log_watch=log_watch,
-        sender=sender,
-        load=load,
+        flow=FlowControl(jobs, partitions, in_flight, sender, settings.topics, settings.limits),
+        reporter=_reporter(settings, sender),
+        metrics=_metrics(settings, engine, telemetry),
+        traces=_traces(settings, telemetry),
+    )
+
+
+def _executor(engine: Engine, common: _Common) -> Executor:
+    return Executor(
+        engine,
+        common.in_flight,
+        common.reporter,
+        partitions=common.partitions,
+        on_job_left=common.flow.update,
+        clock=time.time,
+        metrics=common.metrics,
+        traces=common.traces,
+    )
+
+
+def _dispatcher(
+    settings: WorkerSettings,
+    engine: Engine,
+    common: _Common,
+    executor: Executor,
+    cancellations: Cancellations,
+) -> Dispatcher:
+    return Dispatcher(
+        Admission(engine.model, settings.qos_catalog),
+        common.in_flight,
+        executor,
+        common.reporter,
+        cancellations,
+        crash_limit=CrashLimit(settings.max_attempts),
+        clock=time.time,
+        metrics=common.metrics,
+        traces=common.traces,
     )
 
 
 def _load_publisher(
-    settings: WorkerSettings,
-    engine: Engine,
-    health: Health,
-    in_flight: InFlightJobs,
-    partitions: Partitions,
-    flow: FlowControl,
+    settings: WorkerSettings, engine: Engine, health: Health, common: _Common
 ) -> LoadPublisher:
     load = WorkerLoad(
         settings.topics,
-        _limits(settings),
+        settings.limits,
         engine,
-        in_flight,
-        partitions,
-        flow,
+        common.in_flight,
+        common.partitions,
+        common.flow,
         worker_id=settings.worker_id,
         pool=settings.pool,
         is_draining=lambda: health.draining,
@@ -169,29 +205,6 @@ def _load_publisher(
     )
     key = worker_key(settings.pool, label(settings.worker_id))
     return LoadPublisher(partial(connection, settings, settings.topics.load, key), load.report)
-
-
-def _dispatcher(
-    admission: Admission,
-    in_flight: InFlightJobs,
-    executor: Executor,
-    reporter: Reporter,
-    cancellations: Cancellations,
-    crash_limit: CrashLimit,
-    metrics: NoJobMetrics,
-    traces: NoTraces,
-) -> Dispatcher:
-    return Dispatcher(
-        admission,
-        in_flight,
-        executor,
-        reporter,
-        cancellations,
-        crash_limit=crash_limit,
-        clock=time.time,
-        metrics=metrics,
-        traces=traces,
-    )
 
 
 def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:
@@ -202,6 +215,14 @@ def _reporter(settings: WorkerSettings, sender: BatchSender) -> Reporter:
         pool=settings.pool,
         clock=time.time,
     )
+
+
+def _counting_reads(
+    settings: WorkerSettings, measurements: Measurements
+) -> Callable[[str, int], None]:
+    """Told how many records of a topic were read."""
+    read, group = measurements.counter(shared.CONSUMED_MESSAGES), settings.workers_group
+    return lambda topic, count: read.add(count, topic, group)
 
 
 def _metrics(settings: WorkerSettings, engine: Engine, telemetry: Telemetry) -> NoJobMetrics:
@@ -221,21 +242,6 @@ def _traces(settings: WorkerSettings, telemetry: Telemetry) -> NoTraces:
         instruments.TRACES_KEPT, lambda: [(jobs.kept, ("kept",)), (jobs.dropped, ("dropped",))]
     )
     return jobs
-
-
-def _limits(settings: WorkerSettings) -> Limits:
-    return Limits(
-        interactive=Budget(
-            settings.max_interactive_jobs,
-            settings.max_interactive_prompt_tokens,
-            settings.max_interactive_memory_mib * MIB,
-        ),
-        batch=Budget(
-            settings.max_batch_jobs,
-            settings.max_batch_prompt_tokens,
-            settings.max_batch_memory_mib * MIB,
-        ),
-    )
 
 
 def _uptime_s() -> float:

@@ -14,6 +14,9 @@ from niyama.settings import KafkaSettings, LogSettings
 from niyama.suggestions import with_suggestions
 from niyama.telemetry.settings import TelemetrySettings
 from workers.engine.scheduling import SchedulingOptions
+from workers.intake.backpressure import Budget, Limits
+
+MIB = 1024 * 1024
 
 
 def _worker_id() -> str:
@@ -134,6 +137,22 @@ class WorkerSettings(SchedulingOptions, LogSettings, TelemetrySettings, KafkaSet
         default=0, ge=0, description="Time that the null engine takes for each token"
     )
     sglang_arguments: CliUnknownArgs
+
+    @property
+    def limits(self) -> Limits:
+        """What may be in flight."""
+        return Limits(
+            interactive=Budget(
+                self.max_interactive_jobs,
+                self.max_interactive_prompt_tokens,
+                self.max_interactive_memory_mib * MIB,
+            ),
+            batch=Budget(
+                self.max_batch_jobs,
+                self.max_batch_prompt_tokens,
+                self.max_batch_memory_mib * MIB,
+            ),
+        )
 
     def check(self) -> None:
         """Raise ConfigurationError for settings that do not work together."""
