@@ -34,8 +34,9 @@ from tests.support.job_documents import job_documents
 from tests.support.metrics import metrics
 from tests.support.records import TOPICS, FakeRecord
 from workers.engine.port import GenerationRequest
-from workers.execution.job import Job, generation_request
+from workers.execution.engine_request import generation_request
 from workers.intake.admission import Admission
+from workers.job import Job
 from workers.policy.custom_params import from_custom_params, to_custom_params
 from workers.policy.qos import Task
 

@@ -10,7 +10,7 @@ from gateway.ledger import timing
 from gateway.ledger.job import Attempt, Job, Outcome
 from gateway.ledger.request import Origin, Request
 from schemas import JobRequest, JobStatus, QosCatalog, QosTargets
-from workers.execution.job import qos_of
+from workers.job import qos_of
 from workers.policy.qos import Target
 
 ARRIVED = datetime(2026, 11, 22, 12, tzinfo=UTC)

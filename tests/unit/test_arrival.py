@@ -8,8 +8,8 @@ from gateway.ledger.records import RecordDecoder, Submission
 from schemas import PoolTopics, QosCatalog
 from schemas.arrival import LATEST_MS, MISSING_MS, arrival_ms
 from tests.support.records import FakeRecord, job_bytes
-from workers.execution.job import Job
 from workers.intake.admission import Admission
+from workers.job import Job
 
 NOW_MS = 1_795_000_000_123
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

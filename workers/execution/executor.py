@@ -22,8 +22,8 @@ from workers.engine.port import (
     NotPrepared,
     PreparedRequest,
 )
+from workers.execution.engine_request import generation_request
 from workers.execution.in_flight import InFlightJob, InFlightJobs
-from workers.execution.job import generation_request
 from workers.execution.job_events import JobEvents
 from workers.execution.job_metrics import NoJobMetrics
 from workers.execution.output import Output

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from schemas.topics import MAX_VALUE_BYTES
-from workers.execution.job import Job
 from workers.execution.timeline import Timeline, waited
+from workers.job import Job
 from workers.offsets.attempts import Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt

@@ -7,12 +7,10 @@ from niyama.utc import utc
 from schemas import EventType, JobError, Prediction, Usage
 from workers.engine.port import FinishReason, InvalidRequest, PromptTooLong
 from workers.execution.in_flight import InFlightJob, timeline_of
-from workers.execution.job import job_facts
 from workers.execution.job_metrics import NoJobMetrics
 from workers.execution.output import Output
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.reporter import EventDetails, Reporter, result_too_large
-from workers.tracing.job_trace import Message
 from workers.tracing.traces import NoTraces
 
 _DECISION_EVENTS = {
@@ -50,9 +48,9 @@ class JobEvents:
         """An attempt at the job begins."""
         now_s = self._clock()
         job.timeline = timeline_of(job, now_s, self._monotonic())
-        message = Message.of(job.tracked.record, job.spec.job_id, job.attempt.number)
-        facts = job_facts(job.spec)
-        job.trace = self._traces.begin(message, facts, job.attempt.trace, now_s)
+        job.trace = self._traces.begin(
+            job.tracked.record, job.attempt.number, job.spec, job.attempt.trace, now_s
+        )
         self._metrics.taken(job)
         if job.attempt.number > 1:
             reason = "an earlier attempt was lost with its worker"

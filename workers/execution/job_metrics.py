@@ -5,10 +5,9 @@ from typing import Unpack
 
 from niyama.telemetry.instruments import worker as instruments
 from niyama.telemetry.measurements import Measurements, Observed
-from niyama.tracing import names
 from schemas import EventType, JobError
 from workers.execution.in_flight import InFlightJob, InFlightJobs
-from workers.execution.job import Job
+from workers.job import Job
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.reporter import EventDetails
 
@@ -84,7 +83,7 @@ class JobMetrics(NoJobMetrics):
         self._decisions.add(1, decision.kind)
         job.measured.state = _STATES.get(decision.kind, job.measured.state)
         if decision.kind is DecisionKind.STARTED:
-            self._queue.record(decision.at_s - qos.arrival_s, qos.kind, _class_of(job.spec))
+            self._queue.record(decision.at_s - qos.arrival_s, qos.kind, job.spec.qos_class)
         elif decision.kind is DecisionKind.RELEGATED:
             self._relegations.add(1, decision.reason, qos.importance, qos.kind)
 
@@ -93,7 +92,7 @@ class JobMetrics(NoJobMetrics):
         timeline, qos = job.timeline, job.spec.qos
         if timeline.submitted_s is not None and timeline.first_shown_s is not None:
             waited_s = timeline.first_shown_s - timeline.submitted_s
-            self._time_to_first_token.record(waited_s, _operation_of(job), self._model)
+            self._time_to_first_token.record(waited_s, job.spec.operation, self._model)
         if qos.deadline_is_first_token:
             job.measured.first_token_s = at_s
             self._due("first", job, at_s)
@@ -132,7 +131,7 @@ class JobMetrics(NoJobMetrics):
 
     def _generated(self, job: InFlightJob, tokens: int, error_type: str) -> None:
         """It was in the engine, if it came so far, until now."""
-        timeline, operation, now_s = job.timeline, _operation_of(job), self._monotonic()
+        timeline, operation, now_s = job.timeline, job.spec.operation, self._monotonic()
         if timeline.submitted_s is not None:
             duration_s = now_s - timeline.submitted_s
             self._request_duration.record(duration_s, operation, self._model, error_type)
@@ -146,9 +145,9 @@ class JobMetrics(NoJobMetrics):
         qos = job.spec.qos
         slack_s = qos.deadline_s - at_s
         if slack_s >= 0:
-            self._slack.record(slack_s, token, qos.kind, _class_of(job.spec))
+            self._slack.record(slack_s, token, qos.kind, job.spec.qos_class)
         else:
-            self._lateness.record(-slack_s, token, qos.kind, _class_of(job.spec))
+            self._lateness.record(-slack_s, token, qos.kind, job.spec.qos_class)
 
     def _judge(
         self,
@@ -158,7 +157,7 @@ class JobMetrics(NoJobMetrics):
         details: EventDetails,
     ) -> None:
         """A job has met its deadlines that completed, and of whose targets none was missed."""
-        qos, qos_class = spec.qos, _class_of(spec)
+        qos, qos_class = spec.qos, spec.qos_class
         judged = qos.judged(
             first_token_s=first_token_s,
             completed_s=completed_s,
@@ -179,15 +178,6 @@ def jobs_in_flight(in_flight: InFlightJobs) -> Observed:
     for job in in_flight:
         counts[job.measured.state, job.tracked.record.topic] += 1
     return [(count, values) for values, count in counts.items()]
-
-
-def _operation_of(job: InFlightJob) -> str:
-    return names.TEXT_COMPLETION if job.spec.request.messages is None else names.CHAT
-
-
-def _class_of(spec: Job) -> str:
-    qos = spec.request.qos
-    return qos if isinstance(qos, str) else ""
 
 
 def _error_type(kind: EventType, error: JobError | None) -> str:

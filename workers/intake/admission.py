@@ -7,7 +7,7 @@ from schemas import JobError, QosCatalog, Refusal, decode_job
 from schemas.arrival import arrival_ms
 from schemas.decode import job_id_of_record
 from schemas.qos import UnknownQosClassError
-from workers.execution.job import Job, qos_of
+from workers.job import Job, qos_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,15 @@ from schemas.event import Source
 from schemas.headers import trace_context
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
-from workers.execution.job import Job
 from workers.execution.job_metrics import NoJobMetrics
 from workers.intake.admission import Admission
 from workers.intake.cancellations import Cancellations
 from workers.intake.id_holders import IdHolders
+from workers.job import Job
 from workers.offsets.attempts import AttemptHistory, CrashLimit
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
-from workers.tracing.job_trace import Message
 from workers.tracing.traces import NoTraces
 
 log = logging.getLogger(__name__)
@@ -110,8 +109,14 @@ class Dispatcher:
         # before anything else of the job.
         record, now_s = tracked.record, self._clock()
         job_id = attempt.job_id if attempt else None
-        message = Message.of(record, job_id, tracked.pending.history.attempts + 1)
-        trace = self._traces.refused(message, trace_context(record.headers), error, now_s)
+        trace = self._traces.refused(
+            record,
+            tracked.pending.history.attempts + 1,
+            job_id,
+            trace_context(record.headers),
+            error,
+            now_s,
+        )
 
         def delivered() -> None:
             tracked.finish()

@@ -6,25 +6,27 @@ from niyama.tracing import names
 from niyama.utc import utc
 from schemas import JobTimes
 from workers.engine.port import PrefillChunk
+from workers.job import Job
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
-from workers.tracing.job_trace import Ending, JobFacts, Message
+from workers.tracing.job_trace import Ending, JobTrace
 
 
-def of_message(message: Message, group: str) -> dict[str, AttributeValue]:
+def of_record(trace: JobTrace, group: str) -> dict[str, AttributeValue]:
+    record = trace.record
     found: dict[str, AttributeValue] = {
         names.MESSAGING_SYSTEM: names.KAFKA,
         names.MESSAGING_OPERATION_NAME: names.PROCESS,
         names.MESSAGING_OPERATION_TYPE: names.PROCESS,
-        names.MESSAGING_DESTINATION_NAME: message.topic,
-        names.MESSAGING_DESTINATION_PARTITION_ID: str(message.partition),
+        names.MESSAGING_DESTINATION_NAME: record.topic,
+        names.MESSAGING_DESTINATION_PARTITION_ID: str(record.partition),
         names.MESSAGING_CONSUMER_GROUP_NAME: group,
-        names.MESSAGING_KAFKA_OFFSET: message.offset,
-        names.MESSAGING_MESSAGE_BODY_SIZE: message.size_bytes,
-        names.JOB_ATTEMPT: message.attempt,
+        names.MESSAGING_KAFKA_OFFSET: record.offset,
+        names.MESSAGING_MESSAGE_BODY_SIZE: len(record.value or b""),
+        names.JOB_ATTEMPT: trace.attempt,
     }
-    if message.job_id is not None:
-        found[names.MESSAGING_MESSAGE_CONVERSATION_ID] = str(message.job_id)
+    if trace.job_id is not None:
+        found[names.MESSAGING_MESSAGE_CONVERSATION_ID] = str(trace.job_id)
     return found
 
 
@@ -39,13 +41,13 @@ def of_job(qos: RequestQos, taken_s: float) -> dict[str, AttributeValue]:
     }
 
 
-def of_generation(job: JobFacts, ending: Ending) -> dict[str, AttributeValue]:
+def of_generation(job: Job, ending: Ending) -> dict[str, AttributeValue]:
     usage = ending.usage
     found: dict[str, AttributeValue] = {
         names.GEN_AI_OPERATION_NAME: job.operation,
         names.GEN_AI_PROVIDER_NAME: names.SGLANG,
-        names.GEN_AI_REQUEST_MODEL: job.model,
-        names.GEN_AI_REQUEST_MAX_TOKENS: job.max_tokens,
+        names.GEN_AI_REQUEST_MODEL: job.request.model,
+        names.GEN_AI_REQUEST_MAX_TOKENS: job.request.max_tokens,
         names.SLACK: job.qos.deadline_s - ending.at_s,
     }
     if usage is not None:

@@ -13,8 +13,8 @@ from niyama.kafka import ConsumedRecord
 from schemas import EventType, JobError, JobResult, JobTimes, Usage
 from schemas.headers import Headers, trace_parent
 from workers.engine.port import PrefillChunks
+from workers.job import Job
 from workers.policy.decision import Decision, DecisionKind
-from workers.policy.qos import RequestQos
 
 MAX_DECISIONS = 100
 """Noted of one job; one that is parked or relegated more often shows the first of them."""
@@ -33,34 +33,6 @@ class Ending(NamedTuple):
     finish_reason: str | None = None
     error: JobError | None = None
     times: JobTimes | None = None
-
-
-class Message(NamedTuple):
-    """A record that was read."""
-
-    topic: str
-    partition: int
-    offset: int
-    size_bytes: int
-    """Of its value."""
-    job_id: UUID | None
-    """None: it is no job at all."""
-    attempt: int
-
-    @classmethod
-    def of(cls, record: ConsumedRecord, job_id: UUID | None, attempt: int) -> Self:
-        size_bytes = len(record.value or b"")
-        return cls(record.topic, record.partition, record.offset, size_bytes, job_id, attempt)
-
-
-class JobFacts(NamedTuple):
-    """What a job asks for."""
-
-    model: str
-    operation: str
-    """`gen_ai.operation.name`."""
-    max_tokens: int
-    qos: RequestQos
 
 
 class NoTrace:
@@ -96,8 +68,11 @@ NO_TRACE = NoTrace()
 class JobTrace:
     """The notes. All times are UTC epoch seconds."""
 
-    message: Message
-    job: JobFacts | None
+    record: ConsumedRecord
+    attempt: int
+    job_id: UUID | None
+    """None: the record is no job at all."""
+    job: Job | None
     """None: the record was refused before that was known."""
     taken_s: float
     """The record was read."""
@@ -123,23 +98,26 @@ class JobTrace:
     @classmethod
     def begin(
         cls,
-        message: Message,
-        job: JobFacts | None,
+        record: ConsumedRecord,
+        attempt: int,
+        job: Job | None,
         headers: Headers,
         taken_s: float,
         sample_ratio: float,
-    ) -> "JobTrace":
+    ) -> Self:
         """The trace that the record's `headers` name, or a new one.
 
         Of new ones, the share `sample_ratio` is sampled, by their ids.
         """
         process, chat = random.getrandbits(64) or 1, random.getrandbits(64) or 1
         if (parent := trace_parent(headers)) is not None:
-            is_sampled = bool(parent.flags & SAMPLED)
-            return cls(message, job, taken_s, headers, parent.trace_id, process, chat, is_sampled)
-        trace_id = random.getrandbits(128) or 1
-        is_sampled = (trace_id & (2**64 - 1)) < sample_ratio * 2**64
-        return cls(message, job, taken_s, (), trace_id, process, chat, is_sampled)
+            trace_id, is_sampled = parent.trace_id, bool(parent.flags & SAMPLED)
+        else:
+            headers, trace_id = (), random.getrandbits(128) or 1
+            is_sampled = (trace_id & (2**64 - 1)) < sample_ratio * 2**64
+        job_id = None if job is None else job.job_id
+        ids = trace_id, process, chat
+        return cls(record, attempt, job_id, job, taken_s, headers, *ids, is_sampled)
 
     @property
     def traceparent(self) -> str:

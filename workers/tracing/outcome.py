@@ -20,7 +20,7 @@ def reasons_to_keep(trace: JobTrace) -> list[str]:
         reasons.append(LATE)
     if trace.was_relegated:
         reasons.append(RELEGATED)
-    if trace.message.attempt > 1:
+    if trace.attempt > 1:
         reasons.append(RETRIED)
     if ending.kind in (EventType.FAILED, EventType.EXPIRED):
         reasons.append(str(ending.kind))

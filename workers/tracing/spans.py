@@ -17,9 +17,10 @@ from niyama.tracing import names
 from niyama.tracing.context import span_context_in
 from niyama.tracing.send import send_attributes
 from schemas import EventType
+from workers.job import Job
 from workers.policy.decision import Decision, DecisionKind
 from workers.tracing import attributes
-from workers.tracing.job_trace import Ending, JobFacts, JobTrace
+from workers.tracing.job_trace import Ending, JobTrace
 
 Interval = tuple[float, float]
 Export = Callable[[ReadableSpan], None]
@@ -47,16 +48,16 @@ class SpanMaker:
         if trace.job is not None and trace.admitted_s is not None:
             self._span(names.ADMISSION, process, (trace.taken_s, trace.admitted_s))
             self._generation(trace, trace.job, ending, trace.admitted_s, process)
-        if trace.message.job_id is not None:
+        if trace.job_id is not None:
             self._span(
                 f"{names.SEND} {self._events_topic}",
                 process,
                 (ending.at_s, delivered_s),
-                send_attributes(self._events_topic, trace.message.job_id),
+                send_attributes(self._events_topic, trace.job_id),
                 kind=SpanKind.PRODUCER,
             )
         self._span(
-            f"{names.PROCESS} {trace.message.topic}",
+            f"{names.PROCESS} {trace.record.topic}",
             span_context_in(trace.headers),
             (trace.taken_s, delivered_s),
             self._of_process(trace, ending) | {names.KEPT_BECAUSE: tuple(trace.kept_because)},
@@ -68,7 +69,7 @@ class SpanMaker:
     def _of_process(self, trace: JobTrace, ending: Ending) -> dict[str, AttributeValue]:
         job = {} if trace.job is None else attributes.of_job(trace.job.qos, trace.taken_s)
         return {
-            **attributes.of_message(trace.message, self._group),
+            **attributes.of_record(trace, self._group),
             **job,
             **attributes.of_times(ending.times),
             **_error(ending),
@@ -76,7 +77,7 @@ class SpanMaker:
         }
 
     def _generation(
-        self, trace: JobTrace, job: JobFacts, ending: Ending, start_s: float, process: SpanContext
+        self, trace: JobTrace, job: Job, ending: Ending, start_s: float, process: SpanContext
     ) -> None:
         chat = _context(trace.trace_id, trace.chat_span_id)
         self._phases(trace, job.qos.deadline_s, (start_s, ending.at_s), chat)
@@ -84,7 +85,7 @@ class SpanMaker:
         if trace.decisions_left_out:
             said[names.EVENTS_LEFT_OUT] = trace.decisions_left_out
         self._span(
-            f"{job.operation} {job.model}",
+            f"{job.operation} {job.request.model}",
             process,
             (start_s, ending.at_s),
             said,

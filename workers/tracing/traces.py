@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from uuid import UUID
 
 from opentelemetry.trace import format_trace_id
 
+from niyama.kafka import ConsumedRecord
 from niyama.logs import Throttle
 from schemas import EventType, JobError
 from schemas.headers import Headers, trace_parent
-from workers.tracing.job_trace import NO_TRACE, JobFacts, JobTrace, Message, NoTrace
+from workers.job import Job
+from workers.tracing.job_trace import NO_TRACE, JobTrace, NoTrace
 from workers.tracing.outcome import SAMPLED, reasons_to_keep
 from workers.tracing.spans import SpanMaker
 
@@ -39,19 +42,22 @@ class NoTraces:
     """Those of a worker that does not trace."""
 
     def begin(
-        self, message: Message, job: JobFacts | None, headers: Headers, taken_s: float
+        self, record: ConsumedRecord, attempt: int, job: Job, headers: Headers, taken_s: float
     ) -> JobTrace | NoTrace:
         """Note nothing of an attempt, but the trace that the record's `headers` name."""
-        parent = trace_parent(headers)
-        return NO_TRACE if parent is None else NoTrace(parent.trace_id)
+        return _not_noted(headers)
 
     def refused(
-        self, message: Message, headers: Headers, error: JobError, at_s: float
+        self,
+        record: ConsumedRecord,
+        attempt: int,
+        job_id: UUID | None,
+        headers: Headers,
+        error: JobError,
+        at_s: float,
     ) -> JobTrace | NoTrace:
-        """Note the whole attempt at a record that was read and refused at `at_s`."""
-        trace = self.begin(message, None, headers, at_s)
-        trace.ended(EventType.FAILED, at_s, error=error)
-        return trace
+        """The same of a record that was refused."""
+        return _not_noted(headers)
 
     def keep(self, trace: JobTrace | NoTrace) -> str | None:
         """Keep nothing."""
@@ -59,6 +65,11 @@ class NoTraces:
 
     def delivered(self, trace: JobTrace | NoTrace) -> None:
         """Make no spans."""
+
+
+def _not_noted(headers: Headers) -> NoTrace:
+    parent = trace_parent(headers)
+    return NO_TRACE if parent is None else NoTrace(parent.trace_id)
 
 
 class Allowance:
@@ -101,10 +112,28 @@ class JobTraces(NoTraces):
         """To be kept, and too many, or not possible to make."""
 
     def begin(
-        self, message: Message, job: JobFacts | None, headers: Headers, taken_s: float
+        self, record: ConsumedRecord, attempt: int, job: Job, headers: Headers, taken_s: float
     ) -> JobTrace:
         """Note an attempt at a job, whose record has these headers and was read at `taken_s`."""
-        return JobTrace.begin(message, job, headers, taken_s, self._sample_ratio)
+        return JobTrace.begin(record, attempt, job, headers, taken_s, self._sample_ratio)
+
+    def refused(
+        self,
+        record: ConsumedRecord,
+        attempt: int,
+        job_id: UUID | None,
+        headers: Headers,
+        error: JobError,
+        at_s: float,
+    ) -> JobTrace:
+        """Note the whole attempt at a record that was read and refused at `at_s`.
+
+        `job_id`: of the job that fails by it, if the record says so much.
+        """
+        trace = JobTrace.begin(record, attempt, None, headers, at_s, self._sample_ratio)
+        trace.job_id = job_id
+        trace.ended(EventType.FAILED, at_s, error=error)
+        return trace
 
     def keep(self, trace: JobTrace | NoTrace) -> str | None:
         """Decide whether to keep a trace that has ended: its id if so. It can yet be lost."""

@@ -15,9 +15,10 @@ from schemas import JobRequest, JobResult, QosCatalog
 from schemas.job import SamplingParameters
 from tests.support.records import FakeRecord
 from workers.engine.port import FinishReason, InvalidRequest
-from workers.execution.job import Job, generation_request
+from workers.execution.engine_request import generation_request
 from workers.execution.output import Output
 from workers.intake.admission import Admission
+from workers.job import Job
 
 if TYPE_CHECKING:
     from workers.runtime.engine.sglang_engine import SglangEngine

@@ -20,7 +20,7 @@ from workers.engine.port import (
 )
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJobs
-from workers.execution.job import Job, qos_of
+from workers.job import Job, qos_of
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter

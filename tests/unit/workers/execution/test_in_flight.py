@@ -13,7 +13,7 @@ from schemas import JobRequest, QosCatalog
 from schemas.decode import job_id_of_record
 from tests.support.records import FakeRecord, tracked
 from workers.execution.in_flight import InFlightJob, InFlightJobs, TopicLoad
-from workers.execution.job import Job, qos_of
+from workers.job import Job, qos_of
 from workers.offsets.attempts import AttemptHistory, CrashLimit, Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.offsets.watermark import CommitPoint, PartitionProgress

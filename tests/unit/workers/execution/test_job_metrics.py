@@ -12,9 +12,9 @@ from tests.support.metrics import numbers
 from tests.support.records import TOPICS, FakeRecord, tracked
 from workers.engine.port import GenerationUpdate
 from workers.execution.in_flight import InFlightJob, InFlightJobs
-from workers.execution.job import Job, qos_of
 from workers.execution.job_metrics import JobMetrics, jobs_in_flight
 from workers.execution.timeline import Timeline
+from workers.job import Job, qos_of
 from workers.policy.decision import Decision, DecisionKind
 from workers.reporting.job_attempt import JobAttempt
 

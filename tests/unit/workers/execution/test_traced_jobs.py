@@ -32,7 +32,7 @@ from workers.engine.port import (
 )
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJob, InFlightJobs
-from workers.execution.job import Job, qos_of
+from workers.job import Job, qos_of
 from workers.reporting.job_attempt import JobAttempt
 from workers.reporting.reporter import Reporter
 from workers.tracing.job_trace import JobTrace

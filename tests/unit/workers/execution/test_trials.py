@@ -15,8 +15,8 @@ from workers.engine.null import NullEngine
 from workers.engine.port import GenerationUpdate, PreparedRequest
 from workers.execution.executor import Executor
 from workers.execution.in_flight import InFlightJob, InFlightJobs
-from workers.execution.job import Job, qos_of
 from workers.execution.trials import CHECK_INTERVAL_S, SILENT_AFTER_S, START_LIMIT_S
+from workers.job import Job, qos_of
 from workers.offsets.attempts import AttemptHistory, Exposure
 from workers.offsets.tracked_record import TrackedRecord
 from workers.reporting.job_attempt import JobAttempt

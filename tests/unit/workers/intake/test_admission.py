@@ -9,8 +9,9 @@ from schemas import QosCatalog, Refusal
 from schemas.decode import job_id_of_record
 from tests.support.records import FakeRecord, job_bytes
 from workers.engine.port import GenerationRequest
-from workers.execution.job import Job, generation_request
+from workers.execution.engine_request import generation_request
 from workers.intake.admission import Admission
+from workers.job import Job
 from workers.policy.qos import Kind
 
 NOW_S = 2000.0

@@ -14,9 +14,9 @@ from schemas import JobRequest, QosCatalog
 from tests.support.records import TOPICS, FakeRecord, tracked
 from tests.support.senders import FakeSender
 from workers.execution.in_flight import InFlightJob, InFlightJobs, TopicLoad
-from workers.execution.job import Job, qos_of
 from workers.intake.backpressure import ALL_OPEN, Budget, Limits, next_gates
 from workers.intake.flow_control import FlowControl
+from workers.job import Job, qos_of
 from workers.offsets.partitions import Partitions
 from workers.reporting.job_attempt import JobAttempt
 

@@ -11,15 +11,16 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
 
-from schemas import EventType, JobError, JobResult, JobTimes, Usage
+from schemas import ChatMessage, EventType, JobError, JobRequest, JobResult, JobTimes, Usage
 from schemas.headers import Headers, trace_context
 from schemas.times import TimeParts
-from tests.support.records import TRACEPARENT
+from tests.support.records import TRACEPARENT, FakeRecord
 from tests.support.spans import KeptSpans
 from workers.engine.port import PrefillChunk, PrefillChunks
+from workers.job import Job
 from workers.policy.decision import Decision, DecisionKind, Forecast
 from workers.policy.qos import RequestQos
-from workers.tracing.job_trace import MAX_DECISIONS, JobFacts, JobTrace, Message, NoTrace
+from workers.tracing.job_trace import MAX_DECISIONS, JobTrace, NoTrace
 from workers.tracing.spans import SpanMaker
 from workers.tracing.traces import KEPT_AT_ONCE_S, KEPT_PER_S, JobTraces, Share
 
@@ -28,7 +29,10 @@ JOB_ID = UUID(int=7)
 CHAT = RequestQos.interactive(ARRIVED_S, ttft_s=1.0, tbt_s=0.1, tenant="t")
 BATCH = RequestQos.batch(ARRIVED_S, ttlt_s=60.0)
 UNSAMPLED = [("traceparent", TRACEPARENT[:-1] + b"0")]
-MESSAGE = Message("jobs", 3, 17, 120, JOB_ID, 1)
+RECORD = FakeRecord(b"{}", "jobs", partition=3, offset=17)
+ASKED = JobRequest(
+    model="m", messages=[ChatMessage(role="user", content="hi")], max_tokens=100, qos="chat"
+)
 
 
 @dataclass
@@ -48,12 +52,11 @@ class Setting:
         qos: RequestQos = CHAT,
         headers: Headers = UNSAMPLED,
         first_token_s: float = 0.5,
-        **message: Any,
+        attempt: int = 1,
     ) -> JobTrace:
         """A job that was read at 0.1 s, admitted at 0.2 s and started at 0.3 s."""
-        facts = JobFacts("m", "chat", 100, qos)
-        given = MESSAGE._replace(**message)
-        trace = self.traces.begin(given, facts, headers, ARRIVED_S + 0.1)
+        job = Job(JOB_ID, ASKED, qos)
+        trace = self.traces.begin(RECORD, attempt, job, headers, ARRIVED_S + 0.1)
         trace.admitted(ARRIVED_S + 0.2)
         trace.decided(Decision("r", DecisionKind.STARTED, ARRIVED_S + 0.3))
         trace.first_token(ARRIVED_S + first_token_s)
@@ -179,7 +182,7 @@ def test_a_refused_record_is_a_span_that_failed() -> None:
     setting = Setting()
     error = JobError(code="unknown_qos", message="no")
 
-    trace = setting.traces.refused(MESSAGE, UNSAMPLED, error, ARRIVED_S)
+    trace = setting.traces.refused(RECORD, 1, JOB_ID, UNSAMPLED, error, ARRIVED_S)
     setting.deliver(trace)
 
     assert [span.name for span in setting.spans.all] == ["send events", "process jobs"]
@@ -244,7 +247,7 @@ def test_records_that_are_no_jobs_take_no_late_jobs_trace(headers: Headers) -> N
     setting = Setting()
     error = JobError(code="invalid_json", message="no")
     for _ in range(1_000):
-        setting.deliver(setting.traces.refused(MESSAGE, headers, error, ARRIVED_S))
+        setting.deliver(setting.traces.refused(RECORD, 1, JOB_ID, headers, error, ARRIVED_S))
     kept = setting.traces.kept
 
     setting.completed(setting.chat(first_token_s=2.0))
