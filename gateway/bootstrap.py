@@ -20,15 +20,15 @@ from gateway.api.services import Services
 from gateway.api.submissions import Submissions
 from gateway.api.tracing import trace_requests
 from gateway.fleet.application import application
+from gateway.fleet.fleet import Fleet
 from gateway.fleet.follower import LoadFollower
-from gateway.fleet.known import KnownWorkers
 from gateway.ledger.consumer import LedgerConsumer, ledger_group
 from gateway.ledger.counts import LedgerCounts
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.queries import Ledger
 from gateway.ledger.reconciler import Reconciler
 from gateway.ledger.writer import Written
-from gateway.measuring import LedgerMetrics, observe, observe_counts, observe_pools
+from gateway.metrics import LedgerMetrics, observe, observe_counts, observe_pools
 from gateway.process import Gateway, Part
 from gateway.replies.relay import ReplyRelay
 from gateway.settings import GatewaySettings
@@ -66,17 +66,17 @@ def build(settings: GatewaySettings) -> Gateway:
         if written.to_cancel:
             reconciler.wake()
 
-    dead_letters, workers = DeadLetters(settings), KnownWorkers()
+    dead_letters, fleet = DeadLetters(settings), Fleet()
     consumer = LedgerConsumer(settings, wake, dead_letters.put, ledger_metrics.stored)
     observe(measurements, consumer, dead_letters)
-    observe_pools(measurements, workers, settings.pool)
+    observe_pools(measurements, fleet, settings.pool)
     services = Services(
         Health(_checks(settings, engine, producer, consumer)),
         ledger,
         submissions,
         followers,
         telemetry.metrics,
-        workers,
+        fleet,
     )
     app = create_app(services)
     if tracing is not None:
@@ -92,16 +92,14 @@ def build(settings: GatewaySettings) -> Gateway:
         counts = LedgerCounts(engine, settings.pool)
         observe_counts(measurements, counts)
         parts["counting what is open in the ledger"] = counts
-    follower = LoadFollower(_application(settings, workers, telemetry), workers)
+    follower = LoadFollower(_application(settings, fleet, telemetry), fleet)
     without_postgres: dict[str, Part] = {"following load reports": follower}
     return Gateway(settings, engine, producer, parts, without_postgres, server, stopping, telemetry)
 
 
-def _application(
-    settings: GatewaySettings, workers: KnownWorkers, telemetry: Telemetry
-) -> FastStream:
+def _application(settings: GatewaySettings, fleet: Fleet, telemetry: Telemetry) -> FastStream:
     measured = telemetry.measurements.enabled
-    return application(settings, workers, telemetry.metrics.registry if measured else None)
+    return application(settings, fleet, telemetry.metrics.registry if measured else None)
 
 
 def listen(settings: GatewaySettings) -> socket.socket:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.fleet.application import application
-from gateway.fleet.known import KnownWorkers
+from gateway.fleet.fleet import Fleet
 from gateway.fleet.topics import Described, described
 from niyama.settings import KafkaSettings
 from schemas.publish import FOLDER, as_json
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
 def document() -> str:
     """The document, of a pool `default`."""
     settings = KafkaSettings(kafka_bootstrap="localhost:9092")
-    schema = application(settings, KnownWorkers()).schema
+    schema = application(settings, Fleet()).schema
     found: Json = json.loads(schema.to_specification().to_json())
     topics = described(settings.topics)
     payloads = found["components"]["schemas"]

@@ -30,7 +30,7 @@ from workers.intake.poll_loop import PollLoop
 from workers.intake.rebalance import Rebalances
 from workers.load.publisher import LoadPublisher, connection
 from workers.load.report import WorkerLoad, label
-from workers.measuring import observe, observe_engine
+from workers.metrics import observe, observe_engine
 from workers.offsets.attempts import CrashLimit
 from workers.offsets.log_watch import LogWatch
 from workers.offsets.partitions import Partitions

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from gateway.api import fleet, health, jobs, metrics, openapi, problems
-from gateway.api.measuring import MeasuredRequests
+from gateway.api.request_metrics import RequestMetrics
 from gateway.api.services import Services
 
 
@@ -17,7 +17,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     if services.metrics.measurements.enabled:
-        app.add_middleware(MeasuredRequests, measurements=services.metrics.measurements)
+        app.add_middleware(RequestMetrics, measurements=services.metrics.measurements)
     app.include_router(jobs.router)
     app.include_router(fleet.router)
     app.include_router(health.router)

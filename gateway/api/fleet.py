@@ -9,7 +9,7 @@ from gateway.api import fleet_views
 from gateway.api.openapi import responses
 from gateway.api.services import ServicesDependency
 from gateway.api.view import View
-from gateway.fleet.known import WorkerState
+from gateway.fleet.fleet import WorkerState
 from schemas.message import Name
 
 router = APIRouter(prefix="/v1", tags=["workers"])
@@ -41,15 +41,13 @@ async def workers(
     One that has stopped reporting is `gone`, and after five minutes forgotten.
     """
     found = [
-        known
-        for known in await services.workers.in_turns()
-        if pool in (None, known.report.pool) and (not state or known.state in state)
+        each
+        for each in await services.fleet.in_turns()
+        if pool in (None, each.report.pool) and (not state or each.state in state)
     ]
-    listed = [fleet_views.worker(known) for known in found[:limit]]
+    listed = [fleet_views.worker(each) for each in found[:limit]]
     return _answer(
-        fleet_views.WorkerList(
-            workers=listed, total=len(found), following=services.workers.following
-        )
+        fleet_views.WorkerList(workers=listed, total=len(found), following=services.fleet.following)
     )
 
 
@@ -67,8 +65,8 @@ async def pools(
     ] = MAX_POOLS_LISTED,
 ) -> Response:
     """What each pool has, and has before it. Workers that are gone are counted, and not added."""
-    known = [each for each in await services.workers.in_turns() if pool in (None, each.report.pool)]
-    found, listed, added_up = fleet_views.by_pool(known), [], 0
+    workers = [each for each in await services.fleet.in_turns() if pool in (None, each.report.pool)]
+    found, listed, added_up = fleet_views.by_pool(workers), [], 0
     for members in found[:limit]:
         listed.append(fleet_views.pool(members))
         added_up += len(members)

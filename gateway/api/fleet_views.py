@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from gateway.api.view import Measured, View
-from gateway.fleet.known import KnownWorker, WorkerState
+from gateway.fleet.fleet import WorkerState, WorkerStatus
 from schemas import LoadReport
 
 
@@ -85,16 +85,16 @@ class PoolList(View):
     """How many there are, also beyond the limit."""
 
 
-def worker(known: KnownWorker) -> WorkerView:
-    return WorkerView(state=known.state, silent_s=round(known.silent_s, 1), report=known.report)
+def worker(status: WorkerStatus) -> WorkerView:
+    return WorkerView(state=status.state, silent_s=round(status.silent_s, 1), report=status.report)
 
 
-def by_pool(known: Sequence[KnownWorker]) -> list[list[KnownWorker]]:
-    """`known` in order of their pools."""
-    return [list(members) for _, members in groupby(known, key=lambda each: each.report.pool)]
+def by_pool(workers: Sequence[WorkerStatus]) -> list[list[WorkerStatus]]:
+    """The workers of each pool; `workers` are in order of their pools."""
+    return [list(members) for _, members in groupby(workers, key=lambda each: each.report.pool)]
 
 
-def pool(members: Sequence[KnownWorker]) -> PoolView:
+def pool(members: Sequence[WorkerStatus]) -> PoolView:
     """Of one pool, at least one worker."""
     states = [each.state for each in members]
     reports = [each.report for each in members if each.state is not WorkerState.GONE]

@@ -9,7 +9,7 @@ from gateway.api.body import Bodies
 from gateway.api.followers import Followers
 from gateway.api.health import Health
 from gateway.api.submissions import Submissions
-from gateway.fleet.known import KnownWorkers
+from gateway.fleet.fleet import Fleet
 from gateway.ledger.queries import Ledger
 from niyama.telemetry.metrics import Metrics
 
@@ -23,7 +23,7 @@ class Services:
     submissions: Submissions
     followers: Followers
     metrics: Metrics
-    workers: KnownWorkers = field(default_factory=KnownWorkers)
+    fleet: Fleet = field(default_factory=Fleet)
     bodies: Bodies = field(default_factory=Bodies)
 
 

@@ -15,7 +15,7 @@ from faststream.specification import AsyncAPI
 from prometheus_client import CollectorRegistry
 
 from gateway.fleet.broker import Broker
-from gateway.fleet.known import KnownWorkers
+from gateway.fleet.fleet import Fleet
 from gateway.fleet.topics import described
 from niyama.kafka import source_of
 from niyama.logs import Throttle
@@ -36,14 +36,14 @@ MAX_KEY_BYTES = 1_024
 
 
 def application(
-    settings: KafkaSettings, known: KnownWorkers, registry: CollectorRegistry | None = None
+    settings: KafkaSettings, fleet: Fleet, registry: CollectorRegistry | None = None
 ) -> FastStream:
     """Not started. FastStream's own metrics go to `registry`.
 
     Its AsyncAPI document (`gateway.contract`) has every topic: what is read here, and what the rest
     of Niyama reads and writes with aiokafka.
     """
-    broker = load_broker(settings, known)
+    broker = load_broker(settings, fleet)
     if registry is not None:
         broker.add_middleware(KafkaPrometheusMiddleware(registry=registry, app_name="niyama"))
     elsewhere = KafkaBroker(settings.kafka_bootstrap)  # never started
@@ -62,9 +62,9 @@ def application(
 
 
 def load_broker(
-    settings: KafkaSettings, known: KnownWorkers, clock: Callable[[], float] = time.time
+    settings: KafkaSettings, fleet: Fleet, clock: Callable[[], float] = time.time
 ) -> Broker:
-    """A broker, not started, that tells `known` of every report. `clock` gives UTC epoch seconds.
+    """A broker, not started, that tells `fleet` of every report. `clock` gives UTC epoch seconds.
 
     Every gateway reads the whole topic, from its beginning: no consumer group, nothing committed.
     """
@@ -93,14 +93,14 @@ def load_broker(
         last: dict[bytes, ConsumerRecord] = {record.key or b"": record for record in records}
         for key, record in last.items():
             if record.value is None:
-                known.withdrawn(key)
+                fleet.withdrawn(key)
             elif (fault := _fault(key, record.value)) is not None:
                 throttle.warning(log, "skipped a load report: %s: %s", source_of(record), fault)
             else:
-                known.heard(key, record.value, max(0.0, now_s - record.timestamp / 1000))
+                fleet.heard(key, record.value, max(0.0, now_s - record.timestamp / 1000))
         if subscriber.consumer is not None:
             unread.update(_unread(subscriber.consumer, records))
-            known.unread = sum(unread.values())
+            fleet.unread = sum(unread.values())
         await asyncio.sleep(0)  # there may be a next batch, which is not waited for
 
     return broker

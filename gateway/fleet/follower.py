@@ -6,7 +6,7 @@ import logging
 from aiokafka.errors import KafkaError
 from faststream import FastStream
 
-from gateway.fleet.known import KnownWorkers
+from gateway.fleet.fleet import Fleet
 from niyama.retry import retry
 
 log = logging.getLogger(__name__)
@@ -15,19 +15,19 @@ log = logging.getLogger(__name__)
 class LoadFollower:
     """Starts the application as soon as Kafka answers. Nothing waits for it."""
 
-    def __init__(self, application: FastStream, known: KnownWorkers) -> None:
+    def __init__(self, application: FastStream, fleet: Fleet) -> None:
         self._application = application
-        self._known = known
+        self._fleet = fleet
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Follow until `stop`. Kafka may come and go."""
         try:
             await retry(self._start, KafkaError, notice="load reports cannot be read yet", log=log)
-            self._known.following = True
+            self._fleet.following = True
             await self._stopping.wait()
         finally:
-            self._known.following = False
+            self._fleet.following = False
             await self._application.stop()
 
     def stop(self) -> None:

@@ -12,7 +12,7 @@ from gateway.fleet.application import (
     MAX_BATCH_RECORDS,
     load_broker,
 )
-from gateway.fleet.known import KnownWorkers
+from gateway.fleet.fleet import Fleet
 from niyama.settings import KafkaSettings
 
 
@@ -22,7 +22,7 @@ def test_the_pinned_version_is_installed() -> None:
 
 async def test_its_subscribers_read_with_our_consumers() -> None:
     """`Broker._connect` replaces what `KafkaBroker._connect` would return and keep."""
-    broker = load_broker(KafkaSettings(), KnownWorkers())
+    broker = load_broker(KafkaSettings(), Fleet())
     await broker.connect()
     (subscriber,) = broker.subscribers
     consumer = subscriber.builder(
@@ -55,7 +55,7 @@ class Log:
 
 
 async def test_a_batch_is_bounded_by_records() -> None:
-    (subscriber,) = load_broker(KafkaSettings(), KnownWorkers()).subscribers
+    (subscriber,) = load_broker(KafkaSettings(), Fleet()).subscribers
     assert isinstance(subscriber, BatchSubscriber)
     log: Any = Log()
     assert len(await subscriber.get_msg(log)) == MAX_BATCH_RECORDS

@@ -293,9 +293,9 @@ async def test_requests_are_measured_by_route_and_status(
 async def test_workers_and_pools_are_what_the_document_says(
     api: httpx.AsyncClient, services: Services
 ) -> None:
-    services.workers.heard(b"default/w1", load_report("w1").to_bytes())
+    services.fleet.heard(b"default/w1", load_report("w1").to_bytes())
     draining = load_report("w2", pool="other", draining=True)
-    services.workers.heard(b"other/w2", draining.to_bytes())
+    services.fleet.heard(b"other/w2", draining.to_bytes())
     workers, others, pools, some = (
         (await api.get("/v1/workers")).json(),
         (await api.get("/v1/workers", params={"pool": "other", "state": "draining"})).json(),

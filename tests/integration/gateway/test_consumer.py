@@ -12,7 +12,7 @@ from gateway.database import engine
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.counts import LedgerCounts
 from gateway.ledger.dead_letters import DeadLetters
-from gateway.measuring import LedgerMetrics, observe, observe_counts
+from gateway.metrics import LedgerMetrics, observe, observe_counts
 from gateway.settings import GatewaySettings
 from niyama.telemetry.measurements import Measurements
 from schemas import JobEvent, headers

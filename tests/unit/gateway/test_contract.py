@@ -7,7 +7,7 @@ import pytest
 
 from gateway import contract
 from gateway.fleet.application import application
-from gateway.fleet.known import KnownWorkers
+from gateway.fleet.fleet import Fleet
 from niyama.settings import KafkaSettings
 from schemas import headers
 
@@ -60,7 +60,7 @@ def test_niyama_receives_what_producers_send_and_sends_what_they_can_receive(
 
 
 def test_what_the_running_application_reads_is_in_it() -> None:
-    running = application(KafkaSettings(), KnownWorkers())
+    running = application(KafkaSettings(), Fleet())
     (broker,) = running.brokers
     read = {topic for subscriber in broker.subscribers for topic in subscriber.topic_names}
     document = json.loads(contract.document())

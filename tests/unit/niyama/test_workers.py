@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from gateway.api import fleet_views
-from gateway.fleet.known import KnownWorker
+from gateway.fleet.fleet import WorkerStatus
 from niyama import workers
 from niyama.api import Api
 from niyama.errors import NiyamaError, UnavailableError
@@ -33,13 +33,13 @@ BUSY = load_report(
     ),
 )  # fmt: skip
 KNOWN = [
-    KnownWorker(BUSY, 0.4),
-    KnownWorker(load_report("null"), 0.4),
-    KnownWorker(load_report("died"), 42.0),
+    WorkerStatus(BUSY, 0.4),
+    WorkerStatus(load_report("null"), 0.4),
+    WorkerStatus(load_report("died"), 42.0),
 ]
 
 
-def document(known: list[KnownWorker]) -> dict[str, Any]:
+def document(known: list[WorkerStatus]) -> dict[str, Any]:
     return {
         "workers": [fleet_views.worker(each).model_dump(mode="json") for each in known],
         "total": len(known),
@@ -51,7 +51,7 @@ def document(known: list[KnownWorker]) -> dict[str, Any]:
     }
 
 
-def printed(known: list[KnownWorker], width: int = 80) -> list[str]:
+def printed(known: list[WorkerStatus], width: int = 80) -> list[str]:
     console = Console(file=StringIO(), width=width)
     console.print(*tables(document(known), width), sep="\n")
     return [line.rstrip() for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]

@@ -2,7 +2,7 @@
 
 from gateway.api import fleet_views
 from gateway.api.fleet_views import PoolView
-from gateway.fleet.known import KnownWorker
+from gateway.fleet.fleet import WorkerStatus
 from schemas import LoadReport
 from schemas.load import Backlog, PredictedTtft, SchedulerLoad, TopicShare, WorkerLimits
 from tests.support.loads import load_report
@@ -30,16 +30,16 @@ def busy(name: str, work_s: float, demand: float, **fields: object) -> LoadRepor
     return load_report(name, **(known | fields))
 
 
-def pools(known: list[KnownWorker]) -> list[PoolView]:
+def pools(known: list[WorkerStatus]) -> list[PoolView]:
     return [fleet_views.pool(members) for members in fleet_views.by_pool(known)]
 
 
 def test_a_pool_adds_up_what_its_workers_have_and_shows_the_busiest() -> None:
     (pool,) = pools(
         [
-            KnownWorker(busy("w1", work_s=10, demand=0.5), 0.5),
-            KnownWorker(busy("w2", work_s=30, demand=0.9, used_kv_tokens=7_500), 0.5),
-            KnownWorker(busy("w3", work_s=99, demand=9), 60.0),  # gone
+            WorkerStatus(busy("w1", work_s=10, demand=0.5), 0.5),
+            WorkerStatus(busy("w2", work_s=30, demand=0.9, used_kv_tokens=7_500), 0.5),
+            WorkerStatus(busy("w3", work_s=99, demand=9), 60.0),  # gone
         ]
     )
     assert (pool.pool, pool.models) == ("default", ["tiny"])
@@ -52,35 +52,35 @@ def test_a_pool_adds_up_what_its_workers_have_and_shows_the_busiest() -> None:
 
 
 def test_a_chat_does_not_go_to_a_worker_that_drains() -> None:
-    (pool,) = pools([KnownWorker(busy("w1", 10, 0.5, draining=True), 0.5)])
+    (pool,) = pools([WorkerStatus(busy("w1", 10, 0.5, draining=True), 0.5)])
     assert (pool.serving, pool.draining, pool.ttft) == (0, 1, [])
 
 
 def test_of_workers_without_a_scheduler_little_is_known() -> None:
-    (pool,) = pools([KnownWorker(load_report(), 0.5)])
+    (pool,) = pools([WorkerStatus(load_report(), 0.5)])
     assert (pool.capacity_tokens_per_s, pool.demand, pool.backlog) == (None, None, [])
     assert (pool.used_kv_share, pool.lag, pool.jobs) == (None, None, 0)
 
 
 def test_pools_are_apart() -> None:
-    found = pools([KnownWorker(load_report(pool=name), 0.5) for name in ("a", "b")])
+    found = pools([WorkerStatus(load_report(pool=name), 0.5) for name in ("a", "b")])
     assert [(each.pool, each.serving) for each in found] == [("a", 1), ("b", 1)]
 
 
 def test_a_worker_that_claims_more_kv_than_it_has_fills_it_at_most() -> None:
-    (pool,) = pools([KnownWorker(busy("w1", 10, 0.5, used_kv_tokens=2**52), 0.5)])
+    (pool,) = pools([WorkerStatus(busy("w1", 10, 0.5, used_kv_tokens=2**52), 0.5)])
     assert pool.used_kv_share == 1.0
 
 
 def test_a_pool_where_a_chat_would_be_relegated_by_some_has_no_longest_ttft() -> None:
-    def relegating(name: str) -> KnownWorker:
+    def relegating(name: str) -> WorkerStatus:
         report = busy(name, work_s=1, demand=3)
         assert report.scheduler is not None
         ttft = [PredictedTtft(prompt_tokens=128)]
         scheduler = report.scheduler.model_copy(update={"ttft": ttft})
-        return KnownWorker(report.model_copy(update={"scheduler": scheduler}), 0.5)
+        return WorkerStatus(report.model_copy(update={"scheduler": scheduler}), 0.5)
 
-    meeting = KnownWorker(busy("w2", work_s=1, demand=0.5), 0.5)
+    meeting = WorkerStatus(busy("w2", work_s=1, demand=0.5), 0.5)
     (some,), (none,) = pools([relegating("w1"), meeting]), pools([relegating("w1")])
     assert [(each.least_s, each.most_s) for each in some.ttft] == [(0.5, None)]
     assert [(each.least_s, each.most_s) for each in none.ttft] == [(None, None)]

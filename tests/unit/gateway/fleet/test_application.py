@@ -13,8 +13,8 @@ from faststream.kafka import KafkaBroker, TestKafkaBroker
 from prometheus_client import CollectorRegistry
 
 from gateway.fleet.application import MAX_KEY_BYTES, application, load_broker
+from gateway.fleet.fleet import Fleet
 from gateway.fleet.follower import LoadFollower
-from gateway.fleet.known import KnownWorkers
 from niyama.settings import KafkaSettings
 from schemas.load import MAX_LOAD_BYTES
 from tests.support.loads import load_report
@@ -24,17 +24,17 @@ TOPIC = SETTINGS.topics.load.name
 
 
 @pytest.fixture
-def workers() -> KnownWorkers:
-    return KnownWorkers()
+def workers() -> Fleet:
+    return Fleet()
 
 
 @pytest.fixture
-async def kafka(workers: KnownWorkers) -> AsyncIterator[KafkaBroker]:
+async def kafka(workers: Fleet) -> AsyncIterator[KafkaBroker]:
     async with TestKafkaBroker(load_broker(SETTINGS, workers)) as broker:
         yield broker
 
 
-async def names(workers: KnownWorkers) -> list[str]:
+async def names(workers: Fleet) -> list[str]:
     return [each.report.worker_id for each in workers.all()]
 
 
@@ -44,9 +44,7 @@ def record(offset: int, key: bytes | None, value: bytes | None) -> ConsumerRecor
     return ConsumerRecord(TOPIC, 0, offset, now_ms, 1, key, value, None, 0, 0, headers)
 
 
-async def test_each_report_replaces_its_workers_last(
-    kafka: KafkaBroker, workers: KnownWorkers
-) -> None:
+async def test_each_report_replaces_its_workers_last(kafka: KafkaBroker, workers: Fleet) -> None:
     for decodes in (1, 2):
         report = load_report("w1", running_decodes=decodes)
         await kafka.publish(report.to_bytes(), TOPIC, key=b"default/w1")
@@ -56,7 +54,7 @@ async def test_each_report_replaces_its_workers_last(
 
 async def test_faststream_counts_the_records_that_were_read() -> None:
     registry = CollectorRegistry()
-    (broker,) = application(SETTINGS, KnownWorkers(), registry).brokers[:1]
+    (broker,) = application(SETTINGS, Fleet(), registry).brokers[:1]
     assert isinstance(broker, KafkaBroker)
     async with TestKafkaBroker(broker):
         (subscriber,) = broker.subscribers
@@ -67,9 +65,7 @@ async def test_faststream_counts_the_records_that_were_read() -> None:
     assert registry.get_sample_value("faststream_received_messages_total", labels) == 3
 
 
-async def test_an_empty_record_takes_the_worker_away(
-    kafka: KafkaBroker, workers: KnownWorkers
-) -> None:
+async def test_an_empty_record_takes_the_worker_away(kafka: KafkaBroker, workers: Fleet) -> None:
     await kafka.publish(load_report("w1").to_bytes(), TOPIC, key=b"default/w1")
     await kafka.publish(None, TOPIC, key=b"default/w1")
     assert await names(workers) == []
@@ -86,7 +82,7 @@ class FakeConsumer:
 
 
 async def test_of_a_batch_the_last_record_of_each_key_counts(
-    kafka: KafkaBroker, workers: KnownWorkers, monkeypatch: pytest.MonkeyPatch
+    kafka: KafkaBroker, workers: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many records there are, little is done with each."""
     heard = Mock(wraps=workers.heard)
@@ -113,7 +109,7 @@ async def test_of_a_batch_the_last_record_of_each_key_counts(
 )
 async def test_what_cannot_be_a_report_is_not_kept(
     kafka: KafkaBroker,
-    workers: KnownWorkers,
+    workers: Fleet,
     key: bytes | None,
     value: bytes,
     caplog: pytest.LogCaptureFixture,
@@ -130,7 +126,7 @@ async def test_the_follower_starts_as_soon_as_kafka_answers_and_ends_when_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("niyama.retry.RETRY_INTERVAL_S", 0)
-    known = KnownWorkers()
+    known = Fleet()
     running_application = application(SETTINGS, known)
     (broker,) = running_application.brokers
     started = AsyncMock(side_effect=[KafkaConnectionError("away"), None])

@@ -8,7 +8,7 @@ from niyama.telemetry.measurements import Measurements
 from tests.support.metrics import numbers
 from workers.engine.load import EngineLoad, Iterations, together
 from workers.latency.model import Regime
-from workers.measuring import observe_engine
+from workers.metrics import observe_engine
 from workers.policy.load import ChatForecast, QueueLoad
 from workers.policy.qos import Kind
 

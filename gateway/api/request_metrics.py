@@ -16,7 +16,7 @@ INTERNAL_ERROR = "500"
 """What Starlette answers, outside of all middleware, where an exception came before an answer."""
 
 
-class MeasuredRequests:
+class RequestMetrics:
     """ASGI middleware."""
 
     def __init__(

@@ -7,7 +7,7 @@ from itertools import islice
 from statistics import fmean
 from typing import TypeVar
 
-from gateway.fleet.known import KnownWorker, KnownWorkers, WorkerState
+from gateway.fleet.fleet import Fleet, WorkerState, WorkerStatus
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.counts import LedgerCounts, PoolCounts
 from gateway.ledger.dead_letters import DeadLetters
@@ -76,32 +76,32 @@ def observe_counts(measurements: Measurements, counts: LedgerCounts) -> None:
     see(instruments.REPLIES_UNDELIVERABLE, of_pools(lambda pool: pool.undeliverable_replies))
 
 
-def observe_pools(measurements: Measurements, workers: KnownWorkers, pool: str) -> None:
+def observe_pools(measurements: Measurements, fleet: Fleet, pool: str) -> None:
     """Show what the workers' load reports say; of `pool` even while it has no workers."""
     see = measurements.observe
-    see(instruments.POOL_WORKERS, lambda: _workers(workers.all(), pool))
-    see(instruments.POOL_DEMAND, lambda: _demands(workers.all()))
-    see(instruments.POOL_LAG, lambda: _lags(workers.all()))
-    see(instruments.LOAD_REPORTS_LAG, lambda: [(workers.unread, ())])
+    see(instruments.POOL_WORKERS, lambda: _workers(fleet.all(), pool))
+    see(instruments.POOL_DEMAND, lambda: _demands(fleet.all()))
+    see(instruments.POOL_LAG, lambda: _lags(fleet.all()))
+    see(instruments.LOAD_REPORTS_LAG, lambda: [(fleet.unread, ())])
 
 
-def _workers(known: Iterable[KnownWorker], own_pool: str) -> Observed:
-    counts = Counter((each.report.pool, each.state) for each in known)
+def _workers(statuses: Iterable[WorkerStatus], own_pool: str) -> Observed:
+    counts = Counter((each.report.pool, each.state) for each in statuses)
     pools = _first({own_pool: None} | dict.fromkeys(pool for pool, _ in counts))
     return [(counts[pool, state], (pool, state)) for pool in pools for state in WorkerState]
 
 
-def _demands(known: Iterable[KnownWorker]) -> Observed:
+def _demands(statuses: Iterable[WorkerStatus]) -> Observed:
     demands: dict[str, list[float]] = {}
-    for each in known:
+    for each in statuses:
         if each.state is not WorkerState.GONE and each.report.scheduler is not None:
             demands.setdefault(each.report.pool, []).append(each.report.scheduler.demand)
     return [(fmean(demands[pool]), (pool,)) for pool in _first(demands)]
 
 
-def _lags(known: Iterable[KnownWorker]) -> Observed:
+def _lags(statuses: Iterable[WorkerStatus]) -> Observed:
     lags: dict[tuple[str, str], float] = {}
-    for each in known:
+    for each in statuses:
         for share in each.report.topics if each.state is not WorkerState.GONE else ():
             place = (each.report.pool, share.topic)
             lags[place] = lags.get(place, 0) + (math.nan if share.lag is None else share.lag)

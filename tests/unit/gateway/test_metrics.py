@@ -6,14 +6,14 @@ from aiokafka import TopicPartition
 
 from gateway.bootstrap import build
 from gateway.database import engine
-from gateway.fleet.known import KnownWorkers
+from gateway.fleet.fleet import Fleet
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.counts import LedgerCounts, PoolCounts
 from gateway.ledger.dead_letters import DeadLetters
 from gateway.ledger.positions import Positions
 from gateway.ledger.records import Unusable
 from gateway.ledger.writer import Written
-from gateway.measuring import MAX_SERIES, LedgerMetrics, observe, observe_counts, observe_pools
+from gateway.metrics import MAX_SERIES, LedgerMetrics, observe, observe_counts, observe_pools
 from gateway.settings import GatewaySettings
 from niyama.telemetry.measurements import Measurements
 from schemas import JobError
@@ -90,7 +90,7 @@ async def test_a_gateway_that_does_not_measure_does_not_count() -> None:
 
 
 def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
-    measurements, workers = Measurements(), KnownWorkers(lambda: 0.0)
+    measurements, workers = Measurements(), Fleet(lambda: 0.0)
     observe_pools(measurements, workers, "default")
     states = ("serving", "draining", "gone")
     assert numbers(measurements, "niyama.pool.workers") == {
@@ -125,7 +125,7 @@ def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
 
 
 def test_however_many_pools_there_are_series_are_bounded() -> None:
-    measurements, workers = Measurements(), KnownWorkers(lambda: 0.0)
+    measurements, workers = Measurements(), Fleet(lambda: 0.0)
     observe_pools(measurements, workers, "default")
     for number in range(MAX_SERIES + 1):
         share = TopicShare(topic=f"t{number}", partitions=[0], jobs=0, prompt_tokens=0, lag=1)
@@ -139,6 +139,6 @@ def test_however_many_pools_there_are_series_are_bounded() -> None:
 
 def test_in_prometheus_the_label_of_the_pool_is_that_of_the_jobs() -> None:
     measurements = Measurements()
-    observe_pools(measurements, KnownWorkers(), "eu")
+    observe_pools(measurements, Fleet(), "eu")
     text, _ = metrics(measurements).text(None)
     assert b'niyama_pool_workers{niyama_pool="eu",niyama_worker_state="gone"} 0.0' in text

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.fleet import known
-from gateway.fleet.known import KnownWorkers, WorkerState
+from gateway.fleet import fleet
+from gateway.fleet.fleet import Fleet, WorkerState
 from schemas import JobError, LoadReport
 from schemas.decode import decode_load
 from schemas.topics import worker_key
@@ -27,8 +27,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def workers(clock: Clock) -> KnownWorkers:
-    return KnownWorkers(clock)
+def workers(clock: Clock) -> Fleet:
+    return Fleet(clock)
 
 
 @pytest.fixture
@@ -40,21 +40,21 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         records.append(record)
         return decode_load(record)
 
-    monkeypatch.setattr(known, "decode_load", decode)
+    monkeypatch.setattr(fleet, "decode_load", decode)
     return records
 
 
-def hear(workers: KnownWorkers, name: str, age_s: float = 0.0, **fields: Any) -> None:
+def hear(workers: Fleet, name: str, age_s: float = 0.0, **fields: Any) -> None:
     report = load_report(name, **fields)
     workers.heard(worker_key(report.pool, name), report.to_bytes(), age_s)
 
 
-async def states(workers: KnownWorkers) -> dict[str, WorkerState]:
+async def states(workers: Fleet) -> dict[str, WorkerState]:
     return {each.report.worker_id: each.state for each in await workers.in_turns()}
 
 
 async def test_a_worker_that_stopped_reporting_is_gone_and_then_forgotten(
-    workers: KnownWorkers, clock: Clock
+    workers: Fleet, clock: Clock
 ) -> None:
     hear(workers, "w1")
     clock.now_s += 4
@@ -69,7 +69,7 @@ async def test_a_worker_that_stopped_reporting_is_gone_and_then_forgotten(
 
 
 async def test_one_that_drains_says_so_and_one_that_ended_in_order_is_not_there(
-    workers: KnownWorkers,
+    workers: Fleet,
 ) -> None:
     hear(workers, "w1", draining=True)
     hear(workers, "w2")
@@ -79,14 +79,14 @@ async def test_one_that_drains_says_so_and_one_that_ended_in_order_is_not_there(
     assert await states(workers) == {"w2": WorkerState.SERVING}
 
 
-async def test_a_report_that_is_old_when_it_is_read_is_of_nobody(workers: KnownWorkers) -> None:
+async def test_a_report_that_is_old_when_it_is_read_is_of_nobody(workers: Fleet) -> None:
     hear(workers, "w1", age_s=2)
     hear(workers, "w2", age_s=600)
     assert await states(workers) == {"w1": WorkerState.SERVING}
 
 
 async def test_a_gateway_that_reads_late_does_not_lose_the_workers_it_knows(
-    workers: KnownWorkers, clock: Clock
+    workers: Fleet, clock: Clock
 ) -> None:
     hear(workers, "w1")
     clock.now_s += 61
@@ -95,7 +95,7 @@ async def test_a_gateway_that_reads_late_does_not_lose_the_workers_it_knows(
     assert (worker.state, worker.report.running_decodes) == (WorkerState.SERVING, 2)
 
 
-async def test_workers_are_listed_by_pool_and_name(workers: KnownWorkers) -> None:
+async def test_workers_are_listed_by_pool_and_name(workers: Fleet) -> None:
     for pool, name in (("b", "1"), ("a", "2"), ("a", "1")):
         hear(workers, name, pool=pool)
     listed = [(each.report.pool, each.report.worker_id) for each in workers.all()]
@@ -103,7 +103,7 @@ async def test_workers_are_listed_by_pool_and_name(workers: KnownWorkers) -> Non
 
 
 async def test_only_the_last_report_of_a_worker_is_decoded_and_only_once(
-    workers: KnownWorkers, decoded: list[bytes]
+    workers: Fleet, decoded: list[bytes]
 ) -> None:
     for decodes in range(100):
         hear(workers, "w1", running_decodes=decodes)
@@ -127,7 +127,7 @@ async def test_only_the_last_report_of_a_worker_is_decoded_and_only_once(
     ],
 )
 async def test_a_record_that_is_no_report_of_its_key_is_of_nobody(
-    workers: KnownWorkers, record: bytes, decoded: list[bytes], caplog: pytest.LogCaptureFixture
+    workers: Fleet, record: bytes, decoded: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     hear(workers, "w3")
     for _ in range(3):
@@ -139,19 +139,19 @@ async def test_a_record_that_is_no_report_of_its_key_is_of_nobody(
 
 
 async def test_however_many_names_there_are_memory_is_bounded(
-    workers: KnownWorkers, monkeypatch: pytest.MonkeyPatch
+    workers: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known, "MAX_WORKERS", 3)
+    monkeypatch.setattr(fleet, "MAX_WORKERS", 3)
     for number in range(5):
         hear(workers, f"w{number}")
     assert list(await states(workers)) == ["w2", "w3", "w4"]
 
 
 async def test_however_large_reports_are_memory_is_bounded(
-    workers: KnownWorkers, monkeypatch: pytest.MonkeyPatch
+    workers: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = len(load_report("w0").to_bytes())
-    monkeypatch.setattr(known, "MAX_HELD_BYTES", 3 * size + 10)
+    monkeypatch.setattr(fleet, "MAX_HELD_BYTES", 3 * size + 10)
     for number in range(5):
         hear(workers, f"w{number}")
     assert list(await states(workers)) == ["w2", "w3", "w4"]
@@ -164,9 +164,9 @@ async def test_however_large_reports_are_memory_is_bounded(
 
 
 async def test_many_reports_are_decoded_in_turns(
-    workers: KnownWorkers, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
+    workers: Fleet, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
 ) -> None:
-    monkeypatch.setattr(known, "DECODED_AT_ONCE_BYTES", 1)
+    monkeypatch.setattr(fleet, "DECODED_AT_ONCE_BYTES", 1)
     for number in range(5):
         hear(workers, f"w{number}")
     asking = asyncio.ensure_future(workers.in_turns())

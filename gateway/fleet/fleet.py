@@ -1,4 +1,4 @@
-"""Which workers there are: what each said last, and how long ago.
+"""The fleet: which workers there are, what each said last, and how long ago.
 
 In memory, and the same in every gateway: each reads all reports.
 """
@@ -42,7 +42,7 @@ class WorkerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class KnownWorker:
+class WorkerStatus:
     report: LoadReport
     """Its last."""
     silent_s: float
@@ -65,7 +65,7 @@ class _Heard:
     """Bytes until somebody asks for the report; None: it is none."""
 
 
-class KnownWorkers:
+class Fleet:
     """Reports are decoded when they are asked for: most are replaced before anybody does."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -100,7 +100,7 @@ class KnownWorkers:
         self._forget_silent()
         self._remove(key)
 
-    async def in_turns(self) -> list[KnownWorker]:
+    async def in_turns(self) -> list[WorkerStatus]:
         """As `all`, and what is decoded for it takes many short turns."""
         decoded_bytes = 0
         for key, heard in list(self._heard.items()):
@@ -112,17 +112,17 @@ class KnownWorkers:
                 await asyncio.sleep(0)
         return self.all()
 
-    def all(self) -> list[KnownWorker]:
+    def all(self) -> list[WorkerStatus]:
         """By pool and worker id. May be asked in any thread: it forgets nobody."""
-        return sorted(self._known(), key=lambda known: (known.report.pool, known.report.worker_id))
+        return sorted(self._statuses(), key=lambda each: (each.report.pool, each.report.worker_id))
 
-    def _known(self) -> Iterator[KnownWorker]:
+    def _statuses(self) -> Iterator[WorkerStatus]:
         now_s = self._clock()
         for key, heard in list(self._heard.items()):
             if heard.at_s >= now_s - FORGOTTEN_AFTER_S:
                 report = self._report(key, heard)
                 if report is not None:
-                    yield KnownWorker(report, now_s - heard.at_s)
+                    yield WorkerStatus(report, now_s - heard.at_s)
 
     def _report(self, key: bytes, heard: _Heard) -> LoadReport | None:
         """None: the record is no report, or not of the worker of this key."""
