@@ -13,7 +13,7 @@ import pytest
 from niyama.local.errors import ChildDiedError, LocalStackError
 from niyama.local.process import LOG_LIMIT_BYTES, Child, run_to_end
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture

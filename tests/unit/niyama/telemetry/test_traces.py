@@ -15,6 +15,12 @@ from tests.support.collector import collector
 from tests.support.metrics import numbers
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine does not lose what is sent at the end."""
+    monkeypatch.setattr(ending, "CLOSE_LIMIT_S", 60.0)
+
+
 def telemetry(endpoint: str | None, **settings: bool) -> Telemetry:
     given = TelemetrySettings(otlp_endpoint=endpoint, **settings)
     return Telemetry(given, "niyama-test", "default", "one")
@@ -26,6 +32,7 @@ def make_span(of: Telemetry) -> None:
     provider.get_tracer("test").start_span("work").end()
 
 
+@pytest.mark.usefixtures("_patient")
 def test_a_collector_gets_the_spans_of_a_process_that_ends() -> None:
     with collector(signal="traces") as (endpoint, received):
         with closing(telemetry(endpoint)) as sending:
@@ -38,6 +45,7 @@ def test_a_collector_gets_the_spans_of_a_process_that_ends() -> None:
     assert [span.name for scope in spans.scope_spans for span in scope.spans] == ["work"]
 
 
+@pytest.mark.usefixtures("_patient")
 def test_batches_that_a_collector_does_not_take_are_counted() -> None:
     with collector(status=400, signal="traces") as (endpoint, _):
         sending = telemetry(endpoint)
