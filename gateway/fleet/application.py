@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.fleet.broker import Broker
 from gateway.fleet.fleet import Fleet
-from gateway.fleet.topics import described
+from gateway.fleet.operations import Operation, operations
 from niyama.kafka import source_of
 from niyama.logs import Throttle
 from niyama.settings import KafkaSettings
@@ -40,15 +40,15 @@ def application(
 ) -> FastStream:
     """Not started. FastStream's own metrics go to `registry`.
 
-    Its AsyncAPI document (`gateway.contract`) has every topic: what is read here, and what the rest
-    of Niyama reads and writes with aiokafka.
+    Its AsyncAPI document (completed by `gateway.contract`) has every topic: what is read here, and
+    what the rest of Niyama reads and writes with aiokafka.
     """
     broker = load_broker(settings, fleet)
     if registry is not None:
         broker.add_middleware(KafkaPrometheusMiddleware(registry=registry, app_name="niyama"))
     elsewhere = KafkaBroker(settings.kafka_bootstrap)  # never started
-    for each in described(settings.topics):
-        elsewhere.publisher(each.topic.name, schema=each.message or bytes)
+    for each in operations(settings.topics):
+        _declare(each, elsewhere)
     specification = AsyncAPI(
         broker,
         elsewhere,
@@ -59,6 +59,21 @@ def application(
         schema_version="3.0.0",
     )
     return FastStream(broker, logger=log, specification=specification)
+
+
+def _declare(operation: Operation, broker: KafkaBroker) -> None:
+    """Have the operation in the document, as far as FastStream has words for it."""
+    topic, title, description = operation.address, operation.name, operation.description
+    message = operation.message or bytes
+    if operation.action == "send":
+        broker.publisher(topic, title=title, description=description, schema=message)
+        return
+
+    async def handler(message: object) -> None:
+        """Never called: FastStream takes the type of the payload from it."""
+
+    handler.__annotations__["message"] = message
+    broker.subscriber(topic, title=title, description=description)(handler)
 
 
 def load_broker(

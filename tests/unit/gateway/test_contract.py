@@ -1,6 +1,7 @@
 """The AsyncAPI document: that of the application that runs, and of everything around it."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -70,13 +71,36 @@ def test_what_the_running_application_reads_is_in_it() -> None:
 
 def test_every_message_has_its_key_payload_and_headers(document: Any) -> None:
     messages = document["components"]["messages"]
+    assert messages.keys() == {
+        *("JobRequest", "JobControl", "JobEvent", "TokenChunk"),
+        *("DeadLetter", "ReplySent", "LoadReport"),
+    }
     for message in messages.values():
         assert message["bindings"]["kafka"]["key"]
         assert resolved(document, message["payload"])
     assert messages["JobEvent"]["bindings"]["kafka"]["key"]["format"] == "uuid"
     assert {"traceparent", "tracestate"} == set(messages["JobRequest"]["headers"]["properties"])
     assert headers.REASON in messages["DeadLetter"]["headers"]["properties"]
+    assert messages["JobEvent"]["correlationId"] == {"location": "$message.payload#/job_id"}
     assert "correlationId" not in messages["LoadReport"]
+
+
+def test_the_documents_channels_and_operations_are_those_of_the_application() -> None:
+    own = json.loads(application(KafkaSettings(), Fleet()).schema.to_specification().to_json())
+    published = json.loads(contract.document())
+    for section in ("channels", "operations"):
+        assert own[section].keys() == published[section].keys()
+    for name, operation in own["operations"].items():
+        assert published["operations"][name]["action"] == operation["action"]
+        assert published["operations"][name]["channel"] == operation["channel"]
+        assert published["channels"][name]["address"] == own["channels"][name]["address"]
+    assert own["components"]["schemas"].keys() >= published["components"]["schemas"].keys()
+
+
+def test_names_of_components_are_those_that_asyncapi_allows(document: Any) -> None:
+    # https://www.asyncapi.com/docs/reference/specification/v3.0.0#componentsObject
+    for components in document["components"].values():
+        assert all(re.fullmatch(r"[a-zA-Z0-9._-]+", name) for name in components)
 
 
 def test_no_reference_leads_nowhere(document: Any) -> None:
@@ -92,10 +116,10 @@ def test_no_reference_leads_nowhere(document: Any) -> None:
 
 def test_channels_have_the_settings_with_which_topics_are_created(document: Any) -> None:
     channels = document["channels"]
-    events = channels["niyama.events"]["bindings"]["kafka"]
+    events = channels["send:niyama.events"]["bindings"]["kafka"]
     assert events["partitions"] == 6
     assert events["topicConfiguration"]["retention.ms"] == 7 * 86_400_000
-    load = channels["niyama.load"]
+    load = channels["send:niyama.load"]
     assert load["bindings"]["kafka"]["topicConfiguration"]["cleanup.policy"] == [
         "compact",
         "delete",
