@@ -47,28 +47,14 @@ def build(settings: GatewaySettings) -> Gateway:
     """A gateway that is not connected to anything yet."""
     engine = database.engine(settings, settings.database_connections)
     telemetry = Telemetry(settings, "niyama-gateway", settings.pool)
+    measurements = telemetry.measurements
     tracing = telemetry.traces.provider(ParentBased(TraceIdRatioBased(settings.trace_sample_ratio)))
     producer = Producer(settings, tracer_provider=tracing)
-    ledger, stopping = Ledger(engine), asyncio.Event()
+    ledger, stopping, fleet = Ledger(engine), asyncio.Event(), Fleet()
     readers = max(1, settings.database_connections // 2)
-    measurements = telemetry.measurements
     submissions = _submissions(settings, producer, ledger, measurements)
     followers = Followers(ledger.not_open, submissions.is_recent, stopping, readers)
-    relay, reconciler = ReplyRelay(settings), Reconciler(settings)
-
-    ledger_metrics = LedgerMetrics(measurements, ledger_group(settings))
-
-    def wake(written: Written) -> None:
-        ledger_metrics.written(written)
-        followers.wake(written.ended)
-        if written.replies:
-            relay.wake()
-        if written.to_cancel:
-            reconciler.wake()
-
-    dead_letters, fleet = DeadLetters(settings), Fleet()
-    consumer = LedgerConsumer(settings, wake, dead_letters.put, ledger_metrics.stored)
-    observe(measurements, consumer, dead_letters)
+    consumer, parts = _ledger_parts(settings, engine, followers, measurements)
     observe_pools(measurements, fleet, settings.pool)
     services = Services(
         Health(_checks(settings, engine, producer, consumer)),
@@ -81,7 +67,30 @@ def build(settings: GatewaySettings) -> Gateway:
     app = create_app(services)
     if tracing is not None:
         trace_requests(app, tracing)
+    follower = LoadFollower(_application(settings, fleet, telemetry), fleet)
+    without_postgres: dict[str, Part] = {"following load reports": follower}
     server = _server(app)
+    return Gateway(settings, engine, producer, parts, without_postgres, server, stopping, telemetry)
+
+
+def _ledger_parts(
+    settings: GatewaySettings, engine: AsyncEngine, followers: Followers, measurements: Measurements
+) -> tuple[LedgerConsumer, dict[str, Part]]:
+    """The ledger's consumer; and by name everything that runs while there is a database, it too."""
+    metrics = LedgerMetrics(measurements, ledger_group(settings))
+    relay, reconciler = ReplyRelay(settings), Reconciler(settings)
+    dead_letters = DeadLetters(settings)
+
+    def wake(written: Written) -> None:
+        metrics.written(written)
+        followers.wake(written.ended)
+        if written.replies:
+            relay.wake()
+        if written.to_cancel:
+            reconciler.wake()
+
+    consumer = LedgerConsumer(settings, wake, dead_letters.put, metrics.stored)
+    observe(measurements, consumer, dead_letters)
     parts: dict[str, Part] = {
         "the ledger": consumer,
         "sending dead letters": dead_letters,
@@ -92,9 +101,7 @@ def build(settings: GatewaySettings) -> Gateway:
         counts = LedgerCounts(engine, settings.pool)
         observe_counts(measurements, counts)
         parts["counting what is open in the ledger"] = counts
-    follower = LoadFollower(_application(settings, fleet, telemetry), fleet)
-    without_postgres: dict[str, Part] = {"following load reports": follower}
-    return Gateway(settings, engine, producer, parts, without_postgres, server, stopping, telemetry)
+    return consumer, parts
 
 
 def _application(settings: GatewaySettings, fleet: Fleet, telemetry: Telemetry) -> FastStream:

@@ -104,21 +104,27 @@ def load_broker(
 
     @subscriber
     async def load_reports(records: Sequence[ConsumerRecord]) -> None:
-        now_s = clock()
-        last: dict[bytes, ConsumerRecord] = {record.key or b"": record for record in records}
-        for key, record in last.items():
-            if record.value is None:
-                fleet.withdrawn(key)
-            elif (fault := _fault(key, record.value)) is not None:
-                throttle.warning(log, "skipped a load report: %s: %s", source_of(record), fault)
-            else:
-                fleet.heard(key, record.value, max(0.0, now_s - record.timestamp / 1000))
+        _tell(fleet, records, clock(), throttle)
         if subscriber.consumer is not None:
             unread.update(_unread(subscriber.consumer, records))
             fleet.unread = sum(unread.values())
         await asyncio.sleep(0)  # there may be a next batch, which is not waited for
 
     return broker
+
+
+def _tell(
+    fleet: Fleet, records: Sequence[ConsumerRecord], now_s: float, throttle: Throttle
+) -> None:
+    """Of each key only the last record: it replaces those before it."""
+    last: dict[bytes, ConsumerRecord] = {record.key or b"": record for record in records}
+    for key, record in last.items():
+        if record.value is None:
+            fleet.withdrawn(key)
+        elif (fault := _fault(key, record.value)) is not None:
+            throttle.warning(log, "skipped a load report: %s: %s", source_of(record), fault)
+        else:
+            fleet.heard(key, record.value, max(0.0, now_s - record.timestamp / 1000))
 
 
 def _fault(key: bytes, value: bytes) -> str | None:
