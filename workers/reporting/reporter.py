@@ -111,17 +111,14 @@ class Reporter:
         attempt: JobAttempt | None,
         error: JobError,
         on_delivered: Delivered,
+        /,
         *,
         at_s: float,
-        duplicate_of: Source | None = None,
-        times: JobTimes | None = None,
-        trace_id: str | None = None,
+        **details: Unpack[EventDetails],
     ) -> None:
         """Send a dead letter and then, unless `attempt` is None, the job's `failed` event.
 
-        The job fails at `at_s`, in UTC epoch seconds. `duplicate_of` is the record that has the id
-        of the job, if another one has; `times` say where the time went, if it was taken;
-        `trace_id` is that of its trace, if that is kept.
+        The job fails at `at_s`, in UTC epoch seconds; its event has the `error` and `details`.
         """
         self.refusals[error.code] += 1
         log.info("refused %s: %s", source_of(record), error.message)
@@ -130,15 +127,9 @@ class Reporter:
             if attempt is None:
                 on_delivered()
             else:
+                details["error"] = error
                 self.event(
-                    attempt,
-                    EventType.FAILED,
-                    at_s=at_s,
-                    error=error,
-                    duplicate_of=duplicate_of,
-                    times=times,
-                    trace_id=trace_id,
-                    on_delivered=on_delivered,
+                    attempt, EventType.FAILED, at_s=at_s, on_delivered=on_delivered, **details
                 )
 
         at_ms = int(at_s * 1000)
