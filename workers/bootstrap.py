@@ -239,7 +239,7 @@ def _traces(settings: WorkerSettings, telemetry: Telemetry) -> NoTraces:
     maker = SpanMaker(traces.processor.on_end, traces.resource, settings.workers_group, events)
     jobs = JobTraces(maker, settings.trace_sample_ratio, clock=time.time)
     telemetry.measurements.observe(
-        instruments.TRACES_KEPT, lambda: [(jobs.kept, ("kept",)), (jobs.dropped, ("dropped",))]
+        instruments.TRACES_KEPT, lambda: [(jobs.kept, ("true",)), (jobs.dropped, ("false",))]
     )
     return jobs
 

@@ -44,4 +44,4 @@ REGIME = Attribute(
 PROMPT_TOKENS = Attribute("niyama.prompt_tokens", "of the chat: 128, 1024 or 8192")
 TOKEN_TYPE = Attribute("gen_ai.token.type", "`input` or `output`")
 SIGNAL = Attribute("niyama.signal", "`metrics` or `traces`")
-TRACE_FATE = Attribute("niyama.trace.fate", "`kept` or `dropped`")
+TRACE_KEPT = Attribute("niyama.trace.kept", "`true`, or `false` where there were too many")

@@ -23,7 +23,7 @@ from niyama.telemetry.instruments.attributes import (
     TOKEN,
     TOKEN_TYPE,
     TOPIC,
-    TRACE_FATE,
+    TRACE_KEPT,
 )
 from niyama.tracing import names
 
@@ -121,7 +121,7 @@ RELEGATIONS = Instrument(
     "niyama.scheduler.relegations",
     Kind.COUNTER,
     "{decision}",
-    "Jobs that were relegated: served when capacity is left",
+    "Jobs that were relegated: they are served when capacity is left",
     (REASON, IMPORTANCE, QOS_KIND),
 )
 DECISIONS = Instrument(
@@ -150,7 +150,7 @@ BACKLOG = Instrument(
     "niyama.scheduler.backlog",
     Kind.GAUGE,
     "s",
-    "How long the prompts and answers that the scheduler has take, whenever they are due",
+    "How long the scheduler's work takes: prompts and expected answers, whenever they are due",
     (QOS_KIND,),
 )
 PREDICTED_TTFT = Instrument(
@@ -234,7 +234,6 @@ TRACES_KEPT = Instrument(
     "niyama.telemetry.traces",
     Kind.COUNTER,
     "{trace}",
-    "Traces of jobs that ended and whose trace was to be kept: kept, or dropped because there were "
-    "too many",
-    (TRACE_FATE,),
+    "Traces of jobs that were worth keeping, and whether they were kept",
+    (TRACE_KEPT,),
 )
