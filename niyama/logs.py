@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from niyama.log_lines import LineFormatter
+from niyama.log_writer import LineHandler, SharedHandler
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 NOTICE_INTERVAL_S = 10.0
@@ -69,15 +70,15 @@ def configure_logging(
     *,
     line_format: str = FORMAT,
 ) -> None:
-    """Log to stderr, messages of `level` and above; `secrets` never.
+    """Log to stderr, messages of `level` and above; `secrets` never. Whoever logs does not wait:
+    lines that nobody reads are dropped.
 
     Warnings of libraries are logged, too. Libraries are quieter, except at debug. aiokafka,
     FastStream and OpenTelemetry repeat their errors for as long as a broker or a collector is
     away: of those, one is logged now and then.
     """
-    formatter = LineFormatter(line_format if _is_text(log_format) else None, secrets)
-    own = logging.StreamHandler()
-    own.setFormatter(formatter)
+    own = LineHandler()
+    own.setFormatter(LineFormatter(line_format if _is_text(log_format) else None, secrets))
     logging.basicConfig(level=level.upper(), handlers=[own], force=True)
     logging.captureWarnings(True)
     if level == "debug":
@@ -87,8 +88,7 @@ def configure_logging(
     for library in ("alembic", "sglang", "uvicorn"):
         logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
     for library in ("aiokafka", "faststream", "opentelemetry"):
-        handler = logging.StreamHandler()
-        handler.setFormatter(formatter)
+        handler = SharedHandler(own)
         handler.addFilter(Throttle())  # of its own: one's errors do not hide another's
         logger = logging.getLogger(library)
         logger.setLevel(logging.ERROR)

@@ -4,10 +4,8 @@ Once a worker serves, nothing may block its event loop; another thread watches t
 """
 
 import asyncio
-import faulthandler
 import json
 import logging
-import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from niyama.ending import end_process
 from niyama.errors import ConfigurationError
 from niyama.telemetry.metrics import Metrics
 from workers.engine.watchdog import TICK_S, Watchdog
@@ -50,8 +49,8 @@ class Health:
 class LoopWatch:
     """A thread's view of the event loop: `beat` comes from the loop, `tick` from the thread."""
 
-    def __init__(self, health: Health, limit_s: float, end: Callable[[], None]) -> None:
-        """`end` is called when the loop has not turned for `limit_s`."""
+    def __init__(self, health: Health, limit_s: float, end: Callable[[str], None]) -> None:
+        """`end` is called, with the reason, when the loop has not turned for `limit_s`."""
         self._health = health
         self._watchdog = Watchdog(limit_s)
         self._loop = self._watchdog.watch("the event loop")
@@ -64,8 +63,7 @@ class LoopWatch:
         hung = self._watchdog.tick()
         self._health.stuck = self._watchdog.silence_s > LOOP_STALL_S
         if hung is not None:
-            log.critical("the event loop has been stuck for %g s", self._watchdog.limit_s)
-            self._end()
+            self._end(f"{hung} has been stuck for {self._watchdog.limit_s:g} s")
 
 
 @asynccontextmanager
@@ -73,7 +71,7 @@ async def watched_loop(health: Health, limit_s: float) -> AsyncIterator[None]:
     """Inside the context, /healthz fails while the event loop is stuck, and at `limit_s` this
     process ends: its supervisor starts another.
     """
-    watch, left = LoopWatch(health, limit_s, _end_process), threading.Event()
+    watch, left = LoopWatch(health, limit_s, end_process), threading.Event()
 
     async def beat() -> None:
         while True:
@@ -91,12 +89,6 @@ async def watched_loop(health: Health, limit_s: float) -> AsyncIterator[None]:
     finally:
         left.set()
         beating.cancel()
-
-
-def _end_process() -> None:
-    """Leave it to the kernel: nothing that the loop would have to do can be done."""
-    faulthandler.dump_traceback()
-    os._exit(1)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 
+from niyama.ending import exit_within
 from niyama.errors import ConfigurationError
 from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging, log_uncaught_errors
@@ -15,7 +16,7 @@ from workers.engine.port import Engine, EngineStartError
 from workers.engine.scheduling import parse_weights
 from workers.health import Health, serving, watched_loop
 from workers.settings import WorkerSettings
-from workers.stop import Stop, exit_within
+from workers.stop import Stop
 
 log = logging.getLogger(__name__)
 

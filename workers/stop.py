@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import signal
-import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import TypeVar
@@ -17,8 +15,6 @@ T = TypeVar("T")
 
 SHUTDOWN_STEP_S = 10.0
 """The time limit of each shutdown step when Kafka does not answer."""
-EXIT_LIMIT_S = 30.0
-"""How long the engine may take to close, and the process to end after that."""
 
 
 class Stop:
@@ -62,11 +58,3 @@ async def shutdown_step(step: Callable[[], Awaitable[object]]) -> None:
     in time: the step is given up."""
     with suppress(TimeoutError, KafkaError):
         await asyncio.wait_for(step(), SHUTDOWN_STEP_S)
-
-
-def exit_within(limit_s: float = EXIT_LIMIT_S) -> None:
-    """End this process in `limit_s` at the latest, whatever hangs in it by then: a thread that the
-    interpreter waits for, or a child that even the kernel cannot kill."""
-    timer = threading.Timer(limit_s, os._exit, args=(1,))
-    timer.daemon = True
-    timer.start()

@@ -1,10 +1,12 @@
-"""This process's logging, as it was before a test set it up."""
+"""This process's logging: as it was before a test set it up, and what it wrote."""
 
 import logging
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 LIBRARIES = (
     "aiokafka", "aiokafka.conn", "aiokafka.producer", "alembic", "faststream", "opentelemetry",
@@ -31,3 +33,10 @@ def restored_logging() -> Iterator[None]:
             each.setLevel(level)
             each.handlers = handlers
             each.propagate = propagate
+
+
+def logged(captured: pytest.CaptureFixture[str]) -> str:
+    """What this process has written to its log, according to `capfd`."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    return captured.readouterr().err

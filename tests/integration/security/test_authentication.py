@@ -14,7 +14,7 @@ from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging
 from niyama.settings import KafkaSettings
 from schemas.topics import TopicSpec
-from tests.support.logs import restored_logging
+from tests.support.logs import logged, restored_logging
 from tests.support.secured_kafka import PASSWORD, SecuredKafka
 from tests.support.token_endpoint import CLIENT_SECRET, token_endpoint, unsigned_token
 
@@ -101,7 +101,7 @@ async def test_the_most_talkative_log_has_neither_secrets_nor_records(
         configure_logging("debug", "text", set().union(*known))
         await use_every_client(password, topic_prefix)
         await use_every_client(token, f"{topic_prefix}-tokens")
-    shown = capfd.readouterr().err
+        shown = logged(capfd)
     assert "aiokafka" in shown
     secrets = (PASSWORD, CLIENT_SECRET, unsigned_token("admin").partition(".")[0])
     assert [each for each in (*secrets, "b'one'", "b'two'") if each in shown] == []

@@ -12,7 +12,7 @@ import pytest
 from niyama.errors import ConfigurationError
 from niyama.logs import NOTICE_INTERVAL_S, Throttle, configure_logging, log_uncaught_errors
 from niyama.settings import LogSettings
-from tests.support.logs import restored_logging
+from tests.support.logs import logged, restored_logging
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_another_level_is_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.usefixtures("restored")
-def test_errors_of_aiokafka_are_logged_once_in_a_while(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_aiokafka_are_logged_once_in_a_while(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "text")
     for _ in range(3):
         logging.getLogger("aiokafka.conn").error("no broker")
@@ -47,46 +47,46 @@ def test_errors_of_aiokafka_are_logged_once_in_a_while(capsys: pytest.CaptureFix
     logging.getLogger("alembic.runtime").info("unimportant")
     logging.getLogger("sglang.srt.plugins").info("unimportant")
     logging.getLogger("niyama").info("ours")
-    logged = capsys.readouterr().err
-    assert logged.count("no broker") == 1
-    assert "INFO niyama: ours" in logged
-    assert "unimportant" not in logged
+    shown = logged(capfd)
+    assert shown.count("no broker") == 1
+    assert "INFO niyama: ours" in shown
+    assert "unimportant" not in shown
 
 
 @pytest.mark.usefixtures("restored")
 def test_the_errors_of_one_library_do_not_hide_those_of_another(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging("info", "text")
     for library in ("opentelemetry", "aiokafka", "opentelemetry", "aiokafka"):
         logging.getLogger(library).error("%s is away", library)
-    lines = capsys.readouterr().err.splitlines()
+    lines = logged(capfd).splitlines()
     assert [line.split(": ")[-1] for line in lines] == ["opentelemetry is away", "aiokafka is away"]
 
 
 @pytest.mark.usefixtures("restored")
-def test_libraries_do_not_log_what_the_level_excludes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_libraries_do_not_log_what_the_level_excludes(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("error", "text")
     logging.getLogger("uvicorn.error").warning("a client left")
-    assert capsys.readouterr().err == ""
+    assert logged(capfd) == ""
 
 
 @pytest.mark.usefixtures("restored")
-def test_debug_shows_libraries_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_shows_libraries_too(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("debug", "text")
     for _ in range(3):
         logging.getLogger("aiokafka.consumer").debug("detail")
-    assert capsys.readouterr().err.count("detail") == 3
+    assert logged(capfd).count("detail") == 3
 
 
 @pytest.mark.usefixtures("restored")
 @pytest.mark.parametrize("name", ["aiokafka.producer.producer", "aiokafka.conn"])
 def test_what_is_sent_to_kafka_is_not_logged_even_at_debug(
-    capsys: pytest.CaptureFixture[str], name: str
+    capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     configure_logging("debug", "text")
     logging.getLogger(name).debug("Sending (value=b'a prompt')")
-    assert capsys.readouterr().err == ""
+    assert logged(capfd) == ""
 
 
 def test_a_throttle_logs_the_exception_that_is_being_handled(
@@ -109,42 +109,42 @@ def test_a_throttle_lets_something_pass_immediately_and_then_once_per_interval()
 
 
 @pytest.mark.usefixtures("restored")
-def test_what_is_not_a_terminal_gets_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_a_terminal_gets_json(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("info")
     logging.getLogger("niyama").info("ours")
-    assert json.loads(capsys.readouterr().err)["message"] == "ours"
+    assert json.loads(logged(capfd))["message"] == "ours"
 
 
 @pytest.mark.usefixtures("restored")
-def test_warnings_of_libraries_are_lines_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_of_libraries_are_lines_of_the_log(capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         configure_logging("info", "json")
         warnings.warn("only on CUDA", UserWarning, stacklevel=1)
         logging.captureWarnings(False)
-    line = json.loads(capsys.readouterr().err)
+    line = json.loads(logged(capfd))
     assert (line["logger"], line["level"]) == ("py.warnings", "warning")
     assert "only on CUDA" in line["message"]
 
 
 @pytest.mark.usefixtures("restored")
 def test_an_error_that_nobody_caught_is_one_line_without_secrets(
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     configure_logging("info", "json", {"database-pw"})
     log_uncaught_errors()
     error = OSError("cannot connect with database-pw")
     sys.excepthook(OSError, error, None)
     threading.excepthook(threading.ExceptHookArgs((OSError, error, None, None)))
-    process, thread = map(json.loads, capsys.readouterr().err.splitlines())
+    process, thread = map(json.loads, logged(capfd).splitlines())
     assert process["level"] == thread["level"] == "critical"
     assert process["exception"] == "OSError: cannot connect with ***"
     assert "database-pw" not in str(thread)
 
 
 @pytest.mark.usefixtures("restored")
-def test_ctrl_c_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "text")
     log_uncaught_errors()
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert capsys.readouterr().err.endswith("INFO root: interrupted\n")
+    assert logged(capfd).endswith("INFO root: interrupted\n")

@@ -32,7 +32,7 @@ def logging_variables(folder: str, level: str) -> Mapping[str, str]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"ours": line_format},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "ours"}},
+        "handlers": {"stderr": {"class": "niyama.log_writer.LineHandler", "formatter": "ours"}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {name: {"level": "WARNING"} for name in _QUIET},
     }

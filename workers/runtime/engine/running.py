@@ -61,10 +61,9 @@ class Running:
         while not self.death.done():
             await asyncio.sleep(TICK_S)
             if (hung := self.watchdog.tick()) is not None:
-                pids = self.runtime.get_all_child_pids()
-                log.error("%s hangs; SGLang's processes: %s", hung, states(pids))
-                limit_s = self.watchdog.limit_s
-                self.die(f"{hung} has shown no sign of life for {limit_s:g} s")
+                processes = states(self.runtime.get_all_child_pids())
+                self.die(f"{hung} has shown no sign of life for {self.watchdog.limit_s:g} s")
+                log.error("%s hangs; SGLang's processes: %s", hung, processes)
 
     def raise_if_dead(self) -> None:
         if self.death.done():

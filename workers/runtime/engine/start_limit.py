@@ -1,14 +1,13 @@
 """Loading a model blocks the event loop for minutes: not silently, and not forever."""
 
-import faulthandler
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from niyama.ending import end_process
 from workers.engine.port import EngineStartError
 
 log = logging.getLogger(__name__)
@@ -18,21 +17,16 @@ _UNWIND_S = 60.0
 """For killing what SGLang has started by then."""
 
 
-def _end_process() -> None:
-    """SGLang's processes follow this one."""
-    faulthandler.dump_traceback()
-    os._exit(1)
-
-
 @contextmanager
 def start_limit(
-    limit_s: float, *, unwind_s: float = _UNWIND_S, end: Callable[[], None] = _end_process
+    limit_s: float, *, unwind_s: float = _UNWIND_S, end: Callable[[str], None] = end_process
 ) -> Iterator[None]:
     """Raise EngineStartError, inside the context, once it has taken `limit_s`.
 
-    `end` is called when the context is not left within `unwind_s` of that: something has caught
-    the error. A notice is logged every minute. Only the main thread can use it: it waits for
-    SIGALRM, which reaches this process whatever SGLang waits for.
+    `end` is called, with the reason, when the context is not left within `unwind_s` of that:
+    something has caught the error. SGLang's processes follow this one. A notice is logged every
+    minute. Only the main thread can use it: it waits for SIGALRM, which reaches this process
+    whatever SGLang waits for.
     """
     started_s = time.monotonic()
     raised = False
@@ -41,10 +35,7 @@ def start_limit(
         nonlocal raised
         so_far_s = time.monotonic() - started_s
         if raised:
-            log.critical(
-                "SGLang is still starting after %.0f s, past its limit: this process ends", so_far_s
-            )
-            end()
+            end(f"SGLang is still starting after {so_far_s:.0f} s, past its limit")
         elif so_far_s >= limit_s:
             raised = True
             signal.setitimer(signal.ITIMER_REAL, unwind_s)

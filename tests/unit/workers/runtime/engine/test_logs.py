@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from niyama.logs import configure_logging
-from tests.support.logs import restored_logging
+from tests.support.logs import logged, restored_logging
 from workers.runtime.engine.logs import (
     CONFIG_VARIABLE,
     log_as_ours,
@@ -27,20 +27,20 @@ def restored() -> Iterator[None]:
 
 @pytest.mark.usefixtures("restored")
 def test_a_process_of_sglang_logs_json_where_the_worker_does(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     configure_logging("info", "json")
     variables = logging_variables(str(tmp_path), "warning")
     logging.config.dictConfig(json.loads(Path(variables[CONFIG_VARIABLE]).read_text()))
     logging.getLogger("sglang.srt").warning("KV cache is full")
     logging.getLogger("sglang.srt").info("a batch")
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = logged(capfd).splitlines()
     assert json.loads(line)["message"] == "KV cache is full"
 
 
 @pytest.mark.usefixtures("restored")
 def test_what_sglang_says_while_it_is_imported_is_json_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure_logging("info", "json")
     variables = logging_variables(str(tmp_path), "warning")
@@ -50,7 +50,7 @@ def test_what_sglang_says_while_it_is_imported_is_json_too(
         log_as_ours()
         warnings.warn("only on CUDA", UserWarning, stacklevel=1)
         logging.captureWarnings(False)
-    assert "only on CUDA" in json.loads(capsys.readouterr().err)["message"]
+    assert "only on CUDA" in json.loads(logged(capfd))["message"]
 
 
 @pytest.mark.usefixtures("restored")

@@ -21,8 +21,8 @@ class _Ended(BaseException):
     """The process would end here."""
 
 
-def _end() -> None:
-    raise _Ended
+def _end(reason: str) -> None:
+    raise _Ended(reason)
 
 
 def test_a_start_that_swallows_the_error_and_goes_on_ends_the_process() -> None:
@@ -31,7 +31,7 @@ def test_a_start_that_swallows_the_error_and_goes_on_ends_the_process() -> None:
             threading.Event().wait(30)
         threading.Event().wait(30)
 
-    with pytest.raises(_Ended), start_limit(0.05, unwind_s=0.05, end=_end):
+    with pytest.raises(_Ended, match="past its limit"), start_limit(0.05, unwind_s=0.05, end=_end):
         start()
 
 
