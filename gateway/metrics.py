@@ -53,6 +53,7 @@ def observe(
     """Show what these have, and what they have counted."""
     see = measurements.observe
     see(instruments.LEDGER_LAG, lambda: [(lag, (topic,)) for topic, lag in consumer.lags().items()])
+    see(instruments.LEDGER_READY, lambda: [(int(consumer.ready), ())])
     see(
         shared.DEAD_LETTERS,
         lambda: [(count, (code,)) for code, count in list(dead_letters.refusals.items())],

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from gateway.database import UNREACHABLE, connect
 from gateway.ledger.catch_up import TOGETHER_RECORDS, CatchUp, poll_together
 from gateway.ledger.isolation import why_unusable, write_isolated
+from gateway.ledger.lag import LedgerLag
 from gateway.ledger.poll_size import PollSize
 from gateway.ledger.positions import Offsets, Positions, each_offset, load_offsets, read_offsets
 from gateway.ledger.records import Decoded, RecordDecoder, Unusable
@@ -83,6 +84,7 @@ class LedgerConsumer:
         self._later_topics = [topics.events.name, topics.control.name]
         self._decoder = RecordDecoder(topics, settings.qos_catalog, settings.pool)
         self._positions: Positions | None = None
+        self._lag = LedgerLag()
         self._catch_up: CatchUp | None = None
         self._later_read = False
         """Whether something of `_later_topics` has been read since the last catching up."""
@@ -99,9 +101,11 @@ class LedgerConsumer:
         return positions is not None and positions.assigned and not positions.unknown()
 
     def lags(self) -> Mapping[str, int]:
-        """How many records of each topic are in its partitions and not in the ledger yet."""
-        positions = self._positions
-        return {} if positions is None else positions.lags()
+        """How many records of each topic are in its partitions and not in the ledger yet.
+
+        As of before while it cannot ask Kafka.
+        """
+        return self._lag.by_topic()
 
     async def missing(self) -> str | None:
         """What keeps it from following the log now, or None."""
@@ -134,8 +138,9 @@ class LedgerConsumer:
         try:
             await consumer.start()
             consumer.subscribe([*self._job_topics, *self._later_topics], listener=positions)
-            while not self._stopping:
-                await self._step(consumer, positions)
+            async with self._lag.watching(consumer, positions):
+                while not self._stopping:
+                    await self._step(consumer, positions)
             await self._commit(consumer, positions)
         finally:
             self._positions = None
@@ -188,6 +193,7 @@ class LedgerConsumer:
         loaded = await load_offsets(await self._connection(), positions.unknown())
         positions.seek(loaded)
         beginnings = await each_offset(consumer.beginning_offsets, loaded)
+        positions.note_beginnings(beginnings)
         for part in beginnings:
             if 0 < loaded[part] < beginnings[part]:
                 gone = (loaded[part], beginnings[part] - 1)

@@ -56,8 +56,7 @@ class LedgerCounts:
     def __init__(self, engine: AsyncEngine, pool: str) -> None:
         """`pool` is shown even when nothing of it is open."""
         self.by_pool: Mapping[str, PoolCounts] = {}
-        """As of the last answer, of every pool that ever had a count; empty while Postgres is
-        away."""
+        """As of the last answer, of every pool that ever had a count."""
         self._engine = engine
         self._pools = {pool}
         self._stopping = asyncio.Event()
@@ -75,8 +74,8 @@ class LedgerCounts:
         try:
             rows = await read(self._engine, _COUNTS)
         except UNREACHABLE as error:
+            # The last counts stay: alerts on what is open are not to end with Postgres.
             log.debug("what is open in the ledger is not counted: %r", error)
-            self.by_pool = {}
             return
         counts: dict[str, dict[str, int]] = {pool: {} for pool in self._pools}
         for field, pool, count in rows:

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -61,10 +60,12 @@ async def _offsets(
     return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
 
 
-async def each_offset(lookup: Lookup, partitions: Collection[TopicPartition]) -> Offsets:
+async def each_offset(
+    lookup: Lookup, partitions: Collection[TopicPartition], *, level: int = logging.WARNING
+) -> Offsets:
     """What `lookup` says of each partition.
 
-    Those whose offsets Kafka does not give, or not in time, are left out with a warning.
+    Those whose offsets Kafka does not give, or not in time, are left out; the log says so.
     """
     tasks = {part: asyncio.ensure_future(lookup([part])) for part in partitions}
     try:
@@ -77,13 +78,16 @@ async def each_offset(lookup: Lookup, partitions: Collection[TopicPartition]) ->
     found: Offsets = {}
     for part, task in tasks.items():
         if task.cancelled():
-            log.warning(
+            log.log(
+                level,
                 "%s/%d: Kafka did not give its offsets within %g s; going on without it",
                 *(*part, LOOKUP_TIMEOUT_S),
             )
         elif isinstance(error := task.exception(), KafkaError):
-            log.warning(
-                "%s/%d: Kafka did not give its offsets (%r); going on without it", *part, error
+            log.log(
+                level,
+                "%s/%d: Kafka did not give its offsets (%r); going on without it",
+                *(*part, error),
             )
         else:
             found |= task.result()
@@ -101,30 +105,51 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
         self.known: Offsets = {}
         self.assigned = False
+        self._gaps: dict[TopicPartition, range] = {}
+        """Before the logs that begin after the position that Postgres has."""
+        self._before: Offsets = {}
+        """What was known before it was forgotten, of the partitions that are still ours."""
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        self.known = {}
+        self._forget()
         self.assigned = False
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        self._before = {part: self._before[part] for part in assigned if part in self._before}
         self.known = {}
         self.assigned = True
         self._consumer.pause(*assigned)
 
-    def lags(self) -> Mapping[str, int]:
-        """By topic, how many records there were beyond these offsets when something was fetched."""
-        lags: Counter[str] = Counter()
-        for part, offset in list(self.known.items()):
-            lags[part.topic] += max(0, (self._consumer.highwater(part) or offset) - offset)
-        return lags
+    def reached(self) -> Offsets:
+        """The next record of each partition, also of those whose position has to be asked again.
+
+        May be called in any thread.
+        """
+        reached, gaps = self._before | self.known, self._gaps
+        return {
+            part: gaps[part].stop if part in gaps and at == gaps[part].start else at
+            for part, at in reached.items()
+        }
 
     def forget(self) -> None:
         """Ask Postgres again, for every partition."""
-        self.known = {}
+        self._forget()
         self._consumer.pause(*self._consumer.assignment())
+
+    def _forget(self) -> None:
+        self._before = self._before | self.known
+        self.known = {}
 
     def unknown(self) -> list[TopicPartition]:
         return sorted(self._consumer.assignment() - self.known.keys())
+
+    def note_beginnings(self, beginnings: Offsets) -> None:
+        """The logs of some partitions, whose positions are known, begin at these offsets."""
+        self._gaps = {
+            part: range(self.known[part], at)
+            for part, at in beginnings.items()
+            if self.known.get(part, at) < at
+        }
 
     def seek(self, offsets: Offsets) -> None:
         """Continue at `offsets`, in those partitions that are still ours, once they are resumed."""

@@ -49,8 +49,15 @@ LEDGER_LAG = Instrument(
     "niyama.ledger.lag",
     Kind.GAUGE,
     "{record}",
-    "Records in this gateway's partitions that the ledger has not read",
+    "Records in this gateway's partitions that the ledger has not read; while it cannot ask Kafka, "
+    "as of before",
     (TOPIC,),
+)
+LEDGER_READY = Instrument(
+    "niyama.ledger.ready",
+    Kind.GAUGE,
+    "1",
+    "1 while the ledger reads this gateway's partitions, 0 while it waits for Kafka or Postgres",
 )
 LEDGER_WRITE_DURATION = Instrument(
     "niyama.ledger.write.duration",

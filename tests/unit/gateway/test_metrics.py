@@ -1,16 +1,17 @@
 """What a gateway measures of its ledger."""
 
+from typing import NoReturn
 from uuid import uuid4
 
-from aiokafka import TopicPartition
+import pytest
 
 from gateway.bootstrap import build
 from gateway.database import engine
 from gateway.fleet.fleet import Fleet
+from gateway.ledger import counts as ledger_counts
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.counts import LedgerCounts, PoolCounts
 from gateway.ledger.dead_letters import DeadLetters
-from gateway.ledger.positions import Positions
 from gateway.ledger.records import Unusable
 from gateway.ledger.writer import Written
 from gateway.metrics import MAX_SERIES, LedgerMetrics, observe, observe_counts, observe_pools
@@ -21,16 +22,6 @@ from schemas.load import SchedulerLoad, TopicShare
 from tests.support.loads import load_report
 from tests.support.metrics import metrics, numbers
 from tests.support.records import FakeRecord
-
-
-class Log:
-    """A consumer that has fetched up to offset 10 of some partitions."""
-
-    def __init__(self, *fetched: TopicPartition) -> None:
-        self._fetched = fetched
-
-    def highwater(self, part: TopicPartition) -> int | None:
-        return 10 if part in self._fetched else None
 
 
 def test_what_the_ledger_reads_and_how_jobs_end_is_counted() -> None:
@@ -48,12 +39,23 @@ def test_what_the_ledger_reads_and_how_jobs_end_is_counted() -> None:
     assert numbers(measurements, "niyama.ledger.write.duration") == {(): 1}
 
 
-def test_the_ledgers_lag_is_that_of_all_its_partitions_of_a_topic() -> None:
-    parts = [TopicPartition("events", 0), TopicPartition("events", 1)]
-    unfetched = TopicPartition("batch", 0)
-    positions = Positions(Log(*parts))
-    positions.known = {parts[0]: 4, parts[1]: 10, unfetched: 7}
-    assert positions.lags() == {"events": 6, "batch": 0}
+async def test_a_ledger_that_reads_nothing_is_not_ready() -> None:
+    measurements, settings = Measurements(), GatewaySettings()
+    observe(measurements, LedgerConsumer(settings), DeadLetters(settings))
+    assert numbers(measurements, "niyama.ledger.ready") == {(): 0}
+
+
+async def test_what_was_open_is_still_shown_when_postgres_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(*_: object) -> NoReturn:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(ledger_counts, "read", away)
+    counts = LedgerCounts(engine(GatewaySettings(), 1), "default")
+    counts.by_pool = before = {"default": PoolCounts(overdue_jobs=5)}
+    await counts._count()
+    assert counts.by_pool == before
 
 
 async def test_dead_letters_are_counted_by_code() -> None:
