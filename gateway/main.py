@@ -10,6 +10,7 @@ import uvloop
 
 from gateway.bootstrap import build, listen
 from gateway.settings import GatewaySettings
+from niyama import garbage
 from niyama.log_lines import secrets_of
 from niyama.logs import configure_logging, log_uncaught_errors
 
@@ -21,6 +22,7 @@ MAX_FILES = 65_536
 def main(arguments: list[str]) -> int:
     """Run the gateway until SIGTERM or SIGINT. Raises NiyamaError with a sentence for people."""
     settings = GatewaySettings.from_command_line(arguments, "niyama gateway")
+    garbage.search_less_often()
     configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
     log_uncaught_errors()
     _allow_many_connections()
@@ -58,4 +60,6 @@ async def _serve(settings: GatewaySettings) -> bool:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     log.info("API at http://%s:%d, documented at /docs", shown, port)
-    return await build(settings).run(listener)
+    process = build(settings)
+    garbage.leave_out_what_exists()
+    return await process.run(listener)

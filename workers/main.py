@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 
+from niyama import garbage
 from niyama.ending import exit_within
 from niyama.errors import ConfigurationError
 from niyama.log_lines import secrets_of
@@ -27,6 +28,7 @@ def main(arguments: list[str]) -> int:
     """Run until a signal. Raises NiyamaError when the worker cannot start or serve."""
     settings = WorkerSettings.from_command_line(arguments, "niyama worker")
     settings.check()
+    garbage.search_less_often()
     configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
     log_uncaught_errors()
     health = Health()
@@ -53,6 +55,7 @@ async def _serve(settings: WorkerSettings, health: Health, telemetry: Telemetry)
             await engine.start()
         except EngineStartError as error:
             raise ConfigurationError(str(error)) from error
+        garbage.leave_out_what_exists()
         health.engine = True
         log.info("serving %s as %s", engine.model, settings.worker_id)
         stop = Stop()

@@ -72,6 +72,7 @@ def test_the_pinned_version_is_installed() -> None:
         ("managers.tokenizer_manager", "TokenizerManager.handle_loop", ["self"]),
         ("managers.tokenizer_manager", "TokenizerManager._handle_abort_req", ["self", "recv_obj"]),
         ("managers.tokenizer_manager", "TokenizerManager.flush_cache", None),
+        ("managers.tokenizer_manager", "TokenizerManager.freeze_gc", ["self"]),
         (
             "managers.tokenizer_manager",
             "TokenizerManager._handle_batch_output",

@@ -118,6 +118,8 @@ class SglangEngine:
             raise too_long(self._start_limit_s) from error
         except EngineDead as error:
             raise EngineStartError(f"SGLang died as soon as it had started: {error}") from error
+        # In SGLang's processes, too: what is there now stays, and a search through it takes long.
+        await self._started.manager.freeze_gc()
         warm_up_grammars = self._started.grammars.warm_up
         threading.Thread(target=warm_up_grammars, name="grammars-warm-up", daemon=True).start()
         # Not before: the first iterations may compile kernels for minutes.
