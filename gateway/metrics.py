@@ -83,7 +83,11 @@ def observe_pools(measurements: Measurements, fleet: Fleet, pool: str) -> None:
     see(instruments.POOL_WORKERS, lambda: _workers(fleet.all(), pool))
     see(instruments.POOL_DEMAND, lambda: _demands(fleet.all()))
     see(instruments.POOL_LAG, lambda: _lags(fleet.all()))
-    see(instruments.LOAD_REPORTS_LAG, lambda: [(fleet.unread, ())])
+    see(
+        instruments.LOAD_REPORTS_LAG,
+        lambda: [] if fleet.unread is None else [(fleet.unread, ())],
+    )
+    see(instruments.LOAD_REPORTS_FOLLOWED, lambda: [(int(fleet.following), ())])
 
 
 def _workers(statuses: Iterable[WorkerStatus], own_pool: str) -> Observed:

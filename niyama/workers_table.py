@@ -18,6 +18,9 @@ _UNKNOWN = "-"
 _OTHER_COLUMNS = 68
 """What the columns beside the name take."""
 _SHORTEST_NAME = 12
+_NOT_FOLLOWING = (
+    "the gateway does not read load reports: it has just started, or cannot reach Kafka"
+)
 
 
 def tables(
@@ -32,12 +35,12 @@ def tables(
     hidden = document["total"] - len(document["workers"])
     if hidden > 0:
         found.append(Text(f"and {hidden:,} more workers"))
-    return found or [Text(_nobody(document["following"], pool))]
+    if not document["following"]:
+        found.append(Text(_NOT_FOLLOWING))
+    return found or [Text(_nobody(pool))]
 
 
-def _nobody(following: bool, pool: str | None) -> str:
-    if not following:
-        return "the gateway does not read load reports yet: it has just started, or has no Kafka"
+def _nobody(pool: str | None) -> str:
     chosen = "no worker" if pool is None else f"no worker of pool {pool!r}"
     return f"{chosen} has reported in the last five minutes"
 

@@ -25,7 +25,7 @@ class WorkerList(View):
     total: int
     """How many there are, also beyond the limit."""
     following: bool
-    """Whether this gateway reads load reports; until it does, it knows of no worker."""
+    """Whether this gateway reads load reports; while it does not, workers seem to be gone."""
 
 
 class PoolBacklog(View):

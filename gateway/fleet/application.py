@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
 from faststream import FastStream
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
@@ -86,7 +86,6 @@ def load_broker(
     throttle = Throttle()
     # Without FastStream's injection of arguments, which costs more than all the rest.
     broker = Broker(settings, apply_types=False)
-    unread: dict[int, int] = {}
 
     subscriber = broker.subscriber(
         settings.topics.load.name,
@@ -105,9 +104,6 @@ def load_broker(
     @subscriber
     async def load_reports(records: Sequence[ConsumerRecord]) -> None:
         _tell(fleet, records, clock(), throttle)
-        if subscriber.consumer is not None:
-            unread.update(_unread(subscriber.consumer, records))
-            fleet.unread = sum(unread.values())
         await asyncio.sleep(0)  # there may be a next batch, which is not waited for
 
     return broker
@@ -134,17 +130,6 @@ def _fault(key: bytes, value: bytes) -> str | None:
     if len(value) > MAX_LOAD_BYTES:
         return f"it has {len(value):,} bytes; at most {MAX_LOAD_BYTES:,} are allowed"
     return None
-
-
-def _unread(consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]) -> dict[int, int]:
-    """How many records of each partition there are after these."""
-    next_offsets = {record.partition: record.offset + 1 for record in records}
-    topic, assigned = records[0].topic, consumer.assignment()
-    return {
-        partition: max(0, (consumer.highwater(TopicPartition(topic, partition)) or 0) - offset)
-        for partition, offset in next_offsets.items()
-        if TopicPartition(topic, partition) in assigned
-    }
 
 
 async def _parse(records: Sequence[ConsumerRecord]) -> KafkaMessage:

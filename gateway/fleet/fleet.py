@@ -77,8 +77,8 @@ class Fleet:
         self.following = False
         """Whether reports are being read: without, nobody being known says nothing."""
         self._throttle = Throttle()
-        self.unread = 0
-        """Load reports that Kafka had when the last ones were read, and that were not read yet."""
+        self.unread: int | None = None
+        """Load reports that Kafka has and that were not read yet. None: nobody knows."""
 
     def heard(self, key: bytes, record: bytes, age_s: float = 0.0) -> None:
         """A worker's record was read, which Kafka had for `age_s` by then.

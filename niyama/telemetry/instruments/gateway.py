@@ -129,5 +129,11 @@ LOAD_REPORTS_LAG = Instrument(
     "niyama.load_reports.lag",
     Kind.GAUGE,
     "{record}",
-    "Load reports that this gateway has not read",
+    "Load reports that this gateway has not read; absent while it cannot read any",
+)
+LOAD_REPORTS_FOLLOWED = Instrument(
+    "niyama.load_reports.followed",
+    Kind.GAUGE,
+    "1",
+    "1 while this gateway reads load reports, 0 while it cannot, and does not know the workers",
 )

@@ -126,6 +126,15 @@ def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
     assert numbers(measurements, "niyama.load_reports.lag") == {(): 9}
 
 
+def test_that_load_reports_cannot_be_read_is_shown() -> None:
+    measurements, workers = Measurements(), Fleet()
+    observe_pools(measurements, workers, "default")
+    assert numbers(measurements, "niyama.load_reports.followed") == {(): 0}
+    assert numbers(measurements, "niyama.load_reports.lag") == {}
+    workers.following = True
+    assert numbers(measurements, "niyama.load_reports.followed") == {(): 1}
+
+
 def test_however_many_pools_there_are_series_are_bounded() -> None:
     measurements, workers = Measurements(), Fleet(lambda: 0.0)
     observe_pools(measurements, workers, "default")

@@ -80,7 +80,12 @@ def test_without_workers_it_says_so() -> None:
     (of_pool,) = tables(nobody, 80, "nights")
     assert str(of_pool) == "no worker of pool 'nights' has reported in the last five minutes"
     (unknown,) = tables(nobody | {"following": False}, 80)
-    assert "does not read load reports yet" in str(unknown)
+    assert "does not read load reports" in str(unknown)
+
+
+def test_that_the_gateway_is_blind_is_said_of_workers_that_seem_to_be_gone() -> None:
+    *_, last = tables(document(KNOWN) | {"following": False}, 80)
+    assert "does not read load reports" in str(last)
 
 
 @pytest.fixture

@@ -1,20 +1,17 @@
 """Load reports through FastStream, with its own test client in Kafka's place."""
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import Mock
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaConnectionError
+from aiokafka import ConsumerRecord
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from prometheus_client import CollectorRegistry
 
 from gateway.fleet.application import MAX_KEY_BYTES, application, load_broker
 from gateway.fleet.fleet import Fleet
-from gateway.fleet.follower import LoadFollower
 from niyama.settings import KafkaSettings
 from schemas.load import MAX_LOAD_BYTES
 from tests.support.loads import load_report
@@ -71,16 +68,6 @@ async def test_an_empty_record_takes_the_worker_away(kafka: KafkaBroker, workers
     assert await names(workers) == []
 
 
-class FakeConsumer:
-    """Where a consumer is in the one partition of the topic."""
-
-    def assignment(self) -> set[TopicPartition]:
-        return {TopicPartition(TOPIC, 0)}
-
-    def highwater(self, _partition: TopicPartition) -> int:
-        return 250_000
-
-
 async def test_of_a_batch_the_last_record_of_each_key_counts(
     kafka: KafkaBroker, workers: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,11 +78,9 @@ async def test_of_a_batch_the_last_record_of_each_key_counts(
     batch = [record(offset, b"default/w1", b"garbage") for offset in range(1_000)]
     batch += [record(1_000, b"default/w2", two), record(1_001, b"default/w1", one)]
     (subscriber,) = kafka.subscribers
-    monkeypatch.setattr(subscriber, "consumer", FakeConsumer())
     await subscriber.process_message(tuple(batch))
     assert heard.call_count == 2
     assert await names(workers) == ["w1", "w2"]
-    assert workers.unread == 250_000 - 1_002
 
 
 @pytest.mark.parametrize(
@@ -120,25 +105,3 @@ async def test_what_cannot_be_a_report_is_not_kept(
             await kafka.publish(value, TOPIC, key=key)
     assert await names(workers) == ["w2"]
     assert [record.levelname for record in caplog.records] == ["WARNING"]  # one for the three
-
-
-async def test_the_follower_starts_as_soon_as_kafka_answers_and_ends_when_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("niyama.retry.RETRY_INTERVAL_S", 0)
-    known = Fleet()
-    running_application = application(SETTINGS, known)
-    (broker,) = running_application.brokers
-    started = AsyncMock(side_effect=[KafkaConnectionError("away"), None])
-    stopped = AsyncMock()
-    monkeypatch.setattr(broker, "start", started)
-    monkeypatch.setattr(broker, "stop", stopped)
-    follower = LoadFollower(running_application, known)
-    running = asyncio.create_task(follower.run())
-    assert not known.following
-    while not known.following:
-        await asyncio.sleep(0)
-    assert started.await_count == 2
-    follower.stop()
-    await running
-    assert stopped.await_count == 2  # once for the attempt that failed
