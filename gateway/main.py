@@ -1,7 +1,6 @@
 """`niyama gateway`."""
 
 import asyncio
-import gc
 import logging
 import os
 import resource
@@ -26,7 +25,6 @@ def main(arguments: list[str]) -> int:
     configure_logging(settings.log_level, settings.log_format, secrets_of(settings))
     log_uncaught_errors()
     _allow_many_connections()
-    collect_garbage_rarely()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if not runner.run(_serve(settings)):
             # The runner would wait for what is left, which waits for a dead Kafka or Postgres.
@@ -41,17 +39,6 @@ def _allow_many_connections() -> None:
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def collect_garbage_rarely() -> None:
-    """Look for cycles among many new objects at a time, and never among those that stay.
-
-    Nearly all that a gateway makes is freed without this. By default, decoding the reports of a
-    large fleet for a list starts one collection after another, each of which looks at all the
-    reports so far and holds up every request: they took two thirds of the time.
-    """
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 async def _serve(settings: GatewaySettings) -> bool:
