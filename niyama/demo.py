@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from niyama.client import Producer
 from niyama.command_settings import CommandSettings
+from niyama.durations import duration
 from niyama.local.stack import LocalStack, StackOptions
 from niyama.local.supervisor import Notice
 from niyama.report import JobOutcome, outcome_of, table_of
@@ -112,7 +113,7 @@ async def _run(
         async with asyncio.timeout(give_up_s):
             await _follow(api, tenant, len(jobs), console)
     except TimeoutError:
-        console.print(f"[red]Not all jobs were finished after {give_up_s:.0f} s.[/red]")
+        console.print(f"[red]Not all jobs were finished after {duration(give_up_s)}.[/red]")
     finally:
         await publishing
     return await _outcomes(api, tenant)

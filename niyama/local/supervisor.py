@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from niyama.durations import duration
 from niyama.local.errors import ChildDiedError
 from niyama.local.process import Child
 
@@ -61,7 +62,8 @@ async def keep_running(
             await part.start()
             ready_since_s = clock()
             ready.set()
-            notify(Notice(name, "ready", f"{part.address} ({ready_since_s - started_s:.1f} s)"))
+            took = duration(ready_since_s - started_s)
+            notify(Notice(name, "ready", f"{part.address} ({took})"))
             await _until_death(part)
         except ChildDiedError as error:
             await part.stop()  # to clear what it left behind
