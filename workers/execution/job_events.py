@@ -166,9 +166,9 @@ class JobEvents:
         return at_s, details
 
     def _gone(self, job: InFlightJob) -> None:
+        self._on_ended(job)
         self._metrics.acknowledged(job)
         self._traces.delivered(job.trace)
-        self._on_ended(job)
 
 
 def _prediction(job: InFlightJob, decision: Decision) -> Prediction:

@@ -1,6 +1,6 @@
 """Which jobs' traces are kept for how they ended, whatever was sampled."""
 
-from schemas import EventType
+from schemas import EventType, JobError
 from workers.policy.qos import RequestQos
 from workers.tracing.job_trace import Ending, JobTrace
 
@@ -8,6 +8,9 @@ SAMPLED = "sampled"
 LATE = "late"
 RELEGATED = "relegated"
 RETRIED = "retried"
+
+_OUR_FAULTS = ("engine_error", "internal_error", "too_many_attempts")
+"""Codes of errors that a worker may have made. All others are about what it was given."""
 
 
 def reasons_to_keep(trace: JobTrace) -> list[str]:
@@ -41,3 +44,8 @@ def is_late(trace: JobTrace, qos: RequestQos, ending: Ending) -> bool:
         largest_gap_ms=ending.largest_gap_ms,
     )
     return not all(judged.values())
+
+
+def is_producers_fault(error: JobError) -> bool:
+    """Whether the job failed for what it asks, or how."""
+    return error.code not in _OUR_FAULTS

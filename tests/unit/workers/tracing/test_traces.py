@@ -252,8 +252,44 @@ def test_records_that_are_no_jobs_take_no_late_jobs_trace(headers: Headers) -> N
 
     setting.completed(setting.chat(first_token_s=2.0))
 
-    assert kept == KEPT_PER_S[Share.NO_JOB] * KEPT_AT_ONCE_S
+    assert kept == KEPT_PER_S[Share.REFUSED] * KEPT_AT_ONCE_S
     assert setting.traces.kept == kept + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "share"),
+    [
+        (EventType.FAILED, "invalid_request", Share.REFUSED),
+        (EventType.FAILED, "prompt_too_long", Share.REFUSED),
+        (EventType.FAILED, "too_large", Share.REFUSED),
+        (EventType.EXPIRED, None, Share.EXPIRED),
+    ],
+)
+def test_jobs_that_could_not_but_fail_take_no_late_jobs_trace(
+    kind: EventType, code: Any, share: Share
+) -> None:
+    setting = Setting()
+    error = code and JobError(code=code, message="no")
+    for _ in range(1_000):
+        trace = setting.chat()
+        trace.ended(kind, ARRIVED_S + 0.6, error=error)
+        setting.deliver(trace)
+    kept = setting.traces.kept
+
+    setting.completed(setting.chat(first_token_s=2.0))
+
+    assert kept == KEPT_PER_S[share] * KEPT_AT_ONCE_S
+    assert setting.traces.kept == kept + 1
+
+
+def test_garbage_does_not_take_the_trace_of_a_job_that_killed_its_workers() -> None:
+    setting = Setting()
+    for code in ["invalid_json"] * 1_000 + ["too_many_attempts"]:
+        error = JobError(code=code, message="no")
+        kept = setting.deliver(
+            setting.traces.refused(RECORD, 1, JOB_ID, UNSAMPLED, error, ARRIVED_S)
+        )
+    assert kept is not None
 
 
 def test_a_producer_that_samples_everything_takes_no_late_jobs_trace() -> None:
