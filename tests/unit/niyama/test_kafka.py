@@ -99,8 +99,8 @@ def frozen_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients ask the servers in the order in which they are listed, and do not wait long."""
     collect = aiokafka.client.collect_hosts
     monkeypatch.setattr(aiokafka.client, "collect_hosts", lambda hosts: collect(hosts, False))
-    monkeypatch.setattr(bootstrapping, "SERVER_TIMEOUT_MS", 50)
-    monkeypatch.setattr(kafka, "NODE_TIMEOUT_MS", 50)
+    monkeypatch.setattr(bootstrapping, "SERVER_TIMEOUT_MS", 300)
+    monkeypatch.setattr(kafka, "NODE_TIMEOUT_MS", 300)
 
 
 @pytest.mark.usefixtures("frozen_first")

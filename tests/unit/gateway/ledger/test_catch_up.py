@@ -7,7 +7,8 @@ import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
 from gateway.ledger import catch_up
-from gateway.ledger.catch_up import PATIENCE_S, CatchUp, poll_together
+from gateway.ledger.catch_up import PATIENCE_S, TOGETHER_S, CatchUp, poll_together
+from tests.support.virtual_time import run_in_virtual_time
 
 ONE, OTHER = TopicPartition("jobs", 0), TopicPartition("jobs", 1)
 
@@ -89,10 +90,16 @@ async def test_a_large_backlog_comes_in_parts() -> None:
     assert offsets(await poll_together(consumer, {OTHER: 99}, 2)) == {OTHER: [7, 8]}
 
 
-async def test_a_partition_that_gives_nothing_holds_up_the_others_for_a_moment_only(
+def test_a_partition_that_gives_nothing_holds_up_the_others_for_a_moment_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(catch_up, "TOGETHER_S", 0.01)
     consumer = ScriptedConsumer({OTHER: [7]})
 
-    assert offsets(await poll_together(consumer, {ONE: 3, OTHER: 8}, 9)) == {OTHER: [7]}
+    async def polled() -> dict[TopicPartition, list[ConsumerRecord]]:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(catch_up, "time", SimpleNamespace(monotonic=loop.time))
+        together = await poll_together(consumer, {ONE: 3, OTHER: 8}, 9)
+        assert loop.time() == pytest.approx(TOGETHER_S)
+        return together
+
+    assert offsets(run_in_virtual_time(polled())) == {OTHER: [7]}

@@ -55,6 +55,7 @@ class _Forking:
 def forking(monkeypatch: pytest.MonkeyPatch) -> _Forking:
     forking = _Forking()
     monkeypatch.setattr(grammar_process, "_context", forking)
+    monkeypatch.setattr(grammar_process, "_JOIN_S", 60.0)
     monkeypatch.setattr(GrammarCheck, "_vocabulary", VOCABULARY.serialize_json())
     return forking
 
@@ -214,7 +215,7 @@ def test_a_process_that_cannot_be_started_is_started_again_after_a_pause(
 def test_a_schema_that_takes_more_than_its_first_try_is_put_off(
     check: GrammarCheck, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(grammar_check, "FIRST_CPU_LIMIT_S", 0.05)
+    monkeypatch.setattr(grammar_check, "FIRST_CPU_LIMIT_S", 0.3)
     marker = tmp_path / "marker"
     _in_the_process(monkeypatch, _compute_for_ever, marker, times=1)
     assert not check.try_first(_form(COSTLY))
