@@ -16,12 +16,24 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from niyama.local import ports
 from niyama.local.kafka import LocalKafka
 from niyama.local.postgres import LocalPostgres
 
-# How long an example takes says something about the machine.
-hypothesis.settings.register_profile("niyama", deadline=None)
+# How long an example takes says something about the machine. What a run says is about the change
+# that it tests: it draws the examples of every other run. `--hypothesis-profile=explore` draws
+# others.
+timeless = hypothesis.settings(
+    deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("niyama", timeless, derandomize=True)
+hypothesis.settings.register_profile("explore", timeless, derandomize=False)
 hypothesis.settings.load_profile("niyama")
+
+# What listens on a free port does so seconds after it was found: the processes of a run look for
+# theirs apart.
+place = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+ports.FREE_PORTS = ports.FREE_PORTS[place :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
 TEMPLATE = "niyama_template"
 NIYAMA = Path(sys.executable).with_name("niyama")
