@@ -19,6 +19,7 @@ from tests.support.metrics import numbers
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine does not lose what is sent at the end."""
     monkeypatch.setattr(ending, "CLOSE_LIMIT_S", 60.0)
+    monkeypatch.setattr(traces, "EXPORT_TIMEOUT_S", 60.0)
 
 
 def telemetry(endpoint: str | None, **settings: bool) -> Telemetry:
