@@ -16,6 +16,9 @@ from schemas import JobControl, JobEvent, JobRequest, TopicSpec
 from tests.support import ledger
 from tests.support.records import TRACEPARENT
 
+PATIENCE_S = 120.0
+"""For what a busy machine does in seconds."""
+
 
 class Wire:
     """Publishes to a gateway's topics as producers and workers do, and waits for the ledger."""
@@ -55,7 +58,7 @@ class Wire:
     async def delete_topic(self, topic: TopicSpec) -> None:
         """Return once Kafka has forgotten the topic, and this producer has."""
         await self.kafka.stop()
-        async with asyncio.timeout(60), kafka.admin(self._settings) as admin:
+        async with asyncio.timeout(PATIENCE_S), kafka.admin(self._settings) as admin:
             await admin.delete_topics([topic.name])
             while topic.name in await admin.list_topics():
                 await asyncio.sleep(0.1)
@@ -65,7 +68,7 @@ class Wire:
     async def until_all_is_read(self) -> None:
         """Return once the ledger has every record that there is."""
         topics = self._settings.topics
-        async with asyncio.timeout(60), kafka.consumer(self._settings) as reader:
+        async with asyncio.timeout(PATIENCE_S), kafka.consumer(self._settings) as reader:
             left = 1
             while left:
                 left = 0
@@ -77,9 +80,9 @@ class Wire:
                 left -= await self._postgres.fetchval(query)
                 await asyncio.sleep(0.02)
 
-    async def until(self, query: str, *arguments: object, timeout_s: float = 60) -> Any:
+    async def until(self, query: str, *arguments: object) -> Any:
         """The first value of `query` once it is true."""
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(PATIENCE_S):
             while not (value := await self._postgres.fetchval(query, *arguments)):
                 await asyncio.sleep(0.02)
         return value
@@ -91,11 +94,11 @@ class Wire:
 
 async def published(settings: GatewaySettings, topic: str) -> list[ConsumerRecord]:
     """All records of `topic` that a read-committed consumer gets."""
-    async with asyncio.timeout(60), _reading(settings, topic, "read_uncommitted") as reader:
+    async with asyncio.timeout(PATIENCE_S), _reading(settings, topic, "read_uncommitted") as reader:
         ends = await reader.end_offsets(reader.assignment())
     # Up to the ends that include what was just committed: its marker may come a moment later.
     records: list[ConsumerRecord] = []
-    async with asyncio.timeout(60), _reading(settings, topic, "read_committed") as reader:
+    async with asyncio.timeout(PATIENCE_S), _reading(settings, topic, "read_committed") as reader:
         while any([await reader.position(each) < ends[each] for each in ends]):
             for batch in (await reader.getmany(timeout_ms=200)).values():
                 records += batch

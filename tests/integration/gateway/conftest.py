@@ -5,10 +5,17 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from gateway.postgres import connection
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from tests.support.polls import Log
 from tests.support.wire import Wire
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests connect once where a gateway tries again."""
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 60.0)
 
 
 @pytest.fixture

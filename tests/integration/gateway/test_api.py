@@ -17,7 +17,7 @@ from gateway.settings import GatewaySettings
 from schemas import JobControl, JobRequest, JobStatus
 from schemas.decode import decode_job
 from tests.support.records import JOB_DOCUMENT, TRACEPARENT
-from tests.support.wire import Wire, published
+from tests.support.wire import PATIENCE_S, Wire, published
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ async def api(settings: GatewaySettings) -> AsyncIterator[httpx.AsyncClient]:
     listener = listen(settings)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     task = asyncio.create_task(gateway.run(listener))
-    async with httpx.AsyncClient(base_url=url, timeout=60) as client:
-        async with asyncio.timeout(60):
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
+        async with asyncio.timeout(PATIENCE_S):
             while (await client.get("/readyz")).status_code != 200:
                 await asyncio.sleep(0.05)
         yield client
@@ -46,7 +46,7 @@ async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
     job_id = UUID(answer.json()["job_id"])
     await wire.event(job_id, "admitted")
     await wire.event(job_id, "started")
-    waiting = asyncio.create_task(api.get(location, params={"wait": 15}))
+    waiting = asyncio.create_task(api.get(location, params={"wait": 60}))
     await wire.event(
         job_id,
         "completed",
@@ -72,14 +72,14 @@ async def test_a_job_can_be_submitted_followed_and_found_in_kafka(
 
 
 async def test_an_idempotency_key_gives_one_job(
-    api: httpx.AsyncClient, settings: GatewaySettings
+    api: httpx.AsyncClient, settings: GatewaySettings, wire: Wire
 ) -> None:
     key = {"Idempotency-Key": "order 17"}
 
     together = await asyncio.gather(
         *(api.post("/v1/jobs", json=JOB_DOCUMENT, headers=key) for _ in range(5))
     )
-    await asyncio.sleep(0.5)
+    await wire.until("SELECT count(*) = 1 FROM jobs")
     later = await api.post("/v1/jobs", json=JOB_DOCUMENT, headers=key)
     other_tenant = await api.post("/v1/jobs", json=JOB_DOCUMENT | {"tenant": "b"}, headers=key)
     other_body = await api.post("/v1/jobs", json=JOB_DOCUMENT | {"prompt": "Bye"}, headers=key)

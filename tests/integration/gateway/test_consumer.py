@@ -6,9 +6,11 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from gateway.database import engine
+from gateway.ledger import consumer
 from gateway.ledger.consumer import LedgerConsumer
 from gateway.ledger.counts import LedgerCounts
 from gateway.ledger.dead_letters import DeadLetters
@@ -18,11 +20,11 @@ from niyama.telemetry.measurements import Measurements
 from schemas import JobEvent, headers
 from tests.support.consuming import consuming, consuming_and_reconciling
 from tests.support.metrics import numbers
-from tests.support.wire import Wire, published
+from tests.support.wire import PATIENCE_S, Wire, published
 
 
 async def until_ready(*consumers: LedgerConsumer) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not all(consumer.ready for consumer in consumers):
             await asyncio.sleep(0.05)
 
@@ -191,8 +193,9 @@ async def test_gateways_share_the_work_and_take_over_from_each_other(
 
 
 async def test_the_offsets_are_committed_to_kafka_for_lag_tools(
-    settings: GatewaySettings, wire: Wire
+    settings: GatewaySettings, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(consumer, "COMMIT_TIMEOUT_S", PATIENCE_S)
     job_id = await wire.job()
     async with consuming(settings):
         await wire.until_status(job_id, "queued")
@@ -221,8 +224,9 @@ async def test_the_end_of_a_job_is_counted_once_and_what_is_open_is_shown(
         await wire.until_all_is_read()
         lags = numbers(measurements, "niyama.ledger.lag")
         counting = asyncio.create_task(counts.run())
-        while not counts.by_pool:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_S):
+            while not counts.by_pool:
+                await asyncio.sleep(0.01)
         counts.stop()
         await counting
     await pool.dispose()

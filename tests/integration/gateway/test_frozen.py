@@ -12,7 +12,7 @@ import asyncpg
 
 from gateway.settings import GatewaySettings
 from tests.support.consuming import consuming
-from tests.support.wire import Wire
+from tests.support.wire import PATIENCE_S, Wire
 
 REPOSITORY = Path(__file__).parents[3]
 ENDED = "SELECT count(*) = $1 FROM jobs WHERE status = 'completed'"
@@ -36,13 +36,13 @@ async def test_others_take_over_from_a_frozen_gateway_and_it_repeats_nothing(
     frozen = subprocess.Popen(command, env=os.environ | variables, cwd=REPOSITORY)
     try:
         stopped = asyncio.to_thread(os.waitpid, frozen.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED((await asyncio.wait_for(stopped, 60))[1])
+        assert os.WIFSTOPPED((await asyncio.wait_for(stopped, PATIENCE_S))[1])
 
         async with consuming(settings):
-            await wire.until(ENDED, 6, timeout_s=60)
+            await wire.until(ENDED, 6)
             frozen.send_signal(signal.SIGCONT)
             await publish(wire, 6)
-            await wire.until(ENDED, 12, timeout_s=60)
+            await wire.until(ENDED, 12)
             await wire.until_all_is_read()
             assert frozen.poll() is None  # it goes on, too
     finally:

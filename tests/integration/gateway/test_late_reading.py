@@ -1,6 +1,7 @@
 """Whose job it is does not depend on when a gateway reads its records, nor which one does."""
 
 import math
+import time
 from uuid import uuid4
 
 import asyncpg
@@ -24,13 +25,17 @@ BLOCKED = (
 async def publish(settings: GatewaySettings, wire: Wire) -> None:
     """Jobs, and for each a later record with its id, which the worker refuses."""
     topics = [settings.topics.relegated.name, settings.topics.batch.name]
+    arrives_ms = int(time.time() * 1000)
     for _ in range(JOBS):
         job_id = uuid4()
         sources = []
         topics.reverse()
         for topic, tenant in zip(topics, ("owner", "thief"), strict=True):
             job = JobRequest(job_id=job_id, model="m", prompt="p", qos="batch-1h", tenant=tenant)
-            sent = await wire.kafka.send_and_wait(topic, job.to_bytes(), str(job_id).encode())
+            arrives_ms += 1  # a fast broker takes two records in one millisecond
+            sent = await wire.kafka.send_and_wait(
+                topic, job.to_bytes(), str(job_id).encode(), timestamp_ms=arrives_ms
+            )
             sources.append({"topic": topic, "partition": sent.partition, "offset": sent.offset})
         own, other = sources
         await wire.event(job_id, "failed", source=other, error=DUPLICATE)

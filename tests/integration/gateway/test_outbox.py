@@ -19,13 +19,21 @@ from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas.reply import ReplySent
 from tests.support.records import TRACEPARENT
-from tests.support.wire import Wire, published
+from tests.support.wire import PATIENCE_S, Wire, published
 
 pytestmark = pytest.mark.usefixtures("wire")  # the topics exist
 
 
 class DiedError(BaseException):
     """Stands for a crash: nothing handles it."""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does nothing for some seconds is no fault of a topic."""
+    monkeypatch.setattr(lane, "OPEN_TIMEOUT_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(lane, "SEND_TIMEOUT_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(kafka, "NODE_TIMEOUT_MS", 60_000)
 
 
 @pytest.fixture
@@ -74,7 +82,7 @@ async def add_replies(
 
 
 async def until_empty(postgres: asyncpg.Connection) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while await postgres.fetchval("SELECT count(*) FROM reply_outbox"):
             await asyncio.sleep(0.05)
 
@@ -86,7 +94,7 @@ async def test_a_reply_is_the_event_with_its_trace_in_a_topic_that_is_made_for_i
     await add_replies(postgres, None, [b"held"])
 
     async with relaying(settings):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while await postgres.fetchval("SELECT count(*) FROM reply_outbox") > 1:
                 await asyncio.sleep(0.05)
 
@@ -212,7 +220,7 @@ async def test_a_reply_that_is_too_large_waits_alone(
     (too_large,) = await add_replies(postgres, answers, [b"x" * 5000])
     await add_replies(postgres, answers, [b"fine"] * 20)
 
-    async with relaying(settings), asyncio.timeout(60):
+    async with relaying(settings), asyncio.timeout(PATIENCE_S):
         while await postgres.fetchval("SELECT count(*) FROM reply_outbox WHERE error IS NULL"):
             await asyncio.sleep(0.05)
 
@@ -234,7 +242,7 @@ async def test_a_topic_that_takes_no_replies_waits_alone(
     waiting = "SELECT count(*) FROM reply_outbox WHERE reply_topic = $1"
 
     async with relaying(settings.model_copy(update={"create_reply_topics": False})):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while await postgres.fetchval(waiting, answers):
                 await asyncio.sleep(0.05)
             while not (failing := await postgres.fetch("SELECT * FROM failing_reply_topics")):
@@ -270,7 +278,7 @@ async def test_a_topic_that_hangs_holds_up_no_other(
     waiting = "SELECT count(*) FROM reply_outbox WHERE reply_topic = $1"
 
     async with relaying(settings):
-        async with asyncio.timeout(lane.SEND_TIMEOUT_S - 1):  # while the other one hangs
+        async with asyncio.timeout(PATIENCE_S):  # while the other one hangs
             await add_replies(postgres, answers, [b"first"])
             while await postgres.fetchval(waiting, answers):
                 await asyncio.sleep(0.05)
@@ -286,7 +294,7 @@ async def test_a_reply_to_a_topic_that_is_not_allowed_ends_as_undeliverable(
 ) -> None:
     await add_replies(postgres, settings.topics.control.name, [b"{}"])
 
-    async with relaying(settings), asyncio.timeout(60):
+    async with relaying(settings), asyncio.timeout(PATIENCE_S):
         while not await postgres.fetchval("SELECT count(undeliverable_at) FROM reply_outbox"):
             await asyncio.sleep(0.05)
 
@@ -310,7 +318,7 @@ async def test_what_a_topic_does_not_take_for_a_day_is_given_up(
     (new,) = await add_replies(postgres, answers, [b"new"])
 
     async with relaying(settings.model_copy(update={"create_reply_topics": False})):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while not await postgres.fetchval("SELECT count(undeliverable_at) FROM reply_outbox"):
                 await asyncio.sleep(0.05)
 
@@ -374,7 +382,7 @@ async def test_a_database_that_was_restored_or_emptied_repeats_no_reply(
         await add_replies(postgres, answers, values_again, jobs)
     async with relaying(settings):
         if when == "after it":
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 while not await postgres.fetchval("SELECT count(*) FROM replies_sent"):
                     await asyncio.sleep(0.05)
             await add_replies(postgres, answers, values_again, jobs)
@@ -479,7 +487,7 @@ async def test_the_end_of_a_job_that_is_known_here_is_not_remembered(
     )
     async with relaying(settings):
         await until_empty(postgres)
-    async with relaying(settings), asyncio.timeout(60):  # reads the notes of the first
+    async with relaying(settings), asyncio.timeout(PATIENCE_S):  # reads the notes of the first
         while not await postgres.fetchval(
             "SELECT count(*) FROM ledger_offsets WHERE topic = $1",
             settings.topics.replies_sent.name,

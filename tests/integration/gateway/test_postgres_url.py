@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -14,6 +15,7 @@ from sqlalchemy import text
 
 from gateway import database
 from gateway.migrate import MigrateSettings, migrate
+from gateway.postgres import connection as connecting
 from gateway.settings import DatabaseSettings
 from niyama.errors import ConfigurationError
 from niyama.local.ports import LOOPBACK
@@ -138,7 +140,7 @@ async def connect_everywhere(url: str) -> None:
     "query",
     [
         "sslmode=require",
-        "ssl=require&application_name=x&connect_timeout=5&target_session_attrs=read-write",
+        "ssl=require&application_name=x&connect_timeout=60&target_session_attrs=read-write",
         "sslmode=verify-full&sslrootcert=ca.crt&channel_binding=prefer",
         "sslmode=verify-ca&sslrootcert=ca.crt&options=-c%20lock_timeout%3D5s",
         "",
@@ -195,16 +197,26 @@ async def test_what_waiting_does_not_cure_is_said_at_start(
     assert PASSWORD not in str(caught.value)
 
 
-async def test_a_silent_server_hands_over_to_the_next(managed: Managed) -> None:
+async def test_a_silent_server_hands_over_to_the_next(
+    managed: Managed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_to = connecting._connect_to
+
+    async def first_in_a_second(*arguments: Any) -> connecting.Connection:
+        try:
+            return await connect_to(*arguments)
+        finally:
+            monkeypatch.setattr(connecting, "CONNECT_TIMEOUT_S", 60.0)
+
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # until the client leaves
         writer.close()
 
     silent = await asyncio.start_server(hang, LOOPBACK, 0)
     port = silent.sockets[0].getsockname()[1]
-    url = managed.url("sslmode=require&connect_timeout=1").replace(
-        "@localhost", f"@{LOOPBACK}:{port},localhost"
-    )
+    url = managed.url("sslmode=require").replace("@localhost", f"@{LOOPBACK}:{port},localhost")
+    monkeypatch.setattr(connecting, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(connecting, "_connect_to", first_in_a_second)
 
     async with silent:
         connection = await database.connect(DatabaseSettings(database_url=url), "test")

@@ -10,12 +10,19 @@ from aiokafka import TopicPartition
 from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
+from gateway.ledger import reconciliation as reconciling
 from gateway.ledger.reconciliation import Reconciliation, Seen, connected
 from gateway.settings import GatewaySettings
 from niyama import kafka
 from schemas import JobEvent, TopicSpec
 from tests.support.consuming import consuming
 from tests.support.wire import Wire, published
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that gives up on a ledger that is behind would be repeated a minute later."""
+    monkeypatch.setattr(reconciling, "LAG_TIMEOUT_S", 60.0)
 
 
 async def offsets_of(postgres: asyncpg.Connection, topic: TopicSpec) -> dict[TopicPartition, int]:

@@ -15,7 +15,7 @@ from gateway.api import views
 from gateway.database import engine
 from gateway.ledger.queries import Ledger
 from gateway.ledger.reply_state import ReplyState
-from gateway.replies import undeliverable
+from gateway.replies import lease, undeliverable
 from gateway.replies.command import show
 from gateway.replies.lease import Lease
 from gateway.replies.undeliverable import Selection, drop, retry
@@ -139,14 +139,15 @@ def test_the_command_reaches_the_database(database_url: str) -> None:
     code = "import sys; from gateway.replies.command import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "retry", f"--database-url={database_url}", str(uuid4())]
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
     assert (done.returncode, done.stdout) == (0, "retrying 0 replies\n"), done.stderr
 
 
 async def test_a_lease_ends_when_it_is_not_renewed_even_if_the_clock_was_set_back(
-    postgres: asyncpg.Connection,
+    postgres: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(lease, "LEASE_S", 600.0)
     first, second = Lease(postgres, uuid4()), Lease(postgres, uuid4())
     assert await first.hold()
     assert await first.hold()
