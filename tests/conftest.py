@@ -2,23 +2,32 @@
 
 import asyncio
 import ctypes
+import logging
 import os
 import subprocess
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import asyncpg
 import hypothesis
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from niyama.kafka import admin, committed_offsets
 from niyama.local import ports
 from niyama.local.kafka import LocalKafka
 from niyama.local.postgres import LocalPostgres
+from niyama.retry import retry
+from niyama.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
 
 # How long an example takes says something about the machine. What a run says is about the change
 # that it tests: it draws the examples of every other run. `--hypothesis-profile=explore` draws
@@ -71,9 +80,19 @@ def local_kafka(state_dir: Path) -> Iterator[LocalKafka]:
     kafka = LocalKafka(state_dir / "kafka")
     try:
         asyncio.run(kafka.start())
+        asyncio.run(_until_it_coordinates_groups(kafka))
         yield kafka
     finally:
         asyncio.run(kafka.stop())
+
+
+async def _until_it_coordinates_groups(kafka: LocalKafka) -> None:
+    """What the first test finds is what all others do."""
+    settings = KafkaSettings(kafka_bootstrap=kafka.bootstrap)
+    async with asyncio.timeout(120), admin(settings) as client:
+        for group in ("g0", "g1", "g2", "g3"):  # one for each partition of the topic of offsets
+            ask = partial(committed_offsets, client, group, [TopicPartition("none", 0)])
+            await retry(ask, KafkaError, notice="Kafka coordinates no groups yet", log=log)
 
 
 @pytest.fixture(scope="session")
