@@ -85,7 +85,8 @@ def why_late(
 ) -> str | None:
     """The sentence; None when no deadline was missed.
 
-    The clocks, if they disagree by more than the job was late; the longest wait, if the job had
+    The clocks, if they disagree by more than the job was late; that the deadline, which is that of
+    a whole task, had passed before the job arrived; the longest wait, if the job had
     been in time without it; else the work, if that alone takes longer than the deadline allowed,
     with the longest wait if that was longer still; else the two longest parts.
     """
@@ -127,9 +128,11 @@ def _why(miss: _Miss, history: Sequence[HistoryEntry]) -> str:
     work = [part for part in longest_first if part in _WORK]
     if miss.clock_skew_s >= max(miss.late_s, 0.001):
         return f": the clocks that timed it disagree by {duration(miss.clock_skew_s)}"
+    if miss.allowed_s <= 0:
+        return f": its task's deadline had passed {duration(-miss.allowed_s)} before it arrived"
     if waits and parts[waits[0]] >= miss.late_s:
         causes = waits[:1]
-    elif sum(parts[part] for part in work) >= miss.allowed_s:
+    elif work and sum(parts[part] for part in work) >= miss.allowed_s:
         said = f": {_all_said(work, miss, history)}, longer than the deadline allowed"
         longer = [part for part in waits[:1] if part == longest_first[0]]
         return f"{said}, and {_all_said(longer, miss, history)}" if longer else said
@@ -150,7 +153,7 @@ def _decision(part: Part, miss: _Miss, history: Sequence[HistoryEntry]) -> str:
     kind = _DECISIONS.get(part)
     if kind is None:
         return ""
-    made = list(_in_force(kind, miss, history))
+    made = reversed(list(_in_force(kind, miss, history)))  # of several, the first
     in_force_s, entry = max(made, key=lambda each: each[0], default=(0.0, None))
     if entry is None or in_force_s < miss.parts[part] / 2:
         return ""
@@ -160,15 +163,18 @@ def _decision(part: Part, miss: _Miss, history: Sequence[HistoryEntry]) -> str:
 def _in_force(
     kind: EventType, miss: _Miss, history: Sequence[HistoryEntry]
 ) -> Iterator[tuple[float, HistoryEntry]]:
-    """Decisions of this kind that may have made the job late, with how many seconds each held.
+    """Decisions of this kind that may have made the job late, with how many seconds each held; the
+    last one first.
 
     One that was made after the deadline, or because the job was late anyway, has not.
     """
-    for index, entry in enumerate(history):
-        if entry.type != kind or entry.at >= miss.deadline_at or entry.reason == CONSEQUENCE:
-            continue
-        ends = [each.at for each in history[index + 1 :] if each.type == _ENDS[kind]]
-        yield (min([*ends, miss.at]) - entry.at).total_seconds(), entry
+    until = miss.at
+    for entry in reversed(history):
+        made_it_late = entry.at < miss.deadline_at and entry.reason != CONSEQUENCE
+        if entry.type == kind and made_it_late:
+            yield (until - entry.at).total_seconds(), entry
+        if entry.type == _ENDS[kind]:
+            until = min(until, entry.at)
 
 
 def _why_failed(job: Job, now: datetime) -> str | None:

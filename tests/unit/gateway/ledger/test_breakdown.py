@@ -198,6 +198,46 @@ def test_of_several_decisions_the_one_that_held_the_longest_is_said() -> None:
     )
 
 
+def test_a_long_history_is_looked_at_once() -> None:
+    looks = 0
+
+    class Looked(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return str(self) == other
+
+    history = [entry(Looked("parked"), 0.1 + number / 10_000) for number in range(1_000)]
+
+    sentence = said(ended(JobTimes(until_end=TimeParts(parked_s=30.0)), 30.0), *history)
+
+    assert sentence is not None
+    assert "its prompt was parked for 30.0 s (parked)" in sentence
+    assert looks < 5 * len(history)
+
+
+@pytest.mark.parametrize(
+    ("times", "finished_s", "late"),
+    [
+        (TimeParts(waiting_s=6.0, computing_s=0.5), 6.5, "11.5 s"),
+        (TimeParts(), 0.0, "5.0 s"),
+    ],
+)
+def test_a_call_that_arrives_after_its_tasks_deadline_is_late_by_that(
+    times: TimeParts, finished_s: float, late: str
+) -> None:
+    task = request(kind=Kind.TASK, ttlt_s=60.0, deadline_at=after(-5))
+
+    sentence = said(ended(JobTimes(until_end=times), finished_s, asked=task))
+
+    assert sentence == (
+        f"Its last token came {late} late: its task's deadline had passed 5.0 s before it arrived."
+    )
+
+
 def test_other_jobs_prompts_are_told_from_the_work_of_a_decode() -> None:
     asked = request(kind=Kind.DEADLINE, ttlt_s=15.0, deadline_at=after(15))
     times = JobTimes(
