@@ -7,8 +7,8 @@ from pydantic import Field
 
 from schemas.message import Payload
 
-Seconds = Annotated[float, Field(ge=0, le=10_000_000_000)]
-"""A record may say that it is of 1970; none can be older."""
+Seconds = Annotated[float, Field(ge=0, le=320_000_000_000)]
+"""No two times are further apart: a record may say that it is of the year 1, or of 9999."""
 
 
 class TimeParts(Payload):

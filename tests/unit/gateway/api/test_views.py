@@ -1,13 +1,16 @@
 """What the API shows of a job."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.api import views
-from gateway.ledger.job import Attempt, Incidents, Job
-from gateway.ledger.queries import JobRecord, Result
+from gateway.ledger.job import Attempt, Incidents, Job, Outcome
+from gateway.ledger.queries import HistoryEntry, JobRecord, Result
 from gateway.ledger.request import Request
 from gateway.ledger.rows import JOB_COLUMNS
 from schemas import JobRequest, JobStatus, JobTimes, QosCatalog, QosTargets, TimeParts
@@ -156,3 +159,19 @@ def test_a_job_says_where_its_time_went_and_why_it_was_late() -> None:
         "clock_skew_s": -0.25,
     }
     assert shown.why_late == "Its first token came 2.0 s late: its prompt was parked for 2.5 s."
+
+
+any_time = st.datetimes(timezones=st.just(UTC))
+
+
+@given(st.lists(any_time, min_size=7, max_size=7), st.sampled_from(JobStatus))
+def test_a_job_can_be_shown_whatever_the_times_that_its_records_claim(
+    times: list[datetime], status: JobStatus
+) -> None:
+    arrived_at, deadline_at, *of_attempt, finished_at, now = times
+    asked = replace(requested(qos="chat"), arrived_at=arrived_at, deadline_at=deadline_at)
+    end = None if status.is_open else Outcome(finished_at, uuid4(), *[None] * 4)
+    job = Job(uuid4(), asked, status, Attempt(1, "w", *of_attempt), end)
+    history = [HistoryEntry("relegated", finished_at, 1, "w", None, None)]
+    shown = views.detailed(JobRecord(job, history=history), now)
+    assert str(job.job_id) in shown.model_dump_json()
