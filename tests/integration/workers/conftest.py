@@ -14,11 +14,22 @@ from gateway.ledger.consumer import LedgerConsumer
 from gateway.settings import GatewaySettings
 from niyama import KafkaSettings, Producer, kafka
 from tests.support.workers import Harness
+from workers import connections
 from workers.settings import WorkerSettings
 
 
 @pytest.fixture
-def worker_settings(kafka_bootstrap: str, topic_prefix: str, pool: str) -> WorkerSettings:
+def session_timeout_s(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Long enough for a machine that does nothing for some seconds: no worker loses its partitions.
+    Its heartbeats, by which it learns of a rebalance, come as often as in a short session."""
+    monkeypatch.setattr(connections, "HEARTBEATS_PER_SESSION", 25)
+    return 30
+
+
+@pytest.fixture
+def worker_settings(
+    kafka_bootstrap: str, topic_prefix: str, pool: str, session_timeout_s: int
+) -> WorkerSettings:
     return WorkerSettings(
         kafka_bootstrap=kafka_bootstrap,
         topic_prefix=topic_prefix,
@@ -26,7 +37,7 @@ def worker_settings(kafka_bootstrap: str, topic_prefix: str, pool: str) -> Worke
         topic_partitions=3,
         engine="null",
         model="null",
-        session_timeout_s=6,
+        session_timeout_s=session_timeout_s,
         commit_interval_s=0.05,
         sglang_arguments=[],
     )

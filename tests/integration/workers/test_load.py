@@ -4,45 +4,64 @@ import asyncio
 from typing import Any
 
 import httpx
+import pytest
 
 from niyama import kafka
 from niyama.kafka import ConsumedRecord
 from schemas import EventType, LoadReport
 from tests.support.workers import PATIENCE_S, Harness
+from workers.load import publisher
 
 
-async def load_records(harness: Harness) -> list[ConsumedRecord]:
-    """All records of the load topic, up to the first that deletes a report."""
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that does nothing for some seconds still gets the last report deleted."""
+    monkeypatch.setattr(publisher, "WITHDRAWAL_LIMIT_S", PATIENCE_S)
+    monkeypatch.setattr(publisher, "SEND_LIMIT_S", PATIENCE_S)
+
+
+async def read_load(harness: Harness, records: list[ConsumedRecord]) -> None:
+    """Add the records of the load topic, up to the first that deletes a report."""
     consumer = kafka.consumer(harness.settings, harness.settings.topics.load.name)
     await consumer.start()
-    records: list[ConsumedRecord] = []
     try:
         async with asyncio.timeout(PATIENCE_S):
             while not records or records[-1].value is not None:
                 records.append(await consumer.getone())
     finally:
         await consumer.stop()
-    return records
+
+
+def reports_in(records: list[ConsumedRecord]) -> list[LoadReport]:
+    return [LoadReport.model_validate_json(each.value) for each in records if each.value]
+
+
+def shows_a_draining_worker(report: LoadReport) -> bool:
+    """One that has a job."""
+    share = next(each for each in report.topics if each.topic.endswith(".interactive"))
+    return (report.draining, report.running_decodes, share.jobs) == (True, 1, 1)
 
 
 async def test_a_worker_reports_its_load_that_it_drains_and_then_deletes_its_report(
     harness: Harness,
 ) -> None:
-    reading = asyncio.create_task(load_records(harness))
+    records: list[ConsumedRecord] = []
+    reading = asyncio.create_task(read_load(harness, records))
     worker = await harness.worker(worker_id="w-1")
     job_id = await harness.publish("gate", stream=True)
     await harness.until_type(job_id, EventType.FIRST_TOKEN)
     draining = asyncio.create_task(worker.drain())
-    await harness.settle(0.5)
+    await harness.until(
+        lambda: any(map(shows_a_draining_worker, reports_in(records))), "that it drains"
+    )
     worker.engine.gates["gate"].set()
     await draining
 
-    records = await reading
-    reports = [LoadReport.model_validate_json(each.value or b"") for each in records[:-1]]
+    await reading
+    reports = reports_in(records)
     assert {record.key for record in records} == {f"{harness.settings.pool}/w-1".encode()}
     assert {report.worker_id for report in reports} == {"w-1"}
-    share = next(t for t in reports[-1].topics if t.topic.endswith(".interactive"))
-    assert (reports[-1].draining, reports[-1].running_decodes, share.jobs) == (True, 1, 1)
+    assert reports[-1].draining
     assert any(len(topic.partitions) == 3 for report in reports for topic in report.topics)
 
 

@@ -1,5 +1,6 @@
 """Job topics whose records disappear, and topics that are recreated under the same name."""
 
+import asyncio
 import json
 import logging
 from uuid import UUID, uuid4
@@ -10,22 +11,34 @@ from aiokafka.admin import RecordsToDelete
 
 from niyama import kafka
 from schemas import EventType
-from tests.support.workers import Harness
+from tests.support.workers import PATIENCE_S, Harness
 from workers.offsets import log_watch
+from workers.offsets.log_watch import LogWatch
 
 
 @pytest.fixture(autouse=True)
-def frequent_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that a worker has looked at its topics, which it does often."""
+    check, looks = LogWatch.check, []
+
+    async def counted(self: LogWatch) -> None:
+        await check(self)
+        looks.append(None)
+
+    monkeypatch.setattr(LogWatch, "check", counted)
     monkeypatch.setattr(log_watch, "CHECK_INTERVAL_S", 0.1)
+    monkeypatch.setattr(log_watch, "TOPIC_LIMIT_S", 60.0)
     monkeypatch.setattr(kafka, "METADATA_MAX_AGE_MS", 200)
+    return looks
 
 
 async def _create_again(harness: Harness) -> None:
     topic = harness.settings.topics.interactive
     async with kafka.admin(harness.settings) as admin:
         await admin.delete_topics([topic.name])
-        while topic.name in await admin.list_topics():
-            pass
+        async with asyncio.timeout(PATIENCE_S):
+            while topic.name in await admin.list_topics():
+                await asyncio.sleep(0.02)
     await kafka.ensure_topics(harness.settings, [topic])
 
 
@@ -38,14 +51,15 @@ async def _send_job(harness: Harness) -> UUID:
 
 
 async def test_a_topic_that_is_created_again_under_a_worker_is_read_from_its_beginning(
-    harness: Harness,
+    harness: Harness, looks: list[None]
 ) -> None:
     worker = await harness.worker()
     running = await harness.publish("gate")
     await harness.until_type(running, EventType.FIRST_TOKEN)
     before = [await _send_job(harness) for _ in range(5)]
     await harness.until_ended(*before)
-    await harness.settle(0.5)  # the worker looks at the topic
+    enough = len(looks) + 2  # one may have begun before
+    await harness.until(lambda: len(looks) >= enough, "a look at the topic")
     await _create_again(harness)
     after = [await _send_job(harness) for _ in range(9)]
     ended = await harness.until_ended(*after)

@@ -13,12 +13,18 @@ import pytest_asyncio
 from niyama.local.kafka import LocalKafka
 from niyama.local.ports import free_port
 from schemas import EventType
-from tests.support.workers import Harness, telemetry_of
+from tests.support.workers import PATIENCE_S, Harness, telemetry_of
 from workers.bootstrap import run_worker
 from workers.engine.null import NullEngine
 from workers.health import Health
 from workers.settings import WorkerSettings
 from workers.stop import Stop
+
+
+@pytest.fixture
+def session_timeout_s() -> int:
+    """The least that brokers allow: the outage lasts longer."""
+    return 6
 
 
 @pytest_asyncio.fixture
@@ -49,8 +55,9 @@ async def test_a_worker_waits_for_kafka_and_can_be_stopped_meanwhile(
                 telemetry_of(worker_settings),
             )
         )
-        while "waiting for Kafka" not in caplog.text:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(PATIENCE_S):
+            while "waiting for Kafka" not in caplog.text:
+                await asyncio.sleep(0.05)
         stop.request()
         await asyncio.wait_for(running, 60)
     assert worker_settings.kafka_bootstrap in caplog.text

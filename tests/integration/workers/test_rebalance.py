@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from uuid import UUID
 
 from schemas import EventType
 from tests.support.workers import Harness
@@ -11,17 +12,17 @@ async def test_running_jobs_survive_a_rebalance_and_moved_ones_are_done_by_the_n
     harness: Harness,
 ) -> None:
     first = await harness.worker()
-    jobs = [await harness.publish("gate") for _ in range(24)]
+    # By these ids, some jobs are in each partition.
+    jobs = [await harness.publish("gate", job_id=UUID(int=number)) for number in range(24)]
     await harness.until(lambda: len(first.engine.seen) == 24, "all jobs to run")
     second = await harness.worker()
     await harness.until(lambda: second.engine.seen, "the newcomer to get its share")
-    await harness.settle(0.5)
-    moved = len(second.engine.seen)
-    assert 0 < moved < 24
-    assert len(first.engine.seen) == 24  # nothing was started again where it was
     for worker in (first, second):
         worker.engine.gates["gate"].set()
     ended = await harness.until_ended(*jobs)
+    moved = len(second.engine.seen)
+    assert 0 < moved < 24
+    assert len(first.engine.seen) == 24  # nothing was started again where it was
     assert Counter(event.attempt for event in ended) == {1: 24 - moved, 2: moved}
     await harness.settle(0.3)
     completions = Counter(e.job_id for e in harness.events if e.type is EventType.COMPLETED)

@@ -1,13 +1,15 @@
 """What a worker reports, while the topics that it reports to disappear or shrink."""
 
+import asyncio
 import time
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from niyama import kafka
 from schemas import EventType, TokenChunk
-from tests.support.workers import Harness
+from tests.support.workers import PATIENCE_S, Harness
 
 
 async def test_without_tokens_and_dead_letter_topics_jobs_are_served_as_ever(
@@ -42,6 +44,20 @@ async def test_reports_by_a_clock_that_is_wrong_are_taken(harness: Harness, ahea
         await sender.send(spec.name, b"{}", timestamp_ms=timestamp_ms)
 
 
+async def _until_configured(
+    admin: AIOKafkaAdminClient, topic: str, configs: dict[str, str]
+) -> None:
+    """Return once the broker goes by these settings of `topic`."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, topic, configs)
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            [answer] = await admin.describe_configs([resource])
+            [(*_, entries)] = answer.resources
+            if configs == {name: value for name, value, *_ in entries}:
+                return
+            await asyncio.sleep(0.02)
+
+
 async def test_a_result_that_the_events_topic_rejects_fails_its_own_job_only(
     harness: Harness,
 ) -> None:
@@ -50,6 +66,7 @@ async def test_a_result_that_the_events_topic_rejects_fails_its_own_job_only(
     async with kafka.admin(harness.settings) as admin:
         limit = {"max.message.bytes": "5000"}
         await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, events, limit)])
+        await _until_configured(admin, events, limit)
     large = await harness.publish(max_tokens=2_000)
     small = [await harness.publish(max_tokens=2) for _ in range(20)]
     failed, *completed = await harness.until_ended(large, *small)

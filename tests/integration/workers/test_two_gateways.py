@@ -93,6 +93,7 @@ async def test_one_key_at_two_gateways_is_one_job(
     found = ends(harness, job_id)
     assert found.pop(first) == row["status"] == EventType.COMPLETED
     assert list(found.values()) == [EventType.FAILED]
+    await harness.until(lambda: bool(harness.dead_letters), "the dead letter")
     (letter,) = harness.dead_letters
     assert dict(letter.headers)[headers.REASON_CODE] == b"duplicate_job_id"
     assert row["terminal_events"] == 1
