@@ -4,8 +4,12 @@ https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 https://opentelemetry.io/docs/specs/otel/protocol/exporter/. docs/traces.md says which are honoured.
 """
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import urlsplit
+
+from niyama.errors import ConfigurationError
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SIGNALS = ("metrics", "traces")
@@ -22,6 +26,11 @@ NO_EFFECT = (
     "OTEL_TRACES_SAMPLER_ARG",
 )
 """Somebody who sets one of these is told that nothing comes of it."""
+_INTERVALS: Mapping[str, tuple[str, Callable[[str], float]]] = {
+    "metrics": ("OTEL_METRIC_EXPORT_INTERVAL", float),
+    "traces": ("OTEL_BSP_SCHEDULE_DELAY", int),
+}
+"""How often each signal is sent, in milliseconds, and how the SDK reads it."""
 
 Environment = Mapping[str, str]
 
@@ -46,6 +55,7 @@ def otlp_url(signal: str, base: str | None, environment: Environment) -> str | N
         if kind != "otlp":
             raise ValueError(f"{exporter}: must be otlp or none, not {kind!r}")
         _check_protocol(signal, environment)
+        _check_interval(signal, environment)
     return url
 
 
@@ -61,6 +71,19 @@ def base_url(url: str) -> str:
 def ineffective(environment: Environment) -> list[str]:
     """The variables that are set, and of which nothing comes."""
     return [name for name in NO_EFFECT if environment.get(name)]
+
+
+@contextmanager
+def refused_as_configuration() -> Iterator[None]:
+    """Inside, what the SDK does not take of its variables raises ConfigurationError, with the
+    SDK's own sentence."""
+    try:
+        yield
+    except ValueError as error:
+        given = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+        raise ConfigurationError(
+            f"OpenTelemetry does not start: {error} (variables that it reads: {given})"
+        ) from error
 
 
 def _url(signal: str, base: str | None, environment: Environment) -> str | None:
@@ -91,3 +114,14 @@ def _check_protocol(signal: str, environment: Environment) -> None:
             if protocol != HTTP:
                 raise ValueError(f"{name}: must be {HTTP}, not {protocol!r}")
             return
+
+
+def _check_interval(signal: str, environment: Environment) -> None:
+    name, number = _INTERVALS[signal]
+    if given := environment.get(name):
+        try:
+            is_positive = number(given) > 0
+        except ValueError:
+            is_positive = False
+        if not is_positive:
+            raise ValueError(f"{name}: must be a positive number of milliseconds, not {given!r}")

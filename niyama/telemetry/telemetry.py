@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from niyama.telemetry.instruments.shared import DROPPED_SPANS, FAILED_EXPORTS
 from niyama.telemetry.measurements import Measurements, Observed
 from niyama.telemetry.metrics import Metrics
-from niyama.telemetry.otel_environment import ineffective
+from niyama.telemetry.otel_environment import ineffective, refused_as_configuration
 from niyama.telemetry.resource import resource_of
 from niyama.telemetry.settings import TelemetrySettings
 from niyama.telemetry.traces import Traces
@@ -33,7 +33,8 @@ class Telemetry:
     ) -> None:
         """See `resource_of` for `service`, `pool` and `instance`.
 
-        `tenants` are measured, however many others there are.
+        `tenants` are measured, however many others there are. Raises ConfigurationError for what
+        OpenTelemetry's variables must not say.
         """
         self.resource = resource_of(service, pool, instance)
         self.measurements = Measurements(
@@ -41,8 +42,9 @@ class Telemetry:
             outside_values=settings.metric_tenants,
             named_values=tenants,
         )
-        self.metrics = Metrics(self.measurements, self.resource, settings.otlp_url("metrics"))
-        self.traces = Traces(self.resource, settings.otlp_url("traces"))
+        with refused_as_configuration():
+            self.metrics = Metrics(self.measurements, self.resource, settings.otlp_url("metrics"))
+            self.traces = Traces(self.resource, settings.otlp_url("traces"))
         if names := ineffective(os.environ):
             log.warning("without effect here, see docs/traces.md: %s", ", ".join(names))
         self.measurements.observe(FAILED_EXPORTS, self._failed_exports)

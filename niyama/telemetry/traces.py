@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import Sampler
 
 from niyama.telemetry.ending import close_in_time
+from niyama.telemetry.otel_environment import refused_as_configuration
 
 QUEUE_SPANS = 8192
 """Wait for the collector at most; then the oldest are dropped, and the SDK logs it."""
@@ -33,10 +34,14 @@ class Traces:
             self.processor = _CountingProcessor(self, _CountingExporter(self, otlp_url))
 
     def provider(self, sampler: Sampler) -> TracerProvider | None:
-        """For spans by the SDK's tracers; None: this process does not trace."""
+        """For spans by the SDK's tracers; None: this process does not trace.
+
+        Raises ConfigurationError for what OpenTelemetry's variables must not say.
+        """
         if self.processor is None:
             return None
-        provider = TracerProvider(sampler, self.resource, shutdown_on_exit=False)
+        with refused_as_configuration():
+            provider = TracerProvider(sampler, self.resource, shutdown_on_exit=False)
         provider.add_span_processor(self.processor)
         return provider
 

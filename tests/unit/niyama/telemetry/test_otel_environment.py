@@ -4,12 +4,15 @@ import logging
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from niyama.errors import ConfigurationError
 from niyama.telemetry.otel_environment import NO_EFFECT
 from niyama.telemetry.resource import resource_of
 from niyama.telemetry.settings import TelemetrySettings
 from niyama.telemetry.telemetry import Telemetry
+from niyama.telemetry.traces import Traces
 
 ALL = "OTEL_EXPORTER_OTLP_ENDPOINT"
 TRACES = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
@@ -52,6 +55,11 @@ def test_where_metrics_and_traces_go(
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "http/protobuf"),
         ("OTEL_METRICS_EXPORTER", "console", "otlp or none"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0", "positive"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "-1", "positive"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "a minute", "positive"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "-5", "positive"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "0.5", "positive"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_the_variables_own_name(
@@ -61,6 +69,18 @@ def test_what_cannot_be_done_is_refused_by_the_variables_own_name(
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match=rf"^{name}: .*{reason}"):
         TelemetrySettings.from_command_line([], "x")
+
+
+def test_what_the_sdk_alone_refuses_is_a_sentence_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = TelemetrySettings(otlp_endpoint=BASE)
+    monkeypatch.setenv("OTEL_ATTRIBUTE_COUNT_LIMIT", "abc")
+    traces = Traces(Resource.get_empty(), settings.otlp_url("traces"))
+    with pytest.raises(ConfigurationError, match="OTEL_ATTRIBUTE_COUNT_LIMIT must be"):
+        traces.provider(ALWAYS_ON)
+    traces.close()
+    monkeypatch.setenv("OTEL_METRICS_EXEMPLAR_FILTER", "some")
+    with pytest.raises(ConfigurationError, match=r"'some'.*OTEL_METRICS_EXEMPLAR_FILTER"):
+        Telemetry(settings, "niyama-test", "default")
 
 
 def test_our_own_setting_is_a_base_too() -> None:
