@@ -7,7 +7,7 @@ their records go are finished here: nobody else can run them.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -22,8 +22,8 @@ from workers.offsets.watermark import PartitionProgress
 log = logging.getLogger(__name__)
 
 CHECK_INTERVAL_S = 2.0
-TOPIC_LIMIT_S = 5.0
-"""aiokafka would wait 40 s for the leader of one topic."""
+LOOK_LIMIT_S = 5.0
+"""aiokafka would wait 40 s for the leader of one partition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,9 @@ class LogWatch:
         self._on_restarted = on_restarted
         self._topic_ids: dict[str, UUID] = {}
         """Also those of topics of which nothing is assigned now: what comes back is of this one."""
+        self._in_doubt: set[TopicPartition] = set()
+        """Whose offsets Kafka did not give when they were last asked for, by themselves or with
+        others: each is asked for by itself, or one without a leader would hide the others."""
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -66,6 +69,7 @@ class LogWatch:
     async def check(self) -> None:
         """Look once. Raises KafkaError when the ids of the topics cannot be read."""
         read = [_Read(tp, progress, progress.position) for tp, progress in self._partitions]
+        self._in_doubt.intersection_update(each.partition for each in read)
         if self._partitions.is_idle:
             self._topic_ids.clear()  # what comes is as others have left it
         if not read:  # or there is a rebalance: what comes back is found by the next check
@@ -81,22 +85,34 @@ class LogWatch:
 
     async def _look_at(self, topic: str, ids: Mapping[str, UUID], read: Sequence[_Read]) -> None:
         """`read`: what this worker had of the topic before the ids were read."""
-        try:
-            async with asyncio.timeout(TOPIC_LIMIT_S):
-                await self._check_topic(topic, ids, read)
-        except (KafkaError, TimeoutError) as error:  # it has no leader, or does not exist
-            log.info("cannot check the offsets of %s: %r", topic, error)
-
-    async def _check_topic(
-        self, topic: str, ids: Mapping[str, UUID], read: Sequence[_Read]
-    ) -> None:
         if topic in ids and self._topic_ids.setdefault(topic, ids[topic]) != ids[topic]:
             if all(map(self._is_here, read)):  # otherwise the next check finds it
                 self._topic_ids[topic] = ids[topic]
                 self._created_again(topic)
-            return
-        if topic in ids or not ids:
-            await self._compare(read)
+        elif topic in ids or not ids:
+            alone = [[each] for each in read if each.partition in self._in_doubt]
+            together = [each for each in read if each.partition not in self._in_doubt]
+            groups = [*alone, together] if together else alone
+            await asyncio.gather(*(self._look_at_logs(group) for group in groups))
+        else:
+            self._confirm(read)
+
+    async def _look_at_logs(self, read: Sequence[_Read]) -> None:
+        asked = {each.partition for each in read}
+        try:
+            async with asyncio.timeout(LOOK_LIMIT_S):
+                await self._compare(read)
+        except (KafkaError, TimeoutError) as error:  # one has no leader, or does not exist
+            log.info("cannot check the offsets of %s: %r", _names(asked), error)
+            for each in read:
+                if each.partition in self._in_doubt:
+                    each.progress.log = None  # what is known of it gets old
+            self._in_doubt |= asked
+        else:
+            self._in_doubt -= asked
+            self._confirm(read)
+
+    def _confirm(self, read: Sequence[_Read]) -> None:
         for each in read:
             each.progress.confirmed = min(each.position, each.progress.position)
 
@@ -111,8 +127,6 @@ class LogWatch:
                 self._restart(tp)
 
     async def _compare(self, read: Sequence[_Read]) -> None:
-        if not read:
-            return
         partitions = [each.partition for each in read]
         starts = await self._consumer.beginning_offsets(partitions)
         ends = await self._consumer.end_offsets(partitions)
@@ -159,3 +173,7 @@ def _report_deleted(tp: TopicPartition, progress: PartitionProgress, start: int)
             deleted.start,
             deleted.stop - 1,
         )
+
+
+def _names(partitions: Collection[TopicPartition]) -> str:
+    return ", ".join(f"{topic}/{number}" for topic, number in sorted(partitions))

@@ -58,7 +58,7 @@ class PartitionProgress:
         self.confirmed: int | None = None
         """Up to here it was read of the log that was last seen. None: nobody has looked yet."""
         self.log: range | None = None
-        """The offsets that the partition had when somebody looked last."""
+        """The offsets that the partition had when somebody looked last; None while nobody can."""
         self.replaces_commit = False
         """The group's last commit is about what the log was before; not once this is committed."""
 
@@ -74,7 +74,7 @@ class PartitionProgress:
 
     @property
     def lag(self) -> int | None:
-        """Offsets that were there and had not been read when somebody looked last."""
+        """Offsets that were there, unread, when somebody looked last. None: nobody knows."""
         if self.log is None:
             return None
         return max(0, self.log.stop - max(self.resume_at, self.log.start))

@@ -27,7 +27,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
 
     monkeypatch.setattr(LogWatch, "check", counted)
     monkeypatch.setattr(log_watch, "CHECK_INTERVAL_S", 0.1)
-    monkeypatch.setattr(log_watch, "TOPIC_LIMIT_S", 60.0)
+    monkeypatch.setattr(log_watch, "LOOK_LIMIT_S", 60.0)
     monkeypatch.setattr(kafka, "METADATA_MAX_AGE_MS", 200)
     return looks
 

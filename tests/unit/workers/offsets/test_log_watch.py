@@ -23,6 +23,7 @@ class FakeLog(FakeConsumer):
         super().__init__(FakeGroup())
         self.start, self.end = 0, 10
         self.leaderless: set[TopicPartition] = set()
+        self.asked_for: list[set[TopicPartition]] = []
         self.topic_id = uuid4()
         self.asked = Event()
         """Set while somebody asks for topic ids."""
@@ -32,6 +33,7 @@ class FakeLog(FakeConsumer):
     async def beginning_offsets(
         self, partitions: Sequence[TopicPartition]
     ) -> dict[TopicPartition, int]:
+        self.asked_for.append(set(partitions))
         if self.leaderless.intersection(partitions):
             await Event().wait()
         return dict.fromkeys(partitions, self.start)
@@ -162,16 +164,40 @@ async def test_a_topic_without_a_leader_delays_no_other(
         progress.take(2 if tp == PARTITION else 0)
     log.leaderless.add(leaderless)
     log.start = 7
-    monkeypatch.setattr(log_watch, "TOPIC_LIMIT_S", 60.0)
+    monkeypatch.setattr(log_watch, "LOOK_LIMIT_S", 60.0)
     checking = create_task(watch.check())
     async with timeout(60):
         while "offsets 3 to 6 were deleted" not in caplog.text:
             await sleep(0)
     assert not checking.done()
     checking.cancel()
-    monkeypatch.setattr(log_watch, "TOPIC_LIMIT_S", 0.01)
+    monkeypatch.setattr(log_watch, "LOOK_LIMIT_S", 0.01)
     async with timeout(60):
         await watch.check()
+
+
+async def test_a_partition_without_a_leader_hides_no_other_of_its_topic(
+    watch: LogWatch, partitions: Partitions, log: FakeLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_watch, "LOOK_LIMIT_S", 0.01)
+    leaderless = PARTITION._replace(partition=PARTITION.partition + 1)
+    await partitions.assign({PARTITION, leaderless})
+    await watch.check()
+    progress, other = partitions.get(PARTITION), partitions.get(leaderless)
+    assert progress is not None
+    assert other is not None
+    assert (progress.lag, other.lag) == (10, 10)
+    log.leaderless.add(leaderless)
+    log.end = 1_000
+    for _ in range(2):
+        await watch.check()
+    assert (progress.lag, other.lag) == (1_000, None)
+    log.leaderless.clear()
+    await watch.check()
+    assert (progress.lag, other.lag) == (1_000, 1_000)
+    log.asked_for.clear()
+    await watch.check()
+    assert log.asked_for == [{PARTITION, leaderless}]  # in one request again
 
 
 async def test_a_log_that_was_cut_off_is_read_on_at_its_end(
