@@ -54,8 +54,9 @@ def build(settings: GatewaySettings) -> Gateway:
     readers = max(1, settings.database_connections // 2)
     submissions = _submissions(settings, producer, ledger, measurements)
     followers = Followers(ledger.not_open, submissions.is_recent, stopping, readers)
-    consumer, parts = _ledger_parts(settings, engine, followers, measurements)
-    observe_pools(measurements, fleet, settings.pool)
+    counts = LedgerCounts(engine, settings.pool)
+    consumer, parts = _ledger_parts(settings, counts, followers, measurements)
+    observe_pools(measurements, fleet, counts)
     services = Services(
         Health(_checks(settings, engine, producer, consumer)),
         ledger,
@@ -74,7 +75,10 @@ def build(settings: GatewaySettings) -> Gateway:
 
 
 def _ledger_parts(
-    settings: GatewaySettings, engine: AsyncEngine, followers: Followers, measurements: Measurements
+    settings: GatewaySettings,
+    counts: LedgerCounts,
+    followers: Followers,
+    measurements: Measurements,
 ) -> tuple[LedgerConsumer, dict[str, Part]]:
     """The ledger's consumer; and by name everything that runs while there is a database, it too."""
     metrics = LedgerMetrics(measurements, ledger_group(settings))
@@ -98,7 +102,6 @@ def _ledger_parts(
         "the relay": relay,
     }
     if measurements.enabled:
-        counts = LedgerCounts(engine, settings.pool)
         observe_counts(measurements, counts)
         parts["counting what is open in the ledger"] = counts
     return consumer, parts

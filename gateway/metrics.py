@@ -2,10 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from statistics import fmean
-from typing import TypeVar
 
 from gateway.fleet.fleet import Fleet, WorkerState, WorkerStatus
 from gateway.ledger.consumer import LedgerConsumer
@@ -15,8 +14,6 @@ from gateway.ledger.writer import Written
 from niyama.telemetry.instruments import gateway as instruments
 from niyama.telemetry.instruments import shared
 from niyama.telemetry.measurements import Measurements, Observed
-
-T = TypeVar("T")
 
 MAX_SERIES = 300
 """Of one instrument, by what load reports name."""
@@ -68,7 +65,11 @@ def observe_counts(measurements: Measurements, counts: LedgerCounts) -> None:
     """Show what is open in the ledger, by pool."""
 
     def of_pools(value: Callable[[PoolCounts], int]) -> Callable[[], Observed]:
-        return lambda: [(value(each), (pool,)) for pool, each in counts.by_pool.items()]
+        def observed() -> Observed:
+            by_pool = counts.by_pool
+            return [(value(by_pool[pool]), (pool,)) for pool in _shown(by_pool, counts.pools)]
+
+        return observed
 
     see = measurements.observe
     see(instruments.OPEN_JOBS, of_pools(lambda pool: pool.open_jobs))
@@ -77,12 +78,13 @@ def observe_counts(measurements: Measurements, counts: LedgerCounts) -> None:
     see(instruments.REPLIES_UNDELIVERABLE, of_pools(lambda pool: pool.undeliverable_replies))
 
 
-def observe_pools(measurements: Measurements, fleet: Fleet, pool: str) -> None:
-    """Show what the workers' load reports say; of `pool` even while it has no workers."""
+def observe_pools(measurements: Measurements, fleet: Fleet, counts: LedgerCounts) -> None:
+    """Show what the workers' load reports say; of the gateway's own pool even while it has no
+    workers."""
     see = measurements.observe
-    see(instruments.POOL_WORKERS, lambda: _workers(fleet.all(), pool))
-    see(instruments.POOL_DEMAND, lambda: _demands(fleet.all()))
-    see(instruments.POOL_LAG, lambda: _lags(fleet.all()))
+    see(instruments.POOL_WORKERS, lambda: _workers(fleet.all(), counts.pools))
+    see(instruments.POOL_DEMAND, lambda: _demands(fleet.all(), counts.pools))
+    see(instruments.POOL_LAG, lambda: _lags(fleet.all(), counts.pools))
     see(
         instruments.LOAD_REPORTS_LAG,
         lambda: [] if fleet.unread is None else [(fleet.unread, ())],
@@ -90,29 +92,38 @@ def observe_pools(measurements: Measurements, fleet: Fleet, pool: str) -> None:
     see(instruments.LOAD_REPORTS_FOLLOWED, lambda: [(int(fleet.following), ())])
 
 
-def _workers(statuses: Iterable[WorkerStatus], own_pool: str) -> Observed:
+def _workers(statuses: Iterable[WorkerStatus], known: Sequence[str]) -> Observed:
     counts = Counter((each.report.pool, each.state) for each in statuses)
-    pools = _first({own_pool: None} | dict.fromkeys(pool for pool, _ in counts))
+    own = known[:1]
+    pools = _shown([*own, *(pool for pool, _ in counts)], known)
     return [(counts[pool, state], (pool, state)) for pool in pools for state in WorkerState]
 
 
-def _demands(statuses: Iterable[WorkerStatus]) -> Observed:
+def _demands(statuses: Iterable[WorkerStatus], known: Sequence[str]) -> Observed:
     demands: dict[str, list[float]] = {}
     for each in statuses:
         if each.state is not WorkerState.GONE and each.report.scheduler is not None:
             demands.setdefault(each.report.pool, []).append(each.report.scheduler.demand)
-    return [(fmean(demands[pool]), (pool,)) for pool in _first(demands)]
+    return [(fmean(demands[pool]), (pool,)) for pool in _shown(demands, known)]
 
 
-def _lags(statuses: Iterable[WorkerStatus]) -> Observed:
-    lags: dict[tuple[str, str], float] = {}
+def _lags(statuses: Iterable[WorkerStatus], known: Sequence[str]) -> Observed:
+    lags: dict[str, dict[str, float]] = {}
     for each in statuses:
         for share in each.report.topics if each.state is not WorkerState.GONE else ():
-            place = (each.report.pool, share.topic)
-            lags[place] = lags.get(place, 0) + (math.nan if share.lag is None else share.lag)
-    return [(lags[place], place) for place in _first(lags)]  # NaN is not shown
+            of_pool = lags.setdefault(each.report.pool, {})
+            lag = math.nan if share.lag is None else share.lag  # NaN is not shown
+            of_pool[share.topic] = of_pool.get(share.topic, 0) + lag
+    shown = ((lags[pool], pool) for pool in _shown(lags, known))
+    places = [(of_pool[topic], (pool, topic)) for of_pool, pool in shown for topic in of_pool]
+    return places[:MAX_SERIES]
 
 
-def _first(names: Iterable[T]) -> list[T]:
-    """Reports may name any number of pools and topics; of too many, some are not measured."""
-    return list(islice(names, MAX_SERIES))
+def _shown(pools: Iterable[str], known: Sequence[str]) -> list[str]:
+    """The first MAX_SERIES of these pools, those that are known to have jobs before others.
+
+    Reports and events may name any number of them.
+    """
+    found = dict.fromkeys(pools)
+    first = (pool for pool in known if pool in found)
+    return list(islice(dict.fromkeys([*first, *found]), MAX_SERIES))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiokafka import ConsumerRecord
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from faststream import FastStream
 from faststream.kafka import KafkaBroker, KafkaMessage
 from faststream.kafka.message import FAKE_CONSUMER
@@ -83,7 +83,7 @@ def load_broker(
 
     Every gateway reads the whole topic, from its beginning: no consumer group, nothing committed.
     """
-    throttle = Throttle()
+    throttle, history = Throttle(), _History()
     # Without FastStream's injection of arguments, which costs more than all the rest.
     broker = Broker(settings, apply_types=False)
 
@@ -103,14 +103,46 @@ def load_broker(
 
     @subscriber
     async def load_reports(records: Sequence[ConsumerRecord]) -> None:
-        _tell(fleet, records, clock(), throttle)
+        history.seen_by(subscriber.consumer)
+        _tell(fleet, records, history, clock(), throttle)
         await asyncio.sleep(0)  # there may be a next batch, which is not waited for
 
     return broker
 
 
+class _History:
+    """The records that had been there before this gateway began to read.
+
+    Only those may be of workers that have long been gone. What comes later is new, whatever the
+    clocks say that stamp it and that this gateway has.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[TopicPartition, int] = {}
+
+    def seen_by(self, consumer: AIOKafkaConsumer | None) -> None:
+        """Call it with each batch: where a log ends when something of it is read first, counts."""
+        if consumer is None:
+            return
+        for part in consumer.assignment() - self._ends.keys():
+            if (end := consumer.highwater(part)) is not None:
+                self._ends[part] = end
+
+    def age_s(self, record: ConsumerRecord, now_s: float) -> float:
+        """How old the record was when reading began, if it was there; else 0."""
+        end = self._ends.get(TopicPartition(record.topic, record.partition))
+        if end is not None and record.offset >= end:
+            return 0.0
+        stamped_s: float = record.timestamp / 1000
+        return max(0.0, now_s - stamped_s)
+
+
 def _tell(
-    fleet: Fleet, records: Sequence[ConsumerRecord], now_s: float, throttle: Throttle
+    fleet: Fleet,
+    records: Sequence[ConsumerRecord],
+    history: _History,
+    now_s: float,
+    throttle: Throttle,
 ) -> None:
     """Of each key only the last record: it replaces those before it."""
     last: dict[bytes, ConsumerRecord] = {record.key or b"": record for record in records}
@@ -120,7 +152,7 @@ def _tell(
         elif (fault := _fault(key, record.value)) is not None:
             throttle.warning(log, "skipped a load report: %s: %s", source_of(record), fault)
         else:
-            fleet.heard(key, record.value, max(0.0, now_s - record.timestamp / 1000))
+            fleet.heard(key, record.value, history.age_s(record, now_s))
 
 
 def _fault(key: bytes, value: bytes) -> str | None:

@@ -22,10 +22,11 @@ GONE_AFTER_S = 5.0
 """Without a report; workers publish one a second."""
 FORGOTTEN_AFTER_S = 300.0
 OLD_S = 60.0
-"""A report that was this old when it was read, of a worker that nothing is known of, is of one that
-has long been gone. Clocks that differ by less make no difference."""
+"""A report of an unknown worker that was this old when reading began is of one that has long been
+gone. Clocks that differ by less make no difference."""
 MAX_WORKERS = 10_000
-"""More are not remembered: those that were silent for longest are forgotten first."""
+"""More are not remembered: those that were silent for longest are forgotten first, and before them
+what was never found to be a report."""
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Of the workers' reports as they were read, likewise. Decoded, a report takes some ten times as
 much."""
@@ -63,6 +64,13 @@ class _Heard:
     size_bytes: int
     content: bytes | LoadReport | None
     """Bytes until somebody asks for the report; None: it is none."""
+    was_report: bool
+    """So was the one before, which somebody has asked for."""
+
+    @property
+    def is_report(self) -> bool:
+        """Whether this is one, for all that is known."""
+        return self.was_report if isinstance(self.content, bytes) else self.content is not None
 
 
 class Fleet:
@@ -73,27 +81,41 @@ class Fleet:
         self._clock = clock
         self._heard: OrderedDict[bytes, _Heard] = OrderedDict()
         """By key; who was heard last, last."""
+        self._unproven: OrderedDict[bytes, None] = OrderedDict()
+        """Keys whose records may be anything, likewise. Whoever can write records can write
+        thousands, and they must not take the places of workers."""
         self._held_bytes = 0
         self.following = False
         """Whether reports are being read: without, nobody being known says nothing."""
-        self._throttle = Throttle()
+        self._throttle, self._age_throttle = Throttle(), Throttle()
+        self._left_out = 0
+        """Reports that were too old."""
         self.unread: int | None = None
         """Load reports that Kafka has and that were not read yet. None: nobody knows."""
 
     def heard(self, key: bytes, record: bytes, age_s: float = 0.0) -> None:
-        """A worker's record was read, which Kafka had for `age_s` by then.
+        """A worker's record was read, which Kafka had had for `age_s` before reading began.
 
         That it is a report is found out when it is asked for.
         """
         self._forget_silent()
-        is_known = key in self._heard
+        before = self._heard.get(key)
         self._remove(key)
         # What is read late, because there was much to read, still is the last word of a worker.
-        if is_known or age_s < OLD_S:
-            self._heard[key] = _Heard(self._clock(), len(record), record)
-            self._held_bytes += len(record)
+        if before is None and age_s >= OLD_S:
+            self._left_out += 1
+            if self._age_throttle.allows(self._clock()):
+                said = "left out %d load reports so far that were %g s old or older"
+                log.info(said, self._left_out, OLD_S)
+            return
+        was_report = before is not None and before.is_report
+        self._heard[key] = _Heard(self._clock(), len(record), record, was_report)
+        self._held_bytes += len(record)
+        if not was_report:
+            self._unproven[key] = None
         while len(self._heard) > MAX_WORKERS or self._held_bytes > MAX_HELD_BYTES:
-            self._remove(next(iter(self._heard)))
+            first = next(iter(self._unproven), key)
+            self._remove(next(iter(self._heard)) if first == key else first)
 
     def withdrawn(self, key: bytes) -> None:
         """A worker has ended in order."""
@@ -146,5 +168,6 @@ class Fleet:
             self._remove(next(iter(self._heard)))
 
     def _remove(self, key: bytes) -> None:
+        self._unproven.pop(key, None)
         if (heard := self._heard.pop(key, None)) is not None:
             self._held_bytes -= heard.size_bytes

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 15.0
 COUNTED_ROWS = 100_000
 """More are not counted: a count reads every row that it counts."""
+MAX_POOLS = 1_000
+"""Shown as 0 when nothing of them is open any more; events may name any number of pools."""
 UNKNOWN_POOL = "unknown"
 """Of jobs of which only events have been read so far."""
 
@@ -56,9 +58,12 @@ class LedgerCounts:
     def __init__(self, engine: AsyncEngine, pool: str) -> None:
         """`pool` is shown even when nothing of it is open."""
         self.by_pool: Mapping[str, PoolCounts] = {}
-        """As of the last answer, of every pool that ever had a count."""
+        """As of the last answer: of the pools that have a count, and of those that had one."""
+        self.pools: Sequence[str] = [pool]
+        """The gateway's own, then those with open jobs, the most first."""
         self._engine = engine
-        self._pools = {pool}
+        self._pool = pool
+        self._shown = {pool}
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -77,8 +82,13 @@ class LedgerCounts:
             # The last counts stay: alerts on what is open are not to end with Postgres.
             log.debug("what is open in the ledger is not counted: %r", error)
             return
-        counts: dict[str, dict[str, int]] = {pool: {} for pool in self._pools}
+        counts: dict[str, dict[str, int]] = {pool: {} for pool in self._shown}
         for field, pool, count in rows:
             counts.setdefault(pool, {})[field] = count
-        self._pools |= counts.keys()
-        self.by_pool = {pool: PoolCounts(**known) for pool, known in counts.items()}
+        by_pool = {pool: PoolCounts(**known) for pool, known in counts.items()}
+        with_jobs = [pool for pool, each in by_pool.items() if each.open_jobs]
+        with_jobs.sort(key=lambda pool: -by_pool[pool].open_jobs)
+        self.pools = list(dict.fromkeys([self._pool, *with_jobs]))
+        if len(self._shown) < MAX_POOLS:
+            self._shown |= counts.keys()
+        self.by_pool = by_pool

@@ -24,6 +24,11 @@ from tests.support.metrics import metrics, numbers
 from tests.support.records import FakeRecord
 
 
+def counts_of(pool: str) -> LedgerCounts:
+    """Of a gateway of this pool, before anything was counted."""
+    return LedgerCounts(engine(GatewaySettings(), 1), pool)
+
+
 def test_what_the_ledger_reads_and_how_jobs_end_is_counted() -> None:
     measurements = Measurements()
     metrics = LedgerMetrics(measurements, "g")
@@ -52,7 +57,7 @@ async def test_what_was_open_is_still_shown_when_postgres_does_not_answer(
         raise ConnectionRefusedError
 
     monkeypatch.setattr(ledger_counts, "read", away)
-    counts = LedgerCounts(engine(GatewaySettings(), 1), "default")
+    counts = counts_of("default")
     counts.by_pool = before = {"default": PoolCounts(overdue_jobs=5)}
     await counts._count()
     assert counts.by_pool == before
@@ -69,7 +74,7 @@ async def test_dead_letters_are_counted_by_code() -> None:
 
 async def test_what_is_open_is_shown_by_pool_and_nothing_that_is_not_known() -> None:
     measurements = Measurements()
-    counts = LedgerCounts(engine(GatewaySettings(), 1), "default")
+    counts = counts_of("default")
     observe_counts(measurements, counts)
     assert measurements.collect() == []
     counts.by_pool = {"default": PoolCounts(), "eu": PoolCounts(5, 4, 3, 2)}
@@ -91,9 +96,9 @@ async def test_a_gateway_that_does_not_measure_does_not_count() -> None:
     assert part not in build(settings.model_copy(update={"metrics": False}))._parts
 
 
-def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
+async def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
     measurements, workers = Measurements(), Fleet(lambda: 0.0)
-    observe_pools(measurements, workers, "default")
+    observe_pools(measurements, workers, counts_of("default"))
     states = ("serving", "draining", "gone")
     assert numbers(measurements, "niyama.pool.workers") == {
         ("default", state): 0 for state in states
@@ -128,7 +133,7 @@ def test_a_pool_shows_its_workers_and_what_waits_for_them_in_kafka() -> None:
 
 def test_that_load_reports_cannot_be_read_is_shown() -> None:
     measurements, workers = Measurements(), Fleet()
-    observe_pools(measurements, workers, "default")
+    observe_pools(measurements, workers, counts_of("default"))
     assert numbers(measurements, "niyama.load_reports.followed") == {(): 0}
     assert numbers(measurements, "niyama.load_reports.lag") == {}
     workers.following = True
@@ -137,7 +142,7 @@ def test_that_load_reports_cannot_be_read_is_shown() -> None:
 
 def test_however_many_pools_there_are_series_are_bounded() -> None:
     measurements, workers = Measurements(), Fleet(lambda: 0.0)
-    observe_pools(measurements, workers, "default")
+    observe_pools(measurements, workers, counts_of("default"))
     for number in range(MAX_SERIES + 1):
         share = TopicShare(topic=f"t{number}", partitions=[0], jobs=0, prompt_tokens=0, lag=1)
         report = load_report("w", pool=f"a{number}", topics=[share])
@@ -148,8 +153,32 @@ def test_however_many_pools_there_are_series_are_bounded() -> None:
     assert len(numbers(measurements, "niyama.pool.lag")) == MAX_SERIES
 
 
+async def test_invented_pools_hide_none_that_has_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    measurements, workers = Measurements(), Fleet(lambda: 0.0)
+    invented = [f"a{number:03}" for number in range(MAX_SERIES)]
+
+    async def counted(*_: object) -> list[tuple[str, str, int]]:
+        return [("open_jobs", pool, count) for pool, count in (*invented_jobs, ("real", 9))]
+
+    invented_jobs = [(pool, 1) for pool in invented]
+    monkeypatch.setattr(ledger_counts, "read", counted)
+    counts = counts_of("own")
+    await counts._count()
+    observe_counts(measurements, counts)
+    observe_pools(measurements, workers, counts)
+    scheduler = SchedulerLoad(waiting=0, prefilling=0, overdue=0, demand=1, capacity_tokens_per_s=1)
+    share = TopicShare(topic="t", partitions=[0], jobs=0, prompt_tokens=0, lag=1)
+    for pool in [*invented, "own", "real"]:
+        report = load_report("w", pool=pool, topics=[share], scheduler=scheduler)
+        workers.heard(f"{pool}/w".encode(), report.to_bytes())
+    for name in ("pool.workers", "pool.demand", "pool.lag", "ledger.open_jobs"):
+        shown = {values[0] for values in numbers(measurements, f"niyama.{name}")}
+        assert shown >= {"own", "real"}, name
+        assert len(shown) == MAX_SERIES
+
+
 def test_in_prometheus_the_label_of_the_pool_is_that_of_the_jobs() -> None:
     measurements = Measurements()
-    observe_pools(measurements, Fleet(), "eu")
+    observe_pools(measurements, Fleet(), counts_of("eu"))
     text, _ = metrics(measurements).text(None)
     assert b'niyama_pool_workers{niyama_pool="eu",niyama_worker_state="gone"} 0.0' in text

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from unittest.mock import Mock
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from faststream.kafka import KafkaBroker, TestKafkaBroker
 from prometheus_client import CollectorRegistry
 
@@ -81,6 +81,33 @@ async def test_of_a_batch_the_last_record_of_each_key_counts(
     await subscriber.process_message(tuple(batch))
     assert heard.call_count == 2
     assert await names(workers) == ["w1", "w2"]
+
+
+class FakeConsumer:
+    """Of a topic that had 10 records when it was read first."""
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition(TOPIC, 0)}
+
+    def highwater(self, _partition: TopicPartition) -> int:
+        return 10
+
+
+async def test_only_what_was_there_before_is_left_out_for_its_age(
+    workers: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the time is here, or where it was stamped."""
+    ahead_s = 3_600.0
+    broker = load_broker(SETTINGS, workers, lambda: time.time() + ahead_s)
+    async with TestKafkaBroker(broker):
+        (subscriber,) = broker.subscribers
+        monkeypatch.setattr(subscriber, "consumer", FakeConsumer())
+        batch = [
+            record(offset, f"default/w{offset}".encode(), load_report(f"w{offset}").to_bytes())
+            for offset in (8, 9, 10, 11)
+        ]
+        await subscriber.process_message(tuple(batch))
+    assert await names(workers) == ["w10", "w11"]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,23 @@ async def test_however_large_reports_are_memory_is_bounded(
     assert list(await states(workers)) == ["w4", "w5", "w6"]
 
 
+@pytest.mark.parametrize("junk", [b"{", load_report("another").to_bytes()])
+async def test_records_with_made_up_keys_take_no_workers_place(
+    workers: Fleet, monkeypatch: pytest.MonkeyPatch, junk: bytes
+) -> None:
+    monkeypatch.setattr(fleet, "MAX_WORKERS", 10)
+    real = {f"w{number}": WorkerState.SERVING for number in range(5)}
+    for _ in range(2):
+        for name in real:
+            hear(workers, name)
+        assert await states(workers) == real  # somebody asks
+    for number in range(100):
+        workers.heard(b"default/x%d" % number, junk)
+    hear(workers, "w0")
+    hear(workers, "w5")  # which begins just now
+    assert await states(workers) == real | {"w5": WorkerState.SERVING}
+
+
 async def test_many_reports_are_decoded_in_turns(
     workers: Fleet, monkeypatch: pytest.MonkeyPatch, decoded: list[bytes]
 ) -> None:
