@@ -11,7 +11,7 @@ from workers.policy.expiry import Expiries
 from workers.policy.forecast import forecast, forecast_last
 from workers.policy.journal import Journal
 from workers.policy.learning import Learning
-from workers.policy.lookahead import NO_CUTOFF, Decoding, Due, Lookahead
+from workers.policy.lookahead import LEAST_WORK, NO_CUTOFF, Decoding, Due, Lookahead
 from workers.policy.overdue import OverdueQueue
 from workers.policy.plan import Chunk
 from workers.policy.prefixes import Prefixes
@@ -108,7 +108,7 @@ class Backlog:
     @property
     def is_behind(self) -> bool:
         """Something is late already, or has to yield."""
-        return self.cutoff < NO_CUTOFF or self.late_work > 0
+        return self.cutoff < NO_CUTOFF or self.late_work >= LEAST_WORK
 
     @property
     def late_work(self) -> float:
@@ -116,11 +116,6 @@ class Backlog:
         started = (p for p in self._started.values() if p.is_overdue)
         overdue = self._overdue.work + sum(self._learned.work(prefill) for prefill in started)
         return max(0.0, self._lookahead.late) + overdue
-
-    @property
-    def decoding(self) -> Decoding:
-        """What the running decodes still cost, as of the last look ahead."""
-        return self._lookahead.decoding
 
     def fitting_by(self, due_s: float) -> float:
         """See `Lookahead.fitting_by`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from workers.policy.backlog import Backlog
+from workers.policy.lookahead import LEAST_WORK, Decoding
 from workers.policy.qos import Kind, RequestQos
 from workers.policy.request import Request
 
@@ -60,12 +61,13 @@ def queue_load(
     backlog: Backlog,
     now_s: float,
     *,
+    decoding: Decoding,
     tokens_per_s: float,
     wait_s: float,
     prompt_s: Callable[[int], float],
 ) -> QueueLoad:
-    """`wait_s`: until the next iteration. `prompt_s`: how long so many prompt tokens take that are
-    next in line, beside the decodes.
+    """`decoding`: what the running decodes still cost. `wait_s`: until the next iteration.
+    `prompt_s`: how long so many prompt tokens take that are next in line, beside the decodes.
     """
     due = backlog.due_within(HORIZONS_S, now_s)
     before = int(backlog.fitting_by(now_s + CHAT_TTFT_S))
@@ -82,19 +84,19 @@ def queue_load(
         waiting=backlog.waiting_count,
         prefilling=len(backlog.started),
         overdue=backlog.overdue_count,
-        demand=demand_of(backlog, due.values(), tokens_per_s),
+        demand=demand_of(due.values(), decoding, backlog.late_work, tokens_per_s),
         tokens_per_s=tokens_per_s,
         backlog_s={
             kind: tuple(work / tokens_per_s for work in works)
             for kind, works in due.items()
-            if works[-1] > 0
+            if works[-1] >= LEAST_WORK
         },
         chats=tuple(ChatForecast(size, ttft_s(size)) for size in CHAT_SIZES),
     )
 
 
 def demand_of(
-    backlog: Backlog, due_within: Iterable[Sequence[float]], tokens_per_s: float
+    due_within: Iterable[Sequence[float]], decoding: Decoding, late: float, tokens_per_s: float
 ) -> float:
     """How many replicas like this one could do its work in time, if no more arrived.
 
@@ -102,11 +104,11 @@ def demand_of(
     each kind. All work counts, also what the cutoff leaves out: unlike `Lookahead.pressure`, by
     which tokens are paced, it rises with the overload.
     """
-    decoding, late = backlog.decoding, backlog.late_work
     kinds, most = list(due_within), 0.0
     for index, horizon_s in enumerate(HORIZONS_S[:-1]):
         work = sum(due[index] for due in kinds)
         work += min(decoding.work, decoding.per_s * horizon_s)
         work += late if horizon_s >= CATCH_UP_S else 0.0
-        most = max(most, work / (horizon_s * tokens_per_s))
+        if work >= LEAST_WORK:
+            most = max(most, work / (horizon_s * tokens_per_s))
     return most

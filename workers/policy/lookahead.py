@@ -17,6 +17,8 @@ from workers.policy.qos import Kind
 
 NO_CUTOFF = 10_000
 """A rank that no request has: every rank is admitted."""
+LEAST_WORK = 1.0
+"""Prefill-equivalent tokens: less than one is what rounding leaves of a sum."""
 _STEPS = 16
 """Due times are rounded down to steps of at most 1 / `_STEPS` of the time that is left."""
 _RAISED = 8
@@ -147,7 +149,7 @@ class Lookahead:
         self._forget_past(now_s, limit)
         self._ahead_s = self._due_times[bisect.bisect_left(self._due_times, now_s) :]
         self.pressure, spare = self._pressure_and_spare(now_s, throughput)
-        is_met = self.cutoff == NO_CUTOFF and self.late < 1.0
+        is_met = self.cutoff == NO_CUTOFF and self.late < LEAST_WORK
         self.spare = max(0.0, spare) if is_met else 0.0
         if self.pressure <= 1.0 and self.cutoff == NO_CUTOFF:
             return True
@@ -217,7 +219,7 @@ class Lookahead:
             if left_s < usable_s:
                 usable_s = left_s
             running = min(decoding, decoding_per_s * left_s)
-            if total + running > usable_s * throughput and yielding > 1.0:
+            if total + running > usable_s * throughput and yielding > LEAST_WORK:
                 return False
         return True
 
@@ -230,7 +232,7 @@ class Lookahead:
         spare = math.inf
         for due_s in self._ahead_s:
             total += fitting[due_s] + committed[due_s]
-            if total <= 1.0:
+            if total <= LEAST_WORK:
                 continue
             left_s = due_s - now_s
             usable_s = base_s + share * left_s

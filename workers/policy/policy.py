@@ -241,6 +241,8 @@ class NiyamaPolicy:
         return queue_load(
             self._backlog,
             now_s,
+            # As of now, and not of the last plan: after the last answer there is none.
+            decoding=self._learned.decoding(self._decodes),
             tokens_per_s=self._learned.tokens_per_s,
             # Somebody who arrives finds half of it left on average.
             wait_s=iteration_s / 2,

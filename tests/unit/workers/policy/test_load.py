@@ -12,6 +12,7 @@ from tests.support.requests import FLAT_MODEL, SLOW_MIX_MODEL, batch, chat, serv
 from workers.latency.model import LatencyModel
 from workers.policy.load import CHAT_TTFT_S, HORIZONS_S
 from workers.policy.lookahead import Due, Lookahead
+from workers.policy.plan import IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import Kind
 from workers.policy.request import Request
@@ -202,3 +203,22 @@ def test_in_overload_long_prompts_have_no_ttft_and_short_ones_still_have() -> No
     }
     assert shares[8192] > 0.7
     assert shares[128] < 0.3
+
+
+def test_a_replica_that_has_served_everything_is_as_idle_as_a_new_one() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    for number in range(7):
+        policy.add(chat(f"late{number}", 700 + number, ttft_s=0.01 * number), 0.0)
+        policy.add(batch(f"batch{number}", 1_300 + number, ttlt_s=0.3 * number), 0.0)
+    ids = tuple(f"{kind}{number}" for kind in ("late", "batch") for number in range(7))
+    now_s = 0.0
+    for _ in range(40):
+        _, now_s = serve(policy, now_s)
+    assert policy.decodes == len(ids)
+    assert policy.load(now_s).demand > 0
+    policy.observe(IterationResult(now_s, 0.0, finished=ids))
+
+    load = policy.load(now_s)
+    assert (load.waiting, load.prefilling, load.overdue, load.demand) == (0, 0, 0, 0.0)
+    assert load.backlog_s == {}
+    assert all(each.ttft_s is not None for each in load.chats[:2])
