@@ -15,8 +15,6 @@ _TTFT_TOKENS = 1024
 """Of the chat whose TTFT the table shows."""
 _COLUMNS = ("jobs", "lag", "decodes", "tokens\n/s", "KV", "demand", "backlog\n(s)", "TTFT\n1k (s)")
 _UNKNOWN = "-"
-_OTHER_COLUMNS = 68
-"""What the columns beside the name take."""
 _SHORTEST_NAME = 12
 _NOT_FOLLOWING = (
     "the gateway does not read load reports: it has just started, or cannot reach Kafka"
@@ -31,7 +29,7 @@ def tables(
     found: list[RenderableType] = []
     for each in document["pools"]:
         members = [one for one in document["workers"] if one["report"]["pool"] == each["pool"]]
-        found += [_headline(each), _table(members, width - _OTHER_COLUMNS)]
+        found += [_headline(each), _table(members, width)]
     hidden = document["total"] - len(document["workers"])
     if hidden > 0:
         found.append(Text(f"and {hidden:,} more workers"))
@@ -55,16 +53,24 @@ def _headline(pool: Mapping[str, Any]) -> Text:
     )
 
 
-def _table(workers: Sequence[Mapping[str, Any]], name_width: int) -> Table:
+def _table(workers: Sequence[Mapping[str, Any]], width: int) -> Table:
+    rows = [(_state(worker), *map(Text, _cells(worker))) for worker in workers]
+    name_width = width - _width(rows)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     table.add_column("worker", no_wrap=True, vertical="bottom")
     table.add_column("state", no_wrap=True, vertical="bottom")
     for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True, vertical="bottom")
-    for worker in workers:
-        name = _shortened(worker["report"]["worker_id"], name_width)
-        table.add_row(Text(name), _state(worker), *_cells(worker))
+    for worker, row in zip(workers, rows, strict=True):
+        table.add_row(Text(_shortened(worker["report"]["worker_id"], name_width)), *row)
     return table
+
+
+def _width(rows: Sequence[Sequence[Text]]) -> int:
+    """What the columns beside the name take, each with a space before it."""
+    headers = [max(map(len, name.split("\n"))) for name in ("state", *_COLUMNS)]
+    columns = zip(headers, *([len(cell) for cell in row] for row in rows), strict=True)
+    return sum(1 + max(column) for column in columns)
 
 
 def _shortened(name: str, width: int) -> str:

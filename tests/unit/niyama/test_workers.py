@@ -65,13 +65,18 @@ def test_a_table_of_a_busy_pool_fits_eighty_columns() -> None:
         *("/s", "KV", "demand", "(s)", "1k", "(s)"),
     ]
     assert busy.split() == [
-        *("a-mach…-ab12", "serving", "2,048", "99,999", "1,420"),
+        *("a-mach…7-ab12", "serving", "2,048", "99,999", "1,420"),
         *("12,346", "100%", "12.50", "900", "0.25"),
     ]
     assert null.split() == ["null", "serving", "0", "-", "0", "-", "-", "-", "-", "-"]
     assert died.split() == ["died", "gone", "42.0", "s"]
     assert max(map(len, printed(KNOWN))) <= 80
     assert "a-machine-with-a-long-name-31337-ab12" in printed(KNOWN, 120)[4]
+
+
+def test_a_name_is_shown_whole_where_the_other_columns_leave_room() -> None:
+    quiet = WorkerStatus(load_report("a-quiet-machine-31337"), 0.4)
+    assert printed([quiet])[-1].startswith("a-quiet-machine-31337 serving ")
 
 
 def test_without_workers_it_says_so() -> None:
