@@ -12,6 +12,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -45,16 +46,23 @@ _ATTRIBUTES_AT: int = DefaultRecordBase.ATTRIBUTES_OFFSET
 def make_readable(consumer: AIOKafkaConsumer) -> None:
     """Have all that `consumer` fetches pass through a `FetchReader`."""
     client, reader = consumer._client, FetchReader()
-    send = client.send
+    send, close = client.send, client.close
+    # Of its own: what else waits for a thread of this process does not hold up fetches.
+    thread = ThreadPoolExecutor(1, "fetched")
 
     async def send_and_read(node_id: int, request: Any, **options: Any) -> Any:
         response = await send(node_id, request, **options)
         if isinstance(request, FetchRequest):
             # In a thread: records that are tiny and many take seconds.
-            response.topics = await asyncio.to_thread(reader.read, response.topics)
+            loop = asyncio.get_running_loop()
+            response.topics = await loop.run_in_executor(thread, reader.read, response.topics)
         return response
 
-    client.send = send_and_read
+    async def close_all() -> None:
+        thread.shutdown(wait=False)
+        await close()
+
+    client.send, client.close = send_and_read, close_all
 
 
 class FetchReader:

@@ -1,7 +1,5 @@
 """`/metrics`, for Prometheus."""
 
-import asyncio
-
 from fastapi import APIRouter, Request, Response
 
 from gateway.api.services import ServicesDependency
@@ -17,6 +15,5 @@ router = APIRouter(tags=["health"])
 )
 async def metrics(services: ServicesDependency, request: Request) -> Response:
     """Counters are of this process alone, since its start."""
-    accept = request.headers.get("accept")
-    content, content_type = await asyncio.to_thread(services.metrics.text, accept)
+    content, content_type = await services.metrics.text_soon(request.headers.get("accept"))
     return Response(content, media_type=content_type)

@@ -1,7 +1,9 @@
 """The ways that measurements leave a process: read as text by Prometheus, sent to a collector."""
 
+import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -48,7 +50,10 @@ class Metrics:
         """Measurements that the collector did not take. They are cumulative: the next ones make
         up for them."""
         self._resource = resource
-        self._rendering = threading.Lock()
+        self._renderer = ThreadPoolExecutor(1, "metrics")  # the reader mixes up two at a time
+        self._renderings: dict[str, Future[bytes]] = {}
+        """In progress, by content type."""
+        self._lock = threading.Lock()
         self._exporter: MetricExporter | None = None
         # Libraries' own counters would each have a second series, with the time they were made.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -64,9 +69,30 @@ class Metrics:
 
         Takes some 10 ms for a thousand series, and is safe in any thread.
         """
+        rendering, content_type = self._rendering(accept)
+        return rendering.result(), content_type
+
+    async def text_soon(self, accept: str | None) -> tuple[bytes, str]:
+        """The same for an event loop, which goes on meanwhile."""
+        rendering, content_type = self._rendering(accept)
+        # Shielded: others wait for it, too.
+        return await asyncio.shield(asyncio.wrap_future(rendering)), content_type
+
+    def _rendering(self, accept: str | None) -> tuple[Future[bytes], str]:
+        """One is made at a time, however many ask: who comes meanwhile gets the same."""
         encode, content_type = choose_encoder(accept or "")
-        with self._rendering:  # the reader mixes up two at a time
-            return encode(self.registry), content_type
+
+        def render() -> bytes:
+            try:
+                return encode(self.registry)
+            finally:
+                with self._lock:
+                    del self._renderings[content_type]
+
+        with self._lock:
+            if content_type not in self._renderings:
+                self._renderings[content_type] = self._renderer.submit(render)
+            return self._renderings[content_type], content_type
 
     def close(self) -> None:
         """Send what was measured last, for at most CLOSE_LIMIT_S."""

@@ -1,19 +1,25 @@
 """Whatever a broker serves is decoded, or skipped with a notice; it stops no consumer."""
 
+import asyncio
 import gzip
 import itertools
 import logging
 import random
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
 
 import cramjam
 import pytest
+from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c
 
 from niyama.decompression import MAX_GZIP_MEMBERS, Codec, DecompressionError, decompress
-from niyama.fetched import CRC_ATTEMPTS, SKIPPING_S, FetchReader
+from niyama.fetched import CRC_ATTEMPTS, SKIPPING_S, FetchReader, make_readable
 
 MAX_BYTES = 1024 * 1024
 CRC_AT, ATTRIBUTES_AT, HEADER_BYTES = 17, 21, 61
@@ -192,3 +198,32 @@ def test_a_gzip_member_that_is_cut_off_or_one_too_many_is_an_error() -> None:
     assert decompress(Codec.GZIP, member * MAX_GZIP_MEMBERS, 7) == b""
     with pytest.raises(DecompressionError, match="members"):
         decompress(Codec.GZIP, member * (MAX_GZIP_MEMBERS + 1), 7)
+
+
+class FakeClient:
+    """Answers every fetch with nothing."""
+
+    closed = False
+
+    async def send(self, _node_id: int, request: FetchRequest) -> SimpleNamespace:
+        return SimpleNamespace(topics=[("jobs", [(0, 0, b"")])])
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_fetch_waits_for_no_other_work_in_threads() -> None:
+    client, go_on = FakeClient(), threading.Event()
+    consumer: Any = SimpleNamespace(_client=client)
+    make_readable(consumer)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    other = loop.run_in_executor(None, go_on.wait, 60)
+    async with asyncio.timeout(60):
+        fetched = await client.send(0, FetchRequest(1, 500, 1, 1, 0, []))
+    assert not other.done()
+    go_on.set()
+    await other
+    await client.close()
+    assert client.closed
+    assert fetched.topics == [("jobs", [(0, 0, b"")])]

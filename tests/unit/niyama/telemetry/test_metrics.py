@@ -1,5 +1,6 @@
 """Metrics as Prometheus reads them and as a collector gets them, there or not."""
 
+import asyncio
 import socket
 import threading
 from contextlib import closing
@@ -52,6 +53,28 @@ def test_every_scrape_shows_the_totals_once() -> None:
     exposed = metrics(measurements)
     first, second = (shown(exposed.text(None)[0]) for _ in range(2))
     assert first["niyama_jobs_total"] == second["niyama_jobs_total"] == {frozenset(): 2}
+
+
+async def test_however_many_ask_at_once_one_rendering_is_made() -> None:
+    measurements, go_on, begun = Measurements(), threading.Event(), 0
+
+    def current() -> list[tuple[float, tuple[str, ...]]]:
+        nonlocal begun
+        begun += 1
+        assert go_on.wait(60)
+        return [(1.0, ())]
+
+    measurements.observe(JOBS, current)
+    exposed = metrics(measurements)
+    asking = [asyncio.create_task(exposed.text_soon(None)) for _ in range(100)]
+    await asyncio.sleep(0)
+    asking.pop().cancel()  # one leaves, and the others get theirs
+    go_on.set()
+    texts = await asyncio.gather(*asking)
+    assert begun == 1
+    assert len(set(texts)) == 1
+    assert exposed.text(None) == texts[0]
+    assert begun == 2  # what is asked for later is new
 
 
 def test_a_librarys_own_instruments_are_beside_ours() -> None:
