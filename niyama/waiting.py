@@ -16,3 +16,19 @@ async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
         except TimeoutError:
             pass
     return event.is_set()
+
+
+class Turns:
+    """Lets everything else in this process have its turn during work that takes long."""
+
+    def __init__(self, at_once: int) -> None:
+        """After so much work, in units of the caller's."""
+        self._at_once = at_once
+        self._done = 0
+
+    async def after(self, work: int) -> None:
+        """Call it whenever so much has been done."""
+        self._done += work
+        if self._done >= self._at_once:
+            self._done = 0
+            await asyncio.sleep(0)

@@ -1,6 +1,6 @@
 """`/v1/workers` and `/v1/pools`: who serves what, how busy, how far behind."""
 
-import asyncio
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -10,6 +10,7 @@ from gateway.api.openapi import responses
 from gateway.api.services import ServicesDependency
 from gateway.api.view import View
 from gateway.fleet.fleet import WorkerState
+from niyama.waiting import Turns
 from schemas.message import Name
 
 router = APIRouter(prefix="/v1", tags=["workers"])
@@ -17,7 +18,9 @@ router = APIRouter(prefix="/v1", tags=["workers"])
 MAX_WORKERS_LISTED = 1_000
 MAX_POOLS_LISTED = 1_000
 ADDED_UP_AT_ONCE = 100
-"""Workers, and pools, before anything else in this process has its turn: some 10 ms."""
+"""Workers of pools, before anything else in this process has its turn: some 10 ms."""
+SHOWN_AT_ONCE_BYTES = 64 * 1024
+"""Of an answer, likewise."""
 
 
 @router.get(
@@ -45,9 +48,10 @@ async def workers(
         for each in await services.fleet.in_turns()
         if pool in (None, each.report.pool) and (not state or each.state in state)
     ]
-    listed = [fleet_views.worker(each) for each in found[:limit]]
+    listed = await _in_turns(map(fleet_views.worker, found[:limit]))
+    following = services.fleet.following
     return _answer(
-        fleet_views.WorkerList(workers=listed, total=len(found), following=services.fleet.following)
+        fleet_views.WorkerList(workers=[], total=len(found), following=following), listed
     )
 
 
@@ -66,16 +70,27 @@ async def pools(
 ) -> Response:
     """What each pool has, and has before it. Workers that are gone are counted, and not added."""
     workers = [each for each in await services.fleet.in_turns() if pool in (None, each.report.pool)]
-    found, listed, added_up = fleet_views.by_pool(workers), [], 0
+    found, added_up, turns = fleet_views.by_pool(workers), [], Turns(ADDED_UP_AT_ONCE)
     for members in found[:limit]:
-        listed.append(fleet_views.pool(members))
-        added_up += len(members)
-        if added_up >= ADDED_UP_AT_ONCE:
-            added_up = 0
-            await asyncio.sleep(0)
-    return _answer(fleet_views.PoolList(pools=listed, total=len(found)))
+        added_up.append(fleet_views.pool(members))
+        await turns.after(len(members))
+    listed = await _in_turns(added_up)
+    return _answer(fleet_views.PoolList(pools=[], total=len(found)), listed)
 
 
-def _answer(view: View) -> Response:
-    """As it is: FastAPI would validate all of it once more."""
-    return Response(view.model_dump_json(), media_type="application/json")
+async def _in_turns(views: Iterable[View]) -> bytes:
+    """Made as they are taken, and shown as the elements of a list in JSON."""
+    shown, turns = [], Turns(SHOWN_AT_ONCE_BYTES)
+    for view in views:
+        shown.append(view.model_dump_json().encode())
+        await turns.after(len(shown[-1]))
+    return b",".join(shown)
+
+
+def _answer(empty: View, listed: bytes) -> Response:
+    """`empty`, whose first field is a list, with these elements in it.
+
+    FastAPI would validate all of it once more.
+    """
+    before, after = empty.model_dump_json().encode().split(b"[]", 1)
+    return Response(before + b"[" + listed + b"]" + after, media_type="application/json")

@@ -3,7 +3,6 @@
 In memory, and the same in every gateway: each reads all reports.
 """
 
-import asyncio
 import logging
 import time
 from collections import OrderedDict
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from niyama.logs import Throttle
+from niyama.waiting import Turns
 from schemas import JobError, LoadReport
 from schemas.decode import decode_load
 from schemas.topics import worker_key
@@ -124,14 +124,11 @@ class Fleet:
 
     async def in_turns(self) -> list[WorkerStatus]:
         """As `all`, and what is decoded for it takes many short turns."""
-        decoded_bytes = 0
+        turns = Turns(DECODED_AT_ONCE_BYTES)
         for key, heard in list(self._heard.items()):
             if isinstance(heard.content, bytes):
-                decoded_bytes += heard.size_bytes
                 self._report(key, heard)
-            if decoded_bytes >= DECODED_AT_ONCE_BYTES:
-                decoded_bytes = 0
-                await asyncio.sleep(0)
+                await turns.after(heard.size_bytes)
         return self.all()
 
     def all(self) -> list[WorkerStatus]:
