@@ -5,6 +5,7 @@ import math
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Collection
 from types import TracebackType
 from typing import Annotated, Literal
@@ -80,6 +81,7 @@ def configure_logging(
     own = LineHandler()
     own.setFormatter(LineFormatter(line_format if _is_text(log_format) else None, secrets))
     logging.basicConfig(level=level.upper(), handlers=[own], force=True)
+    warnings.formatwarning = _warning
     logging.captureWarnings(True)
     if level == "debug":
         for library in _NEVER_DEBUG:
@@ -114,6 +116,17 @@ def _log_uncaught(
 def _log_uncaught_in_thread(uncaught: threading.ExceptHookArgs) -> None:
     if uncaught.exc_value is not None and not isinstance(uncaught.exc_value, SystemExit):
         logging.critical("a thread ends by an error", exc_info=uncaught.exc_value)
+
+
+def _warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """On one line, without the line of code that Python adds."""
+    return f"{category.__name__}: {message} ({filename}:{lineno})"
 
 
 def _is_text(log_format: LogFormat) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ LIBRARIES = (
 @contextmanager
 def restored_logging() -> Iterator[None]:
     """Inside, loggers of libraries are as in a fresh process; afterwards all are as before."""
-    hooks = sys.excepthook, threading.excepthook
+    hooks = sys.excepthook, threading.excepthook, warnings.formatwarning
     loggers = [logging.getLogger(name) for name in (None, *LIBRARIES)]
     before = [(each, each.level, each.handlers[:], each.propagate) for each in loggers]
     for each in loggers[1:]:
@@ -28,7 +29,7 @@ def restored_logging() -> Iterator[None]:
         yield
     finally:
         logging.captureWarnings(False)
-        sys.excepthook, threading.excepthook = hooks
+        sys.excepthook, threading.excepthook, warnings.formatwarning = hooks
         for each, level, handlers, propagate in before:
             each.setLevel(level)
             each.handlers = handlers

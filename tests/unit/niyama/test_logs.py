@@ -124,7 +124,8 @@ def test_warnings_of_libraries_are_lines_of_the_log(capfd: pytest.CaptureFixture
         logging.captureWarnings(False)
     line = json.loads(logged(capfd))
     assert (line["logger"], line["level"]) == ("py.warnings", "warning")
-    assert "only on CUDA" in line["message"]
+    assert line["message"].startswith("UserWarning: only on CUDA (")
+    assert "warnings.warn" not in line["message"]
 
 
 @pytest.mark.usefixtures("restored")
