@@ -18,7 +18,7 @@ from niyama.local.ports import LOOPBACK, choose_port
 from niyama.local.postgres import LocalPostgres
 from niyama.local.supervisor import Notice, Part, keep_running
 
-GATEWAY_START_TIMEOUT_S = 60.0
+GATEWAY_START_TIMEOUT_S = 180.0
 GATEWAY_STOP_GRACE_S = 15.0
 WORKER_STOP_GRACE_S = 60.0
 STOP_ORDER = ("worker", "gateway", "postgres", "kafka")

@@ -17,9 +17,10 @@ PATIENCE_S = 120.0
 RUN = """
 import sys
 from niyama.errors import NiyamaError
-from niyama.local import command
+from niyama.local import command, stack
 from niyama.local.up import main
 command.niyama_command = lambda: [sys.executable, sys.argv[1]]
+stack.WORKER_STOP_GRACE_S = 3600.0  # whatever ends sooner has not waited for it
 try:
     sys.exit(main(sys.argv[2:]))
 except NiyamaError as error:
@@ -146,11 +147,9 @@ async def test_two_stacks_at_once_and_one_folder_only_once(up: Callable[..., Up]
 def test_interrupted_while_it_starts_leaves_nothing(up: Callable[..., Up], folder: Path) -> None:
     stack = up("a")
     give_up_s = time.monotonic() + PATIENCE_S
-    while not (folder / "a" / "kafka" / "data").exists():
+    while not ((folder / "a" / "kafka" / "data").exists() and (children := stack.children())):
         assert time.monotonic() < give_up_s, stack.output
         time.sleep(0.02)
-    children = stack.children()
-    assert children
     assert stack.end(signal.SIGINT) == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
@@ -166,9 +165,7 @@ def test_a_second_signal_ends_what_will_not_stop(
     while "worker    stopping" not in stack.output:
         assert time.monotonic() < give_up_s, stack.output
         time.sleep(0.02)
-    asked_s = time.monotonic()
     assert stack.end(signal.SIGINT) == 0
-    assert time.monotonic() - asked_s < 30  # the worker would have had a minute
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 

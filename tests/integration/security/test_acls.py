@@ -16,7 +16,7 @@ from schemas import JobEvent
 from tests.support.acls import give_acls
 from tests.support.secured_kafka import SecuredKafka
 from tests.support.token_endpoint import CLIENT_SECRET, TokenEndpoint, token_endpoint
-from tests.support.workers import telemetry_of
+from tests.support.workers import PATIENCE_S, telemetry_of
 from workers.bootstrap import run_worker
 from workers.engine.null import NullEngine
 from workers.health import Health
@@ -93,7 +93,7 @@ async def test_a_job_gets_its_reply_with_the_documented_acls_and_no_others(
     with token_endpoint() as endpoint:
         settings = as_producer(endpoint, secured_kafka, **shared)
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(PATIENCE_S),
             running_gateway(gateway) as api,
             running_worker(worker),
             Producer(settings) as producer,

@@ -17,13 +17,14 @@ from schemas.topics import TopicSpec
 from tests.support.logs import logged, restored_logging
 from tests.support.secured_kafka import PASSWORD, SecuredKafka
 from tests.support.token_endpoint import CLIENT_SECRET, token_endpoint, unsigned_token
+from tests.support.workers import PATIENCE_S
 
 
 async def use_every_client(connection: dict[str, Any], topic: str) -> None:
     """Admin, producer, transactional producer and consumer."""
     settings = KafkaSettings(**connection)
     await kafka.ensure_topics(settings, [TopicSpec(topic, 1, 3600, "")])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         async with kafka.producer(settings) as producer:
             await producer.send_and_wait(topic, b"one")
         transactional = kafka.producer(settings, transactional_id=topic)
@@ -58,7 +59,7 @@ async def test_by_tokens_of_an_endpoint_for_longer_than_one_of_them_lasts(
     secured_kafka: SecuredKafka, topic_prefix: str
 ) -> None:
     """The broker closes connections whose token has expired: clients come back with a new one."""
-    with token_endpoint(lifetime_s=2) as endpoint:
+    with token_endpoint(lifetime_s=5) as endpoint:
         connection = secured_kafka.with_token(
             kafka_oauth_token_url=endpoint.url,
             kafka_oauth_client_id="admin",
@@ -70,7 +71,7 @@ async def test_by_tokens_of_an_endpoint_for_longer_than_one_of_them_lasts(
         async with (
             kafka.producer(settings) as producer,
             kafka.consumer(settings, topic_prefix) as consumer,
-            asyncio.timeout(60),
+            asyncio.timeout(PATIENCE_S),
         ):
             while endpoint.tokens_given < before + 3:
                 sent = await producer.send_and_wait(topic_prefix, b"again")
