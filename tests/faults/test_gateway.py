@@ -29,7 +29,7 @@ class GatewayProcess:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.client = httpx.AsyncClient(
-            base_url=f"http://{LOOPBACK}:{environment['NIYAMA_API_PORT']}", timeout=20
+            base_url=f"http://{LOOPBACK}:{environment['NIYAMA_API_PORT']}", timeout=90
         )
 
     def start(self) -> None:
@@ -57,6 +57,21 @@ class GatewayProcess:
                     return
                 await asyncio.sleep(0.1)
 
+    async def begin(self, path: str, **query: object) -> "asyncio.Task[httpx.Response]":
+        """A request that the gateway is at."""
+        sent = asyncio.Event()
+
+        async def trace(name: str, _: object) -> None:
+            if name == "http11.send_request_body.complete":
+                sent.set()
+
+        getting = self.client.get(path, params=query, extensions={"trace": trace})
+        task = asyncio.create_task(getting)
+        async with asyncio.timeout(120):
+            await sent.wait()
+            await self.client.get("/healthz")  # which came after it
+        return task
+
     async def ids(self) -> set[str]:
         page = (await self.client.get("/v1/jobs", params={"limit": 1000})).json()
         return {job["job_id"] for job in page["jobs"]}
@@ -77,7 +92,7 @@ class GatewayProcess:
     async def end(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        return await asyncio.to_thread(self._process.wait, 40)
+        return await asyncio.to_thread(self._process.wait, 120)
 
     async def close(self) -> None:
         await self.client.aclose()
@@ -151,9 +166,8 @@ async def test_a_gateway_that_starts_first_waits_for_kafka_and_postgres(
     await gateway.until_known({without_postgres.json()["job_id"]})
     in_time = await gateway.client.post("/v1/jobs", json=JOB_DOCUMENT)
     followed = in_time.headers["location"]
-    waiting = asyncio.create_task(gateway.client.get(followed, params={"wait": 60}))
-    await asyncio.sleep(0.5)
-    status = await asyncio.wait_for(gateway.end(signal.SIGTERM), 30)
+    waiting = await gateway.begin(followed, wait=60)
+    status = await asyncio.wait_for(gateway.end(signal.SIGTERM), 45)
 
     assert (await waiting).json()["status"] == "queued"  # answered early, because of the end
     assert (alive.status_code, too_early.status_code, in_time.status_code) == (200, 503, 202)

@@ -14,6 +14,7 @@ from niyama.local.stack import LocalStack, StackOptions
 
 OUTAGE_S = 20
 JOBS = 60
+PATIENCE_S = 240.0
 Action = Callable[[], Awaitable[None]]
 
 
@@ -29,7 +30,9 @@ async def publish_through(outage: Action, bootstrap: str) -> list[UUID]:
                 await asyncio.sleep(0.05)
 
         publishing = asyncio.create_task(publish_all())
-        await asyncio.sleep(1)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(published) < JOBS // 3 and not publishing.done():
+                await asyncio.sleep(0.05)
         await outage()
         await publishing
     return published
@@ -37,7 +40,7 @@ async def publish_through(outage: Action, bootstrap: str) -> list[UUID]:
 
 async def all_completed(api: httpx.AsyncClient, jobs: list[UUID]) -> None:
     """Return once every job is completed in the ledger, which may have to catch up first."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE_S):
         for job_id in jobs:
             while (answer := await api.get(f"/v1/jobs/{job_id}")).status_code != httpx.codes.OK or (
                 answer.json()["status"] != "completed"

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -29,12 +30,15 @@ def test_a_mixed_workload_completes_and_leaves_nothing_running(state_dir: Path) 
         env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), "TMPDIR": str(folder)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert demo.stdout.splitlines()[-1] == "9 jobs: 9 completed, 0 failed, 0 lost"
     for label in ("chat 1.5s/250ms", "batch 60s", "batch 600s"):
         assert label in demo.stdout
-    assert descendants_named(str(folder)) == []
+    give_up_s = time.monotonic() + 60
+    while left := descendants_named(str(folder)):  # what was killed takes a moment to end
+        assert time.monotonic() < give_up_s, left
+        time.sleep(0.05)
     assert list(folder.glob("niyama-*")) == []
