@@ -1,5 +1,6 @@
 """What a gateway measures of its ledger."""
 
+import asyncio
 from typing import NoReturn
 from uuid import uuid4
 
@@ -87,6 +88,27 @@ async def test_what_is_open_is_shown_by_pool_and_nothing_that_is_not_known() -> 
             "niyama.replies.undeliverable",
         )
     ] == [{("default",): 0, ("eu",): count} for count in (5, 4, 3, 2)]
+
+
+async def test_counts_that_take_long_are_made_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, pauses_s = 0.0, []
+
+    async def slow(*_: object) -> list[tuple[str, str, int]]:
+        nonlocal now_s
+        now_s += 1.0 if not pauses_s else 0.1
+        return []
+
+    async def wait(stopping: asyncio.Event, seconds: float) -> bool:
+        pauses_s.append(seconds)
+        if len(pauses_s) == 2:
+            stopping.set()
+        return stopping.is_set()
+
+    monkeypatch.setattr(ledger_counts, "read", slow)
+    monkeypatch.setattr(ledger_counts, "is_set_within", wait)
+    counts = LedgerCounts(engine(GatewaySettings(), 1), "own", lambda: now_s)
+    await counts.run()
+    assert pauses_s == [pytest.approx(20.0), ledger_counts.INTERVAL_S]
 
 
 async def test_a_gateway_that_does_not_measure_does_not_count() -> None:
