@@ -9,6 +9,7 @@ import logging
 import logging.config
 import os
 from collections.abc import Iterator, Mapping
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from niyama.log_lines import LineFormatter
@@ -46,6 +47,9 @@ def log_as_ours() -> None:
     if path := os.environ.get(CONFIG_VARIABLE):
         logging.config.dictConfig(json.loads(Path(path).read_text()))
     logging.captureWarnings(True)
+    # Such a process ends without what others do at their exit: its last lines, why it failed, would
+    # be lost.
+    Finalize(None, logging.shutdown, exitpriority=0)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,9 @@
 import json
 import logging
 import logging.config
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +54,31 @@ def test_what_sglang_says_while_it_is_imported_is_json_too(
         warnings.warn("only on CUDA", UserWarning, stacklevel=1)
         logging.captureWarnings(False)
     assert "only on CUDA" in json.loads(logged(capfd))["message"]
+
+
+FAILS = """
+import logging, multiprocessing
+from workers.runtime.engine.logs import log_as_ours
+
+def fail():
+    log_as_ours()
+    logging.error("the last words")
+
+process = multiprocessing.get_context("fork").Process(target=fail)
+process.start()
+process.join()
+"""
+
+
+@pytest.mark.usefixtures("restored")
+def test_what_a_process_of_sglang_says_last_is_not_lost(tmp_path: Path) -> None:
+    configure_logging("info", "json")
+    environment = os.environ | logging_variables(str(tmp_path), "warning")
+    command = [sys.executable, "-c", FAILS]
+    run = subprocess.run(
+        command, env=environment, capture_output=True, timeout=60, check=True, text=True
+    )
+    assert json.loads(run.stderr)["message"] == "the last words"
 
 
 @pytest.mark.usefixtures("restored")
