@@ -3,20 +3,14 @@
 import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from typing import NamedTuple
 
 from workers.policy.queue import Entry, WaitingQueue
 from workers.policy.selection import Order
 
-
-class _Turn(NamedTuple):
-    """Turns are taken from the smallest to the largest."""
-
-    beyond: int
-    """0 up to the cutoff; beyond it the rank, which is higher than 0."""
-    key_s: float
-    request_id: str
-    entry: Entry
+_Turn = tuple[int, float, str, Entry]
+"""Turns are taken from the smallest to the largest: by 0 up to the cutoff, and beyond it the rank,
+which is higher; by the order's key; by the id. No named tuple: there is one for each rank, in each
+plan."""
 
 
 class Candidates:
@@ -51,7 +45,7 @@ class Candidates:
     def head(self) -> Entry | None:
         """The most urgent request that was neither taken from the queue nor skipped."""
         while self._turns:
-            entry = self._turns[0].entry
+            entry = self._turns[0][-1]
             if self._queue.get(entry.request_id) is not entry:
                 self.skip()
             elif not self._gives_up(entry):
@@ -64,7 +58,7 @@ class Candidates:
 
     def skip(self) -> None:
         """Go on behind the head; it stays in the queue."""
-        entry = self._turns[0].entry
+        entry = self._turns[0][-1]
         entries = self._queue.of_rank(entry.rank)
         self._go_on(entry.rank, bisect_right(entries, entry))
 
@@ -90,5 +84,5 @@ class Candidates:
 
     def _turn(self, entry: Entry) -> _Turn:
         cutoff, weight_s = self._order
-        beyond = entry.rank if entry.rank > cutoff else 0
-        return _Turn(beyond, entry.due_s + weight_s * entry.work, entry.request_id, entry)
+        due_s, request_id, work, rank = entry[:4]
+        return rank if rank > cutoff else 0, due_s + weight_s * work, request_id, entry

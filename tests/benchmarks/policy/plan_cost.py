@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from tests.support.requests import either
 from tests.support.sglang import FakeEngine, FakeRequest, FakeSamplingParams
@@ -23,6 +23,7 @@ from workers.latency.profiles import A100_LLAMA3_8B
 from workers.policy.custom_params import to_custom_params
 from workers.policy.plan import IterationResult
 from workers.policy.policy import NiyamaPolicy
+from workers.policy.qos import Owner
 from workers.policy.request import Request
 from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.scheduler.batch_maker import Build
@@ -84,8 +85,8 @@ class Replica(ABC):
         target_s: float | None = None,
         tbt_s: float | None = None,
         prompt_tokens: int | None = None,
-        expire_after_s: float | None = None,
         age_s: float = 0.0,
+        **owner: Unpack[Owner],
     ) -> str:
         """A request, like any other where nothing is said, arrives; returns its id."""
         if target_s is None:
@@ -98,7 +99,7 @@ class Replica(ABC):
             arrival_s=self.now_s - age_s,
             target_s=target_s,
             tbt_s=tbt_s,
-            expire_after_s=expire_after_s,
+            **owner,
         )
         self.arrive(request)
         return name
@@ -203,6 +204,18 @@ def one_by_one(replica: Replica, waiting: int) -> None:
     replica.steps()
 
 
+def many_ranks(replica: Replica, waiting: int) -> None:
+    """Forty tenants, two importances, and prompts over ten octaves."""
+    rng = random.Random(11)
+    for _ in range(waiting):
+        replica.add(
+            prompt_tokens=int(2 ** rng.uniform(6, 16)),
+            importance="high" if rng.random() < 0.5 else "low",
+            tenant=f"t{rng.randrange(40)}",
+        )
+    replica.steps()
+
+
 def tiny_prompts(replica: Replica, waiting: int) -> None:
     """As many prompts as fit the tokens of an iteration, and far more."""
     for _ in range(waiting):
@@ -274,6 +287,7 @@ def late_decodes(replica: Replica, waiting: int) -> None:
 
 SCENARIOS: tuple[Callable[[Replica, int], None], ...] = (
     one_by_one,
+    many_ranks,
     tiny_prompts,
     shared_deadline,
     shared_expiry,
