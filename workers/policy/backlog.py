@@ -71,14 +71,15 @@ class Backlog:
         )
 
     def overdue(self, gives_up: Callable[[Entry], bool], limit: int) -> Candidates:
-        """The overdue requests, for one plan, those that were due first before others."""
-        return Candidates(
-            self._overdue, Order(), gives_up=gives_up, set_aside=self._set_aside, limit=limit
-        )
+        """The overdue requests, for one plan.
 
-    def first_overdue(self) -> Entry | None:
-        """Of the overdue requests that wait, the one that was due first."""
-        return next(iter(self._overdue.firsts()), None)
+        The lowest ranks first, as beyond the cutoff: none waits behind one that takes far longer.
+        Without a cutoff those that were due first.
+        """
+        order = Order(FIRST_RANK) if self._settings.overload is Overload.CUTOFF else Order()
+        return Candidates(
+            self._overdue, order, gives_up=gives_up, set_aside=self._set_aside, limit=limit
+        )
 
     def next_warm(self) -> Entry | None:
         """Who waits, can be met, and begins with what was computed or found last."""
@@ -101,21 +102,25 @@ class Backlog:
         """See `Lookahead.due_within`."""
         return self._lookahead.due_within(horizons_s, now_s)
 
-    def rank_of(self, request: Request, now_s: float) -> int:
-        """What its rank would be if it arrived now."""
-        return self._ranking.entry(Prefill(request), now_s, may_expire=False).rank
+    def highest_rank(self, request: Request, now_s: float) -> int:
+        """See `Ranking.highest_rank`; as if it arrived now."""
+        return self._ranking.highest_rank(request, now_s)
 
     @property
     def is_behind(self) -> bool:
         """Something is late already, or has to yield."""
-        return self.cutoff < NO_CUTOFF or self.late_work >= LEAST_WORK
+        return self.cutoff < NO_CUTOFF or sum(self.late_work().values()) >= LEAST_WORK
 
-    @property
-    def late_work(self) -> float:
+    def late_work(self) -> dict[Kind, float]:
         """Prefill-equivalent tokens that are late: what is overdue, and what will soon be."""
-        started = (p for p in self._started.values() if p.is_overdue)
-        overdue = self._overdue.work + sum(self._learned.work(prefill) for prefill in started)
-        return max(0.0, self._lookahead.late) + overdue
+        late = {kind: max(0.0, work) for kind, work in self._lookahead.late_of.items()}
+        for kind, work in self._overdue.work.items():
+            late[kind] = late.get(kind, 0.0) + work
+        for prefill in self._started.values():
+            if prefill.is_overdue:
+                kind = prefill.request.qos.kind
+                late[kind] = late.get(kind, 0.0) + self._learned.work(prefill)
+        return late
 
     def fitting_by(self, due_s: float) -> float:
         """See `Lookahead.fitting_by`."""
@@ -296,7 +301,7 @@ class Backlog:
 
     def overdue_in_turn(self, now_s: float, limit: int) -> list[Prefill]:
         """At most `limit` of the overdue prompts that wait: others come with the next call."""
-        return [self._prompts[e.request_id] for e in self._overdue.take_turns(now_s, limit)]
+        return [self._prompts[name] for name in self._overdue.take_turns(now_s, limit)]
 
     def take_corrected(self, limit: int) -> list[Prefill]:
         """At most `limit` of the prompts that wait and cost less or more than they did."""
@@ -362,7 +367,7 @@ class Backlog:
             entry.request_id,
             now_s=now_s,
             rank=entry.rank,
-            kind=self._prompts[entry.request_id].request.qos.kind,
+            kind=entry.kind,
             prompt=prompt,
             answer=answer,
         )

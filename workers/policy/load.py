@@ -19,6 +19,8 @@ CHAT_SIZES = (128, 1024, 8192)
 """Tokens of prompts whose TTFT is predicted."""
 CATCH_UP_S = 10.0
 """Work that is late counts as due within this time: one late prompt is no reason for alarm."""
+BATCH_CATCH_UP_S = 600.0
+"""The same of batch work, for which nobody sits and waits."""
 CHAT_TTFT_S = 1.0
 """When the first token of such a chat is due: others that are due earlier come first."""
 CHAT_TBT_S = 0.1
@@ -30,7 +32,7 @@ class ChatForecast(NamedTuple):
     prompt_tokens: int
     ttft_s: float | None
     """Until its first token is computed; under load it may be shown later, but in time. None: it
-    would be relegated, and wait until capacity is left."""
+    might be relegated, and wait until capacity is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ def queue_load(
 
     def ttft_s(tokens: int) -> float | None:
         qos = RequestQos.interactive(now_s, ttft_s=CHAT_TTFT_S, tbt_s=CHAT_TBT_S)
-        rank = backlog.rank_of(Request("", qos, tokens), now_s)
+        rank = backlog.highest_rank(Request("", qos, tokens), now_s)
         predicted_s = turn_s + prompt_s(tokens)
         yields = backlog.is_behind and predicted_s > CHAT_TTFT_S
         return None if yields or rank > backlog.cutoff else predicted_s
@@ -84,7 +86,7 @@ def queue_load(
         waiting=backlog.waiting_count,
         prefilling=len(backlog.started),
         overdue=backlog.overdue_count,
-        demand=demand_of(due.values(), decoding, backlog.late_work, tokens_per_s),
+        demand=demand_of(due.values(), decoding, backlog.late_work(), tokens_per_s),
         tokens_per_s=tokens_per_s,
         backlog_s={
             kind: tuple(work / tokens_per_s for work in works)
@@ -96,7 +98,10 @@ def queue_load(
 
 
 def demand_of(
-    due_within: Iterable[Sequence[float]], decoding: Decoding, late: float, tokens_per_s: float
+    due_within: Iterable[Sequence[float]],
+    decoding: Decoding,
+    late: Mapping[Kind, float],
+    tokens_per_s: float,
 ) -> float:
     """How many replicas like this one could do its work in time, if no more arrived.
 
@@ -108,7 +113,11 @@ def demand_of(
     for index, horizon_s in enumerate(HORIZONS_S[:-1]):
         work = sum(due[index] for due in kinds)
         work += min(decoding.work, decoding.per_s * horizon_s)
-        work += late if horizon_s >= CATCH_UP_S else 0.0
+        work += sum(late[kind] for kind in late if _catch_up_s(kind) <= horizon_s)
         if work >= LEAST_WORK:
             most = max(most, work / (horizon_s * tokens_per_s))
     return most
+
+
+def _catch_up_s(kind: Kind) -> float:
+    return BATCH_CATCH_UP_S if kind is Kind.BATCH else CATCH_UP_S

@@ -69,9 +69,9 @@ class Lookahead:
         self.spare = 0.0
         """Prefill-equivalent tokens of other work that could go first, with every due time still
         met; 0 while there is a cutoff, or work whose due time has just passed."""
-        self.late = 0.0
-        """Prefill-equivalent tokens whose due time has passed, of requests that are not overdue
-        yet; in none of the sums above."""
+        self.late_of: dict[Kind, float] = {}
+        """Prefill-equivalent tokens of each kind whose due time has passed, of requests that are
+        not overdue yet; in none of the sums above."""
         self.decoding = NOTHING
         """As of the last review."""
         self._base_s = base_s
@@ -108,6 +108,11 @@ class Lookahead:
 
     def __contains__(self, request_id: str) -> bool:
         return request_id in self._waiting or request_id in self._started
+
+    @property
+    def late(self) -> float:
+        """See `late_of`: of all kinds."""
+        return sum(self.late_of.values())
 
     def start(self, request_id: str) -> None:
         """The request's prefill starts: its work counts whatever the cutoff."""
@@ -247,7 +252,7 @@ class Lookahead:
 
     def _change(self, due_s: float, rank: int, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:
-            self.late += work
+            self._add_late(work, kind)
             return
         self._ensure(due_s)
         amounts = self._by_rank.setdefault(rank, {})
@@ -262,7 +267,7 @@ class Lookahead:
 
     def _commit(self, due_s: float, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:
-            self.late += work
+            self._add_late(work, kind)
             return
         self._ensure(due_s)
         self._committed[due_s] += work
@@ -272,6 +277,9 @@ class Lookahead:
         self.work += work
         amounts = self._by_kind.setdefault(kind, {})
         amounts[due_s] = amounts.get(due_s, 0.0) + work
+
+    def _add_late(self, work: float, kind: Kind) -> None:
+        self.late_of[kind] = self.late_of.get(kind, 0.0) + work
 
     def _ensure(self, due_s: float) -> None:
         if due_s not in self._fitting:
@@ -285,17 +293,16 @@ class Lookahead:
         del self._due_times[: len(past)]
         for due_s in past:
             self._past_s = due_s
-            late = self._committed.pop(due_s)
-            del self._fitting[due_s]
-            for amounts in self._by_kind.values():
-                amounts.pop(due_s, None)
+            del self._committed[due_s], self._fitting[due_s]
+            for kind, amounts in self._by_kind.items():
+                late = amounts.pop(due_s, 0.0)
+                self.work -= late
+                self._add_late(late, kind)
             for rank in list(self._by_rank):
                 amounts = self._by_rank[rank]
-                late += amounts.pop(due_s, 0.0)
+                amounts.pop(due_s, None)
                 if not amounts:
                     del self._by_rank[rank]
-            self.work -= late
-            self.late += late
 
 
 def _rounded(due_s: float, now_s: float) -> float:

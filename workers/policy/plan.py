@@ -32,7 +32,7 @@ class IterationPlan:
     decodes_wait: bool = False
     """The running decodes are left out, although the engine could compute them beside others."""
     full: bool = False
-    """More prompt tokens were waiting than fit."""
+    """Prompts, or parts of them, were left out: for lack of time, of memory or of places."""
     decisions: tuple[Decision, ...] = ()
     """The kinds are those that `Journal` names."""
 

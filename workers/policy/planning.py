@@ -43,6 +43,10 @@ class Planning:
         self._waiting = backlog.waiting(self._order, self._gives_up, limits.set_aside)
         self._overdue: Candidates | None = None
         """Looked at when nothing else waits."""
+        self._late: Candidates | None = None
+        """The same requests, looked at while there is spare time."""
+        self.is_full = False
+        """Prompts were left out for lack of time, of memory, or of places in the batch."""
         self._settled = 0
         self._blocked = 0
         self._siblings = 0
@@ -60,6 +64,7 @@ class Planning:
         while not batch.full and len(batch.chunks) < most and (prefill := self._next()) is not None:
             if batch.take(prefill):
                 self._backlog.start(prefill, self._now_s)
+        self.is_full = batch.full or self._blocked > 0 or self._leaves_more_than(most)
         self._settle()
 
     def next_in_line(self, count: int) -> list[str]:
@@ -110,30 +115,39 @@ class Planning:
 
     def _late_with_spare(self) -> Prefill | None:
         """An overdue prompt whose work is at most half of the spare: it makes nobody else late."""
-        late = self._next_late() if self._spare > 0.0 else None
-        if late is None or 2 * self._work(late) > self._spare or not self._batch.has_time_for(late):
-            self._spare = 0.0
-            return None
-        self._spare -= self._work(late)
+        late = None
+        if self._spare > 0.0:
+            late = next(filter(self._fits_spare, self._late_prompts()), None)
+        self._spare -= self._work(late) if late is not None else self._spare
         return late
 
-    def _next_late(self) -> Prefill | None:
-        """One in progress, or else the one that was due first, if it keeps no memory from others.
+    def _fits_spare(self, late: Prefill) -> bool:
+        return 2 * self._work(late) <= self._spare and self._batch.has_time_for(late)
 
-        So none is begun while one that was begun waits for more spare time.
-        """
-        if (begun := next((p for p in self._parked() if p.is_overdue), None)) is not None:
-            return begun
-        entry = self._backlog.first_overdue()
-        if entry is None or self._has_expired(entry):
-            return None
-        late, head = self._backlog[entry.request_id], self._waiting_head()
-        self._backlog.prefixes.refresh(late)
-        if self._backlog.prefixes.computing(late) is not None:
-            return None
+    def _late_prompts(self) -> Iterator[Prefill]:
+        """Those in progress, and the first that waits, if it keeps no memory from others."""
+        yield from (prefill for prefill in self._parked() if prefill.is_overdue)
+        if (late := self._first_late()) is None:
+            return
+        head = self._waiting_head()
         missing = self._backlog[head.request_id].missing_kv_tokens if head is not None else 0
-        missing += late.missing_kv_tokens
-        return late if missing <= self._batch.memory.admissible_tokens else None
+        if missing + late.missing_kv_tokens <= self._batch.memory.admissible_tokens:
+            yield late
+
+    def _first_late(self) -> Prefill | None:
+        """Who is next of those overdue that wait, and do not wait for another prompt."""
+        if self._late is None:
+            self._late = self._backlog.overdue(self._has_expired, self._limits.set_aside)
+        for _ in range(self._limits.siblings):
+            entry = self._late.head()
+            if entry is None:
+                break
+            late = self._backlog[entry.request_id]
+            self._backlog.prefixes.refresh(late)
+            if self._backlog.prefixes.computing(late) is None:
+                return late
+            self._late.skip()
+        return None
 
     def _following(self, head: Prefill) -> Prefill | None:
         """A prompt to take before `head`, which can wait, because its prefix is cached now.
@@ -187,6 +201,14 @@ class Planning:
             if prefill.request_id in started and not holds(prefill.request_id):
                 yield prefill
 
+    def _leaves_more_than(self, most: int) -> bool:
+        """The batch has as many prompts as it may have, and there are others."""
+        return len(self._batch.chunks) >= most and (
+            next(self._parked(), None) is not None
+            or self._waiting_head() is not None
+            or self._overdue_head() is not None
+        )
+
     def _waiting_head(self) -> Entry | None:
         """The most urgent waiting prompt that can still be met."""
         return None if self._admits_no_more else self._waiting.head()
@@ -201,7 +223,7 @@ class Planning:
             self._overdue.skip()
 
     def _overdue_head(self) -> Entry | None:
-        """The overdue prompt that was due first."""
+        """The overdue prompt that is next."""
         if self._admits_no_more:
             return None
         if self._overdue is None:

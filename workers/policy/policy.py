@@ -23,11 +23,11 @@ from workers.policy.settings import Settings
 from workers.policy.time_limit import Situation
 from workers.policy.turns import (
     Limit,
+    Way,
     are_faster_apart,
     beside_decodes,
     between_decodes,
-    has_time_beside,
-    should_try_turns,
+    way_to_try,
 )
 
 
@@ -63,6 +63,8 @@ class NiyamaPolicy:
         """What was planned last."""
         self._planning: Planning | None = None
         """How it was planned."""
+        self._way_to_try: Way | None = None
+        """By that plan, if it has prompts."""
 
     @property
     def calibration(self) -> Calibration:
@@ -143,8 +145,7 @@ class NiyamaPolicy:
         victims = victims_for_decodes(batch.memory, backlog.started.values())
         planning.reclaim_kv(victims, "memory for running decodes")
         planning.fill()
-        if batch.avoided_tokens:
-            self.calibration.takes_turn(batch.avoided_tokens, *self._decodes.mixed_load)
+        self._note_way(batch)
         backlog.expire(now_s, limits.further_expiries(len(batch.chunks)))
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
@@ -152,7 +153,7 @@ class NiyamaPolicy:
             predicted_s=batch.predicted_s(),
             reclaim_kv=tuple(batch.reclaimed),
             decodes_wait=self._decodes.mix and batch.leaves_decodes_out,
-            full=batch.full,
+            full=planning.is_full,
             decisions=backlog.journal.take(),
         )
 
@@ -185,18 +186,28 @@ class NiyamaPolicy:
 
     def _are_faster_apart(self, at: Situation, beside: Limit | None) -> Callable[[int, int], bool]:
         """Whether a chunk and the decodes are, as is believed or to find out."""
-        calibration, settings = self.calibration, self.settings
+        self._way_to_try = None
         if beside is None or not at.decodes.decodes:
             return lambda tokens, context: False
-        if should_try_turns(at, beside, calibration, settings):
-            calibration.tries_decodes_alone()
-            return lambda tokens, context: True
-        in_time = has_time_beside(at, beside, calibration, settings)
-        if calibration.sharing.should_probe(in_time=in_time):
-            calibration.sharing.probed()
-            return lambda tokens, context: False
+        calibration = self.calibration
+        self._way_to_try = way_to_try(at, beside, calibration, self.settings)
+        if self._way_to_try is not None:
+            apart = self._way_to_try is Way.APART
+            return lambda tokens, context: apart
         models = calibration.together_and_apart()
         return lambda tokens, context: are_faster_apart(tokens, context, at.decodes, *models)
+
+    def _note_way(self, batch: PrefillBatch) -> None:
+        """An iteration without prompts finds nothing out."""
+        if batch.avoided_tokens:
+            self.calibration.takes_turn(batch.avoided_tokens, *self._decodes.mixed_load)
+        if not batch.chunks:
+            return
+        way = Way.APART if batch.leaves_decodes_out else Way.TOGETHER
+        if way is self._way_to_try is Way.APART:
+            self.calibration.tries_decodes_alone()
+        elif way is self._way_to_try:
+            self.calibration.sharing.probed()
 
     def _situation(self, now_s: float) -> Situation:
         self._revise_schedules(now_s)
@@ -306,7 +317,7 @@ class NiyamaPolicy:
         self._learned.use(model)
 
     def _learn(self, result: IterationResult) -> None:
-        if self._batch is None or result.duration_s <= 0:  # nothing ran
+        if self._planning is None or result.duration_s <= 0:  # nothing ran
             return
         computed = NO_CHUNKS
         for request_id, tokens in result.chunks:
@@ -316,7 +327,7 @@ class NiyamaPolicy:
         decodes = self._decodes.mixed_load if result.chunks else self._decodes.load
         decodes = decodes if result.decoded else DecodeLoad(0, 0)
         ran = Sample(tokens, context, *decodes, result.duration_s, pairs)
-        self._learned.iteration(ran, full=self._batch.full)
+        self._learned.iteration(ran, full=self._planning.is_full)
 
     def _advance_decodes(self, result: IterationResult) -> None:
         if result.decoded:

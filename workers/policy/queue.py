@@ -5,6 +5,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from workers.policy.qos import Kind
+
 
 class Entry(NamedTuple):
     """A waiting request: `due_s` absolute, `work` in prefill-equivalent tokens."""
@@ -18,6 +20,7 @@ class Entry(NamedTuple):
     expires_s: float = math.inf
     answer_due_s: float = math.inf
     """When its answer should be complete."""
+    kind: Kind = Kind.INTERACTIVE
 
 
 class WaitingQueue:
@@ -28,8 +31,6 @@ class WaitingQueue:
     """
 
     def __init__(self) -> None:
-        self.work = 0.0
-        """Of all that are here, in prefill-equivalent tokens."""
         self._ranks: dict[int, list[Entry]] = {}
         """Sorted by due time, then id; none is empty."""
         self._entries: dict[str, Entry] = {}
@@ -46,14 +47,12 @@ class WaitingQueue:
     def push(self, entry: Entry) -> None:
         self.remove(entry.request_id)
         self._entries[entry.request_id] = entry
-        self.work += entry.work
         insort(self._ranks.setdefault(entry.rank, []), entry)
 
     def remove(self, request_id: str) -> Entry | None:
         """Take a request out, wherever it stands; None when it is not here."""
         entry = self._entries.pop(request_id, None)
         if entry is not None:
-            self._left(entry)
             at = bisect_left(self._ranks[entry.rank], entry)
             self._delete(entry.rank, at, at + 1)
         return entry
@@ -63,7 +62,6 @@ class WaitingQueue:
         run = self._ranks[rank][start:stop]
         for entry in run:
             del self._entries[entry.request_id]
-            self._left(entry)
         self._delete(rank, start, stop)
         return run
 
@@ -74,10 +72,6 @@ class WaitingQueue:
     def of_rank(self, rank: int) -> Sequence[Entry]:
         """The requests of a rank, the earliest due first."""
         return self._ranks.get(rank, ())
-
-    def _left(self, entry: Entry) -> None:
-        """One is out of `_entries`; rounding errors end with the last."""
-        self.work = self.work - entry.work if self._entries else 0.0
 
     def _delete(self, rank: int, start: int, stop: int) -> None:
         entries = self._ranks[rank]

@@ -69,7 +69,13 @@ class Ranking:
             prefill.own_tokens,
             qos.expires_s if may_expire and qos.expires_s is not None else math.inf,
             answer_due(prefill, self._learned.lengths),
+            qos.kind,
         )
+
+    def highest_rank(self, request: Request, now_s: float) -> int:
+        """No request like this one ranks higher, whatever its id."""
+        rank = self.entry(Prefill(request), now_s, may_expire=False).rank
+        return rank - rank % SHARES + SHARES - 1
 
     def _rank(self, prefill: Prefill, work: float) -> int:
         if prefill.is_being_read:

@@ -6,6 +6,7 @@ less time: engines have fast paths for decodes alone. Decodes then wait until an
 prompts in it, so how long they wait is up to the plan.
 """
 
+from enum import Enum, auto
 from typing import NamedTuple
 
 from workers.latency.model import LatencyModel
@@ -16,6 +17,13 @@ from workers.policy.time_limit import Situation, time_limit_s
 
 _WORTH_APART = 1.15
 """One iteration has to take this much longer than two: less may be an error of the model."""
+
+
+class Way(Enum):
+    """How prompts and decodes are computed."""
+
+    TOGETHER = auto()
+    APART = auto()
 
 
 class Limit(NamedTuple):
@@ -58,6 +66,16 @@ def should_try_turns(
         and not has_time_beside(at, beside, calibration, settings)
         and calibration.should_try_decodes_alone()
     )
+
+
+def way_to_try(
+    at: Situation, beside: Limit, calibration: Calibration, settings: Settings
+) -> Way | None:
+    """How the next iteration with prompts is computed to find out; None: as seems faster."""
+    if should_try_turns(at, beside, calibration, settings):
+        return Way.APART
+    in_time = has_time_beside(at, beside, calibration, settings)
+    return Way.TOGETHER if calibration.sharing.should_probe(in_time=in_time) else None
 
 
 def has_time_beside(

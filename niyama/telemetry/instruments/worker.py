@@ -136,8 +136,8 @@ DEMAND = Instrument(
     "niyama.scheduler.demand",
     Kind.GAUGE,
     "1",
-    "How many replicas like this one its work needs to be in time, that which is late within ten "
-    "seconds: above 1, not every deadline can be met",
+    "How many replicas like this one its work needs to be in time, and late work within "
+    "ten seconds (of batch: ten minutes): above 1, not every deadline can be met",
 )
 QUEUED_REQUESTS = Instrument(
     "niyama.scheduler.requests",

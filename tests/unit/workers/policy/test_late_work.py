@@ -244,6 +244,43 @@ def test_a_late_prompt_waits_for_one_that_must_not_be_parked() -> None:
     assert serve(policy, now_s)[0].chunks == (Chunk("b", 2_560),)
 
 
+@pytest.mark.parametrize("large_tokens", [60_000, 300_000])
+def test_a_large_late_prompt_keeps_no_late_chat_from_the_time_to_spare(large_tokens: int) -> None:
+    """60,000 tokens have no memory beside what others need; 300,000 more work than is spare."""
+    policy = NiyamaPolicy(FLAT_MODEL)
+    for index in range(20):
+        policy.add(batch(f"b{index}", 2_500, ttlt_s=100.0), 0.0)
+    policy.add(chat("large", large_tokens, ttft_s=0.01), 0.0)
+    policy.add(chat("small", 300, ttft_s=0.02), 0.0)
+    now_s, first = 0.0, []
+    for _ in range(4):
+        plan, now_s = serve(policy, now_s, free=50_000 if large_tokens == 60_000 else PLENTY)
+        first.append(plan.chunks[0])
+    assert Chunk("small", 300) in first
+
+
+def test_a_large_late_prompt_in_progress_keeps_no_late_chat_from_the_time_to_spare() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(chat("large", 300_000, ttft_s=0.01), 0.0)
+    _, now_s = serve(policy, 0.0)
+    for index in range(20):
+        policy.add(batch(f"b{index}", 2_500, arrival_s=now_s, ttlt_s=100.0), now_s)
+    policy.add(chat("small", 300, arrival_s=now_s, ttft_s=0.02), now_s)
+    first = []
+    for _ in range(4):
+        plan, now_s = serve(policy, now_s)
+        first.append(plan.chunks[0])
+    assert Chunk("small", 300) in first
+
+
+def test_of_late_prompts_the_smallest_is_next_when_nothing_else_waits() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(chat("large", 100_000, ttft_s=0.01), 0.0)
+    policy.add(chat("small", 2_560, ttft_s=0.02), 0.0)
+    _, now_s = serve(policy, 1.0, free=0)
+    assert serve(policy, now_s)[0].chunks == (Chunk("small", 2_560),)
+
+
 # ---- answers
 
 

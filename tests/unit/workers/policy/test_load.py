@@ -15,7 +15,7 @@ from workers.policy.lookahead import Due, Lookahead
 from workers.policy.plan import IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import Kind
-from workers.policy.request import Request
+from workers.policy.request import Prefill, Request
 
 
 def test_an_idle_replica_predicts_what_a_prompt_takes() -> None:
@@ -79,6 +79,17 @@ def test_late_work_counts_until_it_has_left() -> None:
     for number in range(400):
         policy.abort(f"{number}")
     assert policy.load(9.0).demand == pytest.approx(0.0, abs=1e-9)
+
+
+def test_late_batch_work_has_longer_to_catch_up_than_a_late_chat() -> None:
+    demands = []
+    for late in (chat("late", 5_000, ttft_s=0.1), batch("late", 5_000, ttlt_s=0.1)):
+        policy = NiyamaPolicy(FLAT_MODEL)
+        policy.add(late, 0.0)
+        for number in range(3):
+            policy.plan(1.0 + number, 0)
+        demands.append(policy.load(4.0).demand)
+    assert demands[1] == pytest.approx(demands[0] / 60)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 4_000)), max_size=12))
@@ -222,3 +233,25 @@ def test_a_replica_that_has_served_everything_is_as_idle_as_a_new_one() -> None:
     assert (load.waiting, load.prefilling, load.overdue, load.demand) == (0, 0, 0, 0.0)
     assert load.backlog_s == {}
     assert all(each.ttft_s is not None for each in load.chats[:2])
+
+
+def _rank_of(policy: NiyamaPolicy, request: Request, now_s: float) -> int:
+    return policy._backlog._ranking.entry(Prefill(request), now_s, may_expire=False).rank
+
+
+@pytest.mark.parametrize("tokens", [128, 1_024])
+def test_a_chat_is_promised_a_ttft_only_where_all_that_cost_as_much_have_one(tokens: int) -> None:
+    """Some of those are beyond the cutoff here, and some are not, where they have 1,024 tokens."""
+    policy, now_s = NiyamaPolicy(FLAT_MODEL), 0.0
+    for number in range(1_000):
+        policy.add(batch(f"{number}", 1_024, ttlt_s=120.0), now_s)
+    for _ in range(60):
+        now_s += 0.3
+        policy.plan(now_s, 0)
+    ranks = [
+        _rank_of(policy, chat(f"c{name}", tokens, arrival_s=now_s, ttft_s=1.0), now_s)
+        for name in range(20)
+    ]
+    is_promised = dict(policy.load(now_s).chats)[tokens] is not None
+    assert is_promised is all(rank <= policy._backlog.cutoff for rank in ranks)
+    assert is_promised is (tokens == 128)

@@ -13,11 +13,7 @@ def _queue(count: int) -> OverdueQueue:
 
 
 def _turn(queue: OverdueQueue, now_s: float, count: int) -> list[int]:
-    return [int(entry.request_id) for entry in queue.take_turns(now_s, count)]
-
-
-def test_the_first_due_is_served_first_whatever_its_rank() -> None:
-    assert [entry.request_id for entry in _queue(3).firsts()] == ["00"]
+    return [int(request_id) for request_id in queue.take_turns(now_s, count)]
 
 
 def test_all_whose_due_times_have_not_passed_take_turns() -> None:
@@ -28,10 +24,12 @@ def test_all_whose_due_times_have_not_passed_take_turns() -> None:
     assert _turn(queue, 6.5, 10) == list(range(7, 17))
 
 
-def test_who_has_left_takes_no_turn() -> None:
+def test_who_has_left_takes_no_turn_however_it_left() -> None:
     queue = _queue(4)
     assert _turn(queue, -1.0, 2) == [0, 1]
     for number in (1, 2):
         queue.remove(f"{number:02d}")
     assert _turn(queue, -1.0, 2) == [3]
     assert _turn(queue, -1.0, 2) == [0, 3]
+    queue.remove_run(3, 0, 1)
+    assert [_turn(queue, -1.0, 2) for _ in range(2)] == [[], [0]]

@@ -201,6 +201,26 @@ def test_behind_a_prompt_that_finds_no_room_smaller_ones_are_planned() -> None:
     assert _names(policy.plan(0.0, 900)) == ["also small", "small"]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "free", "full"),
+    [
+        ([1_280, 1_280], PLENTY, False),
+        ([1_280, 1_281], PLENTY, True),
+        ([2_560, 1], PLENTY, True),
+        ([5] * 20, PLENTY, False),
+        ([5] * 21, PLENTY, True),
+        ([500, 600], 1_000, True),
+    ],
+)
+def test_a_plan_is_full_when_prompts_are_left_out_whatever_limited_it(
+    sizes: list[int], free: int, full: bool
+) -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    for number, tokens in enumerate(sizes):
+        policy.add(batch(f"{number:02d}", tokens), 0.0)
+    assert policy.plan(0.0, free).full is full
+
+
 def test_after_half_of_its_time_memory_gathers_for_a_prompt_that_found_no_room() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(chat("large", 4_000, ttft_s=6.0), 0.0)

@@ -291,3 +291,20 @@ def test_a_wrong_belief_that_turns_are_faster_ends() -> None:
         shared.append(decoded and tokens > 0)
     assert not any(shared[6:16]), "turns were never believed to be faster"
     assert all(shared[-40:])
+
+
+def test_whether_to_share_an_iteration_is_found_out_at_light_load_too() -> None:
+    """Most plans have no prompts, from which nothing can be found out."""
+    policy = NiyamaPolicy(SLOW_MIX_MODEL, GAPS)
+    now_s = carried_out(policy, batch("answer", 500, ttlt_s=9_000.0), now_s=0.0)
+    shared = 0
+    for number in range(600):
+        if number % 3 == 0:
+            policy.add(batch(f"{number}", 400, arrival_s=now_s), now_s)
+        plan = policy.plan(now_s, PLENTY)
+        decodes = not plan.decodes_wait
+        shared += bool(plan.chunks) and decodes
+        now_s += plan.predicted_s
+        done = tuple(chunk.request_id for chunk in plan.chunks)
+        policy.observe(IterationResult(now_s, plan.predicted_s, plan.chunks, done, decoded=decodes))
+    assert shared >= 5
