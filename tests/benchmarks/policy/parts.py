@@ -87,6 +87,7 @@ def parts(traces: Path, duration_s: float = 10_800.0, warm_up_s: float = 3_600.0
         *_diurnal_parts(paper["code"]),
         *_fairness_parts(paper["conv"]),
         *_burst_parts(paper["code"]),
+        *_little_kv_parts(paper),
         *_ablation_parts(paper),
         *_cache_parts(experiments["mooncake"]),
         *_silo_parts(paper),
@@ -243,6 +244,23 @@ def _burst_parts(code: Experiment) -> list[Part]:
         _run_part(f"burst kv {kv} {policy}", replace(burst, kv_tokens=kv), policy, 2.566)
         for kv in (60_000, 16_000)
         for policy in names
+    ]
+
+
+def _little_kv_parts(experiments: dict[str, Experiment]) -> list[Part]:
+    """Where memory runs out before time does; short, with short deadlines."""
+    tiers = (PAPER_TIERS[0], Tier.batch("Q2", ttlt_s=60.0), Tier.batch("Q3", ttlt_s=120.0))
+    return [
+        _run_part(
+            f"little kv {dataset} {policy}",
+            replace(
+                experiments[dataset], tiers=tiers, kv_tokens=kv, duration_s=600.0, warm_up_s=150.0
+            ),
+            policy,
+            qps,
+        )
+        for dataset, kv, qps in (("sharegpt", 24_000, 2.0), ("conv", 16_000, 4.0))
+        for policy in ("niyama", "niyama/no-kv-growth", "srpf-shed", "edf-shed")
     ]
 
 

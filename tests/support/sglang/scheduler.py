@@ -152,6 +152,7 @@ class FakeScheduler:
         """As `get_new_batch_prefill`: the prompt in progress first, then the queue in order."""
         self.passes += 1
         self.building()
+        running_batch.batch_is_full &= not running_batch.is_empty()
         budget = self.chunked_prefill_size
         budget -= len(running_batch.reqs) if self.is_mixed_chunk else 0
         admitted: list[FakeRequest] = []
@@ -167,7 +168,7 @@ class FakeScheduler:
             req = fake(waiting)
             if req.rid in self.not_ready:
                 continue
-            if budget <= 0 or req.seqlen > self.free_kv_tokens():
+            if budget <= 0 or self._refuses(req, admitted, running_batch):
                 break
             req.prefix_len = self.cached_tokens(req)
             if self.chunked_req is not None and req.seqlen - req.prefix_len > budget:
@@ -187,6 +188,13 @@ class FakeScheduler:
             admitted + decodes, FakeForwardMode(extends=True), decodes, FakePrefillStats()
         )
         return FakeNextBatch(batch, running_batch)
+
+    def _refuses(self, req: FakeRequest, admitted: list[FakeRequest], running_batch: Batch) -> bool:
+        """For lack of memory; then all others, too, until a running request has ended."""
+        if req.seqlen > self.free_kv_tokens():
+            running_batch.batch_is_full = bool(admitted) or not running_batch.is_empty()
+            return True
+        return running_batch.batch_is_full
 
     def _mixes(self, admitted: list[FakeRequest]) -> bool:
         """Whether SGLang lets the running decodes join a batch of these prompts."""
@@ -220,6 +228,7 @@ class FakeScheduler:
             self._tell(req, {"type": "length", "length": len(req.output_ids)})
         if req in self.running.reqs and req.ended:
             self.running.reqs.remove(req)
+            self.running.batch_is_full = False
         elif req not in self.running.reqs and not req.ended:
             self.running.reqs.append(req)
 

@@ -167,6 +167,10 @@ class BatchMaker:
 
     def _built(self, handover: Handover, running_batch: Batch, build: Build) -> NextBatch:
         decodes = self._joining_decodes(running_batch)
+        if handover.order:
+            # It says that SGLang refused a request, and holds until a decode ends. This may be
+            # another request, or one for which KV has been reclaimed.
+            running_batch.batch_is_full = False
         with self._waiting.narrowed_to(handover, decodes):
             batch = build(running_batch)
         for request_id in handover.order:

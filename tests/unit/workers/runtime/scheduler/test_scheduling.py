@@ -151,6 +151,19 @@ def test_without_memory_for_another_prompt_the_one_in_progress_continues() -> No
     assert engine.reported("chat") == ["started"]
 
 
+def test_a_request_that_sglang_refused_closes_the_batch_to_nobody_else(
+    engine: FakeEngine,
+) -> None:
+    """SGLang keeps more memory for answers than the policy does, and refuses what that plans."""
+    engine.arrive(batch("answer", 100, max_new_tokens=50))
+    engine.step()
+    engine.running.batch_is_full = True
+    engine.arrive(chat("chat", 100))
+    engine.step()
+    engine.step()
+    assert engine.reported("chat") == ["started"]
+
+
 def test_a_prompt_that_cannot_be_resumed_is_not_parked(engine: FakeEngine) -> None:
     long = batch("long", 1000)
     long.skip_radix_cache_insert = True
