@@ -62,7 +62,7 @@ class Calibration:
         ratio = ran.duration_s / predicted_s
         self._all.add(ratio)
         self._own[regime].add(ratio)
-        self.sharing.observe(ran, regime, ratio)
+        self.sharing.observe(ran)
         if regime is Regime.LARGE and tokens <= 2 * self._base.split_tokens:
             self._just_large.add(ratio)
         if self._correct:
@@ -103,10 +103,11 @@ class Calibration:
         """Of a model that was fitted to what this one has seen.
 
         It is expected to be right, with errors of the same spread: one stall says nothing against
-        it.
+        it. What prompts take beside decodes and by themselves is kept, see `Sharing.refitted`.
         """
         calibration = Calibration(model, correct=self._correct)
         calibration._left = self._left
+        calibration.sharing = self.sharing.refitted(calibration._base)
         for _ in range(ENOUGH // 2):
             calibration._all.add(1.0)
         return calibration

@@ -5,7 +5,9 @@ only the latter is measured: taken for the error of both, it could make turns lo
 they are for as long as they go on.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
+from copy import copy
 
 from workers.latency.fit import Sample
 from workers.latency.model import LatencyModel, Regime
@@ -20,14 +22,37 @@ _PROBES_SHARE = 0.04
 may take fifty times as long."""
 
 
+class _Newest:
+    """The newest iterations of one kind, and what they took over what a model says."""
+
+    def __init__(self, base: LatencyModel, ran: Iterable[Sample] = ()) -> None:
+        self._base = base
+        self._ran = {regime: deque[Sample](maxlen=ENOUGH) for regime in Regime}
+        self.ratios = {regime: Ratios(ENOUGH) for regime in Regime}
+        for sample in ran:
+            self.add(sample)
+
+    def add(self, ran: Sample) -> None:
+        """Ignored where the model says that it takes no time."""
+        predicted_s = self._base.iteration_s(*ran.batch)
+        if predicted_s > 0:
+            regime = self._base.regime(ran.prefill_tokens, ran.decodes)
+            self._ran[regime].append(ran)
+            self.ratios[regime].add(ran.duration_s / predicted_s)
+
+    def refitted(self, base: LatencyModel) -> "_Newest":
+        """The same iterations beside another model."""
+        return _Newest(base, (ran for each in self._ran.values() for ran in each))
+
+
 class Sharing:
     """Of one latency model."""
 
     def __init__(self, base: LatencyModel) -> None:
         self._together, self._apart = Corrected(base), Corrected(base)
-        self._shared = {regime: Ratios(ENOUGH) for regime in Regime}
-        """Of iterations of prompts and decodes."""
-        self._unshared = {regime: Ratios(ENOUGH) for regime in Regime}
+        self._shared = _Newest(base)
+        """Iterations of prompts and decodes."""
+        self._unshared = _Newest(base)
         """Of prompts alone."""
         self._turns = 0
         """Taken because that is believed to be faster, since the last shared iteration."""
@@ -39,13 +64,26 @@ class Sharing:
         """What the last of them would have been."""
         self._probes = dict.fromkeys(Regime, 0)
 
-    def observe(self, ran: Sample, regime: Regime, ratio: float) -> None:
-        """An iteration was measured: its actual over its predicted duration."""
+    def refitted(self, base: LatencyModel) -> "Sharing":
+        """Of a model that was fitted to what this one has seen.
+
+        Its form need not be able to tell shared iterations from others: what is known of them
+        counts for it, too, and they are tried no sooner.
+        """
+        other = copy(self)
+        other._together, other._apart = Corrected(base), Corrected(base)
+        other._shared = self._shared.refitted(base)
+        other._unshared = self._unshared.refitted(base)
+        other._probes = self._probes.copy()
+        return other
+
+    def observe(self, ran: Sample) -> None:
+        """An iteration was measured."""
         if not ran.prefill_tokens:
             return
         if ran.decodes:
             self._begin()
-        (self._shared if ran.decodes else self._unshared)[regime].add(ratio)
+        (self._shared if ran.decodes else self._unshared).add(ran)
 
     def models(self, biases: Sequence[float]) -> tuple[LatencyModel, LatencyModel]:
         """Of prompts and decodes together, and of either alone; `biases` are those of all.
@@ -57,7 +95,7 @@ class Sharing:
                 of_prompts[regime].typical(bias) if regime is not Regime.DECODES else bias
                 for regime, bias in zip(Regime, biases, strict=True)
             ]
-            for of_prompts in (self._shared, self._unshared)
+            for of_prompts in (self._shared.ratios, self._unshared.ratios)
         )
         return self._together.by(together), self._apart.by(apart)
 
@@ -67,7 +105,7 @@ class Sharing:
         Where that would make tokens late, as is believed (not `in_time`), only rarely. And the
         longer it would take, the more rarely.
         """
-        known = len(self._shared[self._avoided]) >= ENOUGH
+        known = len(self._shared.ratios[self._avoided]) >= ENOUGH
         known |= self._probes[self._avoided] >= 2 * ENOUGH
         if self._turns < (_PROBE_EVERY if in_time and not known else _PROBE_LATER_EVERY):
             return False

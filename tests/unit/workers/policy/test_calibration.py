@@ -98,6 +98,35 @@ def test_a_stall_right_after_a_fit_is_no_slow_device() -> None:
     assert calibration.bias(Regime.LARGE) == 1.0
 
 
+TURN = (400, 0, 0, 0)
+"""The prompts of `SHARED` without its decodes."""
+SHARED = (400, 0, 8, 800)
+
+
+def _refitted_where_shared_iterations_take_five_times_as_long() -> tuple[Calibration, LatencyModel]:
+    """To a model that is right about everything else, and has half the split."""
+    calibration, model = Calibration(MODEL), LatencyModel(_SMALL, MODEL.large, split_tokens=256)
+    for _ in range(20):
+        for ran, factor in ((SHARED, 5.0), (TURN, 1.0)):
+            calibration.observe(Sample(*ran, factor * model.iteration_s(*ran)))
+    return calibration.refitted(model), model
+
+
+def test_another_model_is_as_wrong_about_shared_iterations_as_these_say() -> None:
+    """A fit whose form cannot tell them from others would be believed until they ran again."""
+    calibration, model = _refitted_where_shared_iterations_take_five_times_as_long()
+    together, apart = calibration.together_and_apart()
+    assert together.iteration_s(*SHARED) == pytest.approx(5.0 * model.iteration_s(*SHARED))
+    assert apart.iteration_s(*TURN) == pytest.approx(model.iteration_s(*TURN))
+
+
+def test_a_fit_is_no_reason_to_share_iterations_again() -> None:
+    calibration, _ = _refitted_where_shared_iterations_take_five_times_as_long()
+    for _ in range(20):
+        calibration.takes_turn(*SHARED[:1], *SHARED[2:])
+    assert not calibration.sharing.should_probe(in_time=True)
+
+
 def test_what_left_the_window_is_forgotten() -> None:
     calibration = Calibration(MODEL)
     for factor in [2.0] * 300 + [1.0] * 64:
