@@ -75,11 +75,12 @@ def offer(
     *,
     ttft_s: float = 6.0,
     tbt_s: float = 0.1,
+    seed: int = 3,
     arrives: Callable[[Request], None] = lambda request: None,
     iterated: Callable[[], None] = lambda: None,
 ) -> None:
     """Chats with prompts of these sizes arrive at random. `arrives` is told before the replica."""
-    rng = random.Random(3)
+    rng = random.Random(seed)
     next_s, count = 0.0, 0
     while replica.now_s < until_s:
         while next_s <= replica.now_s:
