@@ -30,8 +30,8 @@ def test_every_part_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert len(names) == len(set(names))
     assert {name.split()[0] for name in names} == {
         "ablation", "bound", "burst", "busy", "cached", "capacity", "cluster", "diurnal",
-        "fairness", "held-out", "jitserve", "learned", "minute", "nonnegative", "overload",
-        "predictor", "silo",
+        "fairness", "held-out", "jitserve", "learned", "little", "minute", "nonnegative",
+        "overload", "predictor", "silo",
     }  # fmt: skip
 
 
