@@ -15,7 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 PATIENCE_S = 120.0
 RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the test run's parent may ignore it
 from niyama.errors import NiyamaError
 from niyama.local import command, stack
 from niyama.local.up import main
