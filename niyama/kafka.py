@@ -1,5 +1,7 @@
 """Kafka plumbing shared by producers, the gateway and the workers."""
 
+import asyncio
+import contextlib
 import logging
 import random
 import zlib
@@ -12,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import (
     GroupLoadInProgressError,
+    IllegalStateError,
     InvalidReplicationFactorError,
     KafkaConnectionError,
     KafkaError,
@@ -38,6 +41,8 @@ METADATA_MAX_AGE_MS = 10_000
 """So long a topic that was recreated, or has more partitions, may go unnoticed by consumers."""
 NODE_TIMEOUT_MS = 3_000
 """For a broker to answer a question that any other can answer, too."""
+POSITION_LIMIT_S = 0.1
+"""For a partition whose position Kafka has to find. Others answer without waiting."""
 MISSING_TOPIC = "the topic does not exist"
 """What `topic_fault` says of a topic that is not there."""
 
@@ -94,6 +99,15 @@ def consumer(settings: KafkaSettings, *topics: str, **options: Any) -> AIOKafkaC
     make_readable(created)
     pass_over_frozen_servers(created._client)
     return created
+
+
+async def position_of(consumer: AIOKafkaConsumer, part: TopicPartition) -> int | None:
+    """The offset that `consumer` reads next; None while it is unknown, or the partition is lost."""
+    with contextlib.suppress(IllegalStateError, TimeoutError):
+        async with asyncio.timeout(POSITION_LIMIT_S):
+            position: int = await consumer.position(part)
+            return position
+    return None
 
 
 def admin_client(settings: KafkaSettings) -> AIOKafkaAdminClient:

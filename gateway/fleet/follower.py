@@ -1,7 +1,6 @@
 """Follows the workers' load reports for as long as the gateway runs."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from faststream import FastStream
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from gateway.fleet.fleet import Fleet
+from niyama import kafka
 from niyama.retry import retry
 from niyama.waiting import is_set_within
 
@@ -22,8 +22,6 @@ LOOK_INTERVAL_S = 1.0
 SILENT_AFTER_S = 10.0
 """A partition of which Kafka has said nothing for so long is not being read. A broker answers each
 fetch within half a second, also when there is nothing new."""
-POSITION_LIMIT_S = 0.1
-"""For a partition whose position Kafka has to find. Others answer without waiting."""
 
 
 class LoadFollower:
@@ -105,9 +103,7 @@ async def _unread(consumer: AIOKafkaConsumer) -> int:
     """Records that the partitions have and that were not read."""
     unread = 0
     for part in consumer.assignment():
-        with contextlib.suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(POSITION_LIMIT_S):
-                position = await consumer.position(part)
-            if part in consumer.assignment():  # still
-                unread += max(0, (consumer.highwater(part) or 0) - position)
+        position = await kafka.position_of(consumer, part)
+        if position is not None and part in consumer.assignment():  # still
+            unread += max(0, (consumer.highwater(part) or 0) - position)
     return unread

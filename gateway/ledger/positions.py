@@ -1,15 +1,15 @@
 """Where the ledger is in its partitions: the next offset of each, according to Postgres."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import asyncpg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 
 from gateway.ledger.writer import OffsetStep
+from niyama import kafka
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,6 @@ Lookup = Callable[[Collection[TopicPartition]], Awaitable[Offsets]]
 """A consumer's `beginning_offsets` or `end_offsets`."""
 
 LOOKUP_TIMEOUT_S = 10.0
-POSITION_TIMEOUT_S = 0.1
-"""For a partition whose position Kafka has to find. Others answer without waiting."""
 
 
 async def load_offsets(
@@ -171,7 +169,7 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
         """
         steps = []
         for part in self.known.keys() - set(polled):
-            position = await self._position(part)
+            position = await kafka.position_of(self._consumer, part)
             known = self.known.get(part)  # none after a rebalance
             if position is not None and known is not None and position != known:
                 steps.append(OffsetStep(part.topic, part.partition, known, position))
@@ -187,11 +185,3 @@ class Positions(ConsumerRebalanceListener):  # type: ignore[misc]
                     "or deleted and recreated. The ledger reads it from offset %d",
                     *(*part, self.known[part], starts[part]),
                 )
-
-    async def _position(self, part: TopicPartition) -> int | None:
-        """The consumer's position, unless that is unknown just now."""
-        with contextlib.suppress(IllegalStateError, TimeoutError):
-            async with asyncio.timeout(POSITION_TIMEOUT_S):
-                position: int = await self._consumer.position(part)
-                return position
-        return None

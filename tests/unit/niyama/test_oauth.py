@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from niyama.oauth import TIMEOUT_S, ClientCredentials, TokenError, TokenFile
+from tests.support.clock import Clock
 from tests.support.virtual_time import run_in_virtual_time
 
 URL = "https://id.example/token"
@@ -41,13 +42,6 @@ class HangingEndpoint(Endpoint):
             self.requests.append(request)
             await asyncio.Event().wait()
         return await super().handle_async_request(request)
-
-
-class Clock:
-    now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

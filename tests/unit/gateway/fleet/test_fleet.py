@@ -11,14 +11,8 @@ from gateway.fleet.fleet import Fleet, WorkerState
 from schemas import JobError, LoadReport
 from schemas.decode import decode_load
 from schemas.topics import worker_key
+from tests.support.clock import Clock
 from tests.support.loads import load_report
-
-
-class Clock:
-    now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from gateway.fleet.application import application
 from gateway.fleet.fleet import Fleet
 from gateway.fleet.follower import SILENT_AFTER_S, LoadFollower
 from niyama.settings import KafkaSettings
+from tests.support.clock import Clock
 
 ONE, OTHER = (TopicPartition("load", number) for number in range(2))
 
@@ -41,13 +42,6 @@ class FakeConsumer:
 
     async def position(self, part: TopicPartition) -> int:
         return self.positions[part]
-
-
-class Clock:
-    now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture
