@@ -14,11 +14,9 @@ from niyama.local.folders import explain_death, make_dir
 from niyama.local.java import java
 from niyama.local.kafka_jars import kafka_jars
 from niyama.local.ports import LOOPBACK, choose_port, free_port
-from niyama.local.process import Child, run_to_end
+from niyama.local.process import START_TIMEOUT_S, Child, run_to_end
 from schemas.topics import MAX_RECORD_BYTES
 
-START_TIMEOUT_S = 180.0
-"""A machine that is busy with much else takes minutes."""
 STOP_GRACE_S = 15.0
 NODE_ID = 1
 BATCH_OVERHEAD_BYTES = 64 * 1024

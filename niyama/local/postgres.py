@@ -12,12 +12,10 @@ import asyncpg
 from niyama.local.errors import ChildDiedError, LocalStackError
 from niyama.local.folders import explain_death, make_dir
 from niyama.local.postgres_server import check_enterable, find_postgres, reachable, server_user
-from niyama.local.process import Child, run_to_end
+from niyama.local.process import START_TIMEOUT_S, Child, run_to_end
 
 SUPERUSER = "postgres"
 DATABASE = "niyama"
-START_TIMEOUT_S = 180.0
-"""A machine that is busy with much else takes minutes."""
 STOP_GRACE_S = 20.0
 SOCKET_NAME = ".s.PGSQL.5432"
 MAX_SOCKET_PATH_BYTES = 107

@@ -14,6 +14,8 @@ from niyama.local.errors import ChildDiedError, LocalStackError
 
 POLL_INTERVAL_S = 0.03
 READY_INTERVAL_S = 0.1
+START_TIMEOUT_S = 180.0
+"""For Kafka, Postgres and the gateway: a machine that is busy with much else takes minutes."""
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 EXEC_CHILD = Path(__file__).with_name("exec_child.py")
 

@@ -16,9 +16,9 @@ from niyama.local.kafka import LocalKafka
 from niyama.local.lock import locked
 from niyama.local.ports import LOOPBACK, choose_port
 from niyama.local.postgres import LocalPostgres
+from niyama.local.process import START_TIMEOUT_S
 from niyama.local.supervisor import Notice, Part, keep_running
 
-GATEWAY_START_TIMEOUT_S = 180.0
 GATEWAY_STOP_GRACE_S = 15.0
 WORKER_STOP_GRACE_S = 60.0
 STOP_ORDER = ("worker", "gateway", "postgres", "kafka")
@@ -203,7 +203,7 @@ class LocalStack:
             folder=self._folder("gateway"),
             env=self._env() | settings,
             address=self.api_url,
-            start_timeout_s=GATEWAY_START_TIMEOUT_S,
+            start_timeout_s=START_TIMEOUT_S,
             stop_grace_s=GATEWAY_STOP_GRACE_S,
         )
 
