@@ -114,6 +114,13 @@ class SchedulingOptions(BaseModel):
         gt=0,
         description="The same past the deadline for the last token, where a job yields to others",
     )
+    ttft_reserve: float = Field(
+        default=_POLICY.ttft_reserve,
+        ge=0,
+        lt=1,
+        description="Share of the TTFT by which first tokens are planned to be early, as slack for "
+        "the tokens after them",
+    )
     hold_from: float = Field(
         default=_POLICY.hold_from,
         ge=0,

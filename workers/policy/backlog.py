@@ -106,6 +106,10 @@ class Backlog:
         """See `Ranking.highest_rank`; as if it arrived now."""
         return self._ranking.highest_rank(request, now_s)
 
+    def due_of(self, request: Request, now_s: float) -> float:
+        """When its prompt would be due if it arrived now."""
+        return self._ranking.entry(Prefill(request), now_s, may_expire=False).due_s
+
     @property
     def is_behind(self) -> bool:
         """Something is late already, or has to yield."""

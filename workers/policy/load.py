@@ -72,11 +72,11 @@ def queue_load(
     `prompt_s`: how long so many prompt tokens take that are next in line, beside the decodes.
     """
     due = backlog.due_within(HORIZONS_S, now_s)
-    before = int(backlog.fitting_by(now_s + CHAT_TTFT_S))
+    qos = RequestQos.interactive(now_s, ttft_s=CHAT_TTFT_S, tbt_s=CHAT_TBT_S)
+    before = int(backlog.fitting_by(backlog.due_of(Request("", qos, 1), now_s)))
     turn_s = wait_s + (prompt_s(before) if before else 0.0)
 
     def ttft_s(tokens: int) -> float | None:
-        qos = RequestQos.interactive(now_s, ttft_s=CHAT_TTFT_S, tbt_s=CHAT_TBT_S)
         rank = backlog.highest_rank(Request("", qos, tokens), now_s)
         predicted_s = turn_s + prompt_s(tokens)
         yields = backlog.is_behind and predicted_s > CHAT_TTFT_S

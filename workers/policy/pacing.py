@@ -33,17 +33,17 @@ class PromptDue(NamedTuple):
     """
 
     due_s: float
-    """Few answers are too long to be in time after it."""
+    """Few answers are too long to be in time after it; a stream of tokens has slack."""
     latest_s: float
-    """An answer as long as expected is in time after it; no sooner than `due_s`."""
+    """An answer as long as expected is in time after it, a first token just in time; no sooner than
+    `due_s`."""
 
 
 def prompt_due(prefill: Prefill, lengths: DecodeLengths, settings: Settings) -> PromptDue:
     qos, request = prefill.request.qos, prefill.request
     match qos.kind:
         case Kind.INTERACTIVE:
-            due_s = qos.deadline_s + prefill.generated_tokens * qos.tbt_s
-            return PromptDue(due_s, due_s)
+            return _first_token_due(prefill, settings)
         case Kind.DEADLINE | Kind.TASK | Kind.BATCH:
             tbt_s, generated = expected_tbt_s(qos, settings), prefill.generated_tokens
             high = lengths.high(request, generated) - generated
@@ -54,6 +54,16 @@ def prompt_due(prefill: Prefill, lengths: DecodeLengths, settings: Settings) -> 
             )
         case _:
             assert_never(qos.kind)
+
+
+def _first_token_due(prefill: Prefill, settings: Settings) -> PromptDue:
+    """A first token just in time would leave no slack: each iteration would have to be short."""
+    qos = prefill.request.qos
+    if prefill.generated_tokens or settings.token_timing is TokenTiming.GAPS:
+        due_s = qos.deadline_s + prefill.generated_tokens * qos.tbt_s
+        return PromptDue(due_s, due_s)
+    reserve_s = settings.ttft_reserve * (qos.deadline_s - qos.arrival_s)
+    return PromptDue(qos.deadline_s - reserve_s, qos.deadline_s)
 
 
 def answer_due(prefill: Prefill, lengths: DecodeLengths) -> float:

@@ -178,13 +178,13 @@ class Planning:
 
     def _makes_late(self, prefill: Prefill) -> bool:
         """Would a prompt that is in time be too late after one more iteration?"""
-        due_s, tokens, token_s = prefill.due_s, prefill.remaining_tokens, self._token_s
+        tokens, token_s = prefill.remaining_tokens, self._token_s
         then_s = self._now_s + self._settings.max_chunk_tokens * token_s
-        late_now, late = (
-            is_too_late(due_s, tokens, at_s, token_s, self._settings)
-            for at_s in (self._now_s, then_s)
+        return any(
+            is_too_late(due_s, tokens, then_s, token_s, self._settings)
+            and not is_too_late(due_s, tokens, self._now_s, token_s, self._settings)
+            for due_s in (prefill.due_s, prefill.latest_s)
         )
-        return late and not late_now
 
     def _let_wait(self, candidates: Candidates | None) -> None:
         """Their head waits for another prompt: go on behind it."""

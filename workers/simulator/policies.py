@@ -56,6 +56,7 @@ ABLATIONS: Mapping[str, Settings] = {
     "niyama/no-cutoff": replace(_DEFAULT, overload=Overload.NONE),
     "niyama/hybrid": replace(_DEFAULT, overload=Overload.HYBRID),
     "niyama/no-park": replace(_DEFAULT, park=False),
+    "niyama/reserve-25": replace(_DEFAULT, ttft_reserve=0.25),
     "niyama/no-calibration": replace(_DEFAULT, calibrate=False),
     "niyama/no-reclaim": replace(_DEFAULT, reclaim_kv=False),
     "niyama/no-kv-growth": replace(_DEFAULT, kv_growth_share=0.0),

@@ -398,3 +398,27 @@ def test_a_late_batch_answer_that_has_lost_its_kv_yields() -> None:
     policy.add(chat("other", 2_560, arrival_s=5.0, ttft_s=1.0), 5.0)
     plan, _ = serve(policy, 5.0)
     assert plan.chunks == (Chunk("other", 2_560),)
+
+
+# ---- a chat whose slack is gone
+
+
+def test_a_chat_without_slack_for_its_tokens_is_not_late() -> None:
+    """The engine is away until 0.2 s before its TTFT is over; then it waits on by its TTFT."""
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(ttft_reserve=0.25))
+    policy.add(batch("later", 500), 0.0)
+    policy.add(chat("chat", 500, ttft_s=1.0), 0.0)
+    first, now_s = serve(policy, 0.8)
+    second, _ = serve(policy, now_s)
+    assert [plan.chunks[0].request_id for plan in (first, second)] == ["later", "chat"]
+    assert _decided(first) == _decided(second) == []
+
+
+def test_chats_leave_slack_for_their_tokens_before_what_is_due_a_little_sooner() -> None:
+    """A quarter of the TTFT: else every iteration would have to be as short as a gap."""
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(ttft_reserve=0.25, learn_answer_lengths=False))
+    policy.add(chat("chat", 2_000, ttft_s=8.0), 0.0)
+    policy.add(answer := chat("other", 2_000, ttft_s=7.0, arrival_s=0.5), 0.5)
+    policy.add(batch("batch", 2_000, ttlt_s=13.0), 0.5)  # its prompt at 6.5 s
+    plan, _ = serve(policy, 0.5)
+    assert [chunk.request_id for chunk in plan.chunks] == [answer.request_id, "chat"]

@@ -1,14 +1,14 @@
-"""When tokens are due of an answer that somebody waits for as a whole."""
+"""When first tokens of chats are due, and the tokens of answers that are awaited as a whole."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.policy.decode_length import DecodeLengths
-from workers.policy.pacing import Schedule, just_enough
+from workers.policy.pacing import PromptDue, Schedule, just_enough, prompt_due
 from workers.policy.qos import RequestQos
-from workers.policy.request import Request
-from workers.policy.settings import Settings
+from workers.policy.request import Prefill, Request
+from workers.policy.settings import Settings, TokenTiming
 
 _SETTINGS = Settings()
 _LONG_AGO = 500
@@ -62,3 +62,25 @@ def test_a_pace_is_between_that_of_deadlines_and_that_of_batch(
     schedule = _schedule(ttlt_s, lengths, generated)
     # A pace is rounded down by less than a step of 20%.
     assert _SETTINGS.deadline_tbt_s / 1.2 <= schedule.pace_s <= _SETTINGS.batch_tbt_s
+
+
+# ---- chats
+
+
+@pytest.mark.parametrize(
+    ("timing", "generated", "due"),
+    [
+        (TokenTiming.PACED, 0, PromptDue(14.5, 16.0)),
+        (TokenTiming.ENVELOPE, 0, PromptDue(14.5, 16.0)),
+        (TokenTiming.GAPS, 0, PromptDue(16.0, 16.0)),
+        (TokenTiming.PACED, 20, PromptDue(18.0, 18.0)),
+    ],
+)
+def test_a_first_token_leaves_slack_where_later_tokens_can_use_it(
+    timing: TokenTiming, generated: int, due: PromptDue
+) -> None:
+    """Of a TTFT of 6 s from 10 s on, a quarter; what lost its KV goes on as it was promised."""
+    request = Request("a", RequestQos.interactive(10.0, ttft_s=6.0, tbt_s=0.1), 1_000)
+    settings = Settings(token_timing=timing, ttft_reserve=0.25)
+    prefill = Prefill.of_retracted(request, generated) if generated else Prefill(request)
+    assert prompt_due(prefill, DecodeLengths(), settings) == due

@@ -222,8 +222,8 @@ def test_a_plan_is_full_when_prompts_are_left_out_whatever_limited_it(
 
 
 def test_after_half_of_its_time_memory_gathers_for_a_prompt_that_found_no_room() -> None:
-    policy = NiyamaPolicy(FLAT_MODEL)
-    policy.add(chat("large", 4_000, ttft_s=6.0), 0.0)
+    policy = NiyamaPolicy(FLAT_MODEL, Settings(ttft_reserve=0.25))
+    policy.add(chat("large", 4_000, ttft_s=8.0), 0.0)  # due after 6 s
     policy.add(batch("small", 400), 0.0)
     assert _names(policy.plan(2.9, 900)) == ["small"]
     policy.observe(IterationResult(3.1, 0.0, chunks=()))
