@@ -21,6 +21,10 @@ from schemas.headers import Headers
 from schemas.job import MAX_JOB_BYTES, JobTooLargeError
 from schemas.topics import record_key
 
+BATCH_BYTES = 128 * 1024
+"""The most that one request has for one partition. Who publishes while a batch is full waits for
+the next one, which costs as much again; with aiokafka's 16 KiB that was most jobs of a burst."""
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedJob:
@@ -75,7 +79,9 @@ class Producer:
         self._catalog = self._settings.qos_catalog
         self._tracer_provider = tracer_provider
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
-        self._create = partial(kafka.producer, self._settings, linger_ms=linger_ms)
+        self._create = partial(
+            kafka.producer, self._settings, linger_ms=linger_ms, max_batch_size=BATCH_BYTES
+        )
         self._entered: LastingProducer | None = None
 
     async def __aenter__(self) -> Self:
