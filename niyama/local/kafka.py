@@ -23,6 +23,9 @@ BATCH_OVERHEAD_BYTES = 64 * 1024
 
 JVM_OPTIONS = (
     "-XX:+UseSerialGC",  # few threads: the processors are for the model
+    # Java's second compiler gains a broker little that runs for minutes, or is seldom busy, and
+    # takes a third of a processor meanwhile.
+    "-XX:TieredStopAtLevel=1",
     "-XX:+ExitOnOutOfMemoryError",
     "-Dlog4j2.configurationFile=log4j2.properties",
 )
@@ -103,7 +106,7 @@ class LocalKafka:
         storage += self.format_options
         await run_to_end(
             "Kafka's storage format",
-            [*command, "-XX:TieredStopAtLevel=1", *storage],
+            [*command, *storage],
             log_path=self._folder / "kafka.log",
             cwd=self._folder,
         )
