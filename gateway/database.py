@@ -2,7 +2,7 @@
 
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -114,24 +114,28 @@ def engine_of_one_use(settings: DatabaseSettings) -> AsyncEngine:
     )
 
 
-async def read(database: AsyncEngine, query: Executable) -> Sequence[Row[*tuple[Any, ...]]]:
+async def read(
+    database: AsyncEngine, query: Executable, values: Mapping[str, object] | None = None
+) -> Sequence[Row[*tuple[Any, ...]]]:
     """The rows of `query`, in one round trip: no transaction around it, and no ping before it.
 
-    Raises one of UNREACHABLE.
+    `values` are those of its `bindparam`s. Raises one of UNREACHABLE.
     """
     try:
-        return await _read_once(database, query)
+        return await _read_once(database, query, values)
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
         # Postgres was restarted since: every pooled connection is dead, a new one is not.
-        return await _read_once(database, query)
+        return await _read_once(database, query, values)
 
 
-async def _read_once(database: AsyncEngine, query: Executable) -> Sequence[Row[*tuple[Any, ...]]]:
+async def _read_once(
+    database: AsyncEngine, query: Executable, values: Mapping[str, object] | None
+) -> Sequence[Row[*tuple[Any, ...]]]:
     async with database.connect() as pooled:
         try:
-            rows: Sequence[Row[*tuple[Any, ...]]] = (await pooled.execute(query)).all()
+            rows: Sequence[Row[*tuple[Any, ...]]] = (await pooled.execute(query, values)).all()
         except TimeoutError:
             await pooled.invalidate()  # Postgres may still be at it, or have silently gone
             raise

@@ -8,7 +8,7 @@ from secrets import token_bytes
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select, text, tuple_
+from sqlalchemy import Row, Select, bindparam, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -116,6 +116,29 @@ class JobRecord:
     reply: ReplyStatus | None = None
 
 
+_RESULT = [column for column in job_results.c if column.name != "job_id"]
+_JOB_ID = bindparam("job_id", type_=jobs.c.job_id.type)
+
+# These are what clients ask most. Made once: to make and to compare a statement costs SQLAlchemy
+# more than to execute it.
+WITH_RESULT = (
+    select(jobs, *_RESULT, *REPLY_COLUMNS)
+    .outerjoin_from(jobs, job_results, jobs.c.job_id == job_results.c.job_id)
+    .outerjoin(reply_outbox, jobs.c.job_id == reply_outbox.c.job_id)
+    .outerjoin(failing_reply_topics, failing_reply_topics.c.topic == reply_outbox.c.reply_topic)
+    .where(jobs.c.job_id == _JOB_ID)
+)
+"""The job's columns, and those of its result and reply, which are null while there is none."""
+HISTORY = (
+    select(*(job_events.c[part.name] for part in fields(HistoryEntry)))
+    .where(job_events.c.job_id == _JOB_ID)
+    .where(job_events.c.at >= bindparam("since", type_=job_events.c.at.type))
+    .order_by(job_events.c.at, job_events.c.event_id)
+)
+"""The job's events in the order in which they happened: the columns of a HistoryEntry."""
+BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+
 class Ledger:
     """Reads the ledger. Every method raises one of `database.UNREACHABLE` without Postgres."""
 
@@ -124,12 +147,12 @@ class Ledger:
 
     async def record(self, job_id: UUID) -> JobRecord | None:
         """The job with its result and history, or None when the ledger has not heard of it."""
-        found = await read(self._database, with_result(job_id))
+        found = await read(self._database, WITH_RESULT, {"job_id": job_id})
         if not found:
             return None
         row, job = found[0], job_of(found[0])
-        arrived_at = job.request.arrived_at if job.request else None
-        history = await read(self._database, history_of(job_id, arrived_at))
+        since = job.request.arrived_at - CLOCK_SKEW if job.request else BEFORE_ALL
+        history = await read(self._database, HISTORY, {"job_id": job_id, "since": since})
         entries = [HistoryEntry(*entry) for entry in history]
         return JobRecord(job, _result_of(row), entries, status_of(job, row))
 
@@ -160,19 +183,6 @@ class Ledger:
         return bytes(value)
 
 
-def with_result(job_id: UUID) -> Select[Any]:
-    """The job's columns, and those of its result and reply, which are null while there is none."""
-    result = [column for column in job_results.c if column.name != "job_id"]
-    failing = failing_reply_topics
-    return (
-        select(jobs, *result, *REPLY_COLUMNS)
-        .outerjoin_from(jobs, job_results, jobs.c.job_id == job_results.c.job_id)
-        .outerjoin(reply_outbox, jobs.c.job_id == reply_outbox.c.job_id)
-        .outerjoin(failing, failing.c.topic == reply_outbox.c.reply_topic)
-        .where(jobs.c.job_id == job_id)
-    )
-
-
 def _result_of(row: Row[*tuple[Any, ...]]) -> Result | None:
     if row.text is None:
         return None
@@ -197,12 +207,3 @@ def listing(wanted: JobFilter, limit: int, after: Cursor | None) -> Select[Any]:
         position = tuple_(jobs.c.arrived_at, jobs.c.job_id)
         query = query.where(position < (after.arrived_at, after.job_id))
     return query.order_by(jobs.c.arrived_at.desc(), jobs.c.job_id.desc()).limit(limit)
-
-
-def history_of(job_id: UUID, arrived_at: datetime | None) -> Select[Any]:
-    """The job's events in the order in which they happened: the columns of a HistoryEntry."""
-    wanted = [job_events.c[part.name] for part in fields(HistoryEntry)]
-    query = select(*wanted).where(job_events.c.job_id == job_id)
-    if arrived_at is not None:
-        query = query.where(job_events.c.at >= arrived_at - CLOCK_SKEW)
-    return query.order_by(job_events.c.at, job_events.c.event_id)
