@@ -1,10 +1,13 @@
 """What tests do with a real SGLang engine: prompts, qualities of service, a client."""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from workers.engine.port import FinishReason, GenerationRequest, PreparedRequest
 from workers.policy.account import EngineTimes
@@ -13,6 +16,9 @@ from workers.policy.qos import RequestQos
 
 if TYPE_CHECKING:  # SGLang takes seconds to import
     from workers.runtime.engine.sglang_engine import SglangEngine
+
+Made = TypeVar("Made")
+TRIES = 10
 
 
 def chat_qos() -> RequestQos:
@@ -36,20 +42,39 @@ def exists(pid: int) -> bool:
         return False
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 60) -> None:
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """The process does nothing, and what is sent to it waits."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def until(condition: Callable[[], bool], limit_s: float = 120) -> None:
     end_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end_s, "it did not happen in time"
         await asyncio.sleep(0.01)
 
 
-async def flush_cache(engine: "SglangEngine") -> None:
+async def until_made(make: Callable[[int], Awaitable[Made | None]]) -> Made:
+    """What `make` gives: the state that a test is about. It is called with a number for the names
+    of its requests, and gives None when the engine was past that state before the test had a
+    processor to act on it."""
+    for number in range(TRIES):
+        if (made := await make(number)) is not None:
+            return made
+    raise AssertionError(f"in none of {TRIES} tries did it come to that")
+
+
+async def flush_cache(engine: "SglangEngine", limit_s: float = 60) -> None:
     """Empty the prefix cache, which SGLang refuses while anything is queued, parked or running."""
-    for _ in range(50):
-        if (await engine._running.manager.flush_cache()).success:
-            return
+    end_s = time.monotonic() + limit_s
+    while not (await engine._running.manager.flush_cache()).success:
+        assert time.monotonic() < end_s, "the scheduler is not idle: something was leaked"
         await asyncio.sleep(0.05)
-    raise AssertionError("the scheduler is not idle: something was leaked")
 
 
 class Client:
@@ -71,10 +96,16 @@ class Client:
     async def run(
         self, request_id: str, qos: RequestQos, max_tokens: int = 12, **prompt: Any
     ) -> tuple[list[int], FinishReason | None]:
+        return await self.finish(await self.prepare(request_id, qos, max_tokens, **prompt))
+
+    async def prepare(
+        self, request_id: str, qos: RequestQos, max_tokens: int = 12, **prompt: Any
+    ) -> PreparedRequest:
         sampling = {"max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
         sampling |= prompt.pop("sampling", {})
-        request = GenerationRequest(request_id, qos, sampling=sampling, **prompt)
-        return await self.finish(await self.engine.prepare(request))
+        return await self.engine.prepare(
+            GenerationRequest(request_id, qos, sampling=sampling, **prompt)
+        )
 
     async def finish(self, prepared: PreparedRequest) -> tuple[list[int], FinishReason | None]:
         start_s = time.monotonic()

@@ -1,5 +1,6 @@
 """One real SGLang engine for all tests of this folder; starting one takes some 20 s."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from tests.support.runtime import prompt_tokens
+from tests.support.runtime import Client, flush_cache, prompt_tokens, until
 
 if TYPE_CHECKING:
     from workers.runtime.engine.sglang_engine import SglangEngine
@@ -90,8 +91,18 @@ def stock_outputs(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     return dict(json.loads(run.stdout.splitlines()[-1]))
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(engine: "SglangEngine") -> AsyncIterator[Client]:
+    client = Client(engine)
+    collecting = asyncio.create_task(client.collect())
+    yield client
+    await until(lambda: not engine._running.manager.rid_to_state)
+    await flush_cache(engine)
+    collecting.cancel()

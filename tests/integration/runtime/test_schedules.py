@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.runtime import Client, flush_cache
+from tests.support.runtime import Client, until
 from workers.engine.port import FinishReason, NotPrepared
 from workers.policy.qos import RequestQos
 
@@ -32,14 +32,12 @@ def some_qos(choose: random.Random) -> RequestQos:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_tokens_are_stock_whatever_the_schedule(
-    engine: "SglangEngine",
+    client: Client,
     crowd: dict[str, list[int]],
     stock_outputs: dict[str, list[int]],
     seed: int,
 ) -> None:
     choose = random.Random(seed)
-    client = Client(engine)
-    collecting = asyncio.create_task(client.collect())
     names = list(crowd)
     choose.shuffle(names)
     aborted = set(choose.sample(names, 4))
@@ -69,8 +67,6 @@ async def test_tokens_are_stock_whatever_the_schedule(
             assert ids == stock_outputs[name][: len(ids)]
         else:
             assert ids == stock_outputs[name], f"seed {seed}, {name}"
-    await flush_cache(engine)
-    collecting.cancel()
 
 
 async def test_the_engine_has_learned_what_its_iterations_take(
@@ -79,8 +75,10 @@ async def test_the_engine_has_learned_what_its_iterations_take(
     """The profile at start is kept, and says that larger prompts take longer."""
     from workers.latency.profiles import load_profile
 
-    files = [file for file in latency_dir.glob("*.json") if ".samples" not in file.name]
-    assert files
-    for file in files:
+    def profiles() -> list[Path]:
+        return [file for file in latency_dir.glob("*.json") if ".samples" not in file.name]
+
+    await until(lambda: bool(profiles()))
+    for file in profiles():
         model = load_profile(str(file)).latency
-        assert 0.001 < model.iteration_s(16, 0, 0, 0) < model.iteration_s(128, 0, 0, 0) < 5.0
+        assert 0 < model.iteration_s(16, 0, 0, 0) < model.iteration_s(128, 0, 0, 0) < 60
