@@ -132,6 +132,12 @@ class SchedulingOptions(BaseModel):
         gt=0,
         description="Share at which they are held back as far as the TTFT allows",
     )
+    memory_weight_s: float = Field(
+        default=_POLICY.memory_weight_s,
+        ge=0,
+        description="Where memory and not time keeps prompts out: seconds per token by which the"
+        " larger of two prompts goes later",
+    )
     kv_growth_share: float = Field(
         default=_POLICY.kv_growth_share,
         ge=0,

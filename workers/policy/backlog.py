@@ -33,11 +33,12 @@ class Backlog:
     request expires until a chunk of it has been computed.
     """
 
-    def __init__(self, settings: Settings, learned: Learning) -> None:
+    def __init__(self, settings: Settings, learned: Learning, salt: bytes = b"") -> None:
+        """`salt` as in `ranking.rank_of`."""
         self.journal = Journal()
         self._settings = settings
         self._learned = learned
-        self._ranking = Ranking(settings, learned)
+        self._ranking = Ranking(settings, learned, salt)
         self._prompts: dict[str, Prefill] = {}
         self._waiting = WaitingQueue()
         self._aside: OrderedDict[str, Entry] = OrderedDict()

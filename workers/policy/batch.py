@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from workers.latency.model import NO_CHUNKS, LatencyModel
-from workers.policy.decodes import DecodeLoad
+from workers.policy.decodes import NO_DECODES, DecodeLoad
 from workers.policy.memory import Memory
 from workers.policy.plan import Chunk
 from workers.policy.request import Prefill
@@ -20,7 +20,8 @@ class PrefillBatch:
 
     def __init__(
         self,
-        model: LatencyModel,
+        together: LatencyModel,
+        apart: LatencyModel,
         decodes: DecodeLoad,
         memory: Memory,
         *,
@@ -30,7 +31,9 @@ class PrefillBatch:
         max_tokens: int,
         are_faster_apart: Callable[[int, int], bool] = lambda tokens, context: False,
     ) -> None:
-        """What prompts may take `beside` the decodes, None where they cannot run together, and
+        """`together`: the model of iterations of prompts and decodes, `apart` of either alone.
+
+        What prompts may take `beside` the decodes, None where they cannot run together, and
         `between` two turns of the decodes. `mixed`: the decodes as they are beside prompts.
         `are_faster_apart`: a chunk of so many tokens after so many others, and the decodes.
         """
@@ -43,7 +46,8 @@ class PrefillBatch:
         self.avoided_tokens = 0
         """What prompts could have had beside the decodes, where these are left out because they
         are faster apart."""
-        self._model = model
+        self._together = together
+        self._apart = apart
         self._decodes = decodes
         self._mixed = mixed
         self._taking_part = decodes
@@ -112,14 +116,19 @@ class PrefillBatch:
     def predicted_s(self) -> float:
         """Duration by the model, seconds."""
         tokens, context, pairs = self._computed
-        return self._model.iteration_s(tokens, context, *self._taking_part, pairs)
+        model = self._model(self._taking_part if self.chunks else NO_DECODES)
+        return model.iteration_s(tokens, context, *self._taking_part, pairs)
+
+    def _model(self, beside: DecodeLoad) -> LatencyModel:
+        """Of an iteration of prompts and these decodes."""
+        return self._together if beside.decodes else self._apart
 
     def _taking_part_with(self, prefill: Prefill) -> DecodeLoad:
         if self.chunks:
             return self._taking_part
         if self._mixes(prefill) and not self._are_faster_apart(prefill):
             return self._mixed
-        return DecodeLoad(0, 0)
+        return NO_DECODES
 
     def _mixes(self, prefill: Prefill) -> bool:
         """There are decodes, and the engine can compute the prompt beside them now."""
@@ -147,7 +156,7 @@ class PrefillBatch:
         computed = self._computed
         within_limit = computed.tokens
         if limit.time_s > 0:
-            within_limit += self._model.max_prefill_tokens(
+            within_limit += self._model(decodes).max_prefill_tokens(
                 limit.time_s, prefill.context_tokens, *decodes, computed
             )
         return min(max(within_limit, limit.min_tokens), self._max_tokens) - computed.tokens

@@ -48,6 +48,9 @@ class DecodeLoad(NamedTuple):
     context_tokens: int
 
 
+NO_DECODES = DecodeLoad(0, 0)
+
+
 class MostUrgent(NamedTuple):
     """When a token is due, the pace of its decode, and how many are expected from it on."""
 
@@ -109,6 +112,22 @@ class Decodes:
     def load(self) -> DecodeLoad:
         """In an iteration of their own."""
         return DecodeLoad(len(self._running) * self._verified_tokens, self.context_tokens)
+
+    @property
+    def kv_growth(self) -> float:
+        """KV tokens that are needed at most at a time beyond those that the decodes hold now.
+
+        Less than all tokens to come: an answer that ends frees what it held. Of n decodes with
+        contexts of c tokens, and r to come of which each may be the last, n exp(-t / r) (c + t)
+        tokens are held after t iterations, on average; most of them at t = r - c.
+        """
+        if not self._running or self.tokens_to_come <= 0:
+            return 0.0
+        context = self.context_tokens / len(self._running)
+        to_come = self.tokens_to_come / len(self._running)
+        if to_come <= context:
+            return 0.0
+        return len(self._running) * (to_come * math.exp(context / to_come - 1) - context)
 
     def tokens_per_s(self, shortest_s: float) -> float:
         """Of all, each at its pace; no decode has more than a token in `shortest_s`."""

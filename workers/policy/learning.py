@@ -12,6 +12,9 @@ from workers.policy.step_tokens import StepTokens
 from workers.policy.tasks import Tasks
 from workers.policy.throughput import Throughput
 
+_MEMORY_BOUND_S = 60.0
+"""The time of full iterations that `Learning.memory_bound` covers."""
+
 
 class Learning:
     """Estimates of iterations, of work and of answers, corrected by what is observed of them."""
@@ -22,6 +25,8 @@ class Learning:
         self.step_tokens = StepTokens()
         self.calibration = Calibration(latency, correct=settings.calibrate)
         self.lengths = DecodeLengths(learn=settings.learn_answer_lengths)
+        self.memory_bound = 0.0
+        """Of the time of recent full iterations, the share in which memory kept prompts out."""
         self._throughput = Throughput(latency)
         self._tasks = Tasks()
         self._settings = settings
@@ -83,6 +88,11 @@ class Learning:
         self.calibration.observe(ran)
         if full:
             self._throughput.observe(ran)
+
+    def planned_full(self, duration_s: float, *, lacks_memory: bool) -> None:
+        """A plan leaves prompts out, and expects to take so long."""
+        weight = min(1.0, duration_s / _MEMORY_BOUND_S)
+        self.memory_bound += weight * (lacks_memory - self.memory_bound)
 
     def use(self, latency: LatencyModel) -> None:
         """Continue with another latency model."""

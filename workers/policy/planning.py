@@ -37,7 +37,7 @@ class Planning:
         self._settings = settings
         self._limits = limits
         self._now_s = now_s
-        self._order = order_of(settings, backlog.cutoff, backlog.work_s)
+        self._order = order_of(settings, backlog.cutoff, backlog.work_s, learned.memory_bound)
         self._in_progress = most_urgent_first(backlog.started.values(), self._order, self._work)
         self._park = settings.park and len(self._in_progress) < limits.in_progress
         self._waiting = backlog.waiting(self._order, self._gives_up, limits.set_aside)
@@ -47,6 +47,8 @@ class Planning:
         """The same requests, looked at while there is spare time."""
         self.is_full = False
         """Prompts were left out for lack of time, of memory, or of places in the batch."""
+        self.lacks_memory = False
+        """A prompt found no room."""
         self._settled = 0
         self._blocked = 0
         self._siblings = 0
@@ -261,6 +263,7 @@ class Planning:
     def _pass_over(self, prefill: Prefill, candidates: Candidates | None) -> None:
         """Their head found no room: go on behind it, or with prompts in progress alone."""
         self._blocked += 1
+        self.lacks_memory |= not self._admits_no_more  # else it is time that it lacks
         if self._blocked >= self._limits.blocked or not lets_others_pass(prefill, self._now_s):
             self._admits_no_more = True
         elif candidates is not None and not self._admits_no_more:

@@ -44,15 +44,16 @@ class NiyamaPolicy:
         settings: Settings | None = None,
         limits: PlanLimits | None = None,
         verified_tokens: int = 1,
+        salt: bytes = b"",
     ) -> None:
         """`verified_tokens`: what each decode computes in an iteration without prompts; more than 1
-        with drafts.
+        with drafts. `salt`: see `ranking.rank_of`; the same on all ranks of a scheduler.
         """
         self.settings = settings or Settings()
         self._limits = limits or PlanLimits()
         verified_tokens = verified_tokens if self.settings.count_drafts else 1
         self._learned = Learning(latency, self.settings, verified_tokens)
-        self._backlog = Backlog(self.settings, self._learned)
+        self._backlog = Backlog(self.settings, self._learned, salt)
         self._review = Review(self._backlog, self._learned, self.settings, self._limits)
         self._decodes = Decodes(self._learned)
         self._decoded_s = 0.0
@@ -146,6 +147,8 @@ class NiyamaPolicy:
         planning.reclaim_kv(victims, "memory for running decodes")
         planning.fill()
         self._note_way(batch)
+        if planning.is_full:
+            self._learned.planned_full(batch.predicted_s(), lacks_memory=planning.lacks_memory)
         backlog.expire(now_s, limits.further_expiries(len(batch.chunks)))
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
@@ -173,18 +176,21 @@ class NiyamaPolicy:
         mixed = self._decodes.mixed_load
         at_mixed = situation.mixed(mixed)
         beside = beside_decodes(at_mixed, *learned) if mixes else None
+        models = self.calibration.together_and_apart()
         return PrefillBatch(
-            self.calibration.corrected,
+            *models,
             situation.decodes,
             self._memory(free_kv_tokens),
             mixed=mixed,
             beside=beside,
             between=between_decodes(situation, *learned),
-            are_faster_apart=self._are_faster_apart(at_mixed, beside),
+            are_faster_apart=self._are_faster_apart(at_mixed, beside, *models),
             max_tokens=self.settings.max_chunk_tokens,
         )
 
-    def _are_faster_apart(self, at: Situation, beside: Limit | None) -> Callable[[int, int], bool]:
+    def _are_faster_apart(
+        self, at: Situation, beside: Limit | None, together: LatencyModel, apart: LatencyModel
+    ) -> Callable[[int, int], bool]:
         """Whether a chunk and the decodes are, as is believed or to find out."""
         self._way_to_try = None
         if beside is None or not at.decodes.decodes:
@@ -192,10 +198,11 @@ class NiyamaPolicy:
         calibration = self.calibration
         self._way_to_try = way_to_try(at, beside, calibration, self.settings)
         if self._way_to_try is not None:
-            apart = self._way_to_try is Way.APART
-            return lambda tokens, context: apart
-        models = calibration.together_and_apart()
-        return lambda tokens, context: are_faster_apart(tokens, context, at.decodes, *models)
+            tries_apart = self._way_to_try is Way.APART
+            return lambda tokens, context: tries_apart
+        return lambda tokens, context: are_faster_apart(
+            tokens, context, at.decodes, together, apart
+        )
 
     def _note_way(self, batch: PrefillBatch) -> None:
         """An iteration without prompts finds nothing out."""
@@ -242,7 +249,7 @@ class NiyamaPolicy:
 
     def _memory(self, free_kv_tokens: int) -> Memory:
         free = free_kv_tokens - self._decodes.load.decodes
-        growth = int(self.settings.kv_growth_share * self._decodes.tokens_to_come)
+        growth = int(self.settings.kv_growth_share * self._decodes.kv_growth)
         return Memory(free, free - self._backlog.reserved_kv_tokens() - growth)
 
     def load(self, now_s: float) -> QueueLoad:

@@ -1,7 +1,7 @@
 """What a waiting prompt costs, when it is due, and how soon it yields."""
 
+import hashlib
 import math
-import zlib
 
 from workers.policy.learning import Learning
 from workers.policy.pacing import answer_due, prompt_due
@@ -27,7 +27,9 @@ FIRST_RANK = -1
 class Ranking:
     """Makes the entries of queues."""
 
-    def __init__(self, settings: Settings, learned: Learning) -> None:
+    def __init__(self, settings: Settings, learned: Learning, salt: bytes = b"") -> None:
+        """`salt` as in `rank_of`."""
+        self._salt = salt
         self._settings = settings
         self._learned = learned
         self._tenants = Tenants(settings.tenant_weights)
@@ -83,18 +85,35 @@ class Ranking:
         qos, settings = prefill.request.qos, self._settings
         excess = self._tenants.excess(qos.tenant) ** settings.tenant_fairness
         weight = weight_of(qos, settings) / excess
-        return rank_of(prefill.request_id, work, weight=weight, size_bias=settings.size_bias)
+        return rank_of(
+            prefill.request_id,
+            work,
+            weight=weight,
+            size_bias=settings.size_bias,
+            salt=self._salt,
+        )
 
 
-def rank_of(request_id: str, work: float, *, weight: float = 1.0, size_bias: float = 1.0) -> int:
+def rank_of(
+    request_id: str,
+    work: float,
+    *,
+    weight: float = 1.0,
+    size_bias: float = 1.0,
+    salt: bytes = b"",
+) -> int:
     """How soon a request yields in overload: higher ranks first, by work per weight.
 
     In steps of 20%, of which each has `SHARES` ranks, by a hash of the id: where all requests cost
     the same, they do not yield all at once. Of one request in 1 / (1 - `size_bias`), likewise by
     the hash, the size does not count: it ranks by chance among small ones.
+
+    Clients may choose their ids. The hash depends on `salt`, at most 64 bytes that they do not
+    know, so that they cannot choose ids that yield last.
     """
     steps = math.log(max(work, _MIN_WORK) / _MIN_WORK) / _STEP
-    rest, share = divmod(zlib.crc32(request_id.encode()), SHARES)
+    digest = hashlib.blake2b(request_id.encode(), key=salt, digest_size=8).digest()
+    rest, share = divmod(int.from_bytes(digest), SHARES)
     if size_bias < 1:
         chance, draw = divmod(rest, 1_000)
         steps = steps if draw < 1_000 * size_bias else chance % _CHANCE_RANKS

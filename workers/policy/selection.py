@@ -21,14 +21,18 @@ class Order(NamedTuple):
     """Seconds per prefill-equivalent token; 0 is earliest deadline first."""
 
 
-def order_of(settings: Settings, cutoff: int, backlog_s: float) -> Order:
+def order_of(settings: Settings, cutoff: int, backlog_s: float, memory_bound: float = 0.0) -> Order:
     """The order of this moment.
+
+    Time can be had in parts, and a prompt that is due first takes what it needs of it. Memory that
+    a prompt lacks has to be gathered, and is used by nobody meanwhile: as far as memory is what
+    limits (`Learning.memory_bound`), small prompts go first.
 
     HYBRID is the priority of arXiv 2503.22562; its weight rises linearly between backlogs of 60 s
     and 260 s.
     """
     if settings.overload is Overload.CUTOFF:
-        return Order(cutoff)
+        return Order(cutoff, settings.memory_weight_s * memory_bound)
     if settings.overload is Overload.NONE:
         return Order()
     share = min(1.0, max(0.0, (backlog_s - _BACKLOG_LOW_S) / _BACKLOG_SPAN_S))

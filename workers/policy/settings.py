@@ -107,6 +107,10 @@ class Settings:
     slack for the tokens after it. Not with GAPS, which has no use for it. On Azure Conv 0.25 misses
     a quarter fewer chats beyond capacity; that is not the default until it is measured over hours.
     """
+    memory_weight_s: float = 0.01
+    """CUTOFF: seconds per token by which the larger of two prompts goes later, where memory and
+    not time keeps prompts out; 0: earliest due first there, too."""
+
     hold_from: float = 0.2
     """PACED: pressure (work over usable time) at which tokens start to be held back."""
     hold_full: float = 0.5
@@ -115,6 +119,7 @@ class Settings:
     park: bool = True
     """A prefill in progress waits for a more urgent prompt."""
     kv_growth_share: float = 1.0
-    """Share of the expected growth of running decodes that admission keeps free."""
+    """Share of the growth that running decodes are expected to need at most, at a time, that
+    admission keeps free."""
     reclaim_kv: bool = True
     """Parked prompts lose their KV to a prompt that finds no room and whose first token is due."""

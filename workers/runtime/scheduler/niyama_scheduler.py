@@ -9,6 +9,7 @@ batch is made, SGLang sees only the requests that the plan admits.
 
 import copy
 import os
+import secrets
 import time
 from dataclasses import replace
 from typing import Any
@@ -154,7 +155,12 @@ def _parts_of(scheduler: NiyamaScheduler) -> Parts:
     has_worker = ADDRESS_VARIABLE in os.environ
     settings = _policy_settings(scheduler.chunked_prefill_size, has_worker=has_worker)
     verified_tokens = _verified_tokens(scheduler.server_args)
-    policy = NiyamaPolicy(known or FIRST_GUESS, settings, verified_tokens=verified_tokens)
+    policy = NiyamaPolicy(
+        known or FIRST_GUESS,
+        settings,
+        verified_tokens=verified_tokens,
+        salt=from_first_rank(lambda: secrets.token_bytes(16)),
+    )
     driver = PolicyDriver(policy, learner, checked=same_on_every_rank)
 
     def keep(model: LatencyModel) -> None:

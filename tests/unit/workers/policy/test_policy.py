@@ -404,3 +404,32 @@ def test_a_chat_that_wants_its_tokens_fast_makes_no_other_yield(tbt_s: float) ->
     plan, _ = serve(policy, now_s)
     assert plan.chunks[0].request_id == "c0"
     assert not any(decision.kind is DecisionKind.RELEGATED for decision in plan.decisions)
+
+
+def _memory_bound_after(free_kv_tokens: int) -> NiyamaPolicy:
+    """A minute of plans beside a running answer, and more prompts than can be computed."""
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(batch("answer", 100, ttlt_s=9_000.0), 0.0)
+    _, now_s = serve(policy, 0.0)
+    for number in range(300):
+        policy.add(batch(f"{number:03}", 5_000, arrival_s=now_s, ttlt_s=9_000.0), now_s)
+    for _ in range(600):
+        plan = policy.plan(now_s, free_kv_tokens)
+        now_s += 0.1
+        policy.observe(IterationResult(now_s, 0.1, plan.chunks))
+    return policy
+
+
+def test_where_memory_keeps_prompts_out_a_small_one_goes_before_one_that_is_due_earlier() -> None:
+    policy = _memory_bound_after(free_kv_tokens=4_000)
+    policy.add(batch("large", 3_000, arrival_s=60.0, ttlt_s=600.0), 60.0)
+    policy.add(batch("small", 500, arrival_s=60.0, ttlt_s=605.0), 60.0)
+    assert policy.plan(60.0, 3_600).chunks[0].request_id == "small"
+
+
+def test_where_time_keeps_prompts_out_the_earliest_due_goes_first() -> None:
+    policy = _memory_bound_after(free_kv_tokens=PLENTY)
+    now_s = 70.0
+    policy.add(batch("large", 3_000, arrival_s=now_s, ttlt_s=300.0), now_s)
+    policy.add(batch("small", 500, arrival_s=now_s, ttlt_s=305.0), now_s)
+    assert policy.plan(now_s, PLENTY).chunks[0].request_id == "large"

@@ -1,5 +1,7 @@
 """Who yields before whom."""
 
+from collections import Counter
+
 from tests.support.requests import batch, chat
 from workers.policy.ranking import rank_of
 from workers.policy.settings import Settings
@@ -9,6 +11,15 @@ from workers.policy.value import weight_of
 def test_larger_requests_yield_first() -> None:
     ranks = [rank_of("a", work) for work in (64, 640, 6_400, 64_000)]
     assert ranks == sorted(set(ranks))
+
+
+def test_who_does_not_know_the_salt_cannot_choose_ids_that_yield_last() -> None:
+    ids = [str(number) for number in range(3_000)]
+    last = min(rank_of(each, 640, salt=b"one") for each in ids)
+    chosen = [each for each in ids if rank_of(each, 640, salt=b"one") == last]
+    ranks = Counter(rank_of(each, 640, salt=b"another") for each in chosen)
+    assert set(ranks) == {rank_of(each, 640) for each in ids}
+    assert max(ranks.values()) < len(chosen) / 3
 
 
 def test_a_weight_counts_as_that_much_less_work() -> None:

@@ -34,6 +34,12 @@ def _choose(
     return choose(running, waiting, OVERDUE, order, _tokens, park=park)
 
 
+def test_the_more_memory_limits_the_more_the_small_go_first() -> None:
+    settings = Settings(memory_weight_s=0.02)
+    assert order_of(settings, 40, 0.0, memory_bound=0.0) == Order(40, 0.0)
+    assert order_of(settings, 40, 0.0, memory_bound=0.5) == Order(40, 0.01)
+
+
 def test_the_earliest_due_goes_first_and_parks_what_is_in_progress() -> None:
     assert _choose(_in_progress("running", 6.0)) == "waiting"
 

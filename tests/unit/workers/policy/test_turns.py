@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from tests.support.requests import FLAT_MODEL, SLOW_MIX_MODEL, batch, chat
 from workers.latency.fit import Sample
 from workers.latency.model import Coefficients, LatencyModel
+from workers.policy.batch import PrefillBatch
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, MostUrgent
+from workers.policy.memory import Memory
 from workers.policy.plan import IterationResult
 from workers.policy.policy import NiyamaPolicy
-from workers.policy.request import Request
+from workers.policy.request import Prefill, Request
 from workers.policy.settings import Settings, TokenTiming
 from workers.policy.time_limit import Situation
 from workers.policy.turns import Limit, are_faster_apart, between_decodes
@@ -279,7 +281,7 @@ def test_a_wrong_belief_that_turns_are_faster_ends() -> None:
     now_s, shared = 0.0, []
     for number in range(60):
         policy.add(chat(f"chat {number}", 30, tbt_s=0.15), now_s)
-    policy.add(batch("long", 600_000, ttlt_s=1e6), now_s)
+    policy.add(batch("long", 900_000, ttlt_s=1e6), now_s)
     for _ in range(700):
         plan = policy.plan(now_s, PLENTY)
         tokens = sum(chunk.tokens for chunk in plan.chunks)
@@ -308,3 +310,26 @@ def test_whether_to_share_an_iteration_is_found_out_at_light_load_too() -> None:
         done = tuple(chunk.request_id for chunk in plan.chunks)
         policy.observe(IterationResult(now_s, plan.predicted_s, plan.chunks, done, decoded=decodes))
     assert shared >= 5
+
+
+def test_a_batch_is_sized_by_what_the_way_it_runs_takes() -> None:
+    """A token takes 0.2 ms beside a decode, and 0.1 ms between two turns of it."""
+    decode = DecodeLoad(1, 100)
+
+    def planned_tokens(*, beside: Limit | None) -> int:
+        batch_of_one = PrefillBatch(
+            FLAT_MODEL.scaled(2.0),
+            FLAT_MODEL,
+            decode,
+            Memory(PLENTY, PLENTY),
+            mixed=decode,
+            beside=beside,
+            between=Limit(0.060, 0),
+            max_tokens=2_560,
+        )
+        batch_of_one.take(Prefill(batch("b", 5_000)))
+        assert batch_of_one.predicted_s() == pytest.approx(0.060, abs=2e-4)
+        return batch_of_one.chunks[0].tokens
+
+    assert planned_tokens(beside=Limit(0.060, 0)) == pytest.approx(199, abs=1)
+    assert planned_tokens(beside=None) == pytest.approx(500, abs=1)
