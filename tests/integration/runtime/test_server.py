@@ -16,6 +16,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from niyama.local.ports import LOOPBACK, free_port
+from tests.support.runtime import until_made
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -43,7 +44,10 @@ async def server(tiny_model: Path) -> AsyncIterator[httpx.AsyncClient]:
             yield client
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=120)
+        finally:
+            process.kill()
 
 
 async def serving(client: httpx.AsyncClient, process: "subprocess.Popen[bytes]") -> None:
@@ -90,16 +94,18 @@ async def test_the_openai_client_says_what_a_chat_needs(server: httpx.AsyncClien
 async def test_without_mixed_chunks_a_chat_goes_on_between_batch_prompts(
     server: httpx.AsyncClient,
 ) -> None:
-    async def generate(input_ids: list[int], tokens: int, qos: dict[str, float]) -> None:
-        sampling = {"max_new_tokens": tokens, "ignore_eos": True, "custom_params": {"qos": qos}}
-        body = {"input_ids": input_ids, "sampling_params": sampling}
-        (await server.post("/generate", json=body)).raise_for_status()
+    def sampling(tokens: int, qos: dict[str, float]) -> dict[str, object]:
+        return {"max_new_tokens": tokens, "ignore_eos": True, "custom_params": {"qos": qos}}
 
-    prompts = [[(11 * i + k * (2 * i + 5)) % 256 for k in range(900)] for i in range(4)]
-    batch = [asyncio.create_task(generate(ids, 2, {"ttlt_s": 600})) for ids in prompts]
-    await generate([(3 * k + 1) % 251 for k in range(50)], 8, {"ttft_ms": 1000, "tbt_ms": 100})
-    assert not all(task.done() for task in batch)
-    await asyncio.gather(*batch)
+    chat = [(3 * k + 1) % 251 for k in range(50)]
+    batch = [[(11 * i + k * (2 * i + 5)) % 256 for k in range(900)] for i in range(4)]
+    of_chat = sampling(8, {"ttft_ms": 1000, "tbt_ms": 100})
+    of_batch = sampling(2, {"ttlt_s": 600})
+    # In one call, the chat first: they are there together.
+    body = {"input_ids": [chat, *batch], "sampling_params": [of_chat, *[of_batch] * 4]}
+    answers = (await server.post("/generate", json=body)).raise_for_status().json()
+    chat_s, *batch_s = [answer["meta_info"]["request_finished_ts"] for answer in answers]
+    assert chat_s < max(batch_s)
 
 
 async def test_sglangs_metrics_count_what_was_served(server: httpx.AsyncClient) -> None:
@@ -111,21 +117,26 @@ async def test_sglangs_metrics_count_what_was_served(server: httpx.AsyncClient) 
         body = {"input_ids": input_ids, "sampling_params": sampling}
         (await server.post("/generate", json=body)).raise_for_status()
 
-    batch = [[(7 * i + k * (2 * i + 3)) % 256 for k in range(900)] for i in range(6)]
-    chat = [(5 * k + 1) % 251 for k in range(100)]
-    tasks = [asyncio.create_task(generate(ids, {"ttlt_s": 600})) for ids in batch]
-    queued = 0.0
-    while not queued and not all(task.done() for task in tasks):
-        queued = (await metrics(server))["sglang:num_queue_reqs"]
-    await generate(chat, {"ttft_ms": 5000, "tbt_ms": 500})
-    await asyncio.gather(*tasks)
-    assert queued > 0
+    async def seen_in_the_queue(number: int) -> int | None:
+        """How often there were six batch prompts and a chat, once some have waited."""
+        seeds = range(6 * number, 6 * number + 6)
+        batch = [[(7 * i + k * (2 * i + 3)) % 256 for k in range(900)] for i in seeds]
+        chat = [(5 * k + number + 1) % 251 for k in range(100)]
+        tasks = [asyncio.create_task(generate(ids, {"ttlt_s": 600})) for ids in batch]
+        queued = 0.0
+        while not queued and not all(task.done() for task in tasks):
+            queued = (await metrics(server))["sglang:num_queue_reqs"]
+        await generate(chat, {"ttft_ms": 5000, "tbt_ms": 500})
+        await asyncio.gather(*tasks)
+        return number + 1 if queued else None
+
+    rounds = await until_made(seen_in_the_queue)
     await server.get("/health_generate")  # a batch of its own, after which the gauges are current
     after = await metrics(server)
     grown = {name: after[name] - before[name] for name in after}
-    assert grown["sglang:prompt_tokens_total"] == 6 * 900 + 100
-    assert grown["sglang:generation_tokens_total"] == 7 * 5
-    assert grown["sglang:num_requests_total"] == 7
+    assert grown["sglang:prompt_tokens_total"] == rounds * (6 * 900 + 100)
+    assert grown["sglang:generation_tokens_total"] == rounds * 7 * 5
+    assert grown["sglang:num_requests_total"] == rounds * 7
     # What a parked prompt had computed is no cache hit when it continues.
-    assert grown["sglang:cached_tokens_total"] < 10
+    assert grown["sglang:cached_tokens_total"] < rounds * 10
     assert after["sglang:num_queue_reqs"] == 0
