@@ -4,6 +4,9 @@ import sys
 from dataclasses import dataclass
 from typing import Self
 
+ANY_PROMPTS = sys.maxsize
+"""The engine takes as many prompts as there is KV for."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
@@ -17,13 +20,13 @@ class PlanLimits:
     decisions: int = 5
     """Requests that expire, that are found to be too late, and that the cutoff relegates: of each
     as many."""
-    set_aside: int = 100
+    set_aside: int = 50
     """Waiting requests that are passed over because they have expired or are too late."""
     blocked: int = 8
     """Prompts that find no memory while those behind them are considered."""
     siblings: int = 16
     """Prompts that wait for what another computes while those behind them are considered."""
-    sums: int = 2_000
+    sums: int = 1_000
     """Sums of the look-ahead that are changed or compared to find the cutoff."""
     in_progress: int = 64
     """Prompts in progress; beyond that, none is parked for another."""

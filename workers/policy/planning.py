@@ -29,7 +29,9 @@ class Planning:
         settings: Settings,
         limits: PlanLimits,
         now_s: float,
+        most_prompts: int,
     ) -> None:
+        """The batch has at most `most_prompts`, and no more than `limits` allow."""
         self._backlog = backlog
         self._batch = batch
         self._token_s = learned.prefill_token_s
@@ -37,6 +39,7 @@ class Planning:
         self._settings = settings
         self._limits = limits
         self._now_s = now_s
+        self._most = min(limits.chunks, most_prompts)
         self._order = order_of(settings, backlog.cutoff, backlog.work_s, learned.memory_bound)
         self._in_progress = most_urgent_first(backlog.started.values(), self._order, self._work)
         self._park = settings.park and len(self._in_progress) < limits.in_progress
@@ -62,7 +65,7 @@ class Planning:
 
     def fill(self) -> None:
         """Add prompts to the batch until it is full or there is none that may be added."""
-        batch, most = self._batch, self._limits.chunks
+        batch, most = self._batch, self._most
         while not batch.full and len(batch.chunks) < most and (prefill := self._next()) is not None:
             if batch.take(prefill):
                 self._backlog.start(prefill, self._now_s)

@@ -9,7 +9,7 @@ from workers.policy.batch import PrefillBatch
 from workers.policy.calibration import Calibration
 from workers.policy.decodes import DecodeLoad, Decodes
 from workers.policy.learning import Learning
-from workers.policy.limits import PlanLimits
+from workers.policy.limits import ANY_PROMPTS, PlanLimits
 from workers.policy.load import QueueLoad, queue_load
 from workers.policy.memory import Memory, victims_for_decodes
 from workers.policy.next_in_line import NextInLine
@@ -135,13 +135,16 @@ class NiyamaPolicy:
 
     # ---- planning
 
-    def plan(self, now_s: float, free_kv_tokens: int) -> IterationPlan:
+    def plan(
+        self, now_s: float, free_kv_tokens: int, most_prompts: int = ANY_PROMPTS
+    ) -> IterationPlan:
+        """The engine computes `most_prompts` at once: it limits the requests that run."""
         backlog, limits = self._backlog, self._limits
         backlog.expire(now_s, limits.decisions)
         self._review.run(now_s, self._learned.decoding(self._decodes))
         batch = self._batch = self._new_batch(now_s, free_kv_tokens)
         planning = self._planning = Planning(
-            backlog, batch, self._learned, self.settings, limits, now_s
+            backlog, batch, self._learned, self.settings, limits, now_s, most_prompts
         )
         victims = victims_for_decodes(batch.memory, backlog.started.values())
         planning.reclaim_kv(victims, "memory for running decodes")

@@ -433,3 +433,14 @@ def test_where_time_keeps_prompts_out_the_earliest_due_goes_first() -> None:
     policy.add(batch("large", 3_000, arrival_s=now_s, ttlt_s=300.0), now_s)
     policy.add(batch("small", 500, arrival_s=now_s, ttlt_s=305.0), now_s)
     assert policy.plan(now_s, PLENTY).chunks[0].request_id == "large"
+
+
+def test_a_plan_has_no_more_prompts_than_the_engine_takes() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    for name in "abc":
+        policy.add(chat(name, 50), 0.0)
+    plan = policy.plan(0.0, PLENTY, most_prompts=2)
+    assert [chunk.request_id for chunk in plan.chunks] == ["a", "b"]
+    assert plan.full
+    policy.observe(IterationResult(0.1, 0.1, plan.chunks))
+    assert policy.plan(0.1, PLENTY, most_prompts=0).chunks == ()
