@@ -34,6 +34,9 @@ PARTITION_FETCH_BYTES = 1024 * 1024
 FETCH_BYTES = 16 * 1024 * 1024
 FETCH_WAIT_MS = 100
 """How long a fetch waits at the broker, for the partitions that had nothing when it started."""
+LOOK_INTERVAL_S = 1.0
+"""How often, while records come, it looks for partitions that moved on without any. To ask for
+every position after every poll took as long as decoding what a small poll had."""
 COMMIT_INTERVAL_S = 5.0
 COMMIT_TIMEOUT_S = 1.0
 """aiokafka would wait for the group's coordinator however long it is away."""
@@ -92,6 +95,7 @@ class LedgerConsumer:
         self._database: asyncpg.Connection | None = None
         self._throttle = Throttle()
         self._next_commit_s = 0.0
+        self._next_look_s = 0.0
         self._stopping = False
 
     @property
@@ -186,7 +190,8 @@ class LedgerConsumer:
             for part, records in ours.items():
                 counts[part.topic] += len(records)
             self._on_stored(counts, time.monotonic() - started_s)
-        await self._pass_over(positions, ours)
+        if not ours or time.monotonic() >= self._next_look_s:
+            await self._pass_over(positions, ours)
 
     async def _load_positions(self, consumer: AIOKafkaConsumer, positions: Positions) -> None:
         """Find out where to continue, and which records to read before any others."""
@@ -216,6 +221,7 @@ class LedgerConsumer:
         positions.resume(held_topics=self._later_topics if self._catch_up else ())
 
     async def _pass_over(self, positions: Positions, polled: Collection[TopicPartition]) -> None:
+        self._next_look_s = time.monotonic() + LOOK_INTERVAL_S
         steps = await positions.passed_over(polled)
         if steps:
             await write(await self._connection(), [], steps)
