@@ -59,6 +59,7 @@ class WorkerLoad:
         self._is_draining = is_draining
         self._clock = clock
         self._started_at = self._now()
+        self._version = version("niyama")  # once: it is read from a file
 
     def report(self) -> LoadReport:
         """As of now."""
@@ -67,7 +68,7 @@ class WorkerLoad:
             worker_id=self._worker_id,
             pool=self._pool,
             model=label(self._engine.model),
-            version=version("niyama"),
+            version=self._version,
             started_at=self._started_at,
             reported_at=self._now(),
             draining=self._is_draining(),
