@@ -4,12 +4,17 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from workers.engine.port import FinishReason, GenerationRequest, PreparedRequest
+from workers.engine.port import (
+    FinishReason,
+    GenerationRequest,
+    GenerationUpdate,
+    PreparedRequest,
+)
 from workers.policy.account import EngineTimes
 from workers.policy.decision import Decision
 from workers.policy.qos import RequestQos
@@ -19,6 +24,8 @@ if TYPE_CHECKING:  # SGLang takes seconds to import
 
 Made = TypeVar("Made")
 TRIES = 10
+PATIENCE_S = 300
+"""No request of a test takes longer, unless it starves."""
 
 
 def chat_qos() -> RequestQos:
@@ -111,7 +118,7 @@ class Client:
         start_s = time.monotonic()
         generated: list[int] = []
         reason = None
-        async for update in self.engine.generate(prepared):
+        async for update in self.updates(prepared):
             self.ttft_s.setdefault(prepared.request_id, time.monotonic() - start_s)
             self.cached_tokens[prepared.request_id] = update.cached_tokens
             generated += update.token_ids
@@ -121,6 +128,11 @@ class Client:
                 self.times[prepared.request_id] = update.engine_times
             reason = update.finish_reason
         return generated, reason
+
+    async def updates(self, prepared: PreparedRequest) -> AsyncIterator[GenerationUpdate]:
+        async with asyncio.timeout(PATIENCE_S):
+            async for update in self.engine.generate(prepared):
+                yield update
 
     def kinds(self, request_id: str) -> list[str]:
         return [str(d.kind) for d in self.decisions if d.request_id == request_id]

@@ -115,7 +115,7 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
         asked_s = time.monotonic()
         held = await client.prepare(f"held-{number}", chat, input_ids=prompts["chat-0"])
         ids, shown_s = [], {}
-        async for update in client.engine.generate(held):
+        async for update in client.updates(held):
             shown_s[len(ids)] = time.monotonic()
             ids += update.token_ids
         for each in waiting:
