@@ -46,6 +46,35 @@ def test_the_pinned_version_is_installed() -> None:
             "SchedulerOutputStreamer.stream_output",
             ["self", "reqs", "return_logprob", "skip_req"],
         ),
+        ("managers.scheduler", "Scheduler.get_prefill_adder_class", ["self"]),
+        (
+            "managers.scheduler",
+            "Scheduler.get_num_allocatable_reqs",
+            ["self", "running_bs", "beam_width", "running_batch", "num_held_rows"],
+        ),
+        (
+            "managers.schedule_policy",
+            "PrefillAdder._get_running_request_total_token_offset",
+            ["self", "req"],
+        ),
+        ("managers.schedule_policy", "PrefillAdder._swa_new_tokens", ["self", "req"]),
+        (
+            "managers.schedule_policy",
+            "PrefillAdder._check_prefill_budget",
+            [
+                *("self", "req", "extend_input_len", "total_tokens", "swa_host_hit_length"),
+                "chunk_limit",
+            ],
+        ),
+        (
+            "managers.schedule_policy",
+            "PrefillAdder._update_prefill_budget",
+            [
+                *("self", "prefix_len", "extend_input_len", "max_new_tokens", "retracted_stain"),
+                *("mamba_gap_reserve", "request_slot_reserve", "is_chunked_continuation"),
+                "replay_len",
+            ],
+        ),
         ("managers.scheduler", "Scheduler._release_aborted_request", ["self", "req"]),
         ("managers.scheduler", "Scheduler.init_grammar_manager", ["self"]),
         (

@@ -82,7 +82,8 @@ _TESTED = (
     Feature(
         "Limits of memory and of requests",
         Support.TESTED,
-        "What SGLang does not admit, or takes back, is planned again.",
+        "Plans keep to them; what SGLang takes back is planned again. `--schedule-conservativeness`"
+        " changes nothing: how much memory answers will need is the plan's estimate.",
         options=(
             *("mem_fraction_static", "max_total_tokens", "max_running_requests"),
             *("max_queued_requests", "schedule_conservativeness", "retraction_policy"),

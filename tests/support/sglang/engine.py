@@ -62,9 +62,11 @@ class FakeEngine(FakeScheduler):
         )
 
     def _recorded(self, plan: Plan) -> Plan:
-        def recorded(now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
+        def recorded(
+            now_s: float, start_s: float, free_kv_tokens: int, most_prompts: int
+        ) -> IterationPlan:
             self.planned_kv_tokens.append(free_kv_tokens)
-            return plan(now_s, start_s, free_kv_tokens)
+            return plan(now_s, start_s, free_kv_tokens, most_prompts)
 
         return recorded
 

@@ -36,6 +36,7 @@ class FakeScheduler:
         self.prefill_delayer: object | None = None
         self.enable_overlap = overlap
 
+        self.max_running_requests = 10_000
         self.clock = FakeClock()
         self.kv_tokens = kv_tokens
         self.cached: dict[str, int] = {}
@@ -74,6 +75,9 @@ class FakeScheduler:
         return self.kv_tokens - sum(
             max(req.prefix_len + req.extend_len, 0) for req in held.values()
         )
+
+    def most_prompts(self, running_batch: Batch) -> int:
+        return self.max_running_requests - len(running_batch.reqs)
 
     def cached_tokens(self, req: EngineRequest) -> int:
         cached = max(self.cached.get(key, 0) for key in (req.rid, req.extra_key or ""))
@@ -190,8 +194,9 @@ class FakeScheduler:
         return FakeNextBatch(batch, running_batch)
 
     def _refuses(self, req: FakeRequest, admitted: list[FakeRequest], running_batch: Batch) -> bool:
-        """For lack of memory; then all others, too, until a running request has ended."""
-        if req.seqlen > self.free_kv_tokens():
+        """For lack of memory or places; then all others, too, until a running request has ended."""
+        places = self.max_running_requests - len(running_batch.reqs) - len(admitted)
+        if req.seqlen > self.free_kv_tokens() or places <= 0:
             running_batch.batch_is_full = bool(admitted) or not running_batch.is_empty()
             return True
         return running_batch.batch_is_full

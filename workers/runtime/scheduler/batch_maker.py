@@ -61,7 +61,7 @@ class BatchMaker:
         if not self._has_work(running_batch):
             return self._built(Handover(), running_batch, build)
         self._synchronize()
-        plan = self._new_plan()
+        plan = self._new_plan(running_batch)
         self._drop_expired(plan)
         self._parking.reclaim_kv(plan.reclaim_kv)
         for request_id in plan.reclaim_kv:
@@ -104,11 +104,12 @@ class BatchMaker:
         if model is not None:
             self._keep_model(model)
 
-    def _new_plan(self) -> IterationPlan:
+    def _new_plan(self, running_batch: Batch) -> IterationPlan:
         self._prefixes.planning(self._clock.now_s)
         start_s = self._clock.start_s(in_flight=self._engine.in_flight())
         free_kv_tokens = self._engine.free_kv_tokens() - self._parking.kept_tokens
-        plan = self._driver.plan(self._clock.now_s, start_s, free_kv_tokens)
+        most_prompts = self._engine.most_prompts(running_batch)
+        plan = self._driver.plan(self._clock.now_s, start_s, free_kv_tokens, most_prompts)
         self._clock.planned(start_s, plan.predicted_s)
         return plan
 

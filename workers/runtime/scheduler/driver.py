@@ -56,8 +56,9 @@ class Launched:
         return Sample(tokens, context, self.decodes, self.decode_context, duration_s, pairs)
 
 
-Plan = Callable[[float, float, int], IterationPlan]
-"""The plan of an iteration, from the time now, when it can start, and the free KV in tokens."""
+Plan = Callable[[float, float, int, int], IterationPlan]
+"""The plan of an iteration, from the time now, when it can start, the free KV in tokens, and how
+many prompts the engine takes."""
 
 
 def _unchecked(plan: Plan) -> Plan:
@@ -158,9 +159,11 @@ class PolicyDriver:
             self._throttle.exception(log, said)
             return None
 
-    def _plan(self, now_s: float, start_s: float, free_kv_tokens: int) -> IterationPlan:
+    def _plan(
+        self, now_s: float, start_s: float, free_kv_tokens: int, most_prompts: int
+    ) -> IterationPlan:
         self.report(start_s)
-        plan = self.policy.plan(start_s, free_kv_tokens)
+        plan = self.policy.plan(start_s, free_kv_tokens, most_prompts)
         self._planned, self._full = True, plan.full
         return plan
 

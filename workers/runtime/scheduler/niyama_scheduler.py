@@ -40,7 +40,11 @@ from workers.runtime.scheduler.ranks import (
     is_first_rank,
     same_on_every_rank,
 )
-from workers.runtime.scheduler.sglang_calls import PlannedPolicy, SglangCalls
+from workers.runtime.scheduler.sglang_calls import (
+    PlannedAdder,
+    PlannedPolicy,
+    SglangCalls,
+)
 from workers.runtime.scheduler.supported_modes import check_supported, check_timing
 from workers.runtime.settings import SchedulingSettings
 from workers.runtime.sglang_arguments import resolved
@@ -76,6 +80,9 @@ class NiyamaScheduler(Scheduler):  # type: ignore[misc]
         super().init_schedule_policy()
         self.policy = PlannedPolicy(self.tree_cache, self.enable_hierarchical_cache)
         self.niyama = _parts_of(self)
+
+    def get_prefill_adder_class(self) -> type[PlannedAdder]:
+        return PlannedAdder
 
     def init_grammar_manager(self) -> None:
         super().init_grammar_manager()

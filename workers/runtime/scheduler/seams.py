@@ -153,6 +153,9 @@ class EngineCalls(Protocol):
     def free_kv_tokens(self) -> int:
         """KV that is free or could be evicted from the prefix cache."""
 
+    def most_prompts(self, running_batch: Batch) -> int:
+        """So many requests may be in a batch of prompts beside those that run."""
+
     def cached_tokens(self, req: EngineRequest) -> int:
         """Tokens of a waiting request that its admission would find in the prefix cache."""
 

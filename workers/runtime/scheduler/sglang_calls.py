@@ -5,12 +5,12 @@ from typing import Any
 
 from sglang.srt.managers.io_struct import AbortReq, BatchEmbeddingOutput
 from sglang.srt.managers.schedule_batch import FINISH_ABORT
-from sglang.srt.managers.schedule_policy import SchedulePolicy
+from sglang.srt.managers.schedule_policy import PrefillAdder, SchedulePolicy
 from sglang.srt.mem_cache.common import match_kv_cache, release_kv_cache, touch_waiting_prefix
 from sglang.srt.runtime_context import get_parallel
 
 from workers.runtime.messages import heartbeat_id
-from workers.runtime.scheduler.seams import EngineRequest
+from workers.runtime.scheduler.seams import Batch, EngineRequest
 
 
 class SglangCalls:
@@ -23,6 +23,12 @@ class SglangCalls:
         scheduler = self.scheduler
         allocator = scheduler.token_to_kv_pool_allocator
         return int(allocator.create_prefill_budget(scheduler.tree_cache).remaining_current)
+
+    def most_prompts(self, running_batch: Batch) -> int:
+        """The prompt in progress has its place already."""
+        scheduler, running = self.scheduler, len(running_batch.reqs)
+        places = scheduler.get_num_allocatable_reqs(running, running_batch=running_batch)
+        return int(places) + (scheduler.chunked_req is not None)
 
     def total_kv_tokens(self) -> int:
         return int(self.scheduler.max_total_num_tokens)
@@ -102,3 +108,25 @@ class PlannedPolicy(SchedulePolicy):  # type: ignore[misc]
         self, chunked_req: Any, waiting_queue: list[Any], budget: int, page_size: int
     ) -> int | None:
         return self.in_progress_limit_tokens
+
+
+class PlannedAdder(PrefillAdder):  # type: ignore[misc]
+    """Admits what fits now: the plan keeps memory for answers, by how long they are expected to be.
+
+    SGLang by itself keeps it once more, by how long they may be, and refuses what the plan admits.
+    """
+
+    def _get_running_request_total_token_offset(self, req: Any) -> int:
+        return 0
+
+    def _check_prefill_budget(self, req: Any, *, total_tokens: int, **others: Any) -> Any:
+        prompt_tokens = total_tokens - self._swa_new_tokens(req)
+        return super()._check_prefill_budget(req, total_tokens=prompt_tokens, **others)
+
+    def _update_prefill_budget(
+        self, prefix_len: int, extend_input_len: int, max_new_tokens: int, *args: Any, **others: Any
+    ) -> None:
+        super()._update_prefill_budget(
+            prefix_len, extend_input_len, max_new_tokens, *args, **others
+        )
+        self.memory_budget.total_offset -= max_new_tokens

@@ -14,6 +14,8 @@ from workers.policy.settings import Settings, TokenTiming
 from workers.runtime.scheduler.driver import Computed, Launched, PolicyDriver
 
 PLENTY = 100_000
+MANY = 1_000
+"""Prompts that the engine takes."""
 
 
 def driver() -> PolicyDriver:
@@ -26,7 +28,7 @@ def chat(name: str, prompt: int, arrival_s: float = 0.0) -> Request:
 
 
 def planned(driver: PolicyDriver, now_s: float, free: int = PLENTY) -> list[tuple[str, int]]:
-    return [tuple(chunk) for chunk in driver.plan(now_s, now_s, free).chunks]
+    return [tuple(chunk) for chunk in driver.plan(now_s, now_s, free, MANY).chunks]
 
 
 def launch(driver: PolicyDriver, *chunks: Computed, decodes: int = 0) -> None:
@@ -120,7 +122,7 @@ def test_parked_prompts_continue_after_the_chat() -> None:
     planned(d, 0.0)
     launch(d, Computed("b", 256, 0, 600))
     d.arrived(chat("a", 300, 0.1), 0.1)
-    plan = d.plan(0.1, 0.1, PLENTY)
+    plan = d.plan(0.1, 0.1, PLENTY, MANY)
     assert [tuple(chunk) for chunk in plan.chunks] == [("a", 256)]
     assert DecisionKind.PARKED in {d.kind for d in plan.decisions if d.request_id == "b"}
     launch(d, Computed("a", 256, 0, 300))
@@ -182,7 +184,7 @@ def test_two_ranks_with_the_same_reports_decide_alike() -> None:
                 d.arrived(chat(f"c{number}", 40 + number, number / 10), number / 10)
             if number % 5 == 0:
                 d.arrived(batch(f"b{number}", 500), number / 10)
-            plan = d.plan(number / 10, number / 10, 3000)
+            plan = d.plan(number / 10, number / 10, 3000, MANY)
             seen.append(plan)
             launch(d, *(Computed(c.request_id, c.tokens, 0, c.tokens) for c in plan.chunks))
             d.measured([0.03])

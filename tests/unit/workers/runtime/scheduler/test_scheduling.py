@@ -453,3 +453,13 @@ def test_every_prompt_is_computed_once_however_often_it_is_parked(engine: FakeEn
         assert kinds.count("parked") == kinds.count("resumed")
     assert engine.driver.policy.backlog_s() == pytest.approx(0)
     assert engine.niyama.parking.kept_tokens == 0
+
+
+def test_prompts_for_which_sglang_has_no_place_are_not_planned() -> None:
+    engine = make_engine()
+    engine.max_running_requests = 2
+    engine.arrive(*(chat(name, 20) for name in ("a", "b", "c")))
+    engine.step()
+    assert engine.launched[-1] == {"a": 20, "b": 20}
+    engine.run()
+    assert all(len(engine.reported(name)) == 1 for name in "abc")
