@@ -147,6 +147,15 @@ class Backlog:
         return self._lookahead.pressure
 
     @property
+    def near_pressure(self) -> float:
+        """See `Lookahead.near_pressure`."""
+        return self._lookahead.near_pressure
+
+    def offered_load(self, now_s: float) -> float:
+        """Share of what the replica gets done that arrivals of the last minutes ask for."""
+        return self._ranking.arrivals.per_s(now_s) / self._learned.tokens_per_s
+
+    @property
     def spare(self) -> float:
         """See `Lookahead.spare`; less the overdue work that was done since that was found."""
         return self._lookahead.spare if self._settings.overload is Overload.CUTOFF else 0.0

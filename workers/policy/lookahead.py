@@ -66,6 +66,8 @@ class Lookahead:
         self.pressure = 0.0
         """Largest share of the usable time that work takes, over all due times; above 1 not all
         due times can be met."""
+        self.near_pressure = 0.0
+        """The same over the due times so near that no time is left to later arrivals."""
         self.spare = 0.0
         """Prefill-equivalent tokens of other work that could go first, with every due time still
         met; 0 while there is a cutoff, or work whose due time has just passed."""
@@ -153,7 +155,7 @@ class Lookahead:
         self.decoding = decoding
         self._forget_past(now_s, limit)
         self._ahead_s = self._due_times[bisect.bisect_left(self._due_times, now_s) :]
-        self.pressure, spare = self._pressure_and_spare(now_s, throughput)
+        self.pressure, self.near_pressure, spare = self._pressures_and_spare(now_s, throughput)
         is_met = self.cutoff == NO_CUTOFF and self.late < LEAST_WORK
         self.spare = max(0.0, spare) if is_met else 0.0
         if self.pressure <= 1.0 and self.cutoff == NO_CUTOFF:
@@ -228,12 +230,12 @@ class Lookahead:
                 return False
         return True
 
-    def _pressure_and_spare(self, now_s: float, throughput: float) -> tuple[float, float]:
+    def _pressures_and_spare(self, now_s: float, throughput: float) -> tuple[float, float, float]:
         """Of the work up to the cutoff."""
         fitting, committed = self._fitting, self._committed
         base_s, share = self._base_s, self._share
         decoding, decoding_per_s = self.decoding
-        total = worst = 0.0
+        total = worst = near = 0.0
         spare = math.inf
         for due_s in self._ahead_s:
             total += fitting[due_s] + committed[due_s]
@@ -246,9 +248,11 @@ class Lookahead:
             work = total + min(decoding, decoding_per_s * left_s)
             if usable_s > _MIN_LEFT_S and work > worst * usable_s:
                 worst = work / usable_s
+                if usable_s == left_s:
+                    near = worst
             if usable_s * throughput < spare + work:
                 spare = usable_s * throughput - work
-        return worst / throughput, spare
+        return worst / throughput, near / throughput, spare
 
     def _change(self, due_s: float, rank: int, work: float, kind: Kind) -> None:
         if due_s <= self._past_s:

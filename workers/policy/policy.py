@@ -13,7 +13,7 @@ from workers.policy.limits import ANY_PROMPTS, PlanLimits
 from workers.policy.load import QueueLoad, queue_load
 from workers.policy.memory import Memory, victims_for_decodes
 from workers.policy.next_in_line import NextInLine
-from workers.policy.pacing import decode_schedule, just_enough
+from workers.policy.pacing import Circumstances, decode_schedule, just_enough
 from workers.policy.plan import IterationPlan, IterationResult
 from workers.policy.planning import Planning
 from workers.policy.release import Release
@@ -29,6 +29,10 @@ from workers.policy.turns import (
     between_decodes,
     way_to_try,
 )
+
+_LEAST_ITERATION = 2.5
+"""What an iteration takes at least for the sake of an answer's deadline, in times of the decodes
+alone: prompts have 60% of it."""
 
 
 class NiyamaPolicy:
@@ -238,17 +242,21 @@ class NiyamaPolicy:
         )
 
     def _revise_schedules(self, now_s: float) -> None:
-        """Answers that have to be complete in time go as fast as it takes by now."""
+        """Answers that have to be complete in time go as fast as it takes, as of now."""
+        circumstances, lengths = self._circumstances(now_s), self._learned.lengths
         for request, generated in self._decodes.to_revise(self._limits.decisions):
-            schedule = just_enough(
-                request,
-                generated,
-                now_s,
-                self._backlog.pressure,
-                self._learned.lengths,
-                self.settings,
-            )
+            schedule = just_enough(request, generated, now_s, circumstances, lengths, self.settings)
             self._decodes.reschedule(request.request_id, schedule.next_due_s, schedule.pace_s)
+
+    def _circumstances(self, now_s: float) -> Circumstances:
+        decodes_s = self.calibration.corrected.iteration_s(0, 0, *self._decodes.load)
+        backlog = self._backlog
+        return Circumstances(
+            backlog.pressure,
+            backlog.near_pressure,
+            backlog.offered_load(now_s),
+            _LEAST_ITERATION * decodes_s,
+        )
 
     def _memory(self, free_kv_tokens: int) -> Memory:
         free = free_kv_tokens - self._decodes.load.decodes
@@ -359,14 +367,15 @@ class NiyamaPolicy:
     def _start_decode(self, prefill: Prefill, end_s: float) -> Release | None:
         """How the tokens are shown; None: immediately."""
         request, lengths = prefill.request, self._learned.lengths
-        schedule = decode_schedule(prefill, end_s, self._backlog.pressure, lengths, self.settings)
+        circumstances = self._circumstances(end_s)
+        schedule = decode_schedule(prefill, end_s, circumstances, lengths, self.settings)
         self._decodes.add(
             request,
             next_due_s=schedule.next_due_s,
             pace_s=schedule.pace_s,
             context_tokens=prefill.computed_tokens,
             generated_tokens=prefill.generated_tokens + 1,
-            revised=request.qos.is_interactive and not request.qos.limits_gaps,
+            revised=not request.qos.deadline_is_first_token,
         )
         return schedule.release
 

@@ -3,6 +3,7 @@
 import hashlib
 import math
 
+from workers.policy.arrivals import Arrivals
 from workers.policy.learning import Learning
 from workers.policy.pacing import answer_due, prompt_due
 from workers.policy.queue import Entry
@@ -33,10 +34,12 @@ class Ranking:
         self._settings = settings
         self._learned = learned
         self._tenants = Tenants(settings.tenant_weights)
+        self.arrivals = Arrivals()
 
     def arrived(self, request: Request, now_s: float) -> None:
         """A request is new: what its tenant asks for counts once."""
         work = self._learned.work(Prefill(request))
+        self.arrivals.add(work, now_s)
         qos, tokens_per_s = request.qos, self._learned.tokens_per_s
         self._tenants.asks(qos.tenant, work, now_s, tokens_per_s, qos.deadline_s - now_s)
 
@@ -57,7 +60,8 @@ class Ranking:
 
     def entry(self, prefill: Prefill, now_s: float, *, may_expire: bool) -> Entry:
         """The entry of a prompt as of now; the prompt is told when it is due."""
-        due = prompt_due(prefill, self._learned.lengths, self._settings)
+        learned = self._learned
+        due = prompt_due(prefill, learned.lengths, learned.prefill_token_s, self._settings)
         prefill.due_s, prefill.latest_s = due
         if self.may_be_stretched(prefill, now_s):
             prefill.due_s = prefill.latest_s

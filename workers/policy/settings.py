@@ -64,7 +64,7 @@ class Settings:
     batch_tbt_s: float = 0.1
     """Expected gap between tokens of a batch request."""
     deadline_tbt_s: float = 0.05
-    """What the token of an answer that somebody waits for as a whole is expected to take."""
+    """The same of an answer that somebody waits for as a whole."""
     late_tbt_s: float = 0.5
     """The same of any answer past the deadline for its last token, where its request yields to
     others; bounds how long it may wait for a token."""

@@ -13,7 +13,7 @@ from tests.support.requests import FLAT_MODEL, awaited, batch, chat
 from workers.policy.decision import DecisionKind
 from workers.policy.decode_length import DecodeLengths
 from workers.policy.decodes import Decodes
-from workers.policy.pacing import just_enough
+from workers.policy.pacing import Circumstances, just_enough
 from workers.policy.plan import Chunk, IterationPlan, IterationResult
 from workers.policy.policy import NiyamaPolicy
 from workers.policy.qos import RequestQos, Task
@@ -65,7 +65,7 @@ def test_an_answer_gets_no_more_than_it_needs() -> None:
 def test_the_prompt_of_an_awaited_answer_goes_before_batch_and_after_a_closer_chat() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     policy.add(batch("batch", 3_000, ttlt_s=60.0), 0.0)
-    policy.add(awaited("tool", 1_000, ttlt_s=8.0), 0.0)  # due at 4 s: half of its time
+    policy.add(awaited("tool", 1_000, ttlt_s=24.0), 0.0)  # due at 3.6 s: it keeps 15% of its time
     policy.add(chat("chat", 1_000, ttft_s=3.0), 0.0)
     plan, _ = _serve(policy, 0.0)
     assert plan.chunks == (Chunk("chat", 1_000), Chunk("tool", 1_000), Chunk("batch", 560))
@@ -108,10 +108,12 @@ def test_the_forecast_of_a_late_call_has_its_answer_in_it() -> None:
 
 
 def test_a_share_of_a_tasks_time_is_not_worth_a_short_pace() -> None:
+    circumstances = Circumstances(1.0, 1.0, 0.0, shortest_pace_s=0.05)
+
     def pace_s(due_s: float) -> float:
         request = replace(awaited("call", 10, ttlt_s=60.0), max_output_tokens=100)
         request = replace(request, share=Share(due_s, 60.0))
-        return just_enough(request, 0, 0.0, 1.0, DecodeLengths(), Settings()).pace_s
+        return just_enough(request, 0, 0.0, circumstances, DecodeLengths(), Settings()).pace_s
 
     assert 0.06 / 1.2 < pace_s(6.0) <= 0.06
     assert pace_s(3.0) == 0.1

@@ -62,7 +62,7 @@ def test_it_may_start_at_the_very_moment() -> None:
 
 def test_what_was_relegated_as_too_late_expires_too() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
-    policy.add(_batch("first", 300_000, ttlt_s=50.0, expires_s=None), 0.0)
+    policy.add(_batch("first", 300_000, ttlt_s=200.0, expires_s=None), 0.0)
     _, now_s = serve(policy, 0.0)
     policy.add(chat("chat", 1_000, ttft_s=0.01, expire_after_s=1.0), now_s)
     relegated, _ = serve(policy, now_s)

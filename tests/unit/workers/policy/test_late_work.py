@@ -3,6 +3,8 @@
 10 ms an iteration and 0.1 ms a token: 2,560 tokens take 266 ms.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support.requests import FLAT_MODEL, PLENTY, batch, chat, serve
@@ -204,7 +206,7 @@ def test_late_prompts_make_nobody_else_late_however_many_they_are() -> None:
     for name in left:
         policy.add(chat(name, 10_000, ttft_s=0.1), 0.0)
     left["b"] = 80_000
-    policy.add(batch("b", 80_000, arrival_s=1.0, ttlt_s=60.0), 1.0)
+    policy.add(batch("b", 80_000, arrival_s=1.0, ttlt_s=107.0), 1.0)
     now_s = 1.0
     while left["b"]:
         plan = policy.plan(now_s, PLENTY)
@@ -219,7 +221,7 @@ def test_late_prompts_make_nobody_else_late_however_many_they_are() -> None:
 
 def test_no_late_prompt_goes_first_while_others_are_beyond_the_cutoff() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
-    for name in ("a", "b"):  # 30 s of work each, due in 45 s
+    for name in ("a", "b"):  # 30 s of work each, due in 39 s
         policy.add(batch(name, 300_000, ttlt_s=90.0), 0.0)
     policy.add(chat("late", 100, ttft_s=0.001), 0.0)
     now_s = 0.0
@@ -294,8 +296,9 @@ def _decoding(request: Request, now_s: float) -> tuple[NiyamaPolicy, float]:
 
 
 def test_a_batch_answer_in_time_has_its_pace() -> None:
-    policy, now_s = _decoding(batch("answer", 100, ttlt_s=10.0), 0.0)
-    for _ in range(100):
+    answer = replace(batch("answer", 100, ttlt_s=20.0), max_output_tokens=200)
+    policy, now_s = _decoding(answer, 0.0)
+    for _ in range(50):
         plan, now_s = serve(policy, now_s)
     assert plan.predicted_s == pytest.approx(0.1, rel=0.2)
 
@@ -419,6 +422,6 @@ def test_chats_leave_slack_for_their_tokens_before_what_is_due_a_little_sooner()
     policy = NiyamaPolicy(FLAT_MODEL, Settings(ttft_reserve=0.25, learn_answer_lengths=False))
     policy.add(chat("chat", 2_000, ttft_s=8.0), 0.0)
     policy.add(answer := chat("other", 2_000, ttft_s=7.0, arrival_s=0.5), 0.5)
-    policy.add(batch("batch", 2_000, ttlt_s=13.0), 0.5)  # its prompt at 6.5 s
+    policy.add(batch("batch", 2_000, ttlt_s=42.0), 0.5)  # its prompt at 6.5 s
     plan, _ = serve(policy, 0.5)
     assert [chunk.request_id for chunk in plan.chunks] == [answer.request_id, "chat"]

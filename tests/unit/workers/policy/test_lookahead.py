@@ -28,6 +28,15 @@ def test_work_that_fits_is_all_admitted() -> None:
     assert lookahead.pressure == 0.75
 
 
+def test_what_is_due_so_far_ahead_that_time_is_left_to_others_is_no_near_pressure() -> None:
+    lookahead = Lookahead(base_s=20.0, share=0.5)
+    _add(lookahead, "soon", due_s=8.0, rank=5, work=2_000)
+    _add(lookahead, "far", due_s=100.0, rank=5, work=40_000)
+    lookahead.review(0.0, THROUGHPUT, PLENTY)
+    assert lookahead.near_pressure == 0.25
+    assert lookahead.pressure > 0.59
+
+
 def test_the_highest_ranks_are_beyond_the_cutoff_until_the_rest_fits() -> None:
     lookahead = _lookahead()
     _add(lookahead, "small", due_s=8.0, rank=3, work=3_000)

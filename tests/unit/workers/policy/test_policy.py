@@ -261,7 +261,7 @@ def test_a_parked_batch_prompt_loses_its_memory_to_a_chat_and_starts_over() -> N
 def test_under_load_tokens_are_shown_at_an_even_pace() -> None:
     policy = NiyamaPolicy(FLAT_MODEL)
     for index in range(40):
-        policy.add(batch(f"b{index}", 20_000), 0.0)  # 80 s of work and more, due in 600 s
+        policy.add(batch(f"b{index}", 20_000, ttlt_s=280.0), 0.0)  # 80 s of work and more
     policy.add(chat("chat", 100), 0.0)
     plan = policy.plan(0.0, PLENTY)
     releases = policy.observe(IterationResult(plan.predicted_s, plan.predicted_s, plan.chunks))
