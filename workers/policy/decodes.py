@@ -113,22 +113,6 @@ class Decodes:
         """In an iteration of their own."""
         return DecodeLoad(len(self._running) * self._verified_tokens, self.context_tokens)
 
-    @property
-    def kv_growth(self) -> float:
-        """KV tokens that are needed at most at a time beyond those that the decodes hold now.
-
-        Less than all tokens to come: an answer that ends frees what it held. Of n decodes with
-        contexts of c tokens, and r to come of which each may be the last, n exp(-t / r) (c + t)
-        tokens are held after t iterations, on average; most of them at t = r - c.
-        """
-        if not self._running or self.tokens_to_come <= 0:
-            return 0.0
-        context = self.context_tokens / len(self._running)
-        to_come = self.tokens_to_come / len(self._running)
-        if to_come <= context:
-            return 0.0
-        return len(self._running) * (to_come * math.exp(context / to_come - 1) - context)
-
     def tokens_per_s(self, shortest_s: float) -> float:
         """Of all, each at its pace; no decode has more than a token in `shortest_s`."""
         return sum(len(each) / max(pace_s, shortest_s) for pace_s, each in self._cadences.items())

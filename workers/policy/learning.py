@@ -13,7 +13,7 @@ from workers.policy.tasks import Tasks
 from workers.policy.throughput import Throughput
 
 _MEMORY_BOUND_S = 60.0
-"""The time of full iterations that `Learning.memory_bound` covers."""
+"""The time of iterations that `Learning.memory_bound` covers."""
 
 
 class Learning:
@@ -26,7 +26,7 @@ class Learning:
         self.calibration = Calibration(latency, correct=settings.calibrate)
         self.lengths = DecodeLengths(learn=settings.learn_answer_lengths)
         self.memory_bound = 0.0
-        """Of the time of recent full iterations, the share in which memory kept prompts out."""
+        """Of the time of recent iterations, the share in which memory alone kept prompts out."""
         self._throughput = Throughput(latency)
         self._tasks = Tasks()
         self._settings = settings
@@ -89,8 +89,8 @@ class Learning:
         if full:
             self._throughput.observe(ran)
 
-    def planned_full(self, duration_s: float, *, lacks_memory: bool) -> None:
-        """A plan leaves prompts out, and expects to take so long."""
+    def planned(self, duration_s: float, *, lacks_memory: bool) -> None:
+        """An iteration expects to take so long; memory and not time keeps prompts out of it."""
         weight = min(1.0, duration_s / _MEMORY_BOUND_S)
         self.memory_bound += weight * (lacks_memory - self.memory_bound)
 

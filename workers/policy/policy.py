@@ -154,8 +154,9 @@ class NiyamaPolicy:
         planning.reclaim_kv(victims, "memory for running decodes")
         planning.fill()
         self._note_way(batch)
-        if planning.is_full:
-            self._learned.planned_full(batch.predicted_s(), lacks_memory=planning.lacks_memory)
+        # Where the time is used up, it was time that kept prompts out, whatever found no room.
+        lacks_memory = planning.lacks_memory and not batch.full
+        self._learned.planned(batch.predicted_s(), lacks_memory=lacks_memory)
         backlog.expire(now_s, limits.further_expiries(len(batch.chunks)))
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
@@ -260,7 +261,7 @@ class NiyamaPolicy:
 
     def _memory(self, free_kv_tokens: int) -> Memory:
         free = free_kv_tokens - self._decodes.load.decodes
-        growth = int(self.settings.kv_growth_share * self._decodes.kv_growth)
+        growth = int(self.settings.kv_growth_share * self._decodes.tokens_to_come)
         return Memory(free, free - self._backlog.reserved_kv_tokens() - growth)
 
     def load(self, now_s: float) -> QueueLoad:

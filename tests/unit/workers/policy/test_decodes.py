@@ -27,30 +27,6 @@ def _add(
     )
 
 
-@given(st.lists(st.integers(1, 5_000), max_size=20))
-def test_decodes_need_no_more_memory_than_the_tokens_to_come(contexts: list[int]) -> None:
-    decodes = Decodes()
-    for index, context in enumerate(contexts):
-        _add(decodes, str(index), due_s=None, pace_s=0.1, context=context)
-    assert 0.0 <= decodes.kv_growth <= decodes.tokens_to_come + 1e-6
-
-
-def test_answers_that_end_free_what_those_that_go_on_need() -> None:
-    """100 answers that have 255 tokens to come each; most is held when 135 of these have come."""
-    decodes = Decodes()
-    for index in range(100):
-        _add(decodes, str(index), due_s=None, pace_s=0.1, context=120)
-    to_come = decodes.tokens_to_come / 100
-    held = max(100 * math.exp(-t / to_come) * (120 + t) for t in range(1_000))
-    assert decodes.kv_growth == pytest.approx(held - 100 * 120, abs=1.0)
-
-
-def test_short_answers_to_long_prompts_need_no_more_memory_than_there_is_held() -> None:
-    decodes = Decodes()
-    _add(decodes, "long", due_s=None, pace_s=0.1, context=2_000)
-    assert decodes.kv_growth == 0.0
-
-
 def test_nothing_is_due_without_decodes() -> None:
     assert Decodes().most_urgent() is None
     assert Decodes().next_due_s() == math.inf

@@ -1,5 +1,6 @@
 """The policy as a whole, on virtual time."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -430,6 +431,44 @@ def test_where_memory_keeps_prompts_out_a_small_one_goes_before_one_that_is_due_
 def test_where_time_keeps_prompts_out_the_earliest_due_goes_first() -> None:
     policy = _memory_bound_after(free_kv_tokens=PLENTY)
     now_s = 70.0
+    policy.add(batch("large", 3_000, arrival_s=now_s, ttlt_s=300.0), now_s)
+    policy.add(batch("small", 500, arrival_s=now_s, ttlt_s=305.0), now_s)
+    assert policy.plan(now_s, PLENTY).chunks[0].request_id == "large"
+
+
+def test_one_prompt_without_room_is_no_lack_of_memory_while_others_fill_the_time() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(batch("answer", 100, ttlt_s=9_000.0), 0.0)
+    _, now_s = serve(policy, 0.0)
+    policy.add(batch("huge", 50_000, arrival_s=now_s, ttlt_s=8_000.0), now_s)
+    for number in range(300):
+        policy.add(batch(f"{number:03}", 5_000, arrival_s=now_s, ttlt_s=9_000.0), now_s)
+    computed: Counter[str] = Counter()
+    finished: tuple[str, ...] = ()
+    for _ in range(600):
+        plan = policy.plan(now_s, 40_000)
+        now_s += 0.1
+        policy.observe(IterationResult(now_s, 0.1, plan.chunks, finished))
+        computed.update({chunk.request_id: chunk.tokens for chunk in plan.chunks})
+        finished = tuple(c.request_id for c in plan.chunks if computed[c.request_id] == 5_000)
+    policy.add(batch("large", 3_000, arrival_s=now_s, ttlt_s=300.0), now_s)
+    policy.add(batch("small", 500, arrival_s=now_s, ttlt_s=305.0), now_s)
+    assert policy.plan(now_s, 40_000).chunks[0].request_id == "large"
+
+
+def test_a_lack_of_memory_is_forgotten_while_there_is_none() -> None:
+    policy = NiyamaPolicy(FLAT_MODEL)
+    policy.add(batch("answer", 100, ttlt_s=9_000.0), 0.0)
+    _, now_s = serve(policy, 0.0)
+    policy.add(batch("huge", 50_000, arrival_s=now_s, ttlt_s=9_000.0), now_s)
+    while now_s < 60.0:
+        _, now_s = serve(policy, now_s, free=40_000)
+    policy.abort("huge")
+    finished: tuple[str, ...] = ()
+    while now_s < 400.0:
+        policy.add(batch(f"{now_s}", 500, arrival_s=now_s, ttlt_s=60.0), now_s)
+        plan, now_s = serve(policy, now_s, finished=finished)
+        finished = tuple(chunk.request_id for chunk in plan.chunks)
     policy.add(batch("large", 3_000, arrival_s=now_s, ttlt_s=300.0), now_s)
     policy.add(batch("small", 500, arrival_s=now_s, ttlt_s=305.0), now_s)
     assert policy.plan(now_s, PLENTY).chunks[0].request_id == "large"
