@@ -62,16 +62,15 @@ def test_spans_that_the_queue_has_no_room_for_are_counted(monkeypatch: pytest.Mo
     monkeypatch.setattr(traces, "BATCH_SPANS", 5)
     released = threading.Event()
     monkeypatch.setattr(traces.OTLPSpanExporter, "export", lambda *_: released.wait(60))
-    sending = telemetry("http://127.0.0.1:1")
-    provider = sending.traces.provider(ALWAYS_ON)
-    assert provider is not None
+    with collector() as (endpoint, _), closing(telemetry(endpoint)) as sending:
+        provider = sending.traces.provider(ALWAYS_ON)
+        assert provider is not None
 
-    for _ in range(20):  # five may be on their way, and five wait
-        provider.get_tracer("test").start_span("work").end()
+        for _ in range(20):  # five may be on their way, and five wait
+            provider.get_tracer("test").start_span("work").end()
 
-    assert 10 <= sending.traces.dropped_spans <= 15
-    released.set()
-    sending.close()
+        assert 10 <= sending.traces.dropped_spans <= 15
+        released.set()
 
 
 def test_a_collector_that_never_answers_holds_up_the_end_no_longer_than_allowed() -> None:
@@ -97,15 +96,11 @@ def _port(listener: socket.socket) -> int:
     return port
 
 
-@pytest.mark.parametrize(
-    ("endpoint", "wanted"),
-    [(None, True), ("http://127.0.0.1:1", False)],
-    ids=["no", "switched off"],
-)
-def test_without_a_collector_there_is_nothing_to_make_spans_with(
-    endpoint: str | None, wanted: bool
-) -> None:
-    off = telemetry(endpoint, traces=wanted)
+def test_without_a_collector_there_is_nothing_to_make_spans_with() -> None:
+    with closing(telemetry(None)) as off:
+        assert off.traces.provider(ALWAYS_ON) is None
 
-    assert off.traces.provider(ALWAYS_ON) is None
-    off.traces.close()
+
+def test_traces_that_are_switched_off_have_nothing_to_make_spans_with() -> None:
+    with collector() as (endpoint, _), closing(telemetry(endpoint, traces=False)) as off:
+        assert off.traces.provider(ALWAYS_ON) is None
