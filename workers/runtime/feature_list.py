@@ -82,8 +82,9 @@ _TESTED = (
     Feature(
         "Limits of memory and of requests",
         Support.TESTED,
-        "Plans keep to them; what SGLang takes back is planned again. `--schedule-conservativeness`"
-        " changes nothing: how much memory answers will need is the plan's estimate.",
+        "Plans keep to them; what SGLang takes back is planned again. How much memory answers will"
+        " need is the plan's estimate: `--schedule-conservativeness` concerns only requests with"
+        " `ignore_eos` where there is no prefix cache.",
         options=(
             *("mem_fraction_static", "max_total_tokens", "max_running_requests"),
             *("max_queued_requests", "schedule_conservativeness", "retraction_policy"),
