@@ -154,14 +154,15 @@ class NiyamaPolicy:
         planning.reclaim_kv(victims, "memory for running decodes")
         planning.fill()
         self._note_way(batch)
+        predicted_s = batch.predicted_s()
         # Where the time is used up, it was time that kept prompts out, whatever found no room.
         lacks_memory = planning.lacks_memory and not batch.full
-        self._learned.planned(batch.predicted_s(), lacks_memory=lacks_memory)
+        self._learned.planned(predicted_s, lacks_memory=lacks_memory)
         backlog.expire(now_s, limits.further_expiries(len(batch.chunks)))
         backlog.journal.planned(batch.chunks, backlog.started, unfinished=batch.full, now_s=now_s)
         return IterationPlan(
             chunks=tuple(batch.chunks),
-            predicted_s=batch.predicted_s(),
+            predicted_s=predicted_s,
             reclaim_kv=tuple(batch.reclaimed),
             decodes_wait=self._decodes.mix and batch.leaves_decodes_out,
             full=planning.is_full,
@@ -244,8 +245,11 @@ class NiyamaPolicy:
 
     def _revise_schedules(self, now_s: float) -> None:
         """Answers that have to be complete in time go as fast as it takes, as of now."""
+        due = list(self._decodes.to_revise(self._limits.decisions))
+        if not due:
+            return
         circumstances, lengths = self._circumstances(now_s), self._learned.lengths
-        for request, generated in self._decodes.to_revise(self._limits.decisions):
+        for request, generated in due:
             schedule = just_enough(request, generated, now_s, circumstances, lengths, self.settings)
             self._decodes.reschedule(request.request_id, schedule.next_due_s, schedule.pace_s)
 

@@ -119,7 +119,6 @@ class Settings:
     park: bool = True
     """A prefill in progress waits for a more urgent prompt."""
     kv_growth_share: float = 1.0
-    """Share of the growth that running decodes are expected to need at most, at a time, that
-    admission keeps free."""
+    """Share of the expected growth of running decodes that admission keeps free."""
     reclaim_kv: bool = True
     """Parked prompts lose their KV to a prompt that finds no room and whose first token is due."""

@@ -72,17 +72,8 @@ class Shown(NamedTuple):
     release: Release
 
 
-async def test_under_load_a_chats_tokens_are_shown_on_schedule(
-    client: Client,
-    prompts: dict[str, list[int]],
-    stock_outputs: dict[str, list[int]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The queue fills the time until it is due: the chat's tokens, early, wait for their turns.
-
-    The queue is more than most machines compute in time, and its prompts are of all sizes: what
-    cannot be met yields, and what is left fills the time of a fast machine and of a slow one.
-    """
+def _noted_releases(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Release | None]]:
+    """Gives what the engine asks for the release of each request, in the order of these."""
     from workers.runtime.engine import pacer, sglang_engine
 
     on_schedule = pacer.on_schedule
@@ -97,6 +88,21 @@ async def test_under_load_a_chats_tokens_are_shown_on_schedule(
         return on_schedule(updates, release_of, clock)
 
     monkeypatch.setattr(sglang_engine, "on_schedule", noted)
+    return releases
+
+
+async def test_under_load_a_chats_tokens_are_shown_on_schedule(
+    client: Client,
+    prompts: dict[str, list[int]],
+    stock_outputs: dict[str, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The queue fills the time until it is due: the chat's tokens, early, wait for their turns.
+
+    The queue is more than most machines compute in time, and its prompts are of all sizes: what
+    cannot be met yields, and what is left fills the time of a fast machine and of a slow one.
+    """
+    releases = _noted_releases(monkeypatch)
     ttft_s, tbt_s = 2.0, 0.2
 
     async def held_back(number: int) -> Shown | None:

@@ -40,11 +40,7 @@ from workers.runtime.scheduler.ranks import (
     is_first_rank,
     same_on_every_rank,
 )
-from workers.runtime.scheduler.sglang_calls import (
-    PlannedAdder,
-    PlannedPolicy,
-    SglangCalls,
-)
+from workers.runtime.scheduler.sglang_calls import PlannedAdder, PlannedPolicy, SglangCalls
 from workers.runtime.scheduler.supported_modes import check_supported, check_timing
 from workers.runtime.settings import SchedulingSettings
 from workers.runtime.sglang_arguments import resolved
